@@ -1,0 +1,78 @@
+//! Families of models as tables: tensor names, options of the decoder, and which MoE family represents which dense one.
+//!
+//! [`describe`] is the one way from a `config.json` to names and shapes; the prompt pass reads a model by it, the plan
+//! writes one by it, `verify` checks one by it. A new family is a row in [`dense`] or [`moe`].
+
+mod decoder;
+mod dense;
+mod moe;
+mod role;
+
+pub use decoder::{Activation, DecoderOptions, FfnOptions, SharedExpertOptions};
+pub use dense::DenseFamily;
+pub use moe::{MoeFamily, MoeShape};
+pub use role::{FfnMatrix, LayerRole, Projection, Role};
+
+use crate::{
+    error::{Error, Result},
+    model_config::ModelConfig,
+};
+
+/// A model as its `config.json` promises it: how to run it, and every tensor it has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// How to run it.
+    pub decoder: DecoderOptions,
+    /// Every weight, in file order: embeddings, layers, final norm, head (left out where embeddings are tied).
+    pub tensors: Vec<RoleTensor>,
+}
+
+/// Where a role's weights lie and what shape they have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoleTensor {
+    /// What it is for.
+    pub role: Role,
+    /// The tensor's name in the checkpoint.
+    pub name: String,
+    /// The role's own shape.
+    pub shape: Vec<usize>,
+    /// First row of the role in a fused tensor, and the rows of the whole tensor; `None` where the tensor is the role.
+    pub part_of: Option<FusedPart>,
+}
+
+/// The rows `first..first + shape[0]` of a tensor that several roles share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FusedPart {
+    /// First row.
+    pub first_row: usize,
+    /// Rows of the whole tensor.
+    pub of_rows: usize,
+}
+
+impl Description {
+    /// The tensor of `role`, if the model has one.
+    pub fn get(&self, role: Role) -> Option<&RoleTensor> {
+        self.tensors.iter().find(|t| t.role == role)
+    }
+}
+
+/// Describes a dense model or an MoE that moerge knows; anything else is refused, naming what stands in the way.
+pub fn describe(config: &ModelConfig) -> Result<Description> {
+    if let Some(family) = MoeFamily::of(&config.model_type) {
+        return family.describe(config);
+    }
+    DenseFamily::of(config)?.describe(config)
+}
+
+/// The activation of the FFN.
+fn activation(config: &ModelConfig) -> Result<Activation> {
+    match config.hidden_act.as_str() {
+        "silu" | "swish" => Ok(Activation::Silu),
+        "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        other => Err(Error::input(format!(
+            "{}: `hidden_act` is \"{other}\", which no MoE family here has",
+            config.path.display()
+        ))
+        .hint("supported: silu, gelu_pytorch_tanh")),
+    }
+}

@@ -1,0 +1,3 @@
+//! The `moerge` command.
+
+fn main() {}

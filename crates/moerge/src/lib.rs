@@ -1,0 +1,12 @@
+//! moerge turns pretrained language models into a Mixture of Experts.
+//!
+//! The flow is one way: a [`recipe`] and the headers of its models make a [`plan`], the prompt pass makes
+//! [`router`]s, and [`execute`] writes what the plan says. See ARCHITECTURE.md.
+
+pub mod architecture;
+pub mod error;
+pub mod model_config;
+pub mod progress;
+pub mod rope;
+
+pub use error::{Error, ErrorKind, Result};

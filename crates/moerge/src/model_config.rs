@@ -1,0 +1,167 @@
+//! A typed view of a model's `config.json`.
+//!
+//! Only what moerge computes with is typed; everything else stays in `raw` and is carried into the output verbatim.
+//! Both spellings of newer and older transformers are read: `rope_parameters` (5.x) and `rope_theta` with
+//! `rope_scaling` (4.x), `dtype` and `torch_dtype`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    error::{Error, Result},
+    rope::Rope,
+};
+
+/// The keys of `config.json` that moerge computes with. Sizes are numbers of elements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// The file, for messages.
+    pub path: PathBuf,
+    /// The whole file, in its own order.
+    pub raw: Map<String, Value>,
+    /// `model_type`: the family's name in transformers.
+    pub model_type: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the (dense) FFN.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub layers: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key/value heads.
+    pub kv_heads: usize,
+    /// Width of one head; `hidden_size / heads` unless the file says otherwise.
+    pub head_dim: usize,
+    /// Rows of the embedding matrix.
+    pub vocab_size: usize,
+    /// Epsilon of the RMS norms.
+    pub norm_eps: f64,
+    /// The FFN's activation, as transformers names it.
+    pub hidden_act: String,
+    /// Rotary position embeddings.
+    pub rope: Rope,
+    /// Whether the LM head is the embedding matrix.
+    pub tied_embeddings: bool,
+    /// Longest context in tokens.
+    pub max_positions: usize,
+}
+
+/// Sizes above this are taken for nonsense rather than for a model, so that nothing is allocated for them.
+const LARGEST_SIZE: u64 = 1 << 31;
+
+impl ModelConfig {
+    /// Parses the text of a `config.json`; `path` is only for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
+            Error::input(format!("{} is not a JSON object: {e}", path.display()))
+                .hint("config.json comes with the model; copy it again from where the model is from")
+        })?;
+        let keys = Keys { raw: &raw, path };
+        let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();
+        let hidden_size = keys.size("hidden_size")?;
+        let heads = keys.size("num_attention_heads")?;
+        let head_dim = match keys.size_or_null("head_dim")? {
+            Some(width) => width,
+            None if hidden_size % heads == 0 => hidden_size / heads,
+            None => {
+                return Err(keys
+                    .wrong("hidden_size", &format!("a multiple of num_attention_heads ({heads})"))
+                    .hint("or give `head_dim`"));
+            }
+        };
+        let max_positions = keys.size_or_null("max_position_embeddings")?.unwrap_or(2048);
+        Ok(Self {
+            hidden_size,
+            intermediate_size: keys.size("intermediate_size")?,
+            layers: keys.size("num_hidden_layers")?,
+            heads,
+            kv_heads: keys.size_or_null("num_key_value_heads")?.unwrap_or(heads),
+            head_dim,
+            vocab_size: keys.size("vocab_size")?,
+            norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
+            hidden_act: keys.text("hidden_act")?.unwrap_or("silu").to_owned(),
+            rope: Rope::from_config(&raw, head_dim, max_positions)
+                .map_err(|why| Error::input(format!("{}: {why}", path.display())))?,
+            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(default_tied(&model_type)),
+            max_positions,
+            model_type,
+            raw,
+            path: path.to_owned(),
+        })
+    }
+
+    /// A number of the file that has no field of its own.
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        self.keys().size_or_null(key)
+    }
+
+    /// A flag of the file that has no field of its own; absent and `null` are `None`.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.keys().flag(key)
+    }
+
+    /// Whether the key is there and not `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.raw.get(key).is_some_and(|v| !v.is_null())
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        Keys { raw: &self.raw, path: &self.path }
+    }
+}
+
+/// Families whose class ties the embeddings when `config.json` does not say: none of ours, except by the general
+/// default of transformers' `PretrainedConfig`, which is `true`, and which these classes override with `false`.
+fn default_tied(model_type: &str) -> bool {
+    !matches!(
+        model_type,
+        "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "mixtral" | "qwen2_moe" | "qwen3_moe" | "deepseek"
+    )
+}
+
+struct Keys<'a> {
+    raw: &'a Map<String, Value>,
+    path: &'a Path,
+}
+
+impl Keys<'_> {
+    fn missing(&self, key: &str) -> Error {
+        Error::input(format!("{} has no `{key}`", self.path.display()))
+            .hint("config.json must be that of a Hugging Face transformers model")
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let found = self.raw.get(key).map(Value::to_string).unwrap_or_default();
+        Error::input(format!("{}: `{key}` is {found}, expected {expected}", self.path.display()))
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.raw.get(key).filter(|v| !v.is_null())
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, "a text"))).transpose()
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.get(key).map(|v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false"))).transpose()
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.get(key).map(|v| v.as_f64().ok_or_else(|| self.wrong(key, "a number"))).transpose()
+    }
+
+    fn size_or_null(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(n) if (1..=LARGEST_SIZE).contains(&n) => Ok(Some(n as usize)),
+            _ => Err(self.wrong(key, "a whole number above 0")),
+        }
+    }
+
+    fn size(&self, key: &str) -> Result<usize> {
+        self.size_or_null(key)?.ok_or_else(|| self.missing(key))
+    }
+}
