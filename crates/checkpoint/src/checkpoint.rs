@@ -1,0 +1,169 @@
+//! A model folder as the set of its tensors. Opening it reads the index and the headers, never the
+//! weights, and checks that they agree: what it gives out is complete and can be relied on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::source_file::{Opened, SourceFile};
+use crate::source_folder::{self, Weights};
+use crate::storage::Storage;
+use crate::tensor_view::TensorView;
+
+/// Threads that read headers. They wait for the disk rather than compute.
+const READERS: usize = 8;
+
+/// All tensors of a model folder, or of one file.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    files: Vec<Arc<SourceFile>>,
+    tensors: BTreeMap<String, TensorView>,
+}
+
+impl Checkpoint {
+    /// Opens a model folder: `model.safetensors`; or the shards of
+    /// `model.safetensors.index.json`; or, without these, a complete set of
+    /// `model-00001-of-0000n.safetensors`. Where there are both, `model.safetensors` counts, as for
+    /// transformers.
+    ///
+    /// # Errors
+    /// There is no such folder or no such files in it, a shard is missing, index and shards
+    /// disagree, or any of the files breaks its format.
+    pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Checkpoint> {
+        match source_folder::find_weights(&**storage, dir)? {
+            Weights::Single(name) => Checkpoint::open_files(storage, dir, &[name], None),
+            Weights::Shards(names) => Checkpoint::open_files(storage, dir, &names, None),
+            Weights::Indexed(index, names) => Checkpoint::open_files(storage, dir, &names, Some(&index)),
+        }
+    }
+
+    /// Opens one safetensors file of any name, such as `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// It is not there, or breaks the format.
+    pub fn open_file(storage: &Arc<dyn Storage>, path: &Path) -> Result<Checkpoint> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let opened = vec![SourceFile::open(storage, path)?];
+        Checkpoint::gather(dir, opened, None)
+    }
+
+    fn open_files(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        names: &[String],
+        index: Option<&Index>,
+    ) -> Result<Checkpoint> {
+        let paths: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+        Checkpoint::gather(dir, open_all(storage, &paths)?, index)
+    }
+
+    fn gather(dir: &Path, opened: Vec<Opened>, index: Option<&Index>) -> Result<Checkpoint> {
+        let mut tensors: BTreeMap<String, TensorView> = BTreeMap::new();
+        let mut files = Vec::with_capacity(opened.len());
+        for (file, header) in opened {
+            for tensor in header.tensors {
+                let view = TensorView {
+                    name: tensor.name.clone(),
+                    dtype: tensor.dtype,
+                    shape: tensor.shape,
+                    file: file.clone(),
+                    offset: header.data_start + tensor.begin,
+                    len: tensor.end - tensor.begin,
+                };
+                if let Some(other) = tensors.insert(tensor.name, view) {
+                    return Err(Error::TensorInTwoFiles {
+                        tensor: other.name,
+                        first: other.file.path.clone(),
+                        second: file.path.clone(),
+                    });
+                }
+            }
+            files.push(file);
+        }
+        if let Some(index) = index {
+            check_index(dir, index, &tensors)?;
+        }
+        Ok(Checkpoint { dir: dir.to_owned(), files, tensors })
+    }
+
+    /// The folder that was opened.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The safetensors files, by name.
+    pub fn files(&self) -> &[Arc<SourceFile>] {
+        &self.files
+    }
+
+    /// Every tensor, in the order of their names.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorView> {
+        self.tensors.values()
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&TensorView> {
+        self.tensors.get(name)
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// Checks that no file was changed since it was opened.
+    ///
+    /// # Errors
+    /// One was; see [`SourceFile::check_unchanged`].
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| file.check_unchanged())
+    }
+}
+
+/// Opens files side by side. Of several errors the first by file order is returned, so that it does
+/// not depend on chance.
+fn open_all(storage: &Arc<dyn Storage>, paths: &[PathBuf]) -> Result<Vec<Opened>> {
+    let next = AtomicUsize::new(0);
+    let slots: Vec<OnceLock<Result<Opened>>> = paths.iter().map(|_| OnceLock::new()).collect();
+    let work = || {
+        while let Some((path, slot)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            paths.get(index).zip(slots.get(index))
+        } {
+            let _ = slot.set(SourceFile::open(storage, path));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..READERS.min(paths.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    slots.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
+/// Index and shards must name the same tensors in the same places.
+fn check_index(dir: &Path, index: &Index, tensors: &BTreeMap<String, TensorView>) -> Result<()> {
+    for (name, file_name) in &index.weight_map {
+        let file = dir.join(file_name);
+        if tensors.get(name).is_none_or(|view| view.file.path != file) {
+            return Err(Error::TensorNotInShard { tensor: name.clone(), file });
+        }
+    }
+    for (name, view) in tensors {
+        if !index.weight_map.contains_key(name) {
+            let file = view.file.path.clone();
+            return Err(Error::TensorNotInIndex { tensor: name.clone(), file });
+        }
+    }
+    Ok(())
+}

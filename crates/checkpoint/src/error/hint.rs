@@ -1,0 +1,95 @@
+//! What to do about an error, where there is something to do: the text after `hint:`.
+
+use std::io::ErrorKind;
+
+use super::{Error, HeaderError, IndexError};
+
+impl Error {
+    /// One sentence of advice, without the word "hint".
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Io { problem, .. } => return io_hint(problem.kind()),
+            Error::Header { problem, .. } => return header_hint(problem),
+            Error::Index { problem, .. } => match problem {
+                IndexError::BadFileName { .. } => {
+                    "shards lie in the folder of the index; a path that leads elsewhere is refused"
+                }
+                _ => "download the index again",
+            },
+            Error::NotAFolder { path } => match path.extension().and_then(|extension| extension.to_str()) {
+                Some("safetensors") => "give the folder that holds config.json and this file",
+                Some("gguf") => "GGUF is an end format; give the original safetensors folder",
+                _ => "give the folder that holds config.json and the weights",
+            },
+            Error::LfsPointer { .. } => "run `git lfs pull` in that folder, or download it again",
+            Error::NoSafetensors { found, .. } => return Some(other_format_hint(found)),
+            Error::ShardMissing { .. } => "the download is incomplete; download this file again",
+            Error::MixedShards { .. } => "remove the shards that do not belong, or add model.safetensors.index.json",
+            Error::TensorNotInShard { .. } | Error::TensorNotInIndex { .. } => {
+                "index and shards are of different versions; download the model again"
+            }
+            Error::TensorInTwoFiles { .. } => "a shard of another model may lie in this folder",
+            Error::SourceChanged { .. } => {
+                "leave the models alone while they are being read, then run the command again"
+            }
+            Error::ShardTooLarge { .. } => "choose a smaller shard size",
+            Error::OutputUnnamed { .. } => "give a folder by its name, such as `out`",
+            Error::OutputIsFile { .. } => "choose another name",
+            Error::OutputExists { .. } => "choose another name, or --force to replace it",
+            Error::OutputIsMountPoint { .. } => "give a folder inside of it",
+            Error::Locked { .. } => "wait for it, or choose another name",
+            Error::OutputInTheWay { .. } => "move one of them to another place, then run again",
+            Error::Cleanup { .. } => "the work folder can be removed by hand",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn io_hint(kind: ErrorKind) -> Option<String> {
+    let hint = match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room, then run the same command again: it goes on where it stopped"
+        }
+        ErrorKind::FileTooLarge => {
+            "a limit on the size of files was hit (ulimit -f, or the file system's own): choose a \
+             smaller shard size"
+        }
+        ErrorKind::PermissionDenied => "check who owns it and who may write there",
+        ErrorKind::ReadOnlyFilesystem => "choose a folder on a disk that can be written to",
+        ErrorKind::UnexpectedEof => "the file became shorter while it was being read",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn header_hint(problem: &HeaderError) -> Option<String> {
+    let hint = match problem {
+        HeaderError::Empty
+        | HeaderError::TooShort { .. }
+        | HeaderError::Truncated { .. }
+        | HeaderError::PastEnd { .. } => "the download is incomplete; download this file again",
+        HeaderError::TooLong { .. } | HeaderError::NotAnObject | HeaderError::NotUtf8 { .. } => {
+            "is it a safetensors file? If so it is damaged; download it again"
+        }
+        HeaderError::UnknownDtype { .. } => "it may need a newer version of this program",
+        HeaderError::BadMetadata { .. } => "only text may stand there",
+        _ => "the file is damaged, or was not written by a safetensors library",
+    };
+    Some(hint.to_owned())
+}
+
+fn other_format_hint(found: &[String]) -> String {
+    let has = |matches: fn(&str) -> bool| found.iter().any(|name| matches(name));
+    let hint = if has(|name| name.starts_with("adapter_model.")) {
+        "this is an adapter (LoRA), not a whole model"
+    } else if has(|name| name.ends_with(".gguf")) {
+        "GGUF is an end format; give the original safetensors folder"
+    } else if has(|name| !name.ends_with(".safetensors")) {
+        "convert it first: load it with transformers, then save_pretrained(..., \
+         safe_serialization=True)"
+    } else {
+        "expected model.safetensors, or model.safetensors.index.json and its shards"
+    };
+    hint.to_owned()
+}

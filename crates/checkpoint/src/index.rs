@@ -1,0 +1,118 @@
+//! `model.safetensors.index.json`: which shard holds which tensor. It comes from outside, so the
+//! file names in it must be plain names of `.safetensors` files: nothing may be read outside of the
+//! model's folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IndexError, Result, io_at};
+use crate::file_name;
+use crate::json_entries::Entries;
+use crate::shard_layout::ShardLayout;
+use crate::source_file::LFS_POINTER;
+use crate::storage::{Kind, Storage};
+
+/// The name of the index in a model folder.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The longest index that is read, in bytes. The largest models have some ten megabytes.
+const MAX_INDEX_BYTES: u64 = 100_000_000;
+
+/// The content of an index file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    /// Tensor name to file name.
+    pub weight_map: BTreeMap<String, String>,
+    /// Bytes of all tensors, headers not counted, as the file claims. Many files in the wild are
+    /// wrong here, so nothing relies on it.
+    pub total_size: Option<u64>,
+}
+
+impl Index {
+    /// The index of a model that is about to be written.
+    pub fn of(layout: &ShardLayout) -> Index {
+        let weight_map = layout
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                let file = &shard.file_name;
+                shard.tensors.iter().map(|tensor| (tensor.spec.name.clone(), file.clone()))
+            })
+            .collect();
+        Index { weight_map, total_size: Some(layout.total_tensor_bytes()) }
+    }
+
+    /// Reads an index file.
+    ///
+    /// # Errors
+    /// It cannot be read, is a git-lfs pointer, or breaks the format; see [`IndexError`].
+    pub fn read(storage: &dyn Storage, path: &Path) -> Result<Index> {
+        let broken = |problem| Error::Index { file: path.to_owned(), problem };
+        let facts = storage.facts(path).map_err(io_at("open", path))?;
+        if facts.kind != Kind::File {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
+        if facts.len > MAX_INDEX_BYTES {
+            let (len, limit) = (facts.len, MAX_INDEX_BYTES);
+            return Err(broken(IndexError::TooLong { len, limit }));
+        }
+        let file = storage.open(path).map_err(io_at("open", path))?;
+        let mut bytes = vec![0; facts.len as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(io_at("read", path))?;
+        if bytes.starts_with(LFS_POINTER) {
+            return Err(Error::LfsPointer { file: path.to_owned() });
+        }
+        Index::parse(&bytes).map_err(broken)
+    }
+
+    /// Parses the content of an index file.
+    ///
+    /// # Errors
+    /// See [`IndexError`].
+    pub fn parse(json: &[u8]) -> Result<Index, IndexError> {
+        #[derive(Deserialize)]
+        struct Raw {
+            metadata: Option<serde_json::Value>,
+            weight_map: Entries<String>,
+        }
+        let raw: Raw =
+            serde_json::from_slice(json).map_err(|error| IndexError::NotAnIndex { message: error.to_string() })?;
+        if let Some(tensor) = raw.weight_map.repeated_key() {
+            return Err(IndexError::DuplicateTensor { tensor: tensor.to_owned() });
+        }
+        for (tensor, file) in &raw.weight_map.0 {
+            if !file_name::is_plain(file) || !file.ends_with(".safetensors") {
+                let (tensor, file) = (tensor.clone(), file.clone());
+                return Err(IndexError::BadFileName { tensor, file });
+            }
+        }
+        let total_size = raw.metadata.and_then(|metadata| {
+            let size = metadata.get("total_size")?;
+            // Some writers put a float there.
+            size.as_u64().or_else(|| size.as_f64().filter(|size| *size >= 0.0).map(|size| size as u64))
+        });
+        Ok(Index { weight_map: raw.weight_map.0.into_iter().collect(), total_size })
+    }
+
+    /// The bytes of the file, as transformers writes it: two spaces, sorted names, a last newline.
+    pub fn encode(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Raw<'a> {
+            metadata: BTreeMap<&'static str, u64>,
+            weight_map: &'a BTreeMap<String, String>,
+        }
+        let metadata = self.total_size.map(|size| ("total_size", size)).into_iter().collect();
+        // Writing text and numbers to memory has no way to fail.
+        let mut bytes = serde_json::to_vec_pretty(&Raw { metadata, weight_map: &self.weight_map }).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The names of the shards, sorted, each once.
+    pub fn files(&self) -> Vec<&str> {
+        let files: std::collections::BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
+        files.into_iter().collect()
+    }
+}

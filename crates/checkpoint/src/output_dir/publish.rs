@@ -1,0 +1,70 @@
+//! The moment of publication, step by step; the states it goes through are in the parent module.
+
+use std::path::Path;
+
+use super::{OutputDir, PART};
+use crate::error::{Error, Result};
+
+pub(super) fn publish(output: OutputDir) -> Result<()> {
+    if !output.published {
+        refuse_unfinished(&output)?;
+        // The files were synced one by one, so their names are all that is left.
+        output.sync_dir(&output.model_dir())?;
+        swap(&output)?;
+    } else {
+        // An earlier run made the rename; it may be that no sync has followed yet.
+        sync_both(&output, &output.parent, &output.work)?;
+    }
+    clean_up(&output).map_err(|problem| Error::Cleanup {
+        out: output.out.clone(),
+        work: output.work.clone(),
+        problem: Box::new(problem),
+    })
+}
+
+fn refuse_unfinished(output: &OutputDir) -> Result<()> {
+    let dir = output.model_dir();
+    for name in output.list(&dir)? {
+        if name.as_encoded_bytes().ends_with(PART.as_bytes()) {
+            return Err(Error::Unfinished { file: dir.join(name) });
+        }
+    }
+    Ok(())
+}
+
+/// Moves the previous output aside, if there is one, and the new one into its place.
+fn swap(output: &OutputDir) -> Result<()> {
+    let (model, old) = (output.model_dir(), output.work.join("old"));
+    // Asked again: hours may have passed.
+    if output.check_out()? {
+        output.rename(&output.out, &old)?;
+        let published =
+            sync_both(output, &output.work, &output.parent).and_then(|()| output.rename(&model, &output.out));
+        if published.is_err() {
+            // No reason to leave the user without the old one. Should this fail too, the next run
+            // does it.
+            let _ = output.rename(&old, &output.out);
+        }
+        published?;
+    } else {
+        output.rename(&model, &output.out)?;
+    }
+    sync_both(output, &output.parent, &output.work)
+}
+
+/// After a rename between two folders.
+fn sync_both(output: &OutputDir, first: &Path, second: &Path) -> Result<()> {
+    output.sync_dir(first)?;
+    output.sync_dir(second)
+}
+
+/// Removes the work folder. `plan-id` stays until the end, so that a cut on the way is recognised
+/// as "published" and not as nothing.
+fn clean_up(output: &OutputDir) -> Result<()> {
+    let work = &output.work;
+    output.retire_old()?;
+    output.remove_dir_if_any(&work.join("trash"))?;
+    output.remove_dir_if_any(&output.kept_dir())?;
+    output.remove_dir_if_any(work)?;
+    output.sync_dir(&output.parent)
+}

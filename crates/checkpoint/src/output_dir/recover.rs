@@ -1,0 +1,183 @@
+//! Taking hold of an output folder: lock, put right what an earlier run left, and decide whether to
+//! resume. The states are listed in the parent module.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Found, OutputDir, PART, write_durably};
+use crate::error::{Error, Result, io_at};
+use crate::storage::{Kind, Storage, facts_if_any};
+
+pub(super) fn open(
+    storage: &Arc<dyn Storage>,
+    out: &Path,
+    plan_id: &str,
+    overwrite: bool,
+) -> Result<(OutputDir, Found)> {
+    // A link to a folder stands for that folder: it is the folder that is replaced, where it is.
+    let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
+    let (parent, work) = beside(&out)?;
+    if facts_if_any(&**storage, &work).map_err(io_at("look at", &work))?.is_none() {
+        // So that a refused run leaves nothing behind. With a work folder there is more to it.
+        check_out(&**storage, &out, &parent, overwrite)?;
+    }
+    create_durably(&**storage, &work)?;
+    let lock_path = work.join("lock");
+    let lock = storage
+        .lock(&lock_path)
+        .map_err(io_at("lock", &lock_path))?
+        .ok_or_else(|| Error::Locked { out: out.clone() })?;
+    let storage = storage.clone();
+    let mut output = OutputDir { storage, out, parent, work, overwrite, published: false, _lock: lock };
+    let found = recover(&mut output, plan_id)?;
+    Ok((output, found))
+}
+
+/// From here on nobody else touches the work folder.
+fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
+    restore_old(output)?;
+    let earlier = output.read_if_any(&output.plan_id_path())?;
+    let same_plan = earlier.as_deref() == Some(plan_id.as_bytes());
+    let building = output.is_dir(&output.model_dir())?;
+    if same_plan && !building && output.is_dir(&output.out)? {
+        output.published = true;
+        return Ok(Found::AlreadyPublished);
+    }
+    output.check_out()?;
+    if same_plan && building {
+        create_durably(&*output.storage, &output.kept_dir())?;
+        sweep(output, &output.model_dir())?;
+        sweep(output, &output.kept_dir())?;
+        return Ok(Found::Resumed);
+    }
+    start_afresh(output, plan_id)?;
+    let discarded = earlier.is_some() && building && !same_plan;
+    Ok(if discarded { Found::OtherPlanDiscarded } else { Found::Fresh })
+}
+
+/// Undoes the first half of a publication that was cut off between its two renames.
+fn restore_old(output: &OutputDir) -> Result<()> {
+    let old = output.work.join("old");
+    if output.facts(&old)?.is_none() {
+        return Ok(());
+    }
+    if output.facts(&output.out)?.is_none() {
+        output.rename(&old, &output.out)?;
+        output.sync_dir(&output.parent)?;
+        return output.sync_dir(&output.work);
+    }
+    if output.is_dir(&output.model_dir())? {
+        // Someone else put something at OUT. Neither it nor the old output is ours to remove.
+        return Err(Error::OutputInTheWay { out: output.out.clone(), aside: old });
+    }
+    Ok(())
+}
+
+fn start_afresh(output: &OutputDir, plan_id: &str) -> Result<()> {
+    // `old` can only be there beside a complete OUT; see `restore_old`.
+    output.retire_old()?;
+    output.forget_plan()?;
+    for name in output.list(&output.work)? {
+        let path = output.work.join(&name);
+        if name == "lock" {
+            continue;
+        }
+        if output.is_dir(&path)? {
+            output.remove_dir_if_any(&path)?;
+        } else {
+            output.storage.remove_file(&path).map_err(io_at("remove", &path))?;
+        }
+    }
+    create_durably(&*output.storage, &output.model_dir())?;
+    create_durably(&*output.storage, &output.kept_dir())?;
+    write_durably(&*output.storage, &output.work, "plan-id", plan_id.as_bytes())
+}
+
+/// Removes what an earlier run was in the middle of writing.
+fn sweep(output: &OutputDir, dir: &Path) -> Result<()> {
+    for name in output.list(dir)? {
+        if name.as_encoded_bytes().ends_with(PART.as_bytes()) {
+            let path = dir.join(name);
+            output.storage.remove_file(&path).map_err(io_at("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+impl OutputDir {
+    /// Whether a folder at OUT is to be replaced.
+    pub(super) fn check_out(&self) -> Result<bool> {
+        check_out(&*self.storage, &self.out, &self.parent, self.overwrite)
+    }
+
+    /// Marks the previous output as worthless, in one step; for when the new one is in place.
+    pub(super) fn retire_old(&self) -> Result<()> {
+        let (old, trash) = (self.work.join("old"), self.work.join("trash"));
+        if self.facts(&old)?.is_some() {
+            self.remove_dir_if_any(&trash)?;
+            self.rename(&old, &trash)?;
+            self.sync_dir(&self.work)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a folder at `out`, if it may be replaced; else why not.
+fn check_out(storage: &dyn Storage, out: &Path, parent: &Path, overwrite: bool) -> Result<bool> {
+    let Some(facts) = facts_if_any(storage, out).map_err(io_at("look at", out))? else {
+        return Ok(false);
+    };
+    let out = out.to_owned();
+    if facts.kind != Kind::Dir {
+        return Err(Error::OutputIsFile { out });
+    }
+    let around = storage.facts(parent).map_err(io_at("look at", parent))?;
+    if around.device != facts.device {
+        return Err(Error::OutputIsMountPoint { out });
+    }
+    if !overwrite && !storage.list(&out).map_err(io_at("list", &out))?.is_empty() {
+        return Err(Error::OutputExists { out });
+    }
+    Ok(true)
+}
+
+/// The folder that holds `out`, and the work folder beside it.
+fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
+    let Some(name) = out.file_name() else {
+        return Err(Error::OutputUnnamed { out: out.to_owned() });
+    };
+    let parent = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut work_name = std::ffi::OsString::from(".");
+    work_name.push(name);
+    work_name.push(".moerge-build");
+    Ok((parent.to_owned(), parent.join(work_name)))
+}
+
+/// Creates a folder and those above it, each of which lasts.
+fn create_durably(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let is_dir = |path: &Path| {
+        let facts = facts_if_any(storage, path).map_err(io_at("look at", path))?;
+        Ok(facts.is_some_and(|facts| facts.kind == Kind::Dir))
+    };
+    let mut created = Vec::new();
+    let mut above = Some(dir);
+    while let Some(path) = above.filter(|path| !path.as_os_str().is_empty()) {
+        if is_dir(path)? {
+            break;
+        }
+        created.push(path);
+        above = path.parent();
+    }
+    storage.create_dir_all(dir).map_err(io_at("create", dir))?;
+    for path in created.into_iter().rev() {
+        let holder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        storage.sync_dir(holder).map_err(io_at("sync", holder))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Where every byte of a new model will lie, decided before any is written. Pure: equal tensors and
+//! limit give equal shards, headers included.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::header::{Header, HeaderTensor, METADATA};
+
+/// A tensor that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name, unique in the model.
+    pub name: String,
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Its dimensions, the slowest first.
+    pub shape: Vec<usize>,
+}
+
+/// All shards of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardLayout {
+    /// In the order of their numbers.
+    pub shards: Vec<Shard>,
+}
+
+/// One safetensors file that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// `model.safetensors`, or `model-00002-of-00010.safetensors`.
+    pub file_name: String,
+    /// The first bytes of the file, complete: length, JSON, padding. The data follows.
+    pub header: Vec<u8>,
+    /// Its tensors, by offset.
+    pub tensors: Vec<Placement>,
+    /// Length of the whole file in bytes.
+    pub file_len: u64,
+}
+
+/// A tensor's place in its shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The tensor.
+    pub spec: TensorSpec,
+    /// Its first byte, from the start of the file.
+    pub offset: u64,
+    /// Its size in bytes.
+    pub len: u64,
+}
+
+impl ShardLayout {
+    /// Fills shards with the tensors in the given order, each up to `max_shard_bytes` of tensor
+    /// bytes (headers not counted, as Hugging Face counts). A larger tensor gets a shard of its
+    /// own. Within a shard tensors of wider types come first, so that each lies at a multiple of
+    /// its element's width; otherwise the given order is kept.
+    ///
+    /// # Errors
+    /// Two tensors of one name, a tensor without a valid size, or a shard with too many tensors
+    /// for one header.
+    pub fn new(tensors: Vec<TensorSpec>, max_shard_bytes: u64) -> Result<ShardLayout> {
+        let mut names = HashSet::with_capacity(tensors.len());
+        if let Some(twice) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
+            return Err(Error::DuplicateOutput { tensor: twice.name.clone() });
+        }
+        if names.contains(METADATA) {
+            return Err(Error::ReservedName { tensor: METADATA.to_owned() });
+        }
+        let groups = group(tensors, max_shard_bytes)?;
+        let count = groups.len();
+        let shards = groups
+            .into_iter()
+            .enumerate()
+            .map(|(index, tensors)| Shard::new(file_name(index, count), tensors))
+            .collect::<Result<_>>()?;
+        Ok(ShardLayout { shards })
+    }
+
+    /// Bytes of all shards, headers included: what they take on the disk.
+    pub fn total_file_bytes(&self) -> u64 {
+        sum(self.shards.iter().map(|shard| shard.file_len))
+    }
+
+    /// Bytes of all tensors, headers not counted.
+    pub fn total_tensor_bytes(&self) -> u64 {
+        sum(self.shards.iter().flat_map(|shard| &shard.tensors).map(|tensor| tensor.len))
+    }
+}
+
+/// Cuts the list into shards. There is always one, if only an empty one.
+fn group(tensors: Vec<TensorSpec>, max_shard_bytes: u64) -> Result<Vec<Vec<(TensorSpec, u64)>>> {
+    let mut groups = vec![Vec::new()];
+    let mut filled: u64 = 0;
+    for spec in tensors {
+        let len = spec.dtype.tensor_bytes(&spec.shape).map_err(|problem| {
+            let TensorSpec { name, dtype, shape } = spec.clone();
+            Error::BadOutputSize { tensor: name, dtype, shape, problem }
+        })?;
+        let fits = filled.checked_add(len).is_some_and(|sum| sum <= max_shard_bytes);
+        let current = groups.last().is_some_and(|group| group.is_empty());
+        if !fits && !current {
+            groups.push(Vec::new());
+            filled = 0;
+        }
+        filled = filled.saturating_add(len);
+        if let Some(group) = groups.last_mut() {
+            group.push((spec, len));
+        }
+    }
+    Ok(groups)
+}
+
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
+fn file_name(index: usize, count: usize) -> String {
+    if count == 1 {
+        "model.safetensors".to_owned()
+    } else {
+        format!("model-{:05}-of-{count:05}.safetensors", index + 1)
+    }
+}
+
+impl Shard {
+    fn new(file_name: String, mut tensors: Vec<(TensorSpec, u64)>) -> Result<Shard> {
+        // Sizes are multiples of their element's width, so this order keeps each one aligned.
+        tensors.sort_by_key(|(spec, _)| std::cmp::Reverse(spec.dtype.alignment()));
+        let too_large = |what| Error::ShardTooLarge { tensors: tensors.len(), what };
+        let mut end: u64 = 0;
+        let mut entries = Vec::with_capacity(tensors.len());
+        for (spec, len) in &tensors {
+            let begin = end;
+            end = begin
+                .checked_add(*len)
+                .filter(|end| *end <= i64::MAX as u64)
+                .ok_or_else(|| too_large("its bytes exceed what a file can have".to_owned()))?;
+            let TensorSpec { name, dtype, shape } = spec.clone();
+            entries.push(HeaderTensor { name, dtype, shape, begin, end });
+        }
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        let header = Header::encode(&entries, &metadata).map_err(|problem| too_large(problem.to_string()))?;
+        let data_start = header.len() as u64;
+        let tensors = tensors
+            .into_iter()
+            .zip(&entries)
+            .map(|((spec, len), entry)| Placement { spec, offset: data_start + entry.begin, len })
+            .collect();
+        Ok(Shard { file_name, header, tensors, file_len: data_start + end })
+    }
+}

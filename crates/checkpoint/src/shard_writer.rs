@@ -1,0 +1,136 @@
+//! One shard being written, by as many threads as like. It is called `<name>.part` until it is
+//! whole.
+//!
+//! The order of the last steps makes a cut at any point safe:
+//! 1. sync the file: its bytes last, under the name `.part`, which counts for nothing;
+//! 2. write the fingerprints beside, durably: without a finished shard they count for nothing;
+//! 3. rename to the final name: a file of this name is whole, and its fingerprints are there.
+//!
+//! A cut before 3 costs this one shard's work; the next run writes it again from the start. The
+//! other way round (name first, fingerprints later) a cut could leave a shard that looks finished
+//! and whose fingerprints nobody has.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result, io_at};
+use crate::fingerprint::Fingerprint;
+use crate::output_dir::{OutputDir, PART, write_durably};
+use crate::shard_layout::Shard;
+use crate::storage::{Storage, WriteAt};
+
+/// A shard under construction. Threads share it by reference.
+pub struct ShardWriter {
+    storage: Arc<dyn Storage>,
+    file: Arc<dyn WriteAt>,
+    model_dir: PathBuf,
+    kept_dir: PathBuf,
+    part: PathBuf,
+    shard: Shard,
+    /// Bytes written so far, per tensor: so that a hole can never be published.
+    written: Vec<AtomicU64>,
+}
+
+impl ShardWriter {
+    /// Creates the file with its full length and its header. An unfinished one is started over.
+    ///
+    /// # Errors
+    /// The file cannot be created or written.
+    pub fn create(output: &OutputDir, shard: &Shard) -> Result<ShardWriter> {
+        let (storage, model_dir) = (output.storage().clone(), output.model_dir());
+        let part = model_dir.join(format!("{}{PART}", shard.file_name));
+        let file = storage.create(&part).map_err(io_at("create", &part))?;
+        file.set_len(shard.file_len).map_err(io_at("set the length of", &part))?;
+        file.write_all_at(&shard.header, 0).map_err(io_at("write", &part))?;
+        let written = shard.tensors.iter().map(|_| AtomicU64::new(0)).collect();
+        let (kept_dir, shard) = (output.kept_dir(), shard.clone());
+        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, shard, written })
+    }
+
+    /// The shard that is being written.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Writes `bytes` of the shard's tensor number `placement`, from byte `offset` of that tensor
+    /// on. Each byte is to be written once; the order does not matter.
+    ///
+    /// # Errors
+    /// There is no such tensor, the bytes reach outside of it, or they cannot be written.
+    pub fn write(&self, placement: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        let len = bytes.len() as u64;
+        let outside =
+            |tensor: &str, tensor_len| Error::OutOfBounds { tensor: tensor.to_owned(), offset, len, tensor_len };
+        let (Some(place), Some(written)) = (self.shard.tensors.get(placement), self.written.get(placement)) else {
+            return Err(outside(&format!("number {placement} of {}", self.shard.file_name), 0));
+        };
+        if offset.checked_add(len).is_none_or(|end| end > place.len) {
+            return Err(outside(&place.spec.name, place.len));
+        }
+        self.file.write_all_at(bytes, place.offset + offset).map_err(io_at("write", &self.part))?;
+        written.fetch_add(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes what was written so far durable. Another thread may call it now and then while writes
+    /// go on, so that little is left for the last sync.
+    ///
+    /// # Errors
+    /// The system could not write some of it.
+    pub fn flush(&self) -> Result<()> {
+        self.file.sync_data().map_err(io_at("sync", &self.part))
+    }
+
+    /// Completes the shard: durable, with its fingerprints, under its final name. `fingerprints`
+    /// are those of its tensors, in their order.
+    ///
+    /// # Errors
+    /// A tensor has not all its bytes, the fingerprints are of other tensors, or the system refuses
+    /// something. The shard is then unfinished.
+    pub fn finish(self, fingerprints: &[(String, Fingerprint)]) -> Result<()> {
+        self.check_complete()?;
+        self.check_fingerprints(fingerprints)?;
+        self.file.sync().map_err(io_at("sync", &self.part))?;
+        // Writing text to memory has no way to fail; an empty file would only cost a second try.
+        let kept = serde_json::to_vec(fingerprints).unwrap_or_default();
+        let kept_name = OutputDir::fingerprints_name(&self.shard);
+        write_durably(&*self.storage, &self.kept_dir, &kept_name, &kept)?;
+        drop(self.file);
+        let path = self.model_dir.join(&self.shard.file_name);
+        self.storage.rename(&self.part, &path).map_err(io_at("rename", &self.part))?;
+        self.storage.sync_dir(&self.model_dir).map_err(io_at("sync", &self.model_dir))
+    }
+
+    fn check_complete(&self) -> Result<()> {
+        for (place, written) in self.shard.tensors.iter().zip(&self.written) {
+            let written = written.load(Ordering::Relaxed);
+            if written != place.len {
+                return Err(Error::TensorUnfinished {
+                    file: self.part.clone(),
+                    tensor: place.spec.name.clone(),
+                    written,
+                    expected: place.len,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fingerprints(&self, fingerprints: &[(String, Fingerprint)]) -> Result<()> {
+        let expected: Vec<&str> = self.shard.tensors.iter().map(|place| place.spec.name.as_str()).collect();
+        let found: Vec<&str> = fingerprints.iter().map(|(name, _)| name.as_str()).collect();
+        let Some(position) = (0..expected.len().max(found.len())).find(|&i| expected.get(i) != found.get(i)) else {
+            return Ok(());
+        };
+        let at = |names: &[&str]| names.get(position).map_or(String::new(), |name| name.to_string());
+        let (expected, found) = (at(&expected), at(&found));
+        Err(Error::WrongFingerprints { file: self.part.clone(), position, expected, found })
+    }
+}
+
+impl std::fmt::Debug for ShardWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardWriter").field("part", &self.part).finish_non_exhaustive()
+    }
+}

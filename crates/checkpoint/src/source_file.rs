@@ -1,0 +1,162 @@
+//! A file that a build reads from: where it is, how long it was and when it was last changed when
+//! it was opened, and a handle to read it with. Large merges read hundreds of shards while systems
+//! allow a process as few as 256 open files, so only the first hundred handles stay open; the
+//! others live as long as someone reads.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, HeaderError, Result, io_at};
+use crate::header::{Header, LENGTH_BYTES, MAX_HEADER_BYTES};
+use crate::storage::{Facts, Kind, ReadAt, Storage};
+
+/// How many handles stay open although nobody reads from them, in the whole process.
+const KEPT_OPEN: usize = 100;
+
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// One safetensors file of a checkpoint.
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last changed, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    storage: Arc<dyn Storage>,
+    handle: Mutex<Handle>,
+}
+
+enum Handle {
+    Kept(Arc<dyn ReadAt>),
+    WhileRead(Weak<dyn ReadAt>),
+    Closed,
+}
+
+/// A file and what its header says.
+pub(crate) type Opened = (Arc<SourceFile>, Header);
+
+impl SourceFile {
+    /// Opens a safetensors file and reads its header.
+    pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<Opened> {
+        let (header, facts) = read_header(&**storage, path)?;
+        let file = SourceFile {
+            path: path.to_owned(),
+            len: facts.len,
+            modified_ns: facts.modified_ns,
+            storage: storage.clone(),
+            handle: Mutex::new(Handle::Closed),
+        };
+        Ok((Arc::new(file), header))
+    }
+
+    /// A handle to read with; it stays valid for as long as it is held.
+    ///
+    /// # Errors
+    /// The file cannot be opened any more, or has another length than before.
+    pub fn handle(&self) -> Result<Arc<dyn ReadAt>> {
+        let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*handle {
+            Handle::Kept(open) => return Ok(open.clone()),
+            Handle::WhileRead(open) => {
+                if let Some(open) = open.upgrade() {
+                    return Ok(open);
+                }
+            }
+            Handle::Closed => {}
+        }
+        let open = self.storage.open(&self.path).map_err(io_at("open", &self.path))?;
+        if open.len() != self.len {
+            return Err(self.changed(format!("it had {} bytes, now {}", self.len, open.len())));
+        }
+        *handle = if OPEN.fetch_add(1, Ordering::Relaxed) < KEPT_OPEN {
+            Handle::Kept(open.clone())
+        } else {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+            Handle::WhileRead(Arc::downgrade(&open))
+        };
+        Ok(open)
+    }
+
+    /// Checks that the file is still the one that was opened, by length and time of change.
+    ///
+    /// # Errors
+    /// It is not, or it cannot be asked any more.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let now = self.storage.facts(&self.path).map_err(io_at("look at", &self.path))?;
+        if now.len != self.len {
+            return Err(self.changed(format!("it had {} bytes, now {}", self.len, now.len)));
+        }
+        if now.modified_ns != self.modified_ns {
+            return Err(self.changed("it was written to".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn changed(&self, what: String) -> Error {
+        Error::SourceChanged { file: self.path.clone(), what }
+    }
+}
+
+impl Drop for SourceFile {
+    fn drop(&mut self) {
+        let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if matches!(handle, Handle::Kept(_)) {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceFile")
+            .field("path", &self.path)
+            .field("len", &self.len)
+            .field("modified_ns", &self.modified_ns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What starts a git-lfs pointer (<https://git-lfs.com/spec/v1>).
+pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// Reads a file's header: its first 8 bytes, then as many as these say.
+pub(crate) fn read_header(storage: &dyn Storage, path: &Path) -> Result<(Header, Facts)> {
+    let facts = storage.facts(path).map_err(io_at("open", path))?;
+    if facts.kind != Kind::File {
+        // Opening a pipe could wait forever, so this comes first.
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    let broken = |problem| Error::Header { file: path.to_owned(), problem };
+    let file_len = facts.len;
+    if file_len == 0 {
+        return Err(broken(HeaderError::Empty));
+    }
+    if file_len < LENGTH_BYTES {
+        return Err(broken(HeaderError::TooShort { file_len }));
+    }
+    let file = storage.open(path).map_err(io_at("open", path))?;
+    let read =
+        |buffer: &mut [u8], offset| file.read_exact_at(buffer, offset).map_err(io_at("read the header of", path));
+    let mut start = [0; LFS_POINTER.len()];
+    let start = &mut start[..file_len.min(LFS_POINTER.len() as u64) as usize];
+    read(start, 0)?;
+    if start == LFS_POINTER {
+        return Err(Error::LfsPointer { file: path.to_owned() });
+    }
+    let mut len_bytes = [0; LENGTH_BYTES as usize];
+    len_bytes.copy_from_slice(&start[..LENGTH_BYTES as usize]);
+    let len = u64::from_le_bytes(len_bytes);
+    if len > MAX_HEADER_BYTES {
+        return Err(broken(HeaderError::TooLong { len, limit: MAX_HEADER_BYTES }));
+    }
+    let header_end = LENGTH_BYTES + len;
+    if header_end > file_len {
+        return Err(broken(HeaderError::Truncated { header_end, file_len }));
+    }
+    let mut json = vec![0; len as usize];
+    read(&mut json, LENGTH_BYTES)?;
+    Ok((Header::parse(&json, file_len).map_err(broken)?, facts))
+}

@@ -1,0 +1,218 @@
+//! The machine's own file system, through the standard library: positioned reads and writes, no
+//! memory mapping (a mapped file that shrinks kills the process, and its pages count as memory).
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use super::{Facts, Kind, Lock, ReadAt, Storage, WriteAt};
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalStorage;
+
+impl LocalStorage {
+    /// As the shared trait object that the rest of the crate takes.
+    pub fn shared() -> Arc<dyn Storage> {
+        Arc::new(LocalStorage)
+    }
+}
+
+impl Storage for LocalStorage {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Arc::new(ReadFile { file, len }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
+        Ok(Arc::new(WriteFile(File::create(path)?)))
+    }
+
+    fn facts(&self, path: &Path) -> io::Result<Facts> {
+        let metadata = fs::metadata(path)?;
+        let kind = if metadata.is_file() {
+            Kind::File
+        } else if metadata.is_dir() {
+            Kind::Dir
+        } else {
+            Kind::Other
+        };
+        let modified_ns = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
+            Ok(Ok(after)) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+            Ok(Err(before)) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+            Err(_) => 0,
+        };
+        Ok(Facts { len: metadata.len(), modified_ns, kind, device: device(&metadata) })
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path),
+            _ => Ok(path.to_owned()),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let names: io::Result<Vec<OsString>> =
+            fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
+        let mut names = names?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        match File::open(dir)?.sync_all() {
+            // Some network and FUSE file systems know no sync of folders; there is nothing to do.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+            other => other,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        fs4::available_space(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        // The holder removes its lock file at the very end. Whoever opened it just before would
+        // then lock a file that has no name any more, so the name is checked once the lock is held.
+        for _ in 0..100 {
+            let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                // A file system without locks: better unguarded than unusable.
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            if is_at(&file, path)? {
+                return Ok(Some(Lock::new(file)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether `path` still leads to this open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> io::Result<bool> {
+    fs::exists(path)
+}
+
+#[cfg(unix)]
+fn device(metadata: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    metadata.dev()
+}
+
+#[cfg(not(unix))]
+fn device(_metadata: &fs::Metadata) -> u64 {
+    0
+}
+
+struct ReadFile {
+    file: File,
+    len: u64,
+}
+
+impl ReadAt for ReadFile {
+    #[cfg(unix)]
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt;
+        while !buffer.is_empty() {
+            match self.file.seek_read(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buffer = &mut buffer[read..];
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+struct WriteFile(File);
+
+impl WriteAt for WriteFile {
+    #[cfg(unix)]
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.0, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt;
+        while !bytes.is_empty() {
+            match self.0.seek_write(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    offset += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

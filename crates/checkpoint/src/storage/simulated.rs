@@ -1,0 +1,305 @@
+//! A disk in memory that can lose power and fail, for tests. It keeps two images: the live one,
+//! which the program sees, and the durable one, which is what syncs have made safe.
+//! [`SimulatedDisk::crash`] gives the disk that a machine would find after it starts again, and
+//! [`SimulatedDisk::fail_operation`] makes any one operation fail. Every call through [`Storage`],
+//! [`ReadAt`] and [`WriteAt`] that touches the disk counts as one operation; folders are created
+//! and removed entry by entry, each of which counts.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Facts, Kind, Lock, ReadAt, Storage, WriteAt};
+
+mod tree;
+
+use tree::{NodeId, Tree};
+
+/// A simulated disk. Clones are the same disk.
+#[derive(Clone)]
+pub struct SimulatedDisk(Arc<Mutex<State>>);
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No space left. A write leaves half of its bytes.
+    NoSpace,
+    /// The medium is faulty.
+    Io,
+    /// A read finds the end of the file too early; other operations fail as with [`Fault::Io`].
+    ShortRead,
+}
+
+/// What is found after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survives {
+    /// Only what was synced: a power cut at its worst.
+    Synced,
+    /// All that was done: the process was killed, the machine ran on.
+    Everything,
+    /// What was synced and a pseudo-random part of the rest, by this seed; writes may be torn.
+    Some(u64),
+}
+
+struct State {
+    tree: Tree,
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    power_off: Option<u64>,
+    locked: Vec<NodeId>,
+    free_space: u64,
+}
+
+impl Default for SimulatedDisk {
+    fn default() -> SimulatedDisk {
+        SimulatedDisk::new()
+    }
+}
+
+impl SimulatedDisk {
+    /// An empty disk.
+    pub fn new() -> SimulatedDisk {
+        SimulatedDisk::of(Tree::new())
+    }
+
+    fn of(tree: Tree) -> SimulatedDisk {
+        let (operations, fault, power_off, locked) = (0, None, None, Vec::new());
+        let free_space = 1 << 40;
+        SimulatedDisk(Arc::new(Mutex::new(State { tree, operations, fault, power_off, locked, free_space })))
+    }
+
+    /// As the shared trait object that the rest of the crate takes.
+    pub fn shared(&self) -> Arc<dyn Storage> {
+        Arc::new(self.clone())
+    }
+
+    /// How many operations there were so far.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Makes operation number `n` (the first ever is 0) fail, once.
+    pub fn fail_operation(&self, n: u64, fault: Fault) {
+        self.state().fault = Some((n, fault));
+    }
+
+    /// Cuts the power before operation number `n`: it and all that follow fail and do nothing.
+    pub fn power_off_at(&self, n: u64) {
+        self.state().power_off = Some(n);
+    }
+
+    /// The disk that is found after a crash at this moment, with power, without locks. The disk
+    /// itself is not changed.
+    pub fn crash(&self, survives: Survives) -> SimulatedDisk {
+        SimulatedDisk::of(self.state().tree.after_crash(survives))
+    }
+
+    /// What [`Storage::free_space`] says.
+    pub fn set_free_space(&self, bytes: u64) {
+        self.state().free_space = bytes;
+    }
+
+    /// Puts a durable file there, folders included; not counted as operations.
+    pub fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
+        self.state().tree.put(path.as_ref(), bytes);
+    }
+
+    /// Every file below `dir` and its content, as the program sees it; empty if there is no such
+    /// folder. Paths are relative to `dir`. Not counted as operations.
+    pub fn files(&self, dir: impl AsRef<Path>) -> Vec<(PathBuf, Vec<u8>)> {
+        self.state().tree.files(dir.as_ref())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn operation(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        match state.step() {
+            None => Ok(state),
+            Some(fault) => Err(fault.error()),
+        }
+    }
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        match self {
+            Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "simulated full disk"),
+            Fault::Io | Fault::ShortRead => io::Error::other("simulated I/O error"),
+        }
+    }
+}
+
+impl State {
+    /// Counts an operation; the fault if it has to fail.
+    fn step(&mut self) -> Option<Fault> {
+        let number = self.operations;
+        self.operations += 1;
+        if self.power_off.is_some_and(|from| number >= from) {
+            return Some(Fault::Io);
+        }
+        let (_, fault) = self.fault.filter(|(at, _)| *at == number)?;
+        self.fault = None;
+        Some(fault)
+    }
+}
+
+impl Storage for SimulatedDisk {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
+        let state = self.operation()?;
+        let node = state.tree.find(path)?;
+        let len = state.tree.content(node)?.len() as u64;
+        Ok(Arc::new(OpenFile { disk: self.clone(), node, len }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
+        let node = self.operation()?.tree.create(path)?;
+        Ok(Arc::new(OpenFile { disk: self.clone(), node, len: 0 }))
+    }
+
+    fn facts(&self, path: &Path) -> io::Result<Facts> {
+        let state = self.operation()?;
+        let node = state.tree.find(path)?;
+        let (len, kind) = match state.tree.content(node) {
+            Ok(content) => (content.len() as u64, Kind::File),
+            Err(_) => (0, Kind::Dir),
+        };
+        Ok(Facts { len, kind, modified_ns: state.tree.modified(node), device: 1 })
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.operation().map(|_| path.to_owned())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let state = self.operation()?;
+        state.tree.names(state.tree.find(dir)?)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut above: Vec<&Path> = dir.ancestors().collect();
+        above.reverse();
+        for path in above.into_iter().filter(|path| path.file_name().is_some()) {
+            self.operation()?.tree.create_dir(path)?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operation()?.tree.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.operation()?.tree.remove(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        for name in self.list(dir)? {
+            let path = dir.join(name);
+            let is_dir = {
+                let state = self.state();
+                state.tree.content(state.tree.find(&path)?).is_err()
+            };
+            if is_dir { self.remove_dir_all(&path)? } else { self.remove_file(&path)? }
+        }
+        self.operation()?.tree.remove(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.operation()?;
+        let node = state.tree.find(dir)?;
+        state.tree.sync_names(node)
+    }
+
+    fn free_space(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.operation()?.free_space)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let mut state = self.operation()?;
+        let node = match state.tree.find(path) {
+            Ok(node) => node,
+            Err(_) => state.tree.create(path)?,
+        };
+        if state.locked.contains(&node) {
+            return Ok(None);
+        }
+        state.locked.push(node);
+        Ok(Some(Lock::new(HeldLock { disk: self.clone(), node })))
+    }
+}
+
+struct HeldLock {
+    disk: SimulatedDisk,
+    node: NodeId,
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        self.disk.state().locked.retain(|node| *node != self.node);
+    }
+}
+
+struct OpenFile {
+    disk: SimulatedDisk,
+    node: NodeId,
+    len: u64,
+}
+
+impl ReadAt for OpenFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        match state.step() {
+            None => {}
+            Some(Fault::ShortRead) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(fault) => return Err(fault.error()),
+        }
+        let content = state.tree.content(self.node)?;
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|from| content.get(from..from.checked_add(buffer.len())?))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl WriteAt for OpenFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        match state.step() {
+            None => state.tree.write(self.node, offset, bytes),
+            Some(Fault::NoSpace) => {
+                state.tree.write(self.node, offset, &bytes[..bytes.len() / 2])?;
+                Err(Fault::NoSpace.error())
+            }
+            Some(fault) => Err(fault.error()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.operation()?.tree.set_len(self.node, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.operation()?.tree.sync_content(self.node)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+}
+
+impl fmt::Debug for SimulatedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimulatedDisk")
+    }
+}
