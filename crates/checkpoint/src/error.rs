@@ -19,285 +19,127 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong. [`Display`](std::fmt::Display) says all of it in one sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)] // What a field holds is what the sentence shows in its place.
 pub enum Error {
     // Any file
     /// The system refused an operation on a file or folder.
     #[error("cannot {operation} {}: {problem}", path.display())]
-    Io {
-        /// What was tried, as the words after "cannot".
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        problem: io::Error,
-    },
+    Io { operation: &'static str, path: PathBuf, problem: io::Error },
     /// A file name that is not plain: it could lead out of its folder.
     #[error("`{}` is not a plain file name", shown(name))]
-    BadFileName {
-        /// The name as found.
-        name: String,
-    },
+    BadFileName { name: String },
 
     // Reading a checkpoint
     /// A safetensors file whose header breaks the format.
     #[error("{}: {problem}", file.display())]
-    Header {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong in it.
-        problem: HeaderError,
-    },
+    Header { file: PathBuf, problem: HeaderError },
     /// A `model.safetensors.index.json` that breaks its format.
     #[error("{}: {problem}", file.display())]
-    Index {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong in it.
-        problem: IndexError,
-    },
+    Index { file: PathBuf, problem: IndexError },
     /// Nothing is at the path of a model folder.
     #[error("{} does not exist", folder.display())]
-    FolderMissing {
-        /// The path.
-        folder: PathBuf,
-    },
+    FolderMissing { folder: PathBuf },
     /// The path of a model folder leads to something else.
     #[error("{} is not a folder", path.display())]
-    NotAFolder {
-        /// The path.
-        path: PathBuf,
-    },
+    NotAFolder { path: PathBuf },
     /// The path of a file leads to something else, such as a folder or a pipe.
     #[error("{} is not a file", path.display())]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
+    NotAFile { path: PathBuf },
     /// A small text file that git-lfs leaves in place of the real one.
     #[error("{} is a git-lfs pointer, not the weights themselves", file.display())]
-    LfsPointer {
-        /// The file.
-        file: PathBuf,
-    },
+    LfsPointer { file: PathBuf },
+    /// A symbolic link that leads nowhere, as caches leave behind.
+    #[error("{} is a link to a file that is not there", file.display())]
+    BrokenLink { file: PathBuf },
     /// The folder holds no safetensors model.
     #[error("{} holds no safetensors model{}", folder.display(), found_instead(found))]
-    NoSafetensors {
-        /// The folder.
-        folder: PathBuf,
-        /// Names of weights in other formats, or of safetensors under other names.
-        found: Vec<String>,
-    },
+    NoSafetensors { folder: PathBuf, found: Vec<String> },
     /// A shard that the index or the other shards' names call for is not there.
     #[error("{} is missing, but {called_for_by} calls for it", file.display())]
-    ShardMissing {
-        /// The absent file.
-        file: PathBuf,
-        /// What names it.
-        called_for_by: String,
-    },
+    ShardMissing { file: PathBuf, called_for_by: String },
     /// The shards in a folder without an index are of more than one set.
     #[error("{} holds shards of more than one model: {first} and {second}", folder.display())]
-    MixedShards {
-        /// The folder.
-        folder: PathBuf,
-        /// A file of one set.
-        first: String,
-        /// A file of another.
-        second: String,
-    },
+    MixedShards { folder: PathBuf, first: String, second: String },
     /// The index places a tensor in a file that does not have it.
     #[error(
         "{}: tensor `{}` is not in this file, but the index says so", file.display(), shown(tensor)
     )]
-    TensorNotInShard {
-        /// The tensor.
-        tensor: String,
-        /// The shard.
-        file: PathBuf,
-    },
+    TensorNotInShard { tensor: String, file: PathBuf },
     /// A shard has a tensor that the index does not name.
     #[error("{}: tensor `{}` is not in the index", file.display(), shown(tensor))]
-    TensorNotInIndex {
-        /// The tensor.
-        tensor: String,
-        /// The shard.
-        file: PathBuf,
-    },
+    TensorNotInIndex { tensor: String, file: PathBuf },
     /// Two shards have a tensor of the same name.
     #[error("tensor `{}` is in both {} and {}", shown(tensor), first.display(), second.display())]
-    TensorInTwoFiles {
-        /// The tensor.
-        tensor: String,
-        /// One shard.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-    },
+    TensorInTwoFiles { tensor: String, first: PathBuf, second: PathBuf },
     /// A source file is not the one that was opened.
     #[error("{} changed during the build: {what}", file.display())]
-    SourceChanged {
-        /// The file.
-        file: PathBuf,
-        /// Its length or its time, before and now.
-        what: String,
-    },
+    SourceChanged { file: PathBuf, what: String },
 
     // Using a tensor
     /// Bytes outside of a tensor were asked for or written.
     #[error("tensor `{}` has {tensor_len} bytes; {len} bytes at {offset} are outside of it", shown(tensor))]
-    OutOfBounds {
-        /// The tensor.
-        tensor: String,
-        /// First byte, counted from the tensor's start.
-        offset: u64,
-        /// How many bytes.
-        len: u64,
-        /// The tensor's size in bytes.
-        tensor_len: u64,
-    },
+    OutOfBounds { tensor: String, offset: u64, len: u64, tensor_len: u64 },
     /// Rows that a tensor does not have, or that do not start at whole bytes.
     #[error("tensor `{}` of shape {shape:?} has no rows {start} to {end}", shown(tensor))]
-    NoSuchRows {
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// First row.
-        start: usize,
-        /// One past the last row.
-        end: usize,
-    },
+    NoSuchRows { tensor: String, shape: Vec<usize>, start: usize, end: usize },
     /// A tensor is too large to be held in memory.
     #[error("tensor `{}` has {len} bytes, too many for this machine's memory", shown(tensor))]
-    TooLargeForMemory {
-        /// The tensor.
-        tensor: String,
-        /// Its size in bytes.
-        len: u64,
-    },
+    TooLargeForMemory { tensor: String, len: u64 },
 
     // Laying out and writing a checkpoint
     /// Two output tensors have the same name.
     #[error("two output tensors are named `{}`", shown(tensor))]
-    DuplicateOutput {
-        /// The name.
-        tensor: String,
-    },
+    DuplicateOutput { tensor: String },
     /// A name that the format keeps for itself.
     #[error("an output tensor is named `{tensor}`, which the safetensors format reserves")]
-    ReservedName {
-        /// The name.
-        tensor: String,
-    },
+    ReservedName { tensor: String },
     /// An output tensor has no valid size.
     #[error("output tensor `{}`, {dtype} {shape:?}, is {problem}", shown(tensor))]
-    BadOutputSize {
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        dtype: Dtype,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// Why not.
-        problem: BadSize,
-    },
+    BadOutputSize { tensor: String, dtype: Dtype, shape: Vec<usize>, problem: BadSize },
     /// The tensors of one shard need a header that no reader accepts, or more bytes than a file
     /// can have.
     #[error("a shard of {tensors} tensors is too large: {what}")]
-    ShardTooLarge {
-        /// How many tensors.
-        tensors: usize,
-        /// What exceeds which limit.
-        what: String,
-    },
+    ShardTooLarge { tensors: usize, what: String },
     /// A shard was to be finished before all its bytes were written.
     #[error(
         "{}: tensor `{}` is not complete: {written} of {expected} bytes were written",
         file.display(), shown(tensor)
     )]
-    TensorUnfinished {
-        /// The shard.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Bytes written.
-        written: u64,
-        /// Bytes it has.
-        expected: u64,
-    },
+    TensorUnfinished { file: PathBuf, tensor: String, written: u64, expected: u64 },
     /// The fingerprints given for a shard are not those of its tensors in their order.
     #[error("{}: fingerprint {position} is of `{}`, expected `{}`", file.display(), shown(found),
         shown(expected))]
-    WrongFingerprints {
-        /// The shard.
-        file: PathBuf,
-        /// Which one, counted from 0.
-        position: usize,
-        /// The name that the layout has there; empty if it has none.
-        expected: String,
-        /// The name that was given; empty if there was none.
-        found: String,
-    },
+    WrongFingerprints { file: PathBuf, position: usize, expected: String, found: String },
     /// A folder was to be published with a file in it that is still being written.
     #[error("{} is not finished", file.display())]
-    Unfinished {
-        /// The file.
-        file: PathBuf,
-    },
+    Unfinished { file: PathBuf },
 
     // The output folder
     /// The output path does not end in a name.
     #[error("`{}` cannot be the output folder: it has no name of its own", out.display())]
-    OutputUnnamed {
-        /// The path.
-        out: PathBuf,
-    },
+    OutputUnnamed { out: PathBuf },
     /// The output path is taken by a file.
     #[error("the output {} exists and is not a folder", out.display())]
-    OutputIsFile {
-        /// The path.
-        out: PathBuf,
-    },
+    OutputIsFile { out: PathBuf },
     /// The output folder exists and is not empty.
     #[error("the output folder {} exists and is not empty", out.display())]
-    OutputExists {
-        /// The path.
-        out: PathBuf,
-    },
+    OutputExists { out: PathBuf },
     /// The output folder is the root of another file system, so nothing can be renamed to it.
     #[error("the output folder {} is a mount point", out.display())]
-    OutputIsMountPoint {
-        /// The path.
-        out: PathBuf,
-    },
+    OutputIsMountPoint { out: PathBuf },
     /// Another process is building the same output folder.
     #[error("another process is building {}", out.display())]
-    Locked {
-        /// The output folder.
-        out: PathBuf,
-    },
+    Locked { out: PathBuf },
     /// The old output was moved aside, the build was cut off, and then something else was put in
     /// its place.
     #[error(
         "{} is in the way: the output folder that was there before lies in {}",
         out.display(), aside.display()
     )]
-    OutputInTheWay {
-        /// The output path.
-        out: PathBuf,
-        /// Where the old output is.
-        aside: PathBuf,
-    },
+    OutputInTheWay { out: PathBuf, aside: PathBuf },
     /// The new output is in its place and complete, but the work folder could not be removed.
     #[error("{} is complete, but {} could not be removed: {problem}", out.display(), work.display())]
-    Cleanup {
-        /// The complete output.
-        out: PathBuf,
-        /// What is left over.
-        work: PathBuf,
-        /// Why.
-        problem: Box<Error>,
-    },
+    Cleanup { out: PathBuf, work: PathBuf, problem: Box<Error> },
 }
 
 impl Error {

@@ -140,7 +140,8 @@ impl OutputDir {
     }
 
     /// Puts the finished model in its place and removes the work folder. On success the output is
-    /// complete and durable.
+    /// complete and durable. Paths into [`model_dir`](OutputDir::model_dir) lead nowhere afterwards,
+    /// and Windows refuses to rename a folder with open files, so close what reads there before.
     ///
     /// # Errors
     /// A file is unfinished, the output path was taken meanwhile, or the system refuses something.

@@ -10,6 +10,7 @@
 //! other way round (name first, fingerprints later) a cut could leave a shard that looks finished
 //! and whose fingerprints nobody has.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,14 @@ impl ShardWriter {
     pub fn create(output: &OutputDir, shard: &Shard) -> Result<ShardWriter> {
         let (storage, model_dir) = (output.storage().clone(), output.model_dir());
         let part = model_dir.join(format!("{}{PART}", shard.file_name));
+        // A shard that is written once more must not look finished meanwhile: its old file could
+        // meet its new fingerprints.
+        let path = model_dir.join(&shard.file_name);
+        match storage.remove_file(&path) {
+            Ok(()) => storage.sync_dir(&model_dir).map_err(io_at("sync", &model_dir))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("remove", &path, error)),
+        }
         let file = storage.create(&part).map_err(io_at("create", &part))?;
         file.set_len(shard.file_len).map_err(io_at("set the length of", &part))?;
         file.write_all_at(&shard.header, 0).map_err(io_at("write", &part))?;

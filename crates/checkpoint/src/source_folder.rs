@@ -31,24 +31,45 @@ pub(crate) fn find_weights(storage: &dyn Storage, dir: &Path) -> Result<Weights>
     // Names that are not Unicode cannot be any that is looked for.
     let names: BTreeSet<String> = names.into_iter().filter_map(as_text).collect();
     if names.contains(SINGLE_FILE) {
+        check_there(storage, dir, SINGLE_FILE, &names, SINGLE_FILE)?;
         return Ok(Weights::Single(SINGLE_FILE.to_owned()));
     }
     if names.contains(INDEX_FILE) {
         let index = Index::read(storage, &dir.join(INDEX_FILE))?;
         let files: Vec<String> = index.files().into_iter().map(str::to_owned).collect();
         for file in &files {
-            // Case-insensitive systems find files that the list does not have, so they are asked.
-            let path = dir.join(file);
-            if facts_if_any(storage, &path).map_err(io_at("open", &path))?.is_none() {
-                let called_for_by = INDEX_FILE.to_owned();
-                return Err(Error::ShardMissing { file: path, called_for_by });
-            }
+            check_there(storage, dir, file, &names, INDEX_FILE)?;
         }
         return Ok(Weights::Indexed(index, files));
     }
     match shard_set(dir, &names)? {
-        Some(shards) => Ok(Weights::Shards(shards)),
+        Some(shards) => {
+            for shard in &shards {
+                check_there(storage, dir, shard, &names, shard)?;
+            }
+            Ok(Weights::Shards(shards))
+        }
         None => Err(Error::NoSafetensors { folder: dir.to_owned(), found: other_weights(&names) }),
+    }
+}
+
+/// Checks that `name` is in the folder and leads to something.
+fn check_there(
+    storage: &dyn Storage,
+    dir: &Path,
+    name: &str,
+    names: &BTreeSet<String>,
+    called_for_by: &str,
+) -> Result<()> {
+    // The system is asked even about a name that the list has not: on some it is found in another
+    // case, and on some a listed name is a link that leads nowhere.
+    let file = dir.join(name);
+    if facts_if_any(storage, &file).map_err(io_at("open", &file))?.is_some() {
+        Ok(())
+    } else if names.contains(name) {
+        Err(Error::BrokenLink { file })
+    } else {
+        Err(Error::ShardMissing { file, called_for_by: called_for_by.to_owned() })
     }
 }
 

@@ -78,9 +78,10 @@ impl TensorView {
     pub fn read(&self) -> Result<Vec<u8>> {
         let too_large = || Error::TooLargeForMemory { tensor: self.name.clone(), len: self.len };
         let len = usize::try_from(self.len).map_err(|_| too_large())?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| too_large())?;
-        bytes.resize(len, 0);
+        // Only asks whether there is room: `vec!` gets zeroed pages from the system without touching
+        // them, but ends the process where there is none.
+        Vec::<u8>::new().try_reserve_exact(len).map_err(|_| too_large())?;
+        let mut bytes = vec![0; len];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }

@@ -21,6 +21,7 @@ impl Error {
                 Some("gguf") => "GGUF is an end format; give the original safetensors folder",
                 _ => "give the folder that holds config.json and the weights",
             },
+            Error::BrokenLink { .. } => "the cache that it points into was cleaned; download it again",
             Error::LfsPointer { .. } => "run `git lfs pull` in that folder, or download it again",
             Error::NoSafetensors { found, .. } => return Some(other_format_hint(found)),
             Error::ShardMissing { .. } => "the download is incomplete; download this file again",

@@ -5,14 +5,17 @@
 //! [`ReadAt`] and [`WriteAt`] that touches the disk counts as one operation; folders are created
 //! and removed entry by entry, each of which counts.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Facts, Kind, Lock, ReadAt, Storage, WriteAt};
+use super::Storage;
+#[cfg(doc)]
+use super::{ReadAt, WriteAt};
 
+mod change;
+mod operations;
 mod tree;
 
 use tree::{NodeId, Tree};
@@ -145,156 +148,6 @@ impl State {
         let (_, fault) = self.fault.filter(|(at, _)| *at == number)?;
         self.fault = None;
         Some(fault)
-    }
-}
-
-impl Storage for SimulatedDisk {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
-        let state = self.operation()?;
-        let node = state.tree.find(path)?;
-        let len = state.tree.content(node)?.len() as u64;
-        Ok(Arc::new(OpenFile { disk: self.clone(), node, len }))
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
-        let node = self.operation()?.tree.create(path)?;
-        Ok(Arc::new(OpenFile { disk: self.clone(), node, len: 0 }))
-    }
-
-    fn facts(&self, path: &Path) -> io::Result<Facts> {
-        let state = self.operation()?;
-        let node = state.tree.find(path)?;
-        let (len, kind) = match state.tree.content(node) {
-            Ok(content) => (content.len() as u64, Kind::File),
-            Err(_) => (0, Kind::Dir),
-        };
-        Ok(Facts { len, kind, modified_ns: state.tree.modified(node), device: 1 })
-    }
-
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        self.operation().map(|_| path.to_owned())
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let state = self.operation()?;
-        state.tree.names(state.tree.find(dir)?)
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let mut above: Vec<&Path> = dir.ancestors().collect();
-        above.reverse();
-        for path in above.into_iter().filter(|path| path.file_name().is_some()) {
-            self.operation()?.tree.create_dir(path)?;
-        }
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.operation()?.tree.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.operation()?.tree.remove(path)
-    }
-
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        for name in self.list(dir)? {
-            let path = dir.join(name);
-            let is_dir = {
-                let state = self.state();
-                state.tree.content(state.tree.find(&path)?).is_err()
-            };
-            if is_dir { self.remove_dir_all(&path)? } else { self.remove_file(&path)? }
-        }
-        self.operation()?.tree.remove(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.operation()?;
-        let node = state.tree.find(dir)?;
-        state.tree.sync_names(node)
-    }
-
-    fn free_space(&self, _path: &Path) -> io::Result<u64> {
-        Ok(self.operation()?.free_space)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        let mut state = self.operation()?;
-        let node = match state.tree.find(path) {
-            Ok(node) => node,
-            Err(_) => state.tree.create(path)?,
-        };
-        if state.locked.contains(&node) {
-            return Ok(None);
-        }
-        state.locked.push(node);
-        Ok(Some(Lock::new(HeldLock { disk: self.clone(), node })))
-    }
-}
-
-struct HeldLock {
-    disk: SimulatedDisk,
-    node: NodeId,
-}
-
-impl Drop for HeldLock {
-    fn drop(&mut self) {
-        self.disk.state().locked.retain(|node| *node != self.node);
-    }
-}
-
-struct OpenFile {
-    disk: SimulatedDisk,
-    node: NodeId,
-    len: u64,
-}
-
-impl ReadAt for OpenFile {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        match state.step() {
-            None => {}
-            Some(Fault::ShortRead) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(fault) => return Err(fault.error()),
-        }
-        let content = state.tree.content(self.node)?;
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|from| content.get(from..from.checked_add(buffer.len())?))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn len(&self) -> u64 {
-        self.len
-    }
-}
-
-impl WriteAt for OpenFile {
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        match state.step() {
-            None => state.tree.write(self.node, offset, bytes),
-            Some(Fault::NoSpace) => {
-                state.tree.write(self.node, offset, &bytes[..bytes.len() / 2])?;
-                Err(Fault::NoSpace.error())
-            }
-            Some(fault) => Err(fault.error()),
-        }
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.operation()?.tree.set_len(self.node, len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.operation()?.tree.sync_content(self.node)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.sync()
     }
 }
 

@@ -10,14 +10,10 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::Survives;
+use super::change::{Entry, FileChange, NameChange, Random};
 
 pub(super) type NodeId = usize;
-type Names = BTreeMap<OsString, NodeId>;
-/// Picks the live (first) or the durable (second) names of a folder.
-type Image = for<'a> fn(&'a mut Names, &'a mut Names) -> &'a mut Names;
-/// A name in a folder.
-type Entry = (NodeId, OsString);
-
+pub(super) type Names = BTreeMap<OsString, NodeId>;
 const ROOT: NodeId = 0;
 
 #[derive(Clone)]
@@ -29,29 +25,15 @@ pub(super) struct Tree {
 }
 
 #[derive(Clone)]
-struct Node {
-    content: Content,
+pub(super) struct Node {
+    pub(super) content: Content,
     modified: i64,
 }
 
 #[derive(Clone)]
-enum Content {
+pub(super) enum Content {
     File { live: Vec<u8>, durable: Vec<u8>, waiting: Vec<FileChange> },
     Dir { live: Names, durable: Names },
-}
-
-#[derive(Clone)]
-enum FileChange {
-    Write(u64, Vec<u8>),
-    SetLen(u64),
-}
-
-/// `from` loses its node and `to` gets it; creation has no `from`, removal no `to`.
-#[derive(Clone)]
-struct NameChange {
-    node: NodeId,
-    from: Option<Entry>,
-    to: Option<Entry>,
 }
 
 impl Tree {
@@ -278,72 +260,6 @@ impl Tree {
         let dir = self.find(path.parent().unwrap_or(Path::new("")))?;
         self.entries(dir)?;
         Ok((dir, name.to_owned()))
-    }
-}
-
-impl NameChange {
-    fn touched(&self) -> impl Iterator<Item = &Entry> {
-        self.from.iter().chain(&self.to)
-    }
-
-    /// Applies the change to one of the two images of its folders.
-    fn apply(&self, nodes: &mut [Node], image: Image) {
-        let mut names = |dir: NodeId, edit: &dyn Fn(&mut Names)| {
-            if let Content::Dir { live, durable } = &mut nodes[dir].content {
-                edit(image(live, durable));
-            }
-        };
-        if let Some((dir, name)) = &self.from {
-            names(*dir, &|names| {
-                if names.get(name) == Some(&self.node) {
-                    names.remove(name);
-                }
-            });
-        }
-        if let Some((dir, name)) = &self.to {
-            names(*dir, &|names| {
-                names.insert(name.clone(), self.node);
-            });
-        }
-    }
-}
-
-impl FileChange {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            FileChange::SetLen(len) => content.resize(*len as usize, 0),
-            FileChange::Write(offset, bytes) => {
-                let start = *offset as usize;
-                let end = start + bytes.len();
-                content.resize(content.len().max(end), 0);
-                content[start..end].copy_from_slice(bytes);
-            }
-        }
-    }
-
-    /// Keeps all, a part, or nothing of the change.
-    fn survive(self, content: &mut Vec<u8>, random: &mut Random) {
-        match (random.below(3), self) {
-            (0, _) => {}
-            (1, FileChange::Write(offset, mut bytes)) => {
-                bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
-                FileChange::Write(offset, bytes).apply(content);
-            }
-            (_, change) => change.apply(content),
-        }
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 }
 
