@@ -157,9 +157,12 @@ impl OutputDir {
     /// # Errors
     /// Something cannot be removed.
     pub fn discard(self) -> Result<()> {
-        if self.published {
-            self.retire_old()?;
-        }
+        self.remove_work()
+    }
+
+    /// Removes the work folder with all that is in it. An output in `old/` counts as replaced.
+    fn remove_work(&self) -> Result<()> {
+        self.retire_old()?;
         self.forget_plan()?;
         self.remove_dir_if_any(&self.work)?;
         self.sync_dir(&self.parent)

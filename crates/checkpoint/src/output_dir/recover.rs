@@ -43,7 +43,13 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
         output.published = true;
         return Ok(Found::AlreadyPublished);
     }
-    output.check_out()?;
+    if let Err(refused) = output.check_out() {
+        if earlier.is_none() {
+            // Nobody's build, so a refused run can at least tidy up. What matters is the refusal.
+            let _ = output.remove_work();
+        }
+        return Err(refused);
+    }
     if same_plan && building {
         create_durably(&*output.storage, &output.kept_dir())?;
         sweep(output, &output.model_dir())?;
