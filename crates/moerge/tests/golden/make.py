@@ -1,7 +1,7 @@
 """Makes the golden models: tiny random models and what transformers computes with them, for the tests of `moerge`.
 
     python -m venv VENV && VENV/bin/pip install torch==2.15.* transformers==5.23.* mergekit==0.1.5 numpy safetensors
-    VENV/bin/python crates/moerge/tests/golden/make.py              # everything, about two minutes
+    VENV/bin/python crates/moerge/tests/golden/make.py              # everything, about three minutes
     VENV/bin/python crates/moerge/tests/golden/make.py llama qwen2  # some models only
     VENV/bin/python crates/moerge/tests/golden/make.py --no-mergekit
 
@@ -66,13 +66,13 @@ DENSE = {
     "qwen3": ("Qwen3", dict(tie_word_embeddings=False, head_dim=16, rope_parameters=rope("default"))),
 }
 MOE = {
-    "mixtral": ("Mixtral", dict(head_dim=12, sliding_window=8, rope_parameters=rope("default"), intermediate_size=24,
+    "mixtral": ("Mixtral", dict(head_dim=12, sliding_window=8, rope_parameters=rope("default"), intermediate_size=16,
                                 num_local_experts=4, num_experts_per_tok=2)),
     "qwen2_moe": ("Qwen2Moe", dict(rope_parameters=rope("default"), num_experts=4, num_experts_per_tok=2,
-                                   intermediate_size=56, moe_intermediate_size=24, shared_expert_intermediate_size=40,
+                                   intermediate_size=56, moe_intermediate_size=16, shared_expert_intermediate_size=24,
                                    decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=False)),
     "qwen3_moe": ("Qwen3Moe", dict(head_dim=16, rope_parameters=rope("default"), num_experts=4, num_experts_per_tok=2,
-                                   moe_intermediate_size=24, decoder_sparse_step=1, mlp_only_layers=[],
+                                   moe_intermediate_size=16, decoder_sparse_step=1, mlp_only_layers=[],
                                    norm_topk_prob=True)),
 }
 V4_CONFIGS = ("llama", "llama3_rope", "llama_linear", "llama_dynamic", "llama_yarn", "qwen2")
@@ -213,9 +213,10 @@ def attention_is_sharp(folder, ids):
     model = load(folder)
     with torch.no_grad():
         out = model(input_ids=ids[None], output_attentions=True, use_cache=False)
-    # the mean largest weight of the rows with 8 or more keys; uniform attention would have at most 1/8
-    peak = torch.stack(out.attentions)[:, 0, :, 8:].max(dim=-1).values.mean().item()
-    assert peak > 0.2, f"{folder.name}: attention is nearly uniform, {peak}"
+    # the mean largest weight of the rows with 20 or more keys; uniform attention would have at most 1/20
+    # (1/8 where a window of 8 acts)
+    peak = torch.stack(out.attentions)[:, 0, :, 19:].max(dim=-1).values.mean().item()
+    assert peak > 0.12, f"{folder.name}: attention is nearly uniform, {peak}"
     return peak
 
 
@@ -405,9 +406,6 @@ def run_mergekit(name, folder, made):
 
 
 def mergekit(name, folder):
-    write_recipe(folder, "moe.yml", recipe(name, folder, "hidden"), "For `hidden`, and with that word replaced for `cheap_embed`.")
-    write_recipe(folder, "moe_avg.yml", recipe(name, folder, "hidden_avg"),
-                 "For `hidden_avg`: prompts of equal token length, since mergekit averages its padding too.")
     saved = {}
     for mode in MODES:
         made = recipe(name, folder, mode)
@@ -434,7 +432,6 @@ def make(name, with_mergekit):
         shutil.rmtree(folder)
     folder.mkdir()
     build(name, kind, options).save_pretrained(folder)
-    os.chmod(folder / "model.safetensors", 0o644)
     write_tokenizer(name, folder)
     ids = input_ids(name)
     values = trace(load(folder), ids)
@@ -453,10 +450,15 @@ def make(name, with_mergekit):
             again = trace(load(folder, transformers.AutoConfig.from_pretrained(tmp)), ids)["logits"]
         assert torch.equal(again, values["logits"]), f"{name}: config.v4.json means something else"
     if name in MERGEKIT:
+        write_recipe(folder, "moe.yml", recipe(name, folder, "hidden"), "For `hidden`, and with that word replaced for `cheap_embed`.")
+        write_recipe(folder, "moe_avg.yml", recipe(name, folder, "hidden_avg"),
+                     "For `hidden_avg`: prompts of equal token length, since mergekit averages its padding too.")
         if with_mergekit:
             mergekit(name, folder)
         elif keep:
             (folder / "mergekit_routers.safetensors").write_bytes(keep)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # the safetensors library writes 0600
 
 
 def main():
