@@ -7,6 +7,10 @@ pub mod architecture;
 pub mod error;
 pub mod model_config;
 pub mod progress;
+pub mod recipe;
 pub mod rope;
 
 pub use error::{Error, ErrorKind, Result};
+
+#[cfg(test)]
+mod rendered;

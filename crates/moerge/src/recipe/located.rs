@@ -1,0 +1,20 @@
+//! A value of the recipe with its place in the text.
+
+use std::ops::{Deref, Range};
+
+/// A value, and the bytes of the text that say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Its bytes in the text; empty where the text does not say it (a default).
+    pub span: Range<usize>,
+}
+
+impl<T> Deref for Located<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}

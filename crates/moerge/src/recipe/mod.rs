@@ -1,0 +1,248 @@
+//! The recipe: what to make, as the user wrote it, with the place of everything in the text.
+//!
+//! A mergekit-moe YAML reads unchanged. What mergekit passes over in silence or stumbles over late is an error here, at
+//! its line: unknown and doubled keys, values of the wrong kind, empty prompts. A value that is wrong by itself is
+//! refused here, where its place is known; rules between values are [`crate::recipe_check`]'s.
+//!
+//! The YAML is read with a tree of our own over granit-parser's events ([`yaml`]), because errors need the span of
+//! every value.
+
+mod fields;
+mod gate_mode;
+mod located;
+mod model_ref;
+mod source;
+mod yaml;
+mod yaml_error;
+
+use std::{ops::Range, path::PathBuf, sync::Arc};
+
+use checkpoint::Dtype;
+use fields::{Field, Fields, quoted};
+pub use gate_mode::GateMode;
+pub use located::Located;
+pub use model_ref::{Adapter, ModelRef};
+use source::{Source, did_you_mean};
+use yaml::{Kind, Node};
+
+use crate::{
+    architecture::MoeFamily,
+    error::{Result, Snippet},
+};
+
+/// What the user wrote.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The file's name as the user gave it.
+    pub name: String,
+    /// The whole text.
+    pub text: Arc<str>,
+    /// The model that gives attention, norms, embeddings and tokenizer.
+    pub base_model: Located<ModelRef>,
+    /// The routed experts, in the order of their numbers.
+    pub experts: Vec<Expert>,
+    /// Experts that every token goes through.
+    pub shared_experts: Vec<Expert>,
+    /// How the routers get their weights.
+    pub gate_mode: GateMode,
+    /// The output's type: F32, F16 or BF16; the base's where the recipe does not say.
+    pub dtype: Option<Dtype>,
+    /// Experts per token; 2 where the recipe does not say.
+    pub experts_per_token: Located<usize>,
+    /// The MoE family to become. Ask [`Recipe::accepts`], since a name can stand for several.
+    pub architecture: Option<Located<&'static MoeFamily>>,
+    /// The seed of random gates and noise.
+    pub random_seed: Option<u64>,
+}
+
+/// A model whose FFN becomes an expert, and what should be routed to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expert {
+    /// Where the FFN comes from.
+    pub source_model: Located<ModelRef>,
+    /// Texts like those it should see. [`Recipe::load`] adds those of the file.
+    pub positive_prompts: Vec<String>,
+    /// Texts like those it should not see.
+    pub negative_prompts: Vec<String>,
+    /// A file of more positive prompts.
+    pub positive_prompts_file: Option<Located<PathBuf>>,
+    /// A file of more negative prompts.
+    pub negative_prompts_file: Option<Located<PathBuf>>,
+    /// Standard deviation of the normal noise added to its matrices; never negative.
+    pub noise_scale: Option<f64>,
+    /// Factor on its down projection, after the noise.
+    pub residual_scale: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests;
+
+const KEYS: [&str; 8] = [
+    "base_model",
+    "experts",
+    "gate_mode",
+    "dtype",
+    "experts_per_token",
+    "shared_experts",
+    "architecture",
+    "random_seed",
+];
+
+const EXPERT_KEYS: [&str; 7] = [
+    "source_model",
+    "positive_prompts",
+    "negative_prompts",
+    "positive_prompts_file",
+    "negative_prompts_file",
+    "noise_scale",
+    "residual_scale",
+];
+
+/// mergekit's names, and those people write.
+const DTYPES: [(&str, Dtype); 11] = [
+    ("bfloat16", Dtype::BF16),
+    ("float16", Dtype::F16),
+    ("float32", Dtype::F32),
+    ("torch.bfloat16", Dtype::BF16),
+    ("torch.float16", Dtype::F16),
+    ("torch.float32", Dtype::F32),
+    ("bf16", Dtype::BF16),
+    ("f16", Dtype::F16),
+    ("fp16", Dtype::F16),
+    ("f32", Dtype::F32),
+    ("fp32", Dtype::F32),
+];
+
+impl Recipe {
+    /// Reads a recipe; `name` is what its file is called in messages. Nothing but `text` is looked at: prompt files are
+    /// named in the result, not read ([`Recipe::load`] does).
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let text: Arc<str> = Arc::from(text);
+        let source = &Source { name, text: &text };
+        let Some(root) = yaml::tree(source)? else {
+            return Err(source
+                .error("the recipe is empty", 0..0, "")
+                .hint("a recipe has a `base_model` and a list of `experts`"));
+        };
+        refuse_dense_merge(source, &root)?;
+        let fields = Fields::open(source, &root, "a recipe", &KEYS)?;
+        let base_model = ModelRef::read(fields.required("base_model", "base_model: org/name")?, source)?;
+        let experts = read_experts(source, fields.required("experts", "experts:")?)?;
+        let shared_experts = fields.get("shared_experts").map(|f| read_experts(source, f)).transpose()?;
+        let gate_mode = fields.get("gate_mode").map(|f| f.one_of(&GateMode::TABLE)).transpose()?;
+        let experts_per_token = match fields.get("experts_per_token") {
+            Some(field) => {
+                let number = field.whole_number()?;
+                Located { value: usize::try_from(number).unwrap_or(usize::MAX), span: field.span() }
+            }
+            None => Located { value: 2, span: 0..0 },
+        };
+        Ok(Self {
+            base_model,
+            experts,
+            shared_experts: shared_experts.unwrap_or_default(),
+            gate_mode: gate_mode.map_or(GateMode::default(), |m| m.value),
+            dtype: fields.get("dtype").map(dtype).transpose()?.flatten(),
+            experts_per_token,
+            architecture: fields.get("architecture").map(|f| architecture(f, source)).transpose()?.flatten(),
+            random_seed: fields.get("random_seed").map(|f| f.whole_number()).transpose()?,
+            name: name.to_owned(),
+            text: Arc::clone(&text),
+        })
+    }
+
+    /// The place `span` of the recipe, for an error.
+    pub fn snippet(&self, span: &Range<usize>, label: impl Into<String>) -> Snippet {
+        Snippet { name: self.name.clone(), text: Arc::clone(&self.text), span: span.clone(), label: label.into() }
+    }
+
+    /// Whether the recipe's `architecture` allows this family: `qwen` stands for both of Qwen's, as in mergekit.
+    pub fn accepts(&self, family: &MoeFamily) -> bool {
+        let Some(named) = &self.architecture else { return true };
+        let written = self.text.get(named.span.clone()).unwrap_or_default();
+        family.recipe_name.starts_with(&written.trim_matches(['"', '\'']).trim().to_lowercase())
+    }
+}
+
+/// A recipe for mergekit's other command deserves better than a list of unknown keys.
+fn refuse_dense_merge(source: &Source, root: &Node) -> Result<()> {
+    let Kind::Map(entries) = &root.kind else { return Ok(()) };
+    if entries.iter().any(|e| e.key.value == "experts") {
+        return Ok(());
+    }
+    let dense = entries.iter().find(|e| matches!(e.key.value.as_str(), "merge_method" | "slices" | "models"));
+    match dense {
+        Some(entry) => Err(source
+            .error("this recipe merges dense models, it makes no Mixture of Experts", entry.key.span.clone(), "")
+            .hint("a recipe for an MoE has a `base_model` and a list of `experts`")
+            .hint("merge the models with mergekit-yaml first and name the result as an expert's `source_model`")),
+        None => Ok(()),
+    }
+}
+
+fn read_experts(source: &Source, field: Field) -> Result<Vec<Expert>> {
+    field.list()?.iter().map(|node| read_expert(source, node)).collect()
+}
+
+fn read_expert(source: &Source, node: &Node) -> Result<Expert> {
+    let fields = Fields::open(source, node, "an expert", &EXPERT_KEYS)?;
+    let source_model = ModelRef::read(fields.required("source_model", "source_model: org/name")?, source)?;
+    let prompts = |key| fields.get(key).map_or(Ok(Vec::new()), |f| f.prompts());
+    let file = |key| fields.get(key).map(|f| path(f)).transpose();
+    let noise_scale = fields.get("noise_scale").map(noise_scale).transpose()?;
+    Ok(Expert {
+        source_model,
+        positive_prompts: prompts("positive_prompts")?,
+        negative_prompts: prompts("negative_prompts")?,
+        positive_prompts_file: file("positive_prompts_file")?,
+        negative_prompts_file: file("negative_prompts_file")?,
+        noise_scale,
+        residual_scale: fields.get("residual_scale").map(|f| f.number()).transpose()?,
+    })
+}
+
+fn path(field: Field) -> Result<Located<PathBuf>> {
+    let text = &field.text()?.text;
+    if text.is_empty() {
+        return Err(field.wrong("a file"));
+    }
+    Ok(Located { value: PathBuf::from(text), span: field.span() })
+}
+
+fn noise_scale(field: Field) -> Result<f64> {
+    let scale = field.number()?;
+    if scale < 0.0 { Err(field.wrong("a standard deviation, 0 or above")) } else { Ok(scale) }
+}
+
+/// The output's type; an empty text is mergekit's way to say none.
+fn dtype(field: Field) -> Result<Option<Dtype>> {
+    match field.text()?.text.as_str() {
+        "" => Ok(None),
+        "float64" | "int64" | "torch.float64" | "torch.int64" => {
+            Err(field.wrong("`bfloat16`, `float16` or `float32`").hint("no model has its weights in a wider type"))
+        }
+        written => match DTYPES.iter().find(|(name, _)| *name == written) {
+            Some((_, dtype)) => Ok(Some(*dtype)),
+            // The error lists mergekit's names only.
+            None => field.one_of(&DTYPES[..3]).map(|d| Some(d.value)),
+        },
+    }
+}
+
+/// The first family whose name begins with the text, as mergekit compares them; an empty text is none.
+fn architecture(field: Field, source: &Source) -> Result<Option<Located<&'static MoeFamily>>> {
+    let written = field.text()?.text.to_lowercase();
+    if written.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = MoeFamily::ALL.iter().map(|f| f.recipe_name).collect();
+    match MoeFamily::ALL.into_iter().find(|f| f.recipe_name.starts_with(&written)) {
+        Some(family) => Ok(Some(Located { value: family, span: field.span() })),
+        None => {
+            let label = did_you_mean(&written, names.iter().copied());
+            let label = label.map_or(String::new(), |near| format!("did you mean `{near}`?"));
+            let message = format!("no MoE family is called \"{}\"", source::shorten(&written));
+            Err(source.error(message, field.span(), label).hint(format!("the families are {}", quoted(&names))))
+        }
+    }
+}
