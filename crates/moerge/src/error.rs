@@ -116,3 +116,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<checkpoint::Error> for Error {
+    fn from(error: checkpoint::Error) -> Self {
+        let kind = if error.io_kind().is_some() { ErrorKind::Io } else { ErrorKind::Input };
+        let hint = error.hint();
+        let error = Self::new(kind, error.to_string());
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}

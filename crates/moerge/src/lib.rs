@@ -6,9 +6,11 @@
 pub mod architecture;
 pub mod error;
 pub mod model_config;
+pub mod plan;
 pub mod progress;
 pub mod recipe;
 pub mod rope;
+pub mod source;
 
 pub use error::{Error, ErrorKind, Result};
 

@@ -1,0 +1,48 @@
+//! How the routers are made, as facts: what the router module is asked for.
+
+use crate::{
+    architecture::MoeFamily,
+    recipe::{Expert, GateMode, Recipe},
+};
+
+/// What routers are wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Routing {
+    /// How.
+    pub gate_mode: GateMode,
+    /// Each expert's prompts.
+    pub experts: Vec<Prompts>,
+    /// The shared expert's, where it has a gate of its own.
+    pub shared_expert: Option<Prompts>,
+    /// Seed of the random modes.
+    pub seed: u64,
+}
+
+/// What shows what an expert is for, and what it is not for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prompts {
+    /// What it is for.
+    pub positive: Vec<String>,
+    /// What it is not for.
+    pub negative: Vec<String>,
+}
+
+impl Routing {
+    /// What `recipe` asks for.
+    pub fn new(recipe: &Recipe, family: &MoeFamily, seed: u64) -> Self {
+        let prompts = |e: &Expert| Prompts { positive: e.positive_prompts.clone(), negative: e.negative_prompts.clone() };
+        let gated = family.shared_expert_gate() == Some(true);
+        Self {
+            gate_mode: recipe.gate_mode,
+            experts: recipe.experts.iter().map(prompts).collect(),
+            shared_expert: recipe.shared_experts.first().filter(|_| gated).map(prompts),
+            seed,
+        }
+    }
+
+    /// All prompts in number.
+    pub fn prompts(&self) -> usize {
+        let all = self.experts.iter().chain(&self.shared_expert);
+        all.map(|p| p.positive.len() + p.negative.len()).sum()
+    }
+}

@@ -1,0 +1,75 @@
+//! How one output tensor gets its bytes.
+
+use checkpoint::{Dtype, TensorView};
+
+use crate::{architecture::Role, source::LoraDelta};
+
+/// One tensor of the output.
+#[derive(Debug, Clone)]
+pub struct OutputTensor {
+    /// Its name in the output.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its element type in the output.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where its bytes come from.
+    pub step: Step,
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A source's bytes, bit for bit.
+    Copy(TensorView),
+    /// A source's elements, changed.
+    Transform(Transform),
+    /// The router of a layer.
+    Router(usize),
+    /// The shared expert's gate of a layer.
+    SharedExpertGate(usize),
+    /// The same number everywhere.
+    Fill(f32),
+}
+
+/// Changes to a source's elements, in f32, in the order of the fields; then zeros at the end of rows and columns up to
+/// the output's shape, and one rounding to the output's dtype.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    /// The elements.
+    pub view: TensorView,
+    /// `+ scale * B A`, and what the sum is rounded to (`--lora-merge-dtype`).
+    pub lora: Option<(LoraDelta, Option<Dtype>)>,
+    /// `+ noise * N(0, 1)`, keyed by (seed, output name, element).
+    pub noise: Option<f64>,
+    /// `* scale`.
+    pub scale: Option<f64>,
+}
+
+impl OutputTensor {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|n| *n as u64).product()
+    }
+
+    /// Number of bytes.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * self.dtype.size_bits() as u64 / 8
+    }
+}
+
+impl Step {
+    /// The source tensors it reads.
+    pub fn reads(&self) -> Vec<&TensorView> {
+        match self {
+            Self::Copy(view) => vec![view],
+            Self::Transform(Transform { view, lora, .. }) => {
+                let halves = lora.iter().flat_map(|(delta, _)| [&delta.a, &delta.b]);
+                std::iter::once(view).chain(halves).collect()
+            }
+            Self::Router(_) | Self::SharedExpertGate(_) | Self::Fill(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The plan in numbers and names, for people and for `--json`.
+
+use serde::Serialize;
+
+use super::{Models, Plan, Step};
+use crate::recipe::Recipe;
+
+/// What a plan comes to.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanSummary {
+    /// The output's class in transformers.
+    pub architecture: String,
+    /// Why this one.
+    pub why: String,
+    /// Routed experts.
+    pub experts: usize,
+    /// Experts per token.
+    pub experts_per_token: usize,
+    /// Parameters in all.
+    pub parameters: u64,
+    /// Parameters that one token goes through.
+    pub active_parameters: u64,
+    /// dtype of the output's tensors.
+    pub dtype: String,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Tensors whose bytes are those of a source.
+    pub tensors_copied: usize,
+    /// The shards' names and bytes.
+    pub shards: Vec<(String, u64)>,
+    /// Bytes of all shards.
+    pub weight_bytes: u64,
+    /// Bytes read from the sources for them.
+    pub source_bytes: u64,
+    /// How the routers are made.
+    pub gate_mode: String,
+    /// Number of prompts.
+    pub prompts: usize,
+    /// The base.
+    pub base: ModelSummary,
+    /// The experts, in order.
+    pub expert_models: Vec<ExpertSummary>,
+    /// The shared expert.
+    pub shared_expert: Option<ExpertSummary>,
+    /// Weights left out: source, what, number of tensors, bytes.
+    pub unused: Vec<(String, String, usize, u64)>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// One model.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelSummary {
+    /// As the recipe writes it.
+    pub reference: String,
+    /// `model_type`.
+    pub model_type: String,
+    /// dtype of its weights.
+    pub dtype: String,
+}
+
+/// One expert.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExpertSummary {
+    /// The model.
+    #[serde(flatten)]
+    pub model: ModelSummary,
+    /// Its prompts.
+    pub positive_prompts: Vec<String>,
+    /// The prompts it is kept away from.
+    pub negative_prompts: Vec<String>,
+    /// Width of its FFN.
+    pub intermediate_size: usize,
+}
+
+impl PlanSummary {
+    /// Sums up `plan`.
+    pub fn new(recipe: &Recipe, models: &Models, plan: &Plan) -> Self {
+        let (parameters, active_parameters) = plan.parameters();
+        let model = |index: usize| {
+            let source = &models.sources[index];
+            let dtype = source.weight(crate::architecture::Role::Embeddings).map(|w| w.view.dtype.name().to_owned());
+            ModelSummary {
+                reference: source.reference.clone(),
+                model_type: source.config.model_type.clone(),
+                dtype: dtype.unwrap_or_default(),
+            }
+        };
+        let expert = |index: usize, e: &crate::recipe::Expert| ExpertSummary {
+            model: model(index),
+            positive_prompts: e.positive_prompts.clone(),
+            negative_prompts: e.negative_prompts.clone(),
+            intermediate_size: models.sources[index].config.intermediate_size,
+        };
+        let shards: Vec<_> = plan.layout.shards.iter().map(|s| (s.file_name.clone(), s.file_len)).collect();
+        Self {
+            architecture: plan.family.class.to_owned(),
+            why: plan.why.clone(),
+            experts: plan.shape.experts,
+            experts_per_token: plan.shape.top_k,
+            parameters,
+            active_parameters,
+            dtype: plan.tensors.first().map(|t| t.dtype.name().to_owned()).unwrap_or_default(),
+            tensors: plan.tensors.len(),
+            tensors_copied: plan.tensors.iter().filter(|t| matches!(t.step, Step::Copy(_))).count(),
+            weight_bytes: shards.iter().map(|(_, bytes)| bytes).sum(),
+            shards,
+            source_bytes: plan.bytes_read(),
+            gate_mode: plan.routing.gate_mode.name().to_owned(),
+            prompts: plan.routing.prompts(),
+            base: model(models.base),
+            expert_models: models.experts.iter().zip(&recipe.experts).map(|(i, e)| expert(*i, e)).collect(),
+            shared_expert: models.shared_expert.zip(recipe.shared_experts.first()).map(|(i, e)| expert(i, e)),
+            unused: plan.unused.iter().map(|u| (u.source.clone(), u.what.clone(), u.names.len(), u.bytes)).collect(),
+            warnings: plan.warnings.clone(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The models a recipe names, opened: headers and configs only, no weights.
+
+mod adapter;
+mod vocabulary;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use checkpoint::{Checkpoint, Storage, TensorView};
+
+pub use adapter::{Adapter, LoraDelta};
+pub use vocabulary::Vocabulary;
+
+use crate::{
+    architecture::{Description, DenseFamily, Role, RoleTensor},
+    error::{Error, Result},
+    model_config::ModelConfig,
+};
+
+/// One model of a recipe, with the adapter that goes onto it.
+#[derive(Debug)]
+pub struct Source {
+    /// As the recipe writes it.
+    pub reference: String,
+    /// The model's folder.
+    pub dir: PathBuf,
+    /// Its tensors.
+    pub checkpoint: Checkpoint,
+    /// Its `config.json`.
+    pub config: ModelConfig,
+    /// Its family.
+    pub family: &'static DenseFamily,
+    /// What its `config.json` promises.
+    pub description: Description,
+    /// A LoRA adapter to be merged into its weights.
+    pub adapter: Option<Adapter>,
+    weights: HashMap<Role, Weight>,
+}
+
+/// Where one weight of a source comes from.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    /// Its bytes.
+    pub view: TensorView,
+    /// What an adapter adds to it.
+    pub lora: Option<LoraDelta>,
+}
+
+impl Source {
+    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one.
+    pub fn open(storage: &Arc<dyn Storage>, reference: &str, dir: &Path, adapter_dir: Option<&Path>) -> Result<Self> {
+        let config_path = dir.join("config.json");
+        let config = match read_text(storage.as_ref(), &config_path) {
+            Ok(text) => ModelConfig::parse(&text, &config_path)?,
+            Err(error) => return Err(without_config(storage.as_ref(), dir, error)),
+        };
+        let family = DenseFamily::of(&config)?;
+        let description = family.describe(&config)?;
+        let checkpoint = Checkpoint::open(storage, dir)?;
+        let adapter = adapter_dir.map(|dir| Adapter::open(storage, dir)).transpose()?;
+        let mut source = Self {
+            reference: reference.to_owned(),
+            dir: dir.to_owned(),
+            checkpoint,
+            config,
+            family,
+            description,
+            adapter,
+            weights: HashMap::new(),
+        };
+        for tensor in &source.description.tensors {
+            let weight = source.find(tensor)?;
+            source.weights.insert(tensor.role, weight);
+        }
+        Ok(source)
+    }
+
+    /// The weight of a role; a tied head is the embeddings.
+    pub fn weight(&self, role: Role) -> Option<&Weight> {
+        let tied = (role == Role::LmHead && self.config.tied_embeddings).then_some(Role::Embeddings);
+        self.weights.get(&tied.unwrap_or(role))
+    }
+
+    /// Name of the model without its path: what a person would call it.
+    pub fn short_name(&self) -> &str {
+        let end = |text: &'_ str| text.trim_end_matches(['/', '\\']).len();
+        let reference = &self.reference[..end(&self.reference)];
+        reference.rsplit(['/', '\\']).next().unwrap_or(reference)
+    }
+
+    fn find(&self, tensor: &RoleTensor) -> Result<Weight> {
+        let found = self.checkpoint.get(&tensor.name);
+        let view = found.ok_or_else(|| {
+            Error::input(format!("{} has no tensor {}", self.dir.display(), tensor.name))
+                .fact("expected", format!("{:?}, because config.json says model_type {}", tensor.shape, self.family.model_type))
+                .hint("the download may be incomplete, or config.json belongs to another model")
+        })?;
+        let mut whole = tensor.shape.clone();
+        if let Some(part) = tensor.part_of {
+            whole[0] = part.of_rows;
+        }
+        if view.shape != whole {
+            return Err(Error::input(format!("{} has the wrong shape in {}", tensor.name, view.file.path.display()))
+                .fact("expected", format!("{whole:?} by {}", self.config.path.display()))
+                .fact("found", format!("{:?}", view.shape)));
+        }
+        if !view.dtype.is_float() || view.dtype.size_bits() < 16 {
+            return Err(Error::input(format!("{} is {} in {}", tensor.name, view.dtype.name(), view.file.path.display()))
+                .fact("expected", "BF16, F16, F32 or F64")
+                .hint("quantised checkpoints cannot be merged; use the original weights"));
+        }
+        let first_row = tensor.part_of.map_or(0, |part| part.first_row);
+        let rows = first_row..first_row + tensor.shape[0];
+        let lora = match &self.adapter {
+            Some(adapter) => adapter.delta(&tensor.name, &view.shape, rows.clone())?,
+            None => None,
+        };
+        Ok(Weight { view: if tensor.part_of.is_some() { view.rows(rows)? } else { view.clone() }, lora })
+    }
+}
+
+/// Reads a small text file whole.
+pub fn read_text(storage: &dyn Storage, path: &Path) -> Result<String> {
+    let bytes = read_bytes(storage, path)?;
+    String::from_utf8(bytes).map_err(|e| {
+        Error::input(format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
+    })
+}
+
+/// Reads a small file whole; more than 256 MiB is taken for a mistake.
+pub fn read_bytes(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let file = storage.open(path)?;
+        if file.len() > 256 << 20 {
+            return Err(std::io::Error::other("it is larger than 256 MiB"));
+        }
+        let mut bytes = vec![0; file.len() as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| Error::io("read", path, &e))
+}
+
+fn without_config(storage: &dyn Storage, dir: &Path, error: Error) -> Error {
+    let names = storage.list(dir).unwrap_or_default();
+    let has = |wanted: &str| names.iter().any(|n| n == wanted);
+    if names.is_empty() || has("config.json") {
+        return error;
+    }
+    let refused = Error::input(format!("{} has no config.json", dir.display()));
+    if has("adapter_config.json") {
+        return refused.hint("it holds a LoRA adapter: write `model+adapter`, with the model it was trained on");
+    }
+    refused.hint("a model folder has config.json beside its .safetensors files")
+}
