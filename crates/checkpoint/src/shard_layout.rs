@@ -149,3 +149,88 @@ impl Shard {
         Ok(Shard { file_name, header, tensors, file_len: data_start + end })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, dtype: Dtype, len: usize) -> TensorSpec {
+        TensorSpec { name: name.to_owned(), dtype, shape: vec![len] }
+    }
+
+    fn names(layout: &ShardLayout) -> Vec<(&str, Vec<&str>)> {
+        let shards = layout.shards.iter();
+        shards
+            .map(|shard| {
+                let tensors = shard.tensors.iter().map(|tensor| tensor.spec.name.as_str());
+                (shard.file_name.as_str(), tensors.collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn fills_shards_in_order_and_gives_large_tensors_their_own() {
+        let sizes = [("a", 4), ("b", 6), ("c", 1), ("huge", 50), ("d", 10), ("e", 1)];
+        let tensors = sizes.iter().map(|(name, len)| spec(name, Dtype::U8, *len)).collect();
+        let layout = ShardLayout::new(tensors, 10).unwrap();
+        assert_eq!(
+            names(&layout),
+            [
+                ("model-00001-of-00005.safetensors", vec!["a", "b"]),
+                ("model-00002-of-00005.safetensors", vec!["c"]),
+                ("model-00003-of-00005.safetensors", vec!["huge"]),
+                ("model-00004-of-00005.safetensors", vec!["d"]),
+                ("model-00005-of-00005.safetensors", vec!["e"]),
+            ]
+        );
+        assert_eq!(layout.total_tensor_bytes(), 72);
+    }
+
+    #[test]
+    fn one_shard_has_the_plain_name_even_without_tensors() {
+        let layout = ShardLayout::new(vec![spec("a", Dtype::U8, 4)], 4).unwrap();
+        assert_eq!(names(&layout), [("model.safetensors", vec!["a"])]);
+        let none = ShardLayout::new(Vec::new(), 4).unwrap();
+        assert_eq!(names(&none), [("model.safetensors", vec![])]);
+        assert_eq!(none.total_file_bytes(), none.shards[0].header.len() as u64);
+    }
+
+    #[test]
+    fn wider_types_come_first_within_a_shard() {
+        let tensors = vec![
+            spec("a", Dtype::U8, 3),
+            spec("b", Dtype::F32, 1),
+            spec("c", Dtype::BF16, 3),
+            spec("d", Dtype::F32, 2),
+            spec("e", Dtype::I64, 1),
+        ];
+        let layout = ShardLayout::new(tensors, 1000).unwrap();
+        assert_eq!(names(&layout)[0].1, ["e", "b", "d", "c", "a"]);
+    }
+
+    #[test]
+    fn the_header_is_the_one_that_the_format_describes() {
+        let tensors = vec![TensorSpec { name: "w\"1".to_owned(), dtype: Dtype::BF16, shape: vec![2, 3] }];
+        let layout = ShardLayout::new(tensors, 1000).unwrap();
+        let json = r#"{"__metadata__":{"format":"pt"},"w\"1":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]}}"#;
+        let text = String::from_utf8(layout.shards[0].header[8..].to_vec()).unwrap();
+        assert_eq!(text.trim_end_matches(' '), json);
+        assert_eq!(text.len() % 8, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused() {
+        let refuse = |tensors| ShardLayout::new(tensors, 1 << 30).unwrap_err();
+        let twice = refuse(vec![spec("a", Dtype::U8, 1), spec("a", Dtype::U8, 2)]);
+        assert!(matches!(twice, Error::DuplicateOutput { .. }), "{twice}");
+        let reserved = refuse(vec![spec("__metadata__", Dtype::U8, 1)]);
+        assert!(matches!(reserved, Error::ReservedName { .. }), "{reserved}");
+        let half = refuse(vec![spec("a", Dtype::F4, 1)]);
+        assert_eq!(half.to_string(), "output tensor `a`, F4 [1], is not a whole number of bytes");
+        let huge = refuse(vec![spec("a", Dtype::F64, usize::MAX)]);
+        assert!(matches!(huge, Error::BadOutputSize { .. }), "{huge}");
+        let long_name = "x".repeat(100_000_001);
+        let header = refuse(vec![spec(&long_name, Dtype::U8, 1)]);
+        assert!(matches!(header, Error::ShardTooLarge { .. }), "{header}");
+    }
+}
