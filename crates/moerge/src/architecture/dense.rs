@@ -151,8 +151,9 @@ impl DenseFamily {
 
 /// What a config says of sliding windows, per layer.
 pub(super) fn windows(config: &ModelConfig, optional: bool) -> Result<Vec<Option<usize>>> {
-    let window = config.size("sliding_window")?;
     let used = !optional || config.flag("use_sliding_window")? == Some(true);
+    // Where it is not used, transformers 5 writes 0.
+    let window = if used { config.size("sliding_window")? } else { None };
     let from =
         if optional { config.raw.get("max_window_layers").and_then(Value::as_u64).unwrap_or(0) as usize } else { 0 };
     let types = config.raw.get("layer_types").and_then(Value::as_array);
@@ -162,7 +163,7 @@ pub(super) fn windows(config: &ModelConfig, optional: bool) -> Result<Vec<Option
                 Some(kind) => kind == "sliding_attention",
                 None => layer >= from,
             };
-            window.filter(|_| used && slides)
+            window.filter(|_| slides)
         })
         .collect())
 }

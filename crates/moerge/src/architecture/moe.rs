@@ -263,7 +263,11 @@ impl MoeFamily {
         let need = |key: &str| {
             config.size(key)?.ok_or_else(|| Error::input(format!("{} has no `{key}`", config.path.display())))
         };
-        let experts = need(self.experts_key)?;
+        // transformers 5 writes `num_local_experts` also where the family's own key is `num_experts`.
+        let experts = match config.size(self.experts_key)?.or(config.size("num_local_experts")?) {
+            Some(experts) => experts,
+            None => need(self.experts_key)?,
+        };
         let top_k = need("num_experts_per_tok")?;
         if top_k > experts {
             return Err(Error::input(format!(
