@@ -11,6 +11,8 @@ pub mod progress;
 pub mod recipe;
 pub mod rope;
 pub mod source;
+#[cfg(feature = "inference")]
+pub mod transformer;
 
 pub use error::{Error, ErrorKind, Result};
 

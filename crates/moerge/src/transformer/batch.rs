@@ -1,0 +1,59 @@
+//! The prompts of a pass, packed side by side: every token of every prompt is a column, and there is no padding.
+//!
+//! Each prompt counts its positions from 0. Where a rope's frequencies depend on the length (dynamic, longrope), they
+//! follow each prompt's own length; transformers takes the longest position of the padded batch for all of them.
+
+use std::ops::Range;
+
+use crate::{
+    architecture::DecoderOptions,
+    error::{Error, Result},
+};
+
+use super::activations::Activations;
+
+/// Packed sequences.
+pub(super) struct Batch {
+    /// All tokens, sequence after sequence.
+    pub(super) ids: Vec<u32>,
+    /// The columns of each sequence.
+    pub(super) ranges: Vec<Range<usize>>,
+    /// `cos` and `sin` of the rotary angles, `[head_dim / 2, tokens]`.
+    pub(super) cos: Activations,
+    pub(super) sin: Activations,
+}
+
+impl Batch {
+    pub(super) fn new(sequences: &[Vec<u32>], options: &DecoderOptions) -> Result<Self> {
+        let ids = sequences.concat();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= options.vocabulary) {
+            return Err(Error::input(format!(
+                "the tokenizer gave token {id}, but the model's embeddings have {} rows",
+                options.vocabulary
+            ))
+            .hint("tokenizer.json and config.json must be of the same model"));
+        }
+        let half = options.head_dim / 2;
+        let (mut cos, mut sin) = (Activations::zeros(half, ids.len()), Activations::zeros(half, ids.len()));
+        let ranges = ranges(sequences);
+        for range in &ranges {
+            let (frequencies, scale) = options.rope.frequencies(options.head_dim, range.len());
+            for (position, column) in range.clone().enumerate() {
+                let angles = || frequencies.iter().map(|f| f * position as f64);
+                cos.set_token(column, &angles().map(|a| (a.cos() * scale) as f32).collect::<Vec<_>>());
+                sin.set_token(column, &angles().map(|a| (a.sin() * scale) as f32).collect::<Vec<_>>());
+            }
+        }
+        Ok(Self { ids, ranges, cos, sin })
+    }
+}
+
+/// The columns that each of `sequences` has when they are packed.
+pub fn ranges(sequences: &[Vec<u32>]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let place = |s: &Vec<u32>| {
+        end += s.len();
+        end - s.len()..end
+    };
+    sequences.iter().map(place).collect()
+}

@@ -1,0 +1,93 @@
+//! `y = W x` with `W` from the stream: chunk by chunk, each widened and multiplied by one thread while it is in its
+//! cache.
+//!
+//! A matrix's chunks are independent rows of the result, so they may be computed in any order, and a chunk's size is a
+//! constant: the result is the same to the last bit for any number of threads.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    activations::Activations,
+    matmul::{Operand, ScratchPool},
+    rounding::WeightRounding,
+    stream::Stream,
+};
+use crate::{architecture::Role, error::Result};
+
+/// Weights in a chunk, but at least a row: 512 KiB of f32, about a core's own cache.
+const CHUNK_WEIGHTS: usize = 128 << 10;
+
+/// How a pass multiplies: the rounding it applies first, and the memory it does it in.
+#[derive(Default)]
+pub(super) struct Linear {
+    rounding: Option<WeightRounding>,
+    scratches: ScratchPool,
+}
+
+impl Linear {
+    pub(super) fn new(rounding: Option<WeightRounding>) -> Self {
+        Self { rounding, ..Self::default() }
+    }
+
+    /// `W x` for each `W` of `roles`, which are the next matrices of the stream.
+    pub(super) fn apply<const N: usize>(
+        &self,
+        stream: &mut Stream<'_>,
+        roles: [Role; N],
+        x: &Activations,
+    ) -> Result<[Activations; N]> {
+        let mut results = roles.map(|_| Activations::zeros(0, 0));
+        for (role, y) in roles.into_iter().zip(&mut results) {
+            *y = Activations::zeros(stream.shape(role)?.0, x.tokens());
+        }
+        let x = Operand::new(x)?;
+        let failure = Mutex::new(None);
+        // This thread takes tiles from the stream; the pool's threads multiply them. No tile waits for another.
+        rayon::in_place_scope(|scope| -> Result<()> {
+            for (role, y) in roles.into_iter().zip(&mut results) {
+                let (rows, inputs) = stream.shape(role)?;
+                let columns = y.columns();
+                let mut rest = y.values_mut();
+                let mut next = 0;
+                while next < rows {
+                    let tile = Arc::new(stream.next(role)?);
+                    next = tile.rows.end;
+                    for chunk in chunks(&tile.rows, inputs) {
+                        let (out, after) = std::mem::take(&mut rest).split_at_mut(chunk.len() * columns);
+                        rest = after;
+                        let (tile, x, failure) = (tile.clone(), &x, &failure);
+                        let weights = stream.weights;
+                        scope.spawn(move |_| {
+                            let shape = (chunk.len(), inputs);
+                            let fill = |w: &mut [f32]| {
+                                weights.widen(role, chunk.clone(), tile.bytes(chunk.clone()), w)?;
+                                if let Some(rounding) = self.rounding.filter(|_| WeightRounding::applies_to(role)) {
+                                    rounding.apply(w, inputs);
+                                }
+                                Ok(())
+                            };
+                            let room = CHUNK_WEIGHTS.max(inputs);
+                            if let Err(error) = self.scratches.with(room, |s| s.multiply(shape, fill, x, out)) {
+                                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            }
+                        });
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(results),
+        }
+    }
+}
+
+/// Cuts a tile's rows into chunks of as many rows as [`CHUNK_WEIGHTS`] allows.
+fn chunks(rows: &Range<usize>, inputs: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (rows, step) = (rows.clone(), (CHUNK_WEIGHTS / inputs.max(1)).max(1));
+    rows.clone().step_by(step).map(move |first| first..(first + step).min(rows.end))
+}
