@@ -34,12 +34,16 @@ use crate::fingerprint::TensorFingerprints;
 use crate::shard_layout::{Shard, ShardLayout};
 use crate::storage::{Facts, Kind, Lock, Storage, facts_if_any};
 
+mod clean_up;
 mod finished;
 mod publish;
 mod recover;
 
 /// The ending of a file that is still being written. One such in `model/` stops publication.
 pub(crate) const PART: &str = ".part";
+
+const LOCK: &str = "lock";
+const PLAN_ID: &str = "plan-id";
 
 /// An output folder under construction. The process holds its lock for as long as this lives.
 #[derive(Debug)]
@@ -160,14 +164,6 @@ impl OutputDir {
         self.remove_work()
     }
 
-    /// Removes the work folder with all that is in it. An output in `old/` counts as replaced.
-    fn remove_work(&self) -> Result<()> {
-        self.retire_old()?;
-        self.forget_plan()?;
-        self.remove_dir_if_any(&self.work)?;
-        self.sync_dir(&self.parent)
-    }
-
     pub(crate) fn kept_dir(&self) -> PathBuf {
         self.work.join("kept")
     }
@@ -175,19 +171,6 @@ impl OutputDir {
     /// Where the fingerprints of a finished shard are kept.
     pub(crate) fn fingerprints_name(shard: &Shard) -> String {
         format!("{}.fingerprints.json", shard.file_name)
-    }
-
-    /// Makes the work folder worthless in one step that a cut cannot undo.
-    fn forget_plan(&self) -> Result<()> {
-        let path = self.plan_id_path();
-        match self.storage.remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, error)),
-            _ => self.sync_dir(&self.work),
-        }
-    }
-
-    fn plan_id_path(&self) -> PathBuf {
-        self.work.join("plan-id")
     }
 
     fn write_durably(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
@@ -225,13 +208,6 @@ impl OutputDir {
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         self.storage.sync_dir(dir).map_err(io_at("sync", dir))
-    }
-
-    fn remove_dir_if_any(&self, dir: &Path) -> Result<()> {
-        match self.storage.remove_dir_all(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, error)),
-            _ => Ok(()),
-        }
     }
 }
 

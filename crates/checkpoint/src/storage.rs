@@ -40,6 +40,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder that holds nothing; `DirectoryNotEmpty` if it does.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Removes a folder and everything in it. Does not follow symbolic links.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable. Does nothing where a system has no such call.

@@ -5,17 +5,18 @@ use std::path::Path;
 use super::{OutputDir, PART};
 use crate::error::{Error, Result};
 
-pub(super) fn publish(output: OutputDir) -> Result<()> {
+pub(super) fn publish(mut output: OutputDir) -> Result<()> {
     if !output.published {
         refuse_unfinished(&output)?;
         // The files were synced one by one, so their names are all that is left.
         output.sync_dir(&output.model_dir())?;
         swap(&output)?;
+        output.published = true;
     } else {
         // An earlier run made the rename; it may be that no sync has followed yet.
         sync_both(&output, &output.parent, &output.work)?;
     }
-    clean_up(&output).map_err(|problem| Error::Cleanup {
+    output.remove_work().map_err(|problem| Error::Cleanup {
         out: output.out.clone(),
         work: output.work.clone(),
         problem: Box::new(problem),
@@ -56,15 +57,4 @@ fn swap(output: &OutputDir) -> Result<()> {
 fn sync_both(output: &OutputDir, first: &Path, second: &Path) -> Result<()> {
     output.sync_dir(first)?;
     output.sync_dir(second)
-}
-
-/// Removes the work folder. `plan-id` stays until the end, so that a cut on the way is recognised
-/// as "published" and not as nothing.
-fn clean_up(output: &OutputDir) -> Result<()> {
-    let work = &output.work;
-    output.retire_old()?;
-    output.remove_dir_if_any(&work.join("trash"))?;
-    output.remove_dir_if_any(&output.kept_dir())?;
-    output.remove_dir_if_any(work)?;
-    output.sync_dir(&output.parent)
 }

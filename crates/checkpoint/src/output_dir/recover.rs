@@ -1,12 +1,13 @@
 //! Taking hold of an output folder: lock, put right what an earlier run left, and decide whether to
 //! resume. The states are listed in the parent module.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Found, OutputDir, PART, write_durably};
+use super::{Found, LOCK, OutputDir, PART, PLAN_ID, write_durably};
 use crate::error::{Error, Result, io_at};
-use crate::storage::{Kind, Storage, facts_if_any};
+use crate::storage::{Kind, Lock, Storage, facts_if_any};
 
 pub(super) fn open(
     storage: &Arc<dyn Storage>,
@@ -21,22 +22,32 @@ pub(super) fn open(
         // So that a refused run leaves nothing behind. With a work folder there is more to it.
         check_out(&**storage, &out, &parent, overwrite)?;
     }
-    create_durably(&**storage, &work)?;
-    let lock_path = work.join("lock");
-    let lock = storage
-        .lock(&lock_path)
-        .map_err(io_at("lock", &lock_path))?
-        .ok_or_else(|| Error::Locked { out: out.clone() })?;
+    let lock = lock_work(&**storage, &work)?.ok_or_else(|| Error::Locked { out: out.clone() })?;
     let storage = storage.clone();
     let mut output = OutputDir { storage, out, parent, work, overwrite, published: false, _lock: lock };
     let found = recover(&mut output, plan_id)?;
     Ok((output, found))
 }
 
+/// Creates the work folder if needed and locks it.
+fn lock_work(storage: &dyn Storage, work: &Path) -> Result<Option<Lock>> {
+    let path = work.join(LOCK);
+    let mut tries = 0;
+    loop {
+        create_durably(storage, work)?;
+        tries += 1;
+        match storage.lock(&path) {
+            // Whoever held it has just removed the folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => {}
+            other => return other.map_err(io_at("lock", &path)),
+        }
+    }
+}
+
 /// From here on nobody else touches the work folder.
 fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     restore_old(output)?;
-    let earlier = output.read_if_any(&output.plan_id_path())?;
+    let earlier = output.read_if_any(&output.work.join(PLAN_ID))?;
     let same_plan = earlier.as_deref() == Some(plan_id.as_bytes());
     let building = output.is_dir(&output.model_dir())?;
     if same_plan && !building && output.is_dir(&output.out)? {
@@ -83,20 +94,10 @@ fn start_afresh(output: &OutputDir, plan_id: &str) -> Result<()> {
     // `old` can only be there beside a complete OUT; see `restore_old`.
     output.retire_old()?;
     output.forget_plan()?;
-    for name in output.list(&output.work)? {
-        let path = output.work.join(&name);
-        if name == "lock" {
-            continue;
-        }
-        if output.is_dir(&path)? {
-            output.remove_dir_if_any(&path)?;
-        } else {
-            output.storage.remove_file(&path).map_err(io_at("remove", &path))?;
-        }
-    }
+    output.empty_work()?;
     create_durably(&*output.storage, &output.model_dir())?;
     create_durably(&*output.storage, &output.kept_dir())?;
-    write_durably(&*output.storage, &output.work, "plan-id", plan_id.as_bytes())
+    write_durably(&*output.storage, &output.work, PLAN_ID, plan_id.as_bytes())
 }
 
 /// Removes what an earlier run was in the middle of writing.
@@ -114,17 +115,6 @@ impl OutputDir {
     /// Whether a folder at OUT is to be replaced.
     pub(super) fn check_out(&self) -> Result<bool> {
         check_out(&*self.storage, &self.out, &self.parent, self.overwrite)
-    }
-
-    /// Marks the previous output as worthless, in one step; for when the new one is in place.
-    pub(super) fn retire_old(&self) -> Result<()> {
-        let (old, trash) = (self.work.join("old"), self.work.join("trash"));
-        if self.facts(&old)?.is_some() {
-            self.remove_dir_if_any(&trash)?;
-            self.rename(&old, &trash)?;
-            self.sync_dir(&self.work)?;
-        }
-        Ok(())
     }
 }
 

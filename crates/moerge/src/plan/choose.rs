@@ -16,7 +16,9 @@ pub fn choose_family(recipe: &Recipe, base: &ModelConfig, dense: &DenseFamily) -
     let (family, why) = match (&recipe.architecture, shared) {
         (Some(wanted), _) => {
             // `qwen` alone is the beginning of both Qwen families; the base decides.
-            let alike = |f: &&&MoeFamily| f.recipe_name.starts_with(wanted.value.recipe_name.split(' ').next().unwrap_or_default());
+            let alike = |f: &&&MoeFamily| {
+                f.recipe_name.starts_with(wanted.value.recipe_name.split(' ').next().unwrap_or_default())
+            };
             let exact = dense.becomes.iter().find(|f| f.model_type == wanted.value.model_type);
             match exact.or_else(|| dense.becomes.iter().find(alike)) {
                 Some(family) => (*family, "named by the recipe".to_owned()),
@@ -30,7 +32,8 @@ pub fn choose_family(recipe: &Recipe, base: &ModelConfig, dense: &DenseFamily) -
         }
         (None, None) => (dense.becomes[0], format!("represents {} exactly", dense.model_type)),
         (None, Some(_)) => {
-            let fits = |f: &&&MoeFamily| f.shared_expert_gate() == Some(shared_has_prompts || dense.model_type == "qwen2");
+            let fits =
+                |f: &&&MoeFamily| f.shared_expert_gate() == Some(shared_has_prompts || dense.model_type == "qwen2");
             match dense.becomes.iter().find(fits) {
                 Some(family) => (*family, format!("represents {} with a shared expert", dense.model_type)),
                 None => (dense.becomes[0], String::new()),
@@ -44,7 +47,8 @@ pub fn choose_family(recipe: &Recipe, base: &ModelConfig, dense: &DenseFamily) -
 
 fn check_shared_expert(recipe: &Recipe, dense: &DenseFamily, family: &MoeFamily, has_prompts: bool) -> Result<()> {
     let Some(shared) = recipe.shared_experts.first() else { return Ok(()) };
-    let refuse = |message: String| Error::input(message).at(recipe.snippet(&shared.source_model.span, "the shared expert"));
+    let refuse =
+        |message: String| Error::input(message).at(recipe.snippet(&shared.source_model.span, "the shared expert"));
     match family.shared_expert_gate() {
         None => {
             let able: Vec<_> = dense.becomes.iter().filter(|f| f.shared_expert_gate().is_some()).map(|f| f.recipe_name).collect();
@@ -72,7 +76,10 @@ fn check_limits(base: &ModelConfig, family: &MoeFamily) -> Result<()> {
     if family.model_type != "deepseek" {
         return Ok(());
     }
-    let refuse = |what: String| Err(Error::input(format!("{} cannot become {}: {what}", base.path.display(), family.class)).hint("leave out `architecture` for Mixtral"));
+    let refuse = |what: String| {
+        Err(Error::input(format!("{} cannot become {}: {what}", base.path.display(), family.class))
+            .hint("leave out `architecture` for Mixtral"))
+    };
     if base.head_dim * base.heads != base.hidden_size {
         return refuse(format!("its heads are {} wide, and DeepSeek-MoE's are hidden_size / heads", base.head_dim));
     }

@@ -11,15 +11,24 @@ use crate::{
 /// Checks every expert against the base; what is odd but possible comes back as warnings.
 pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    let routed = recipe.experts.iter().zip(&models.experts).enumerate().map(|(n, (e, i))| (format!("expert {}", n + 1), e, *i));
-    let shared = recipe.shared_experts.iter().zip(models.shared_expert).map(|(e, i)| ("the shared expert".to_owned(), e, i));
+    let routed =
+        recipe.experts.iter().zip(&models.experts).enumerate().map(|(n, (e, i))| (format!("expert {}", n + 1), e, *i));
+    let shared =
+        recipe.shared_experts.iter().zip(models.shared_expert).map(|(e, i)| ("the shared expert".to_owned(), e, i));
     for (who, expert, index) in routed.chain(shared) {
         check_one(recipe, models.base(), &models.sources[index], &who, expert, &mut warnings)?;
     }
     Ok(warnings)
 }
 
-fn check_one(recipe: &Recipe, base: &Source, source: &Source, who: &str, expert: &Expert, warnings: &mut Vec<String>) -> Result<()> {
+fn check_one(
+    recipe: &Recipe,
+    base: &Source,
+    source: &Source,
+    who: &str,
+    expert: &Expert,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     let refuse = |what: String| {
         Error::input(format!("{who} cannot join this MoE: {what}"))
             .at(recipe.snippet(&expert.source_model.span, ""))
@@ -38,10 +47,16 @@ fn check_one(recipe: &Recipe, base: &Source, source: &Source, who: &str, expert:
             .hint("experts must have as many layers as the base"));
     }
     if source.description.decoder.activation != base.description.decoder.activation {
-        return Err(refuse(format!("its FFN's activation is {}, the base's is {}", theirs.hidden_act, ours.hidden_act)));
+        return Err(refuse(format!(
+            "its FFN's activation is {}, the base's is {}",
+            theirs.hidden_act, ours.hidden_act
+        )));
     }
     if ours.model_type != theirs.model_type {
-        warnings.push(format!("{who} ({}) is a {} model on a {} base; it was not trained behind this attention", source.reference, theirs.model_type, ours.model_type));
+        warnings.push(format!(
+            "{who} ({}) is a {} model on a {} base; it was not trained behind this attention",
+            source.reference, theirs.model_type, ours.model_type
+        ));
     }
     Ok(())
 }

@@ -125,7 +125,13 @@ impl Plan {
         let mut tensors = Vec::with_capacity(description.tensors.len());
         for tensor in &description.tensors {
             let step = maker.step(tensor);
-            tensors.push(OutputTensor { name: tensor.name.clone(), role: tensor.role, dtype, shape: tensor.shape.clone(), step });
+            tensors.push(OutputTensor {
+                name: tensor.name.clone(),
+                role: tensor.role,
+                dtype,
+                shape: tensor.shape.clone(),
+                step,
+            });
         }
         let specs = tensors.iter().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
         let layout = ShardLayout::new(specs.collect(), options.shard_bytes)?;
@@ -224,10 +230,12 @@ impl StepMaker<'_> {
             LayerRole::Expert(index, matrix) => {
                 self.from_expert(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index])
             }
-            LayerRole::SharedExpert(matrix) => match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
-                (Some(source), Some(expert)) => self.from_expert(tensor, layer, matrix, source, expert),
-                _ => Step::Fill(0.0),
-            },
+            LayerRole::SharedExpert(matrix) => {
+                match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
+                    (Some(source), Some(expert)) => self.from_expert(tensor, layer, matrix, source, expert),
+                    _ => Step::Fill(0.0),
+                }
+            }
             LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => Step::SharedExpertGate(layer),
             LayerRole::SharedExpertGate => Step::Fill(IDLE_SHARED_GATE),
             _ => self.from_base(tensor),
@@ -276,10 +284,13 @@ impl StepMaker<'_> {
             if let (Some(dtype), true) = (dtype, self.dtype == Dtype::F16)
                 && dtype != Dtype::F16
             {
-                warnings.push(format!("{} is {}; values above 65504 become infinite in float16", source.reference, dtype.name()));
+                warnings.push(format!(
+                    "{} is {}; values above 65504 become infinite in float16",
+                    source.reference,
+                    dtype.name()
+                ));
             }
         }
         warnings
     }
 }
-

@@ -30,7 +30,8 @@ pub struct Prompts {
 impl Routing {
     /// What `recipe` asks for.
     pub fn new(recipe: &Recipe, family: &MoeFamily, seed: u64) -> Self {
-        let prompts = |e: &Expert| Prompts { positive: e.positive_prompts.clone(), negative: e.negative_prompts.clone() };
+        let prompts =
+            |e: &Expert| Prompts { positive: e.positive_prompts.clone(), negative: e.negative_prompts.clone() };
         let gated = family.shared_expert_gate() == Some(true);
         Self {
             gate_mode: recipe.gate_mode,

@@ -48,10 +48,14 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             continue;
         }
         let what = match known.get(view.name.as_str()) {
-            Some(Role::Layer(_, role)) if matches!(role, crate::architecture::LayerRole::Ffn(_)) => "FFN (the base is not an expert)",
+            Some(Role::Layer(_, role)) if matches!(role, crate::architecture::LayerRole::Ffn(_)) => {
+                "FFN (the base is not an expert)"
+            }
             Some(_) if is_base => "not part of the output",
             Some(_) => "attention, norms, embeddings, head (these come from the base)",
-            None if view.name == "lm_head.weight" && source.config.tied_embeddings => "head (config.json says that it is the embeddings)",
+            None if view.name == "lm_head.weight" && source.config.tied_embeddings => {
+                "head (config.json says that it is the embeddings)"
+            }
             None => "not known to this family",
         };
         add(what, &view.name, view.len);
@@ -61,7 +65,11 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             if read.contains_key(&(view.file.path.as_path(), view.offset)) {
                 continue;
             }
-            let what = if adapter.others.contains(&view.name) { "adapter: neither lora_A nor lora_B" } else { "adapter: outside the FFN (attention comes from the base)" };
+            let what = if adapter.others.contains(&view.name) {
+                "adapter: neither lora_A nor lora_B"
+            } else {
+                "adapter: outside the FFN (attention comes from the base)"
+            };
             add(what, &view.name, view.len);
         }
     }

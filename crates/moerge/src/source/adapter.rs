@@ -50,7 +50,8 @@ impl Adapter {
         let config: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|e| Error::input(format!("{} is not a JSON object: {e}", config_path.display())))?;
         let refuse = |what: &str, hint: &str| Error::input(format!("{}: {what}", config_path.display())).hint(hint);
-        let merge_first = "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
+        let merge_first =
+            "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
         match config.get("peft_type").and_then(Value::as_str) {
             Some("LORA") => {}
             found => {
@@ -60,18 +61,28 @@ impl Adapter {
         }
         let is_set = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
         if is_set("use_dora") {
-            return Err(refuse("`use_dora` is true; DoRA also rescales every column by a learnt magnitude, which is not supported", merge_first));
+            return Err(refuse(
+                "`use_dora` is true; DoRA also rescales every column by a learnt magnitude, which is not supported",
+                merge_first,
+            ));
         }
         if is_set("fan_in_fan_out") {
-            return Err(refuse("`fan_in_fan_out` is true; only Conv1D models (GPT-2) have transposed weights", merge_first));
+            return Err(refuse(
+                "`fan_in_fan_out` is true; only Conv1D models (GPT-2) have transposed weights",
+                merge_first,
+            ));
         }
         let weights = dir.join("adapter_model.safetensors");
         if storage.facts(&weights).is_err() && storage.facts(&dir.join("adapter_model.bin")).is_ok() {
-            return Err(Error::input(format!("{} has adapter_model.bin, but no adapter_model.safetensors", dir.display()))
-                .hint("load and save it once with PEFT: `model.save_pretrained(dir)` writes safetensors"));
+            return Err(Error::input(format!(
+                "{} has adapter_model.bin, but no adapter_model.safetensors",
+                dir.display()
+            ))
+            .hint("load and save it once with PEFT: `model.save_pretrained(dir)` writes safetensors"));
         }
         let checkpoint = Checkpoint::open_file(storage, &weights)?;
-        let mut adapter = Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
+        let mut adapter =
+            Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
         adapter.pair_up()?;
         Ok(adapter)
     }
@@ -142,8 +153,9 @@ impl Adapter {
     fn pattern(&self, key: &str, module: &str) -> Result<Option<f64>> {
         let Some(Value::Object(patterns)) = self.config.get(key) else { return Ok(None) };
         for (pattern, value) in patterns {
-            let regex = regex_lite::Regex::new(&format!("^(?:.*\\.)?(?:{pattern})$"))
-                .map_err(|e| Error::input(format!("{}: `{key}` has the pattern {pattern:?}: {e}", self.dir.display())))?;
+            let regex = regex_lite::Regex::new(&format!("^(?:.*\\.)?(?:{pattern})$")).map_err(|e| {
+                Error::input(format!("{}: `{key}` has the pattern {pattern:?}: {e}", self.dir.display()))
+            })?;
             if regex.is_match(module) {
                 return Ok(value.as_f64());
             }

@@ -15,7 +15,7 @@ pub use adapter::{Adapter, LoraDelta};
 pub use vocabulary::Vocabulary;
 
 use crate::{
-    architecture::{Description, DenseFamily, Role, RoleTensor},
+    architecture::{DenseFamily, Description, Role, RoleTensor},
     error::{Error, Result},
     model_config::ModelConfig,
 };
@@ -95,7 +95,10 @@ impl Source {
         let found = self.checkpoint.get(&tensor.name);
         let view = found.ok_or_else(|| {
             Error::input(format!("{} has no tensor {}", self.dir.display(), tensor.name))
-                .fact("expected", format!("{:?}, because config.json says model_type {}", tensor.shape, self.family.model_type))
+                .fact(
+                    "expected",
+                    format!("{:?}, because config.json says model_type {}", tensor.shape, self.family.model_type),
+                )
                 .hint("the download may be incomplete, or config.json belongs to another model")
         })?;
         let mut whole = tensor.shape.clone();
@@ -108,9 +111,14 @@ impl Source {
                 .fact("found", format!("{:?}", view.shape)));
         }
         if !view.dtype.is_float() || view.dtype.size_bits() < 16 {
-            return Err(Error::input(format!("{} is {} in {}", tensor.name, view.dtype.name(), view.file.path.display()))
-                .fact("expected", "BF16, F16, F32 or F64")
-                .hint("quantised checkpoints cannot be merged; use the original weights"));
+            return Err(Error::input(format!(
+                "{} is {} in {}",
+                tensor.name,
+                view.dtype.name(),
+                view.file.path.display()
+            ))
+            .fact("expected", "BF16, F16, F32 or F64")
+            .hint("quantised checkpoints cannot be merged; use the original weights"));
         }
         let first_row = tensor.part_of.map_or(0, |part| part.first_row);
         let rows = first_row..first_row + tensor.shape[0];

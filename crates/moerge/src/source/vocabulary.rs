@@ -62,8 +62,13 @@ impl Vocabulary {
             format!("{}{}", shown.join(", "), if tokens.len() > 4 { ", ..." } else { "" })
         };
         if !clashes.is_empty() {
-            return Some(format!("{} token ids mean another token than in the base: {}", clashes.len(), names(&clashes)));
+            return Some(format!(
+                "{} token ids mean another token than in the base: {}",
+                clashes.len(),
+                names(&clashes)
+            ));
         }
-        (!unknown.is_empty()).then(|| format!("{} tokens the base does not have will not be used: {}", unknown.len(), names(&unknown)))
+        (!unknown.is_empty())
+            .then(|| format!("{} tokens the base does not have will not be used: {}", unknown.len(), names(&unknown)))
     }
 }

@@ -59,6 +59,12 @@ impl Storage for SimulatedDisk {
         self.operation()?.tree.remove(path)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.operation()?;
+        state.tree.find(dir).and_then(|node| state.tree.names(node))?;
+        state.tree.remove(dir)
+    }
+
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
         for name in self.list(dir)? {
             let path = dir.join(name);
