@@ -4,6 +4,7 @@
 //! [`router`]s, and [`execute`] writes what the plan says. See ARCHITECTURE.md.
 
 pub mod architecture;
+mod element;
 pub mod error;
 pub mod model_config;
 pub mod plan;

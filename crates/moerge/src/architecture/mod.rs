@@ -5,6 +5,7 @@
 
 mod decoder;
 mod dense;
+mod find;
 mod moe;
 mod role;
 

@@ -2,11 +2,13 @@
 
 use checkpoint::TensorView;
 
-use super::{element, lora, noise};
+use super::noise;
 use crate::{
+    element,
     error::{Error, Result},
     plan::{OutputTensor, Step, Transform},
     router::Routers,
+    source::LoadedDelta,
 };
 
 /// Bytes read and written at once: large enough for a disk's full speed, small enough for many threads.
@@ -108,7 +110,7 @@ fn transform(
     let rows_at_once = (CHUNK / 4 / width.max(1)).clamp(1, rows.max(1));
     let row_bytes = width * view.dtype.size_bits() as usize / 8;
     let lora = match &step.lora {
-        Some((delta, dtype)) => Some((lora::Loaded::new(delta)?, *dtype)),
+        Some((delta, dtype)) => Some((LoadedDelta::new(delta)?, *dtype)),
         None => None,
     };
     for first in (0..rows).step_by(rows_at_once) {

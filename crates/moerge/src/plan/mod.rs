@@ -168,7 +168,8 @@ impl Plan {
                 hash.update(format!("{} {} {}", file.path.display(), file.len, file.modified_ns).as_bytes());
                 hash.update(format!("{} {} {}", view.name, view.offset, view.len).as_bytes());
             }
-            if let Step::Transform(Transform { lora, noise, scale, .. }) = &tensor.step {
+            if let Step::Transform(step) = &tensor.step {
+                let Transform { lora, noise, scale, .. } = &**step;
                 let lora = lora.as_ref().map(|(delta, dtype)| (delta.scale, *dtype));
                 hash.update(format!("{lora:?} {noise:?} {scale:?}").as_bytes());
             }
@@ -224,25 +225,25 @@ struct StepMaker<'a> {
 
 impl StepMaker<'_> {
     fn step(&self, tensor: &RoleTensor) -> Step {
-        let Role::Layer(layer, role) = tensor.role else { return self.from_base(tensor) };
+        let Role::Layer(layer, role) = tensor.role else { return self.base_step(tensor) };
         match role {
             LayerRole::Router => Step::Router(layer),
             LayerRole::Expert(index, matrix) => {
-                self.from_expert(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index])
+                self.expert_step(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index])
             }
             LayerRole::SharedExpert(matrix) => {
                 match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
-                    (Some(source), Some(expert)) => self.from_expert(tensor, layer, matrix, source, expert),
+                    (Some(source), Some(expert)) => self.expert_step(tensor, layer, matrix, source, expert),
                     _ => Step::Fill(0.0),
                 }
             }
             LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => Step::SharedExpertGate(layer),
             LayerRole::SharedExpertGate => Step::Fill(IDLE_SHARED_GATE),
-            _ => self.from_base(tensor),
+            _ => self.base_step(tensor),
         }
     }
 
-    fn from_base(&self, tensor: &RoleTensor) -> Step {
+    fn base_step(&self, tensor: &RoleTensor) -> Step {
         match self.models.base().weight(tensor.role) {
             Some(weight) => self.transform(tensor, weight, None, None),
             // Qwen2-MoE always has q, k and v biases; Llama has none.
@@ -250,7 +251,7 @@ impl StepMaker<'_> {
         }
     }
 
-    fn from_expert(
+    fn expert_step(
         &self,
         tensor: &RoleTensor,
         layer: usize,
@@ -274,7 +275,7 @@ impl StepMaker<'_> {
             return Step::Copy(view);
         }
         let lora = weight.lora.clone().map(|delta| (delta, self.lora_dtype));
-        Step::Transform(Transform { view, lora, noise, scale })
+        Step::Transform(Box::new(Transform { view, lora, noise, scale }))
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -25,7 +25,7 @@ pub enum Step {
     /// A source's bytes, bit for bit.
     Copy(TensorView),
     /// A source's elements, changed.
-    Transform(Transform),
+    Transform(Box<Transform>),
     /// The router of a layer.
     Router(usize),
     /// The shared expert's gate of a layer.
@@ -65,7 +65,8 @@ impl Step {
     pub fn reads(&self) -> Vec<&TensorView> {
         match self {
             Self::Copy(view) => vec![view],
-            Self::Transform(Transform { view, lora, .. }) => {
+            Self::Transform(step) => {
+                let Transform { view, lora, .. } = &**step;
                 let halves = lora.iter().flat_map(|(delta, _)| [&delta.a, &delta.b]);
                 std::iter::once(view).chain(halves).collect()
             }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Models, OutputTensor};
-use crate::{architecture::Role, source::Source};
+use crate::{
+    architecture::{LayerRole, Role},
+    source::Source,
+};
 
 /// Weights of one source, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +51,7 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             continue;
         }
         let what = match known.get(view.name.as_str()) {
-            Some(Role::Layer(_, role)) if matches!(role, crate::architecture::LayerRole::Ffn(_)) => {
-                "FFN (the base is not an expert)"
-            }
+            Some(Role::Layer(_, LayerRole::Ffn(_))) => "FFN (the base is not an expert)",
             Some(_) if is_base => "not part of the output",
             Some(_) => "attention, norms, embeddings, head (these come from the base)",
             None if view.name == "lm_head.weight" && source.config.tied_embeddings => {

@@ -1,7 +1,10 @@
 //! The models a recipe names, opened: headers and configs only, no weights.
 
 mod adapter;
+mod lora;
 mod vocabulary;
+#[cfg(feature = "inference")]
+mod weights;
 
 use std::{
     collections::HashMap,
@@ -12,7 +15,10 @@ use std::{
 use checkpoint::{Checkpoint, Storage, TensorView};
 
 pub use adapter::{Adapter, LoraDelta};
+pub use lora::LoadedDelta;
 pub use vocabulary::Vocabulary;
+#[cfg(feature = "inference")]
+pub use weights::SourceWeights;
 
 use crate::{
     architecture::{DenseFamily, Description, Role, RoleTensor},
@@ -92,41 +98,12 @@ impl Source {
     }
 
     fn find(&self, tensor: &RoleTensor) -> Result<Weight> {
-        let found = self.checkpoint.get(&tensor.name);
-        let view = found.ok_or_else(|| {
-            Error::input(format!("{} has no tensor {}", self.dir.display(), tensor.name))
-                .fact(
-                    "expected",
-                    format!("{:?}, because config.json says model_type {}", tensor.shape, self.family.model_type),
-                )
-                .hint("the download may be incomplete, or config.json belongs to another model")
-        })?;
-        let mut whole = tensor.shape.clone();
-        if let Some(part) = tensor.part_of {
-            whole[0] = part.of_rows;
-        }
-        if view.shape != whole {
-            return Err(Error::input(format!("{} has the wrong shape in {}", tensor.name, view.file.path.display()))
-                .fact("expected", format!("{whole:?} by {}", self.config.path.display()))
-                .fact("found", format!("{:?}", view.shape)));
-        }
-        if !view.dtype.is_float() || view.dtype.size_bits() < 16 {
-            return Err(Error::input(format!(
-                "{} is {} in {}",
-                tensor.name,
-                view.dtype.name(),
-                view.file.path.display()
-            ))
-            .fact("expected", "BF16, F16, F32 or F64")
-            .hint("quantised checkpoints cannot be merged; use the original weights"));
-        }
-        let first_row = tensor.part_of.map_or(0, |part| part.first_row);
-        let rows = first_row..first_row + tensor.shape[0];
+        let view = tensor.find(&self.checkpoint)?;
         let lora = match &self.adapter {
-            Some(adapter) => adapter.delta(&tensor.name, &view.shape, rows.clone())?,
+            Some(adapter) => adapter.delta(&tensor.name, &tensor.stored_shape(), tensor.rows())?,
             None => None,
         };
-        Ok(Weight { view: if tensor.part_of.is_some() { view.rows(rows)? } else { view.clone() }, lora })
+        Ok(Weight { view, lora })
     }
 }
 

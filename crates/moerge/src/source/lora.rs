@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use checkpoint::TensorView;
 
-use super::element;
-use crate::{error::Result, source::LoraDelta};
+use crate::{element, error::Result, source::LoraDelta};
 
 /// A LoRA delta with A in memory; B is read along with the rows.
 #[derive(Debug)]
-pub struct Loaded<'a> {
+pub struct LoadedDelta<'a> {
     delta: &'a LoraDelta,
     /// `[rank, inputs]`, already multiplied with the scale.
     a: Vec<f32>,
@@ -17,7 +16,7 @@ pub struct Loaded<'a> {
     inputs: usize,
 }
 
-impl<'a> Loaded<'a> {
+impl<'a> LoadedDelta<'a> {
     /// Reads A.
     pub fn new(delta: &'a LoraDelta) -> Result<Self> {
         let (rank, inputs) = (delta.a.shape[0], delta.a.shape[1]);

@@ -1,0 +1,48 @@
+//! A source as the transformer reads it, its adapter merged in.
+
+use std::{collections::HashMap, ops::Range};
+
+use super::{LoadedDelta, Source, Weight};
+use crate::{
+    architecture::{Description, Role},
+    element::widen,
+    error::{Error, Result},
+    transformer::Weights,
+};
+
+/// The weights of a source. Of an adapter the A matrices are held in memory.
+#[derive(Debug)]
+pub struct SourceWeights<'a> {
+    source: &'a Source,
+    deltas: HashMap<Role, LoadedDelta<'a>>,
+}
+
+impl<'a> SourceWeights<'a> {
+    /// Reads what has to be in memory.
+    pub fn new(source: &'a Source) -> Result<Self> {
+        let adapted = source.weights.iter().filter_map(|(role, weight)| Some((*role, weight.lora.as_ref()?)));
+        let load = |(role, delta)| Ok((role, LoadedDelta::new(delta)?));
+        Ok(Self { source, deltas: adapted.map(load).collect::<Result<_>>()? })
+    }
+
+    fn weight(&self, role: Role) -> Result<&Weight> {
+        self.source.weight(role).ok_or_else(|| Error::input(format!("{} has no {role:?}", self.source.reference)))
+    }
+}
+
+impl Weights for SourceWeights<'_> {
+    fn description(&self) -> &Description {
+        &self.source.description
+    }
+
+    fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
+        let rows = self.weight(role)?.view.rows(rows)?;
+        raw.resize(rows.len as usize, 0);
+        Ok(rows.read_at(0, raw)?)
+    }
+
+    fn widen(&self, role: Role, rows: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()> {
+        widen(self.weight(role)?.view.dtype, raw, out);
+        self.deltas.get(&role).map_or(Ok(()), |delta| delta.add_to(rows, out))
+    }
+}
