@@ -77,7 +77,10 @@ impl ShardWriter {
         if offset.checked_add(len).is_none_or(|end| end > place.len) {
             return Err(outside(&place.spec.name, place.len));
         }
-        self.file.write_all_at(bytes, place.offset + offset).map_err(io_at("write", &self.part))?;
+        // The file was made of zeros: leaving them out keeps holes holes, as `cp` does.
+        if !is_zero(bytes) {
+            self.file.write_all_at(bytes, place.offset + offset).map_err(io_at("write", &self.part))?;
+        }
         written.fetch_add(len, Ordering::Relaxed);
         Ok(())
     }
@@ -136,6 +139,12 @@ impl ShardWriter {
         let (expected, found) = (at(&expected), at(&found));
         Err(Error::WrongFingerprints { file: self.part.clone(), position, expected, found })
     }
+}
+
+/// Whether all bytes are zero; ends at the first that is not.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 impl std::fmt::Debug for ShardWriter {
