@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     model_config::ModelConfig,
     model_folder::ModelFolder,
-    moerge_json::MoergeJson,
+    moerge_json::{FileRecord, MoergeJson},
 };
 
 mod parts;
@@ -39,8 +39,8 @@ pub struct Inspection {
     pub parameters: u64,
     /// Parameters that one token goes through.
     pub active_parameters: u64,
-    /// The weight files and their lengths in bytes.
-    pub files: Vec<(String, u64)>,
+    /// The weight files.
+    pub files: Vec<FileRecord>,
     /// Bytes of the weight files.
     pub bytes: u64,
     /// Number of tensors.
@@ -165,7 +165,7 @@ pub fn inspect(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Inspection> {
         parameters,
         active_parameters: parameters - idle_parameters(&parts, moe.as_ref()),
         moe,
-        files: weights.files().iter().map(|f| (file_name(&f.path), f.len)).collect(),
+        files: weights.files().iter().map(|f| FileRecord { name: file_name(&f.path), bytes: f.len }).collect(),
         bytes: weights.files().iter().map(|f| f.len).sum(),
         tensors: weights.len(),
         dtypes: dtypes(&weights),

@@ -11,14 +11,13 @@ use crate::{
     error::{Error, Result},
     model_config::ModelConfig,
     moerge_json::{MOERGE_JSON, MoergeJson},
+    source::read_text,
 };
 
 /// The weights of a PEFT adapter.
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// What says that a folder holds an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
-/// Larger texts are not model descriptions.
-const LONGEST_TEXT: u64 = 256 << 20;
 
 /// What a folder holds.
 pub(crate) struct ModelFolder<'a> {
@@ -64,17 +63,7 @@ impl<'a> ModelFolder<'a> {
         if !self.has(name) {
             return Ok(None);
         }
-        let path = self.dir.join(name);
-        let read = || {
-            let file = self.storage.open(&path)?;
-            if file.len() > LONGEST_TEXT {
-                return Err(std::io::Error::other("it is too large to be what its name says"));
-            }
-            let mut bytes = vec![0; file.len() as usize];
-            file.read_exact_at(&mut bytes, 0)?;
-            String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8 text"))
-        };
-        read().map(Some).map_err(|e| Error::io("read", &path, &e))
+        read_text(self.storage.as_ref(), &self.dir.join(name)).map(Some)
     }
 
     /// A JSON object, if it is there.

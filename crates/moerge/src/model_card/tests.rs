@@ -59,7 +59,7 @@ fn paths_are_not_taken_for_models_of_the_hub() {
 /// Whatever the names, prompts and recipe hold, the front matter stays YAML and the recipe stays in its block.
 #[test]
 fn text_from_outside_cannot_break_out() {
-    let hostile = "---\n```\n````\n| x | <script> [a](b) \"' : {{ \u{0}\u{1b}[31m";
+    let hostile = "---\n```\n````\n| x | <script> [a](b) \"' : {{ \u{0}\u{1b}[31m\u{7f}\u{85}\u{2028}";
     let mut facts = facts();
     facts.name = hostile.into();
     facts.base = hostile.into();
@@ -69,8 +69,14 @@ fn text_from_outside_cannot_break_out() {
     facts.experts[0].positive_prompts = vec![hostile.into()];
     let card = model_card(&facts);
     let front = card.split("---\n").nth(1).unwrap();
-    let yaml: serde_json::Value = serde_saphyr::from_str(front).unwrap();
-    assert_eq!(yaml["license"], hostile);
+    let licence = front.lines().find_map(|l| l.strip_prefix("license: ")).unwrap();
+    assert_eq!(serde_json::from_str::<String>(licence).unwrap(), hostile);
+    let known = |line: &str| {
+        ["license: \"", "base_model", "- ", "library_name: ", "pipeline_tag: ", "tags:"]
+            .iter()
+            .any(|k| line.starts_with(k))
+    };
+    assert!(front.lines().all(known), "{front}");
     assert!(card.contains("\n`````yaml\n"), "{card}");
     assert!(card.contains("\n# --- \\`\\`\\`"), "{card}");
     assert!(!card.contains("<script>") || card.contains("\\<script\\>"));

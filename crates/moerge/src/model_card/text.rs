@@ -1,8 +1,18 @@
 //! Quoting for the two languages of a model card, YAML and Markdown, and its numbers.
 
-/// A YAML scalar in double quotes: JSON's escapes are YAML's.
+/// A YAML scalar in double quotes: JSON's escapes are YAML's, and what JSON lets stand but YAML does not is escaped too.
 pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    let mut yaml = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                yaml.push_str(&format!("\\u{:04x}", c as u32))
+            }
+            c => yaml.push(c),
+        }
+    }
+    yaml
 }
 
 /// Text inside a table cell, a heading or a link: one line, with Markdown's and HTML's signs escaped.

@@ -18,7 +18,7 @@ pub(super) fn check(
     let expected = expected_shapes(description);
     let missing = expected.keys().filter(|name| weights.get(name).is_none());
     for name in missing {
-        let message = format!("{name} is missing: config.json calls for it, {:?}", expected[name]);
+        let message = format!("{name} is missing: config.json calls for it with shape {:?}", expected[name]);
         report.add(Severity::Error, FindingKind::Missing, Some(name), message).hint = fused_hint(config, weights);
     }
     for tensor in weights.tensors() {

@@ -38,7 +38,7 @@ pub(super) fn all<'a>(
 ) -> Result<Vec<TensorBytes<'a>>> {
     let mut views: Vec<&TensorView> = weights.tensors().collect();
     views.sort_by_key(|view| (&view.file.path, view.offset));
-    progress.start(Stage::Verify, views.iter().map(|view| view.len).sum(), 0);
+    progress.start(Stage::Read, views.iter().map(|view| view.len).sum(), 0);
     let next = AtomicUsize::new(0);
     let slots: Vec<OnceLock<Result<Found>>> = views.iter().map(|_| OnceLock::new()).collect();
     let work = || {
@@ -64,7 +64,7 @@ pub(super) fn all<'a>(
     let outcomes = slots.into_iter().map(|slot| slot.into_inner().unwrap_or_else(|| Err(Error::interrupted())));
     let read: Vec<TensorBytes> =
         views.into_iter().zip(outcomes).map(|(view, outcome)| TensorBytes { view, outcome }).collect();
-    progress.finish(Stage::Verify, "");
+    progress.finish(Stage::Read, "");
     Ok(read)
 }
 
@@ -83,7 +83,7 @@ fn one(view: &TensorView, fingerprint: bool, buffer: &mut Vec<u8>, progress: &dy
         }
         non_finite.count(view.dtype, piece);
         at += len as u64;
-        progress.advance(Stage::Verify, len as u64);
+        progress.advance(Stage::Read, len as u64);
     }
     Ok(Found { fingerprint: fingerprinter.map(|f| f.finish()), non_finite })
 }
