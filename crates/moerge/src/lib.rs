@@ -6,7 +6,11 @@
 pub mod architecture;
 mod element;
 pub mod error;
+pub mod inspect;
+pub mod model_card;
 pub mod model_config;
+mod model_folder;
+pub mod moerge_json;
 pub mod plan;
 pub mod progress;
 pub mod recipe;
@@ -14,6 +18,7 @@ pub mod rope;
 pub mod source;
 #[cfg(feature = "inference")]
 pub mod transformer;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};
 

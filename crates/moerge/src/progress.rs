@@ -11,8 +11,42 @@ pub enum Stage {
     Prompts,
     /// Writing the shards; counted in bytes.
     Weights,
-    /// Checking what was written; counted in tensors or bytes.
+    /// Checking what was written; counted in tensors.
     Verify,
+    /// Reading every byte of a model; counted in bytes.
+    Read,
+}
+
+/// What a stage counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Decoder layers.
+    Layers,
+    /// Tensors.
+    Tensors,
+    /// Bytes.
+    Bytes,
+}
+
+impl Stage {
+    /// What the stage counts.
+    pub fn unit(self) -> Unit {
+        match self {
+            Self::Prompts => Unit::Layers,
+            Self::Verify => Unit::Tensors,
+            Self::Weights | Self::Read => Unit::Bytes,
+        }
+    }
+
+    /// The stage's name on screen and in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prompts => "prompts",
+            Self::Weights => "weights",
+            Self::Verify => "verify",
+            Self::Read => "read",
+        }
+    }
 }
 
 /// Listens to a run. All methods may be called from any thread.
@@ -23,10 +57,12 @@ pub trait Progress: Send + Sync {
     fn advance(&self, stage: Stage, amount: u64);
     /// `stage` read `bytes` from disk (for bytes/s where the stage is not itself counted in bytes).
     fn bytes_read(&self, _stage: Stage, _bytes: u64) {}
-    /// `stage` is over; `summary` says what came of it.
+    /// `stage` is over; `summary` says what came of it, and is empty where the caller tells that itself.
     fn finish(&self, stage: Stage, summary: &str);
-    /// Something worth a line: resumed work, a detail for `-v`.
+    /// Something worth a line: resumed work, a tensor that nobody uses.
     fn note(&self, _message: &str) {}
+    /// Something for those who ask for details (`-v`).
+    fn detail(&self, _message: &str) {}
     /// Whether the user wants to stop. Long loops ask several times a second.
     fn stop_requested(&self) -> bool {
         false

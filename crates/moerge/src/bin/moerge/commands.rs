@@ -1,0 +1,42 @@
+//! The commands, one a file.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+};
+
+use crate::args::Command;
+
+pub mod completions;
+pub mod inspect;
+pub mod man;
+pub mod merge;
+pub mod plan;
+pub mod verify;
+
+/// Runs a command to its end.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Merge(args) => merge::run(*args),
+        Command::Plan(args) => plan::run(args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// The path that a user gave, with `~` at its beginning replaced: shells leave it alone in `--flag=~/x` and in quotes.
+fn folder(path: &Path) -> PathBuf {
+    let rest = path.strip_prefix("~").ok();
+    match rest.zip(std::env::home_dir()) {
+        Some((rest, home)) => home.join(rest),
+        None => path.to_owned(),
+    }
+}
+
+/// The number of threads: as given, or one a core, at most 8; more do not read faster.
+fn threads(given: Option<u16>) -> usize {
+    given.map_or_else(|| thread::available_parallelism().map_or(4, usize::from).min(8), usize::from)
+}

@@ -1,0 +1,29 @@
+use std::{io::Write as _, process::ExitCode};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::args::Cli;
+
+/// Print completions for a shell
+///
+/// Source the output from your shell's start-up file:
+///
+///   bash:  moerge completions bash > ~/.local/share/bash-completion/completions/moerge
+///   zsh:   moerge completions zsh > ~/.zfunc/_moerge
+///   fish:  moerge completions fish > ~/.config/fish/completions/moerge.fish
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// Prints the script.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "moerge", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}

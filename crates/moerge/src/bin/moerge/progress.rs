@@ -1,0 +1,278 @@
+//! What a user sees of a running job: bars on a terminal, lines elsewhere, events for scripts, or nothing.
+
+use std::{
+    io::IsTerminal,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use moerge::progress::{Progress, Stage, Unit};
+use serde_json::{Value, json};
+
+use crate::{
+    diagnostics, interrupt,
+    terminal::{DIM, LABEL, bytes, duration, harmless, styled},
+};
+
+mod bars;
+use bars::Bars;
+
+/// Listens to a run for the user.
+pub struct Reporter {
+    look: Look,
+    verbose: bool,
+    stages: Mutex<Vec<Running>>,
+}
+
+enum Look {
+    Bars(Bars),
+    Lines,
+    Events,
+    Nothing,
+}
+
+/// Where a stage is.
+#[derive(Clone)]
+struct Running {
+    stage: Stage,
+    total: u64,
+    /// Of `done`, what was there already when this run began.
+    earlier: u64,
+    done: u64,
+    bytes_read: u64,
+    since: Instant,
+    told: Instant,
+}
+
+/// Between two lines, or two events, of the same stage.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const EVENT_EVERY: Duration = Duration::from_millis(250);
+
+impl Reporter {
+    /// A listener that prints events on stdout (`json`), nothing (`quiet`), bars, or lines where stderr is no terminal.
+    pub fn new(json: bool, quiet: bool, verbose: bool) -> Self {
+        let look = match (json, quiet) {
+            (true, _) => Look::Events,
+            (_, true) => Look::Nothing,
+            _ if std::io::stderr().is_terminal() => Look::Bars(Bars::new()),
+            _ => Look::Lines,
+        };
+        Self { look, verbose, stages: Mutex::new(Vec::new()) }
+    }
+
+    /// A warning of the run: shown even when quiet.
+    pub fn warning(&self, message: &str) {
+        match &self.look {
+            Look::Events => event(json!({ "event": "warning", "message": message })),
+            Look::Bars(bars) => bars.print(&diagnostics::warning_line(message)),
+            _ => diagnostics::warning(message),
+        }
+    }
+
+    /// The outcome, for scripts: only where events are printed.
+    pub fn result(&self, result: Value) {
+        if let (Look::Events, Value::Object(mut fields)) = (&self.look, result) {
+            fields.shift_insert(0, "event".into(), "result".into());
+            event(Value::Object(fields));
+        }
+    }
+
+    /// The error that ended the run, for scripts: only where events are printed.
+    pub fn failed(&self, error: &moerge::Error) {
+        if let Look::Events = &self.look {
+            let parts = error.parts();
+            let facts: serde_json::Map<String, Value> =
+                parts.facts.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+            let kind = format!("{:?}", parts.kind).to_lowercase();
+            event(json!({
+                "event": "error", "kind": kind, "message": parts.message, "facts": facts, "hints": parts.hints,
+            }));
+        }
+    }
+
+    /// Takes the bars off the screen as they are; lines may follow.
+    pub fn close(&self) {
+        if let Look::Bars(bars) = &self.look {
+            bars.abandon();
+        }
+    }
+
+    fn stages(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a running stage and tells about it where it is time to.
+    fn update(&self, stage: Stage, change: impl FnOnce(&mut Running)) {
+        let mut stages = self.stages();
+        let Some(running) = stages.iter_mut().find(|r| r.stage == stage) else { return };
+        change(running);
+        match &self.look {
+            Look::Bars(bars) => bars.update(running),
+            Look::Lines if running.told.elapsed() >= LINE_EVERY => {
+                running.told = Instant::now();
+                anstream::eprintln!("{}{}", title(stage), running.line());
+            }
+            Look::Events if running.told.elapsed() >= EVENT_EVERY => {
+                running.told = Instant::now();
+                event(json!({
+                    "event": "advance", "stage": stage.name(), "done": running.done, "total": running.total,
+                }));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Progress for Reporter {
+    fn start(&self, stage: Stage, total: u64, done: u64) {
+        let now = Instant::now();
+        let running = Running { stage, total, earlier: done, done, bytes_read: 0, since: now, told: now };
+        let mut stages = self.stages();
+        stages.retain(|r| r.stage != stage);
+        match &self.look {
+            Look::Bars(bars) => bars.start(&running),
+            Look::Events => {
+                event(json!({
+                    "event": "start", "stage": stage.name(), "total": total, "done": done,
+                    "unit": unit_name(stage),
+                }));
+            }
+            _ => {}
+        }
+        stages.push(running);
+    }
+
+    fn advance(&self, stage: Stage, amount: u64) {
+        self.update(stage, |running| running.done += amount);
+    }
+
+    fn bytes_read(&self, stage: Stage, bytes: u64) {
+        self.update(stage, |running| running.bytes_read += bytes);
+    }
+
+    fn finish(&self, stage: Stage, summary: &str) {
+        let mut stages = self.stages();
+        let Some(at) = stages.iter().position(|r| r.stage == stage) else { return };
+        let running = stages.swap_remove(at);
+        let summary = harmless(summary);
+        match &self.look {
+            Look::Bars(bars) if summary.is_empty() => bars.clear(stage),
+            Look::Bars(bars) => bars.finish(stage, &running.finished(&summary)),
+            Look::Lines if summary.is_empty() => {}
+            Look::Lines => anstream::eprintln!("{}{}", title(stage), running.finished(&summary)),
+            Look::Events => event(json!({
+                "event": "finish", "stage": stage.name(), "done": running.done, "summary": summary,
+                "seconds": running.since.elapsed().as_secs_f64(),
+            })),
+            Look::Nothing => {}
+        }
+    }
+
+    fn note(&self, message: &str) {
+        match &self.look {
+            Look::Bars(bars) => bars.print(&harmless(message)),
+            Look::Lines => anstream::eprintln!("{}", harmless(message)),
+            Look::Events => event(json!({ "event": "note", "message": message })),
+            Look::Nothing => {}
+        }
+    }
+
+    fn detail(&self, message: &str) {
+        if self.verbose {
+            match &self.look {
+                Look::Bars(bars) => bars.print(&styled(DIM, &harmless(message))),
+                Look::Lines => anstream::eprintln!("{}", styled(DIM, &harmless(message))),
+                Look::Events => event(json!({ "event": "detail", "message": message })),
+                Look::Nothing => {}
+            }
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+impl Running {
+    /// `27.9/48.3 GB` or `12/32 layers`.
+    fn counted(&self) -> String {
+        match self.stage.unit() {
+            Unit::Layers | Unit::Tensors => format!("{}/{} {}", self.done, self.total, unit_name(self.stage)),
+            Unit::Bytes => {
+                let (done, total) = (bytes(self.done), bytes(self.total));
+                match (done.split_once(' '), total.split_once(' ')) {
+                    (Some((number, unit)), Some((_, same))) if unit == same => format!("{number}/{total}"),
+                    _ => format!("{done}/{total}"),
+                }
+            }
+        }
+    }
+
+    /// Bytes a second since the stage began, where it reads or writes enough to tell.
+    fn rate(&self) -> Option<f64> {
+        let moved = match self.stage.unit() {
+            Unit::Layers | Unit::Tensors => self.bytes_read,
+            Unit::Bytes => self.done.saturating_sub(self.earlier),
+        };
+        let seconds = self.since.elapsed().as_secs_f64();
+        (seconds > 0.2 && moved > 0).then(|| moved as f64 / seconds)
+    }
+
+    /// Time to the end at the pace so far.
+    fn left(&self) -> Option<Duration> {
+        let moved = self.done.saturating_sub(self.earlier);
+        let seconds = self.since.elapsed().as_secs_f64();
+        let left = seconds * self.total.saturating_sub(self.done) as f64 / moved as f64;
+        (moved > 0 && seconds > 0.5).then(|| Duration::try_from_secs_f64(left).ok()).flatten()
+    }
+
+    /// The stage in numbers, while it runs.
+    fn line(&self) -> String {
+        let rate = self.rate().map(|r| match self.stage.unit() {
+            Unit::Layers | Unit::Tensors => format!("{} read", bytes(self.bytes_read)),
+            Unit::Bytes => format!("{}/s", bytes(r as u64)),
+        });
+        let left = self.left().map(|d| format!("{} left", duration(Duration::from_secs(d.as_secs().max(1)))));
+        format!("{:<18} {:<14} {}", self.counted(), rate.unwrap_or_default(), left.unwrap_or_default())
+            .trim_end()
+            .to_owned()
+    }
+
+    /// The stage in numbers, when it is over.
+    fn finished(&self, summary: &str) -> String {
+        let mut parts = match self.stage.unit() {
+            Unit::Layers | Unit::Tensors => vec![format!("{} {}", self.total, unit_name(self.stage))],
+            Unit::Bytes => vec![bytes(self.total)],
+        };
+        if self.bytes_read > 0 {
+            parts.push(format!("{} read", bytes(self.bytes_read)));
+        }
+        if self.stage.unit() == Unit::Bytes {
+            parts.extend(self.rate().map(|r| format!("{}/s", bytes(r as u64))));
+        }
+        parts.push(duration(self.since.elapsed()));
+        parts.push(summary.to_owned());
+        parts.join("   ")
+    }
+}
+
+/// What the stage counts, in words.
+fn unit_name(stage: Stage) -> &'static str {
+    match stage.unit() {
+        Unit::Layers => "layers",
+        Unit::Tensors => "tensors",
+        Unit::Bytes => "bytes",
+    }
+}
+
+/// The stage's name in a column of its own.
+fn title(stage: Stage) -> String {
+    styled(LABEL, &format!("{:<9} ", stage.name()))
+}
+
+/// One event, one line. A reader that went away is no reason to stop the work.
+fn event(event: Value) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{event}").and_then(|()| out.flush());
+}

@@ -1,0 +1,100 @@
+//! The bars on a terminal.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use moerge::progress::Stage;
+
+use super::{Running, title};
+
+/// One bar a stage, the finished ones above.
+pub(super) struct Bars {
+    screen: MultiProgress,
+    bars: Mutex<Vec<(Stage, ProgressBar, Arc<Mutex<Running>>)>>,
+}
+
+/// Columns of a bar; fewer where the window is narrow.
+const WIDTH: usize = 20;
+const NARROW: usize = 8;
+const ENOUGH_COLUMNS: u16 = 76;
+
+impl Bars {
+    pub fn new() -> Self {
+        Self { screen: MultiProgress::new(), bars: Mutex::default() }
+    }
+
+    pub fn start(&self, running: &Running) {
+        let shared = Arc::new(Mutex::new(running.clone()));
+        let bar = self.screen.add(ProgressBar::new(running.total.max(1)).with_position(running.done));
+        let numbers = shared.clone();
+        bar.set_style(style(running.stage, "{numbers}").with_key(
+            "numbers",
+            move |_: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = out.write_str(&lock(&numbers).line());
+            },
+        ));
+        // Time left goes on counting while nothing arrives.
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let mut bars = lock(&self.bars);
+        bars.push((running.stage, bar, shared));
+    }
+
+    pub fn update(&self, running: &Running) {
+        if let Some((_, bar, shared)) = lock(&self.bars).iter().find(|(stage, ..)| *stage == running.stage) {
+            *lock(shared) = running.clone();
+            bar.set_position(running.done);
+        }
+    }
+
+    pub fn finish(&self, stage: Stage, text: &str) {
+        if let Some(bar) = self.take(stage) {
+            bar.set_style(style(stage, "{msg}"));
+            bar.set_length(1);
+            bar.set_position(1);
+            bar.finish_with_message(text.to_owned());
+        }
+    }
+
+    /// Takes a bar off the screen.
+    pub fn clear(&self, stage: Stage) {
+        if let Some(bar) = self.take(stage) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn take(&self, stage: Stage) -> Option<ProgressBar> {
+        let mut bars = lock(&self.bars);
+        let at = bars.iter().position(|(s, ..)| *s == stage)?;
+        let (_, bar, _) = bars.swap_remove(at);
+        bar.disable_steady_tick();
+        Some(bar)
+    }
+
+    /// Leaves unfinished bars as they are.
+    pub fn abandon(&self) {
+        for (_, bar, _) in lock(&self.bars).drain(..) {
+            bar.disable_steady_tick();
+            bar.abandon();
+        }
+    }
+
+    /// A line above the bars.
+    pub fn print(&self, line: &str) {
+        self.screen.suspend(|| anstream::eprintln!("{line}"));
+    }
+}
+
+fn style(stage: Stage, text: &str) -> ProgressStyle {
+    let columns = terminal_size::terminal_size().map_or(80, |(width, _)| width.0);
+    let width = if columns < ENOUGH_COLUMNS { NARROW } else { WIDTH };
+    let template = format!("{}{{bar:{width}.cyan}} {text}", title(stage));
+    // The template is ours and well-formed; a bar of another style is no reason to fail.
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

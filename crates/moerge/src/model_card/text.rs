@@ -1,0 +1,54 @@
+//! Quoting for the two languages of a model card, YAML and Markdown, and its numbers.
+
+/// A YAML scalar in double quotes: JSON's escapes are YAML's, and what JSON lets stand but YAML does not is escaped too.
+pub(super) fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    let mut yaml = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                yaml.push_str(&format!("\\u{:04x}", c as u32))
+            }
+            c => yaml.push(c),
+        }
+    }
+    yaml
+}
+
+/// Text inside a table cell, a heading or a link: one line, with Markdown's and HTML's signs escaped.
+pub(super) fn cell(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == LONGEST {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '&' | '#' | '~' | '$' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_whitespace() || c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A code block whose fence is longer than any run of backticks inside.
+pub(super) fn fence(language: &str, text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+    format!("{fence}{language}\n{text}{end}{fence}\n")
+}
+
+/// A number of parameters as people say it: `24.15 B`, `134.5 M`.
+pub(super) fn billions(parameters: u64) -> String {
+    match parameters as f64 {
+        n if n >= 1e9 => format!("{:.2} B", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
+        _ => parameters.to_string(),
+    }
+}

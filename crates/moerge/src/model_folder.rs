@@ -1,0 +1,100 @@
+//! A folder as someone finds it: which files lie in it, and what they say without reading weights. `inspect` and
+//! `verify` look at any folder, whole or damaged, so nothing here insists on anything.
+
+use std::{path::Path, sync::Arc};
+
+use checkpoint::{Checkpoint, Storage};
+use serde_json::{Map, Value};
+
+use crate::{
+    architecture::{Description, describe},
+    error::{Error, Result},
+    model_config::ModelConfig,
+    moerge_json::{MOERGE_JSON, MoergeJson},
+    source::read_text,
+};
+
+/// The weights of a PEFT adapter.
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// What says that a folder holds an adapter.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// What a folder holds.
+pub(crate) struct ModelFolder<'a> {
+    storage: &'a Arc<dyn Storage>,
+    dir: &'a Path,
+    /// Names of all files in it, sorted.
+    pub names: Vec<String>,
+}
+
+impl<'a> ModelFolder<'a> {
+    /// Lists the folder.
+    pub fn open(storage: &'a Arc<dyn Storage>, dir: &'a Path) -> Result<Self> {
+        let names = storage.list(dir).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::input(format!("{} does not exist", dir.display())),
+            std::io::ErrorKind::NotADirectory => Error::input(format!("{} is not a folder", dir.display()))
+                .hint("give the folder that holds config.json and the weights"),
+            _ => Error::io("open", dir, &e),
+        })?;
+        let names = names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        Ok(Self { storage, dir, names })
+    }
+
+    /// Whether a file of this name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n == name)
+    }
+
+    /// Whether it is an adapter rather than a model.
+    pub fn is_adapter(&self) -> bool {
+        self.has(ADAPTER_CONFIG) && !self.has("config.json")
+    }
+
+    /// Its weights: a model's, or an adapter's.
+    pub fn weights(&self) -> Result<Checkpoint> {
+        if self.is_adapter() && self.has(ADAPTER_WEIGHTS) {
+            return Ok(Checkpoint::open_file(self.storage, &self.dir.join(ADAPTER_WEIGHTS))?);
+        }
+        Ok(Checkpoint::open(self.storage, self.dir)?)
+    }
+
+    /// A text file, if it is there.
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        read_text(self.storage.as_ref(), &self.dir.join(name)).map(Some)
+    }
+
+    /// A JSON object, if it is there.
+    pub fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let object = serde_json::from_str(&text);
+        object
+            .map(Some)
+            .map_err(|e| Error::input(format!("{} is not a JSON object: {e}", self.dir.join(name).display())))
+    }
+
+    /// The adapter's description, if it is one.
+    pub fn adapter_config(&self) -> Result<Option<Map<String, Value>>> {
+        if self.is_adapter() { self.object(ADAPTER_CONFIG) } else { Ok(None) }
+    }
+
+    /// `config.json` typed, and what it promises. An error where moerge does not know the family.
+    pub fn description(&self) -> Result<(ModelConfig, Description)> {
+        let path = self.dir.join("config.json");
+        let text = self.text("config.json")?.ok_or_else(|| {
+            Error::input(format!("{} has no config.json", self.dir.display()))
+                .hint("a model folder has config.json beside its .safetensors files")
+        })?;
+        let config = ModelConfig::parse(&text, &path)?;
+        let description = describe(&config)?;
+        Ok((config, description))
+    }
+
+    /// The record of the moerge run that wrote the folder, if there is one.
+    pub fn record(&self) -> Result<Option<MoergeJson>> {
+        let name = self.dir.join(MOERGE_JSON).display().to_string();
+        self.text(MOERGE_JSON)?.map(|text| MoergeJson::parse(&text, &name)).transpose()
+    }
+}

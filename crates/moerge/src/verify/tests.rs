@@ -1,0 +1,160 @@
+use std::{fs, path::PathBuf};
+
+use checkpoint::{Fingerprint, LocalStorage};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    moerge_json::TensorRecord,
+    progress::{Silent, Stage},
+};
+
+/// A copy of a golden model that a test may damage.
+fn copy(name: &str) -> TempDir {
+    let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let dir = TempDir::new().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(from.join(file), dir.path().join(file)).unwrap();
+    }
+    dir
+}
+
+fn storage() -> Arc<dyn Storage> {
+    Arc::new(LocalStorage)
+}
+
+fn report(dir: &TempDir) -> VerifyReport {
+    verify(&storage(), dir.path(), 2, &Silent).unwrap()
+}
+
+fn kinds(report: &VerifyReport) -> Vec<(Severity, FindingKind)> {
+    report.findings.iter().map(|f| (f.severity, f.kind)).collect()
+}
+
+/// Writes `bytes` into the first tensor of the file.
+fn poke(dir: &TempDir, bytes: &[u8]) -> String {
+    let weights = Checkpoint::open(&storage(), dir.path()).unwrap();
+    let first = weights.tensors().min_by_key(|t| t.offset).unwrap();
+    let path = dir.path().join("model.safetensors");
+    let mut file = fs::read(&path).unwrap();
+    let at = first.offset as usize;
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+    fs::write(&path, file).unwrap();
+    first.name.clone()
+}
+
+fn set(dir: &TempDir, key: &str, value: Value) {
+    let path = dir.path().join("config.json");
+    let mut config: serde_json::Map<String, Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config.insert(key.into(), value);
+    fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+}
+
+use serde_json::{Value, json};
+
+#[test]
+fn golden_models_are_sound() {
+    for name in ["llama", "llama3_rope", "mistral", "phi3", "qwen2", "qwen3", "mixtral", "qwen2_moe"] {
+        let report = report(&copy(name));
+        assert_eq!(report.findings, [], "{name}");
+        assert!(report.bytes > 0 && report.tensors > 0 && report.family.is_some(), "{name}: {report:?}");
+    }
+}
+
+#[test]
+fn a_nan_is_found_in_its_tensor() {
+    let dir = copy("llama");
+    let name = poke(&dir, &f32::NAN.to_le_bytes());
+    let report = report(&dir);
+    assert_eq!(kinds(&report), [(Severity::Error, FindingKind::NotFinite)]);
+    assert_eq!(report.findings[0].message, format!("{name} has 1 NaN"));
+    assert!(!report.is_sound());
+}
+
+#[test]
+fn shapes_and_names_follow_config_json() {
+    let dir = copy("llama");
+    let layers = Checkpoint::open(&storage(), dir.path()).unwrap().len();
+    set(&dir, "num_hidden_layers", json!(1));
+    let fewer = report(&dir);
+    assert!(fewer.is_sound() && !fewer.findings.is_empty() && fewer.findings.len() < layers);
+    assert!(fewer.findings.iter().all(|f| f.kind == FindingKind::Unexpected));
+    set(&dir, "num_hidden_layers", json!(9));
+    assert!(report(&dir).findings.iter().all(|f| f.kind == FindingKind::Missing));
+    let dir = copy("llama");
+    set(&dir, "vocab_size", json!(7));
+    assert!(report(&dir).findings.iter().all(|f| f.kind == FindingKind::Shape));
+    set(&dir, "dtype", json!("bfloat16"));
+    assert!(kinds(&report(&dir)).contains(&(Severity::Warning, FindingKind::Dtype)));
+}
+
+#[test]
+fn an_unknown_family_is_read_but_not_compared() {
+    let dir = copy("llama");
+    set(&dir, "model_type", json!("gpt9"));
+    let report = report(&dir);
+    assert_eq!(kinds(&report), [(Severity::Warning, FindingKind::NotChecked)]);
+    assert!(report.is_sound() && report.bytes > 0);
+}
+
+#[test]
+fn a_cut_file_is_an_error_that_names_it() {
+    let dir = copy("llama");
+    let path = dir.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    for len in [0, 5, 100, bytes.len() - 1] {
+        fs::write(&path, &bytes[..len]).unwrap();
+        let report = report(&dir);
+        assert_eq!(kinds(&report), [(Severity::Error, FindingKind::Unreadable)], "{len}");
+        assert!(report.findings[0].message.contains("model.safetensors"), "{report:?}");
+    }
+}
+
+#[test]
+fn bytes_are_those_that_moerge_json_tells_of() {
+    let dir = copy("llama");
+    let mut record = MoergeJson::new("id", "");
+    for tensor in Checkpoint::open(&storage(), dir.path()).unwrap().tensors() {
+        record.tensors.push(TensorRecord {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+            fingerprint: Fingerprint::of(&tensor.read().unwrap()),
+            from: vec![],
+        });
+    }
+    let path = dir.path().join(MOERGE_JSON);
+    fs::write(&path, record.to_text()).unwrap();
+    let whole = report(&dir);
+    assert_eq!((whole.fingerprints_equal, whole.findings.len()), (Some(whole.tensors), 0));
+
+    let name = poke(&dir, &[0x11, 0x22, 0x33, 0x44]);
+    let damaged = report(&dir);
+    assert_eq!(kinds(&damaged), [(Severity::Error, FindingKind::Fingerprint)]);
+    assert_eq!(damaged.findings[0].tensor.as_deref(), Some(name.as_str()));
+
+    record.tensors.pop();
+    record.tensors.push(TensorRecord { name: "x".into(), ..record.tensors[0].clone() });
+    fs::write(&path, record.to_text()).unwrap();
+    let other = report(&dir);
+    assert!(other.findings.iter().any(|f| f.kind == FindingKind::Missing && f.tensor.as_deref() == Some("x")));
+    assert!(other.findings.iter().any(|f| f.kind == FindingKind::Unexpected));
+
+    fs::write(&path, "{").unwrap();
+    assert!(!report(&dir).is_sound());
+}
+
+#[test]
+fn stops_when_asked_to() {
+    struct Stop;
+    impl Progress for Stop {
+        fn start(&self, _: Stage, _: u64, _: u64) {}
+        fn advance(&self, _: Stage, _: u64) {}
+        fn finish(&self, _: Stage, _: &str) {}
+        fn stop_requested(&self) -> bool {
+            true
+        }
+    }
+    let error = verify(&storage(), copy("llama").path(), 2, &Stop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+}

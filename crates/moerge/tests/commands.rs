@@ -1,0 +1,139 @@
+//! The command as a user meets it: sessions in `cmd/*.trycmd`, and runs on models that a test has damaged.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn moerge(args: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_moerge")).args(args).current_dir(dir).output().unwrap()
+}
+
+/// stdout, stderr and exit code in one text.
+fn told(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    format!("{}{}exit code {}", text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
+}
+
+/// A golden model in a folder called `model`, which a test may damage.
+fn copy_of(name: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(golden(name).join(file), model.join(file)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn sessions() {
+    trycmd::TestCases::new().case("tests/cmd/*.trycmd");
+}
+
+#[test]
+fn verify_tells_of_all_damage_in_one_pass() {
+    let dir = copy_of("llama");
+    let path = dir.path().join("model/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.len() - 8;
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let config = dir.path().join("model/config.json");
+    let text = fs::read_to_string(&config).unwrap().replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
+    fs::write(&config, text).unwrap();
+    insta::assert_snapshot!(told(&moerge(&["verify", "-q", "model"], dir.path())), @r"
+    error: model.layers.3.input_layernorm.weight is missing: config.json calls for it with shape [32]
+    error: model.layers.3.mlp.down_proj.weight is missing: config.json calls for it with shape [32, 56]
+    error: model.layers.3.mlp.gate_proj.weight is missing: config.json calls for it with shape [56, 32]
+    error: model.layers.3.mlp.up_proj.weight is missing: config.json calls for it with shape [56, 32]
+    error: model.layers.3.post_attention_layernorm.weight is missing: config.json calls for it with shape [32]
+      and 4 more like this (all of them: --json)
+    error: model.norm.weight has 1 NaN
+    exit code 1
+    ");
+    let json = moerge(&["verify", "--json", "model"], dir.path());
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json.status.code(), Some(1));
+    assert_eq!(report["findings"].as_array().unwrap().len(), 10);
+}
+
+#[test]
+fn a_cut_file_is_named() {
+    let dir = copy_of("llama");
+    let path = dir.path().join("model/model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    insta::assert_snapshot!(told(&moerge(&["verify", "model"], dir.path())), @r"
+    error: model/model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight` ends at byte 75992, but the file has only 73132 bytes
+      hint: the download is incomplete; download this file again
+    exit code 1
+    ");
+    insta::assert_snapshot!(told(&moerge(&["inspect", "model"], dir.path())), @r"
+    error: model/model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight` ends at byte 75992, but the file has only 73132 bytes
+      hint: the download is incomplete; download this file again
+    exit code 1
+    ");
+}
+
+/// Names in a file from a stranger cannot drive the reader's terminal.
+#[test]
+fn escape_sequences_in_names_do_not_reach_the_terminal() {
+    let dir = TempDir::new().unwrap();
+    let header = br#"{"a\u001b[2J\u0007":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header);
+    file.push(0);
+    fs::write(dir.path().join("model.safetensors"), file).unwrap();
+    fs::write(dir.path().join("config.json"), r#"{"model_type": "\u001b[31mred"}"#).unwrap();
+    for command in ["inspect", "verify"] {
+        let output = moerge(&[command, "."], dir.path());
+        let text = told(&output);
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+}
+
+#[test]
+fn completions_and_manual_are_there_for_every_command() {
+    let dir = TempDir::new().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = told(&moerge(&["completions", shell], dir.path()));
+        assert!(script.contains("out-shard-size"), "{shell}");
+    }
+    let page = told(&moerge(&["man"], dir.path()));
+    for word in ["moerge", "merge", "plan", "inspect", "verify", "out\\-shard\\-size"] {
+        assert!(page.contains(word), "{word}");
+    }
+    moerge(&["man", "--out", "pages"], dir.path());
+    let mut pages: Vec<String> = fs::read_dir(dir.path().join("pages"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    let expected = ["completions", "inspect", "man", "merge", "plan", "verify"].map(|c| format!("moerge-{c}.1"));
+    assert_eq!(pages[..6], expected);
+    assert_eq!(pages[6], "moerge.1");
+}
+
+/// `moerge inspect out | head -1`
+#[test]
+#[cfg(unix)]
+fn a_closed_pipe_is_no_error() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_moerge"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
