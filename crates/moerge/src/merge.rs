@@ -1,0 +1,292 @@
+//! From a recipe to a finished folder: open, plan, make the routers, write, check, publish.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use checkpoint::{Checkpoint, Dtype, Found, OutputDir, Storage};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    architecture::describe,
+    error::{Error, ErrorKind, Result},
+    execute,
+    model_config::ModelConfig,
+    model_source::{HubCache, NotHere, locate},
+    moerge_json::{MOERGE_JSON, MoergeJson},
+    output_files::{OutputFile, Wanted, output_files, record},
+    plan::{Models, Plan, PlanOptions, PlanSummary},
+    progress::{Progress, Stage},
+    recipe::{ModelRef, Recipe},
+    recipe_check::{self, CheckOptions},
+    router::{self, Routers},
+    source::{Source, Vocabulary},
+    tokenizer::Tokenizer,
+    transformer::WeightRounding,
+};
+
+/// Name of the file that keeps the routers for a resumed run.
+const ROUTERS: &str = "routers.safetensors";
+
+/// What the user can set besides the recipe.
+#[derive(Debug, Clone)]
+pub struct MergeOptions {
+    /// Largest shard in bytes.
+    pub shard_bytes: u64,
+    /// Seed of noise and random gates; the recipe's where it is not given.
+    pub random_seed: Option<u64>,
+    /// Worker threads; by the machine where it is not given.
+    pub threads: Option<usize>,
+    /// Memory to stay within, in bytes.
+    pub memory: u64,
+    /// Rounding of the base's weights in the prompt pass.
+    pub rounding: Option<WeightRounding>,
+    /// What merged LoRA weights are rounded to.
+    pub lora_dtype: Option<Dtype>,
+    /// Whether an existing output folder is replaced.
+    pub force: bool,
+    /// Whether all experts may be the same model.
+    pub allow_same_experts: bool,
+    /// Which files are written beside the weights.
+    pub wanted: Wanted,
+    /// Where downloaded models lie.
+    pub cache: HubCache,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        Self {
+            shard_bytes: 5_000_000_000,
+            random_seed: None,
+            threads: None,
+            memory: 2 << 30,
+            rounding: None,
+            lora_dtype: None,
+            force: false,
+            allow_same_experts: false,
+            wanted: Wanted { tokenizer: true, card: true },
+            cache: HubCache::default(),
+        }
+    }
+}
+
+/// A recipe with its models opened and its plan made. Nothing is written yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What the user wrote.
+    pub recipe: Recipe,
+    /// The opened models.
+    pub models: Models,
+    /// What will be written.
+    pub plan: Plan,
+}
+
+/// What came of a merge.
+#[derive(Debug)]
+pub struct MergeReport {
+    /// The plan in numbers.
+    pub summary: PlanSummary,
+    /// The folder.
+    pub out: PathBuf,
+    /// Bytes of all files in it.
+    pub bytes: u64,
+    /// What the user should know, the plan's warnings among them.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub elapsed: Duration,
+    /// Whether the folder was there already, made by the same recipe from the same sources.
+    pub already_there: bool,
+}
+
+/// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
+pub fn prepare(storage: &Arc<dyn Storage>, recipe: Recipe, recipe_dir: &Path, options: &MergeOptions) -> Result<Prepared> {
+    let mut warnings = recipe_check::check(&recipe, &CheckOptions { allow_same_experts: options.allow_same_experts })?;
+    let models = open_models(storage, &recipe, recipe_dir, &options.cache)?;
+    let plan_options = PlanOptions {
+        shard_bytes: options.shard_bytes,
+        seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
+        lora_dtype: options.lora_dtype,
+    };
+    let mut plan = Plan::new(&recipe, &models, &plan_options)?;
+    warnings.append(&mut plan.warnings);
+    warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
+    plan.warnings = warnings;
+    Ok(Prepared { recipe, models, plan })
+}
+
+fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, cache: &HubCache) -> Result<Models> {
+    let mut sources: Vec<Source> = Vec::new();
+    let mut open = |reference: &crate::recipe::Located<ModelRef>| -> Result<usize> {
+        let name = reference.value.to_string();
+        if let Some(index) = sources.iter().position(|s| s.reference == name) {
+            return Ok(index);
+        }
+        let folders = locate(&reference.value, recipe_dir, cache).map_err(|e: NotHere| Error::from(e).at(recipe.snippet(&reference.span, "")))?;
+        let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref())
+            .map_err(|e| if e.parts().snippet.is_some() { e } else { e.at(recipe.snippet(&reference.span, "")) })?;
+        sources.push(source);
+        Ok(sources.len() - 1)
+    };
+    let base = open(&recipe.base_model)?;
+    let experts = recipe.experts.iter().map(|e| open(&e.source_model)).collect::<Result<_>>()?;
+    let shared_expert = recipe.shared_experts.first().map(|e| open(&e.source_model)).transpose()?;
+    Ok(Models { sources, base, experts, shared_expert })
+}
+
+fn vocabulary_warnings(storage: &dyn Storage, models: &Models) -> Vec<String> {
+    let tokenizer = |s: &Source| crate::source::read_bytes(storage, &s.dir.join("tokenizer.json")).ok();
+    let base_bytes = tokenizer(models.base());
+    let mut base: Option<Vocabulary> = None;
+    let mut warnings = Vec::new();
+    for source in models.sources.iter().filter(|s| s.dir != models.base().dir) {
+        let bytes = tokenizer(source);
+        if bytes.is_none() || bytes == base_bytes {
+            continue;
+        }
+        drop(bytes);
+        if base.is_none() {
+            base = Vocabulary::read(storage, &models.base().dir);
+        }
+        let (Some(base), Some(own)) = (&base, Vocabulary::read(storage, &source.dir)) else { continue };
+        warnings.extend(own.differs_from(base).map(|what| format!("{}: {what}", source.reference)));
+    }
+    warnings
+}
+
+impl Prepared {
+    /// Every file beside the weights, and the number of bytes of the finished folder.
+    pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
+        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
+        let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
+        let beside: usize = files.iter().chain([&record]).map(|f| f.bytes.len()).sum();
+        Ok((files, self.plan.layout.total_file_bytes() + beside as u64))
+    }
+
+    /// Builds the output in `out`.
+    pub fn build(&self, storage: &Arc<dyn Storage>, out: &Path, options: &MergeOptions, progress: &dyn Progress) -> Result<MergeReport> {
+        let start = Instant::now();
+        let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
+        let id = self.id(&files, options);
+        let report = |warnings, already_there| MergeReport {
+            summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
+            out: out.to_owned(),
+            bytes,
+            warnings,
+            elapsed: start.elapsed(),
+            already_there,
+        };
+        if is_built(storage, out, &id) {
+            return Ok(report(self.plan.warnings.clone(), true));
+        }
+        let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
+        match found {
+            Found::AlreadyPublished => {
+                output.publish()?;
+                return Ok(report(self.plan.warnings.clone(), true));
+            }
+            Found::Resumed => {}
+            Found::OtherPlanDiscarded => progress.note("the unfinished build found there was of another recipe, of other sources or of another version; starting anew"),
+            Found::Fresh => {}
+        }
+        let output = self.check_space(output, bytes, found)?;
+        let routers = self.routers(&output, options, progress)?;
+        let mut warnings = self.plan.warnings.clone();
+        warnings.extend(router::degenerate_warnings(&routers));
+
+        let threads = options.threads.unwrap_or_else(default_threads);
+        let fingerprints = execute::write_shards(&self.plan, &routers, &output, threads, progress)?;
+        for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &fingerprints)]) {
+            output.write_file(&file.name, &file.bytes)?;
+        }
+        self.check_output(storage, &output, progress)?;
+        for source in &self.models.sources {
+            source.checkpoint.check_unchanged()?;
+        }
+        output.publish()?;
+        Ok(report(warnings, false))
+    }
+
+    /// Equal ids, equal bytes in the output.
+    fn id(&self, files: &[OutputFile], options: &MergeOptions) -> String {
+        let mut hash = Xxh3::new();
+        hash.update(self.plan.id().as_bytes());
+        hash.update(format!("{:?}", options.rounding).as_bytes());
+        for file in files {
+            hash.update(file.name.as_bytes());
+            hash.update(&file.bytes);
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+        let finished = output.finished_shards(&self.plan.layout)?;
+        let shards = finished.iter().zip(&self.plan.layout.shards);
+        let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
+        let (needed, free) = (bytes.saturating_sub(done), output.free_space()?);
+        if free >= needed {
+            return Ok(output);
+        }
+        let error = Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
+            .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
+            .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
+            .hint("make room, or choose a folder on another disk");
+        if found != Found::Resumed {
+            output.discard()?;
+        }
+        Err(error)
+    }
+
+    fn routers(&self, output: &OutputDir, options: &MergeOptions, progress: &dyn Progress) -> Result<Routers> {
+        let hidden = self.plan.description.decoder.hidden;
+        if let Some(kept) = output.kept(ROUTERS)? {
+            let routers = Routers::from_bytes(&kept)?;
+            if routers.experts == self.plan.shape.experts && routers.hidden == hidden {
+                progress.note("the routers are there from the run before");
+                return Ok(routers);
+            }
+        }
+        let base = self.models.base();
+        let needs_prompts = self.plan.routing.gate_mode.needs_prompts();
+        let tokenizer = if needs_prompts { Some(Tokenizer::open(&base.dir)?) } else { None };
+        let weights = crate::source::SourceWeights::new(base);
+        let routers = router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)?;
+        output.keep(ROUTERS, &routers.to_bytes()?)?;
+        Ok(routers)
+    }
+
+    /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
+    fn check_output(&self, storage: &Arc<dyn Storage>, output: &OutputDir, progress: &dyn Progress) -> Result<()> {
+        let dir = output.model_dir();
+        progress.start(Stage::Verify, self.plan.tensors.len() as u64, 0);
+        let written = Checkpoint::open(storage, &dir)?;
+        let config = ModelConfig::parse(&crate::source::read_text(storage.as_ref(), &dir.join("config.json"))?, &dir.join("config.json"))?;
+        let described = describe(&config)?;
+        for tensor in &described.tensors {
+            let fits = written.get(&tensor.name).is_some_and(|view| view.shape == tensor.shape);
+            if !fits || described.tensors.len() != written.len() {
+                return Err(Error::new(ErrorKind::Io, format!("{} was not written as planned ({})", dir.display(), tensor.name))
+                    .hint("the disk may be failing; run `moerge merge` again"));
+            }
+        }
+        progress.advance(Stage::Verify, described.tensors.len() as u64);
+        progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
+        Ok(())
+    }
+}
+
+/// Whether `out` is the finished output of the build with this id.
+fn is_built(storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
+    let path = out.join(MOERGE_JSON);
+    if Checkpoint::open(storage, out).is_err() {
+        return false;
+    }
+    let text = crate::source::read_text(storage.as_ref(), &path).ok();
+    text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok()).is_some_and(|record| record.plan_id == id)
+}
+
+/// Reads and writes wait for the disk: more workers than cores.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 16))
+}

@@ -1,0 +1,173 @@
+//! The files beside the weights: config, tokenizer, card, recipe, index. All known before a weight is read.
+
+use std::path::Path;
+
+use checkpoint::{Dtype, Fingerprint, Index, Storage};
+use serde::Serialize;
+
+use crate::{
+    error::{Error, Result},
+    model_card::{CardExpert, CardFacts, model_card, source_licence},
+    moerge_json::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
+    plan::{Models, Plan},
+    recipe::{Expert, Recipe},
+    source::{Source, read_bytes},
+};
+
+/// Name of the recipe in the output.
+pub const RECIPE_FILE: &str = "moerge.yml";
+
+/// Files of a tokenizer, taken from the base byte for byte where they are there.
+const TOKENIZER: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "spiece.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// A file of the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// Which files the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// The base's tokenizer.
+    pub tokenizer: bool,
+    /// README.md and the recipe.
+    pub card: bool,
+}
+
+/// Every file beside the weights, except for [`record`]'s.
+pub fn output_files(
+    storage: &dyn Storage,
+    recipe: &Recipe,
+    models: &Models,
+    plan: &Plan,
+    out: &Path,
+    wanted: Wanted,
+) -> Result<Vec<OutputFile>> {
+    let mut files = vec![file("config.json", pretty(&plan.config))];
+    let copied = ["generation_config.json"].into_iter().chain(TOKENIZER.into_iter().filter(|_| wanted.tokenizer));
+    for name in copied {
+        let path = models.base().dir.join(name);
+        match storage.facts(&path) {
+            Ok(_) => files.push(OutputFile { name: name.to_owned(), bytes: read_bytes(storage, &path)? }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("read", &path, &error)),
+        }
+    }
+    if plan.layout.shards.len() > 1 {
+        files.push(OutputFile { name: checkpoint::INDEX_FILE.to_owned(), bytes: Index::of(&plan.layout).encode() });
+    }
+    if wanted.card {
+        files.push(file("README.md", model_card(&card_facts(recipe, models, plan, out))));
+        files.push(file(RECIPE_FILE, recipe.text.to_string()));
+    }
+    Ok(files)
+}
+
+/// `moerge.json`. Its length does not depend on the fingerprints.
+pub fn record(id: &str, recipe: &Recipe, models: &Models, plan: &Plan, fingerprints: &[(String, Fingerprint)]) -> OutputFile {
+    let mut record = MoergeJson::new(id, &*recipe.text);
+    record.sources = models.sources.iter().map(source_record).collect();
+    let by_name: std::collections::HashMap<_, _> = fingerprints.iter().map(|(n, f)| (n.as_str(), *f)).collect();
+    let reference = |view: &checkpoint::TensorView| {
+        let dir = view.file.path.parent();
+        let of = |s: &&Source| Some(s.dir.as_path()) == dir || s.adapter.as_ref().map(|a| a.dir.as_path()) == dir;
+        let source = models.sources.iter().find(of).map_or("", |s| s.reference.as_str());
+        format!("{source}: {}", view.name)
+    };
+    record.tensors = plan
+        .tensors
+        .iter()
+        .map(|t| TensorRecord {
+            name: t.name.clone(),
+            dtype: t.dtype,
+            shape: t.shape.clone(),
+            fingerprint: by_name.get(t.name.as_str()).copied().unwrap_or(Fingerprint(0)),
+            from: t.step.reads().into_iter().map(reference).collect(),
+        })
+        .collect();
+    file(MOERGE_JSON, record.to_text())
+}
+
+fn file(name: &str, text: String) -> OutputFile {
+    OutputFile { name: name.to_owned(), bytes: text.into_bytes() }
+}
+
+/// JSON as Hugging Face writes it: two spaces, a newline at the end.
+fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+fn source_record(source: &Source) -> SourceRecord {
+    let adapter_files = source.adapter.iter().flat_map(|a| a.checkpoint.files());
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    SourceRecord {
+        reference: source.reference.clone(),
+        folder: name(&source.dir),
+        files: source
+            .checkpoint
+            .files()
+            .iter()
+            .chain(adapter_files)
+            .map(|f| FileRecord { name: name(&f.path), bytes: f.len })
+            .collect(),
+    }
+}
+
+fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> CardFacts {
+    let (parameters, active_parameters) = plan.parameters();
+    let expert = |e: &Expert| CardExpert {
+        reference: e.source_model.to_string(),
+        positive_prompts: e.positive_prompts.clone(),
+        negative_prompts: e.negative_prompts.clone(),
+    };
+    let dirs = models.sources.iter().flat_map(|s| std::iter::once(&s.dir).chain(s.adapter.as_ref().map(|a| &a.dir)));
+    CardFacts {
+        name: out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        base: recipe.base_model.to_string(),
+        experts: recipe.experts.iter().map(expert).collect(),
+        shared_experts: recipe.shared_experts.iter().map(expert).collect(),
+        folders: local_folders(models),
+        licences: dirs.map(|dir| source_licence(dir)).collect(),
+        architecture: plan.family.class.to_owned(),
+        parameters,
+        active_parameters,
+        experts_per_token: plan.shape.top_k,
+        gate_mode: plan.routing.gate_mode.name().to_owned(),
+        dtype: match plan.tensors.first().map(|t| t.dtype) {
+            Some(Dtype::F16) => "float16",
+            Some(Dtype::F32) => "float32",
+            _ => "bfloat16",
+        }
+        .to_owned(),
+        recipe: recipe.text.to_string(),
+        moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
+        remote_code: plan.config.contains_key("auto_map"),
+    }
+}
+
+/// References that name a folder rather than a model on the Hub.
+fn local_folders(models: &Models) -> Vec<String> {
+    let parts = models.sources.iter().flat_map(|s| {
+        let dirs = std::iter::once(s.dir.as_path()).chain(s.adapter.as_ref().map(|a| a.dir.as_path()));
+        s.reference.split('+').zip(dirs)
+    });
+    let in_cache = |dir: &Path| dir.components().any(|c| c.as_os_str() == "snapshots");
+    parts.filter(|(_, dir)| !in_cache(dir)).map(|(reference, _)| reference.to_owned()).collect()
+}
