@@ -20,6 +20,16 @@ pub fn install() {
             process::exit(KILLED_BY_CTRL_C);
         }
     });
+    survive_file_size_limits();
+}
+
+/// A file that outgrows `ulimit -f` would kill the process; with a handler the write fails instead, and is reported.
+fn survive_file_size_limits() {
+    #[cfg(unix)]
+    {
+        let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, seen);
+    }
 }
 
 /// Whether the user wants to stop.
