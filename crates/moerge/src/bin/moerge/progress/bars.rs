@@ -13,7 +13,14 @@ use super::{Running, title};
 /// One bar a stage, the finished ones above.
 pub(super) struct Bars {
     screen: MultiProgress,
-    bars: Mutex<Vec<(Stage, ProgressBar, Arc<Mutex<Running>>)>>,
+    bars: Mutex<Vec<Bar>>,
+}
+
+struct Bar {
+    stage: Stage,
+    bar: ProgressBar,
+    /// What the bar's numbers are made from at each draw.
+    running: Arc<Mutex<Running>>,
 }
 
 /// Columns of a bar; fewer where the window is narrow.
@@ -39,13 +46,13 @@ impl Bars {
         // Time left goes on counting while nothing arrives.
         bar.enable_steady_tick(Duration::from_millis(100));
         let mut bars = lock(&self.bars);
-        bars.push((running.stage, bar, shared));
+        bars.push(Bar { stage: running.stage, bar, running: shared });
     }
 
     pub fn update(&self, running: &Running) {
-        if let Some((_, bar, shared)) = lock(&self.bars).iter().find(|(stage, ..)| *stage == running.stage) {
-            *lock(shared) = running.clone();
-            bar.set_position(running.done);
+        if let Some(bar) = lock(&self.bars).iter().find(|bar| bar.stage == running.stage) {
+            *lock(&bar.running) = running.clone();
+            bar.bar.set_position(running.done);
         }
     }
 
@@ -67,15 +74,15 @@ impl Bars {
 
     fn take(&self, stage: Stage) -> Option<ProgressBar> {
         let mut bars = lock(&self.bars);
-        let at = bars.iter().position(|(s, ..)| *s == stage)?;
-        let (_, bar, _) = bars.swap_remove(at);
+        let at = bars.iter().position(|bar| bar.stage == stage)?;
+        let bar = bars.swap_remove(at).bar;
         bar.disable_steady_tick();
         Some(bar)
     }
 
     /// Leaves unfinished bars as they are.
     pub fn abandon(&self) {
-        for (_, bar, _) in lock(&self.bars).drain(..) {
+        for Bar { bar, .. } in lock(&self.bars).drain(..) {
             bar.disable_steady_tick();
             bar.abandon();
         }
