@@ -123,6 +123,11 @@ fn power_cut_before_every_operation() {
                 let over = is_over(&after, &new);
                 // A build that was reported as done is not undone by any cut.
                 assert!(over || n < u64::MAX, "{context}");
+                if over && survives == Survives::Everything {
+                    // What is left when nobody knows of the build any more is the lock at most.
+                    let left = after.files(WORK);
+                    assert!(left.iter().all(|(path, _)| path == Path::new("lock")), "{context}: {left:?}");
+                }
                 if over && !before.overwrite() {
                     let error = build_failing(&after.shared(), "A", false);
                     assert!(matches!(error, Error::OutputExists { .. }), "{context}: {error}");
@@ -240,6 +245,56 @@ fn another_plan_after_a_cut() {
                     }
                     Err(error) => panic!("{context}: {error}"),
                 }
+            }
+        }
+    }
+}
+
+/// The user tries another plan after a cut, which is cut off, too, and goes back to the first one:
+/// nothing that the other plan began to clear away may be taken for something of the first.
+#[test]
+fn back_to_the_first_plan() {
+    let new = expected("A");
+    let last = operations(Before::OldOutput).end - 40;
+    for n in operations(Before::OldOutput).take_while(|n| *n < last).step_by(5) {
+        let disk = Before::OldOutput.disk();
+        disk.power_off_at(n);
+        let _ = build(&disk.shared(), "A", true, &mut Done::default());
+        let first = disk.crash(Survives::Everything);
+        for m in 0..60 {
+            let disk = first.crash(Survives::Everything);
+            disk.power_off_at(m);
+            let _ = build(&disk.shared(), "B", true, &mut Done::default());
+            for survives in all_survivals(n * 60 + m) {
+                let context = format!("A cut at {n}, B cut at {m}, {survives:?}");
+                let after = disk.crash(survives);
+                check_promises(&after, Before::OldOutput.old().as_ref(), &new, &context);
+                check_rerun(&after, Before::OldOutput, &new, &context);
+            }
+        }
+    }
+}
+
+/// After a cut the user removes the output by hand. What comes back, if anything, is whole, and is
+/// not taken for the new one. A second cut changes nothing about that.
+#[test]
+fn the_output_is_removed_after_a_cut() {
+    let (old, new) = (Before::OldOutput.old(), expected("A"));
+    for n in operations(Before::OldOutput) {
+        let disk = Before::OldOutput.disk();
+        disk.power_off_at(n);
+        let _ = build(&disk.shared(), "A", true, &mut Done::default());
+        for survives in all_survivals(n) {
+            let context = format!("cut at {n}, {survives:?}");
+            let after = disk.crash(survives);
+            let _ = after.shared().remove_dir_all(Path::new(OUT));
+            after.power_off_at(after.operations() + n % 12);
+            let _ = build(&after.shared(), "A", false, &mut Done::default());
+            let after = after.crash(Survives::Everything);
+            match build(&after.shared(), "A", false, &mut Done::default()) {
+                Ok(()) => assert_eq!(after.files(OUT), new, "{context}"),
+                Err(Error::OutputExists { .. }) => assert_eq!(Some(after.files(OUT)), old, "{context}"),
+                Err(error) => panic!("{context}: {error}"),
             }
         }
     }

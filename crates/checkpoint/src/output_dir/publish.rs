@@ -39,8 +39,9 @@ fn swap(output: &OutputDir) -> Result<()> {
     // Asked again: hours may have passed.
     if output.check_out()? {
         output.rename(&output.out, &old)?;
-        let published =
-            sync_both(output, &output.work, &output.parent).and_then(|()| output.rename(&model, &output.out));
+        // No sync in between: it would only make the moment without an OUT longer. Should the second
+        // rename outlive a cut and the first one not, then the new output is there, complete.
+        let published = output.rename(&model, &output.out);
         if published.is_err() {
             // No reason to leave the user without the old one. Should this fail too, the next run
             // does it.

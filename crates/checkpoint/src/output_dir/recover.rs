@@ -79,6 +79,11 @@ fn restore_old(output: &OutputDir) -> Result<()> {
         return Ok(());
     }
     if output.facts(&output.out)?.is_none() {
+        if !output.is_dir(&output.model_dir())? {
+            // Published, and then removed by someone. With the old output in its place it must not
+            // look published.
+            output.forget_plan()?;
+        }
         output.rename(&old, &output.out)?;
         output.sync_dir(&output.parent)?;
         return output.sync_dir(&output.work);
