@@ -1,9 +1,12 @@
 //! A tokenizer's words, for saying whether two models mean the same by a token id.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use checkpoint::Storage;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
 
 use super::read_bytes;
 
@@ -23,12 +26,41 @@ struct Model {
     vocab: Words,
 }
 
-/// BPE and WordPiece keep an object, Unigram a list of `[token, score]`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Words {
-    Ids(BTreeMap<String, u32>),
-    Scores(Vec<(String, f64)>),
+/// BPE and WordPiece keep an object, Unigram a list of `[token, score]`. Read as it comes: a buffered copy of a large
+/// vocabulary would be the largest thing in memory.
+struct Words(BTreeMap<u32, String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+struct WordsVisitor;
+
+impl<'de> Visitor<'de> for WordsVisitor {
+    type Value = Words;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a vocabulary")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+        let mut words = BTreeMap::new();
+        while let Some((token, id)) = map.next_entry()? {
+            words.insert(id, token);
+        }
+        Ok(Words(words))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+        let mut words = BTreeMap::new();
+        for id in 0.. {
+            let Some((token, _score)) = list.next_element::<(String, f64)>()? else { break };
+            words.insert(id, token);
+        }
+        Ok(Words(words))
+    }
 }
 
 #[derive(Deserialize)]
@@ -42,10 +74,7 @@ impl Vocabulary {
     pub fn read(storage: &dyn Storage, dir: &Path) -> Option<Self> {
         let bytes = read_bytes(storage, &dir.join("tokenizer.json")).ok()?;
         let file: TokenizerFile = serde_json::from_slice(&bytes).ok()?;
-        let mut words: BTreeMap<u32, String> = match file.model.vocab {
-            Words::Ids(ids) => ids.into_iter().map(|(token, id)| (id, token)).collect(),
-            Words::Scores(list) => (0..).zip(list).map(|(id, (token, _))| (id, token)).collect(),
-        };
+        let Words(mut words) = file.model.vocab;
         words.extend(file.added_tokens.into_iter().map(|t| (t.id, t.content)));
         Some(Self(words))
     }
@@ -70,5 +99,41 @@ impl Vocabulary {
         }
         (!unknown.is_empty())
             .then(|| format!("{} tokens the base does not have will not be used: {}", unknown.len(), names(&unknown)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary(tokens: &[(u32, &str)]) -> Vocabulary {
+        Vocabulary(tokens.iter().map(|(id, token)| (*id, (*token).to_owned())).collect())
+    }
+
+    #[test]
+    fn reads_objects_and_lists() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            std::fs::write(dir.path().join("tokenizer.json"), text).unwrap();
+            Vocabulary::read(&checkpoint::LocalStorage, dir.path())
+        };
+        let expected = vocabulary(&[(0, "a"), (1, "b"), (2, "<s>")]);
+        let added = r#""added_tokens": [{"id": 2, "content": "<s>", "special": true}]"#;
+        assert_eq!(
+            read(&format!(r#"{{"model": {{"vocab": {{"a": 0, "b": 1}}, "merges": []}}, {added}}}"#)),
+            Some(expected.clone())
+        );
+        assert_eq!(read(&format!(r#"{{"model": {{"vocab": [["a", -1.5], ["b", -2]]}}, {added}}}"#)), Some(expected));
+        assert_eq!(read("{}"), None);
+    }
+
+    #[test]
+    fn says_what_differs_and_keeps_quiet_about_tokens_that_only_the_base_has() {
+        let base = vocabulary(&[(0, "a"), (1, "b")]);
+        assert_eq!(vocabulary(&[(0, "a")]).differs_from(&base), None);
+        let more = vocabulary(&[(0, "a"), (2, "<|im_start|>")]).differs_from(&base).unwrap();
+        assert_eq!(more, "1 tokens the base does not have will not be used: \"<|im_start|>\" (2)");
+        let other = vocabulary(&[(0, "b"), (1, "a")]).differs_from(&base).unwrap();
+        assert_eq!(other, "2 token ids mean another token than in the base: \"b\" (0), \"a\" (1)");
     }
 }
