@@ -191,7 +191,7 @@ impl Prepared {
             Found::Fresh => {}
         }
         let output = self.check_space(output, bytes, found)?;
-        let routers = self.routers(&output, options, progress)?;
+        let routers = self.routers(storage.as_ref(), &output, options, progress)?;
         let mut warnings = self.plan.warnings.clone();
         warnings.extend(router::degenerate_warnings(&routers));
 
@@ -238,7 +238,7 @@ impl Prepared {
         Err(error)
     }
 
-    fn routers(&self, output: &OutputDir, options: &MergeOptions, progress: &dyn Progress) -> Result<Routers> {
+    fn routers(&self, storage: &dyn Storage, output: &OutputDir, options: &MergeOptions, progress: &dyn Progress) -> Result<Routers> {
         let hidden = self.plan.description.decoder.hidden;
         if let Some(kept) = output.kept(ROUTERS)? {
             let routers = Routers::from_bytes(&kept)?;
@@ -249,8 +249,8 @@ impl Prepared {
         }
         let base = self.models.base();
         let needs_prompts = self.plan.routing.gate_mode.needs_prompts();
-        let tokenizer = if needs_prompts { Some(Tokenizer::open(&base.dir)?) } else { None };
-        let weights = crate::source::SourceWeights::new(base);
+        let tokenizer = if needs_prompts { Some(Tokenizer::open(storage, &base.dir)?) } else { None };
+        let weights = crate::source::SourceWeights::new(base)?;
         let routers = router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)?;
         output.keep(ROUTERS, &routers.to_bytes()?)?;
         Ok(routers)
