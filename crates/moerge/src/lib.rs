@@ -10,17 +10,21 @@ pub mod inspect;
 pub mod model_card;
 pub mod model_config;
 mod model_folder;
+pub mod model_source;
 pub mod moerge_json;
 pub mod plan;
 pub mod progress;
+pub mod prompts_file;
 pub mod recipe;
+pub mod recipe_check;
 pub mod rope;
 pub mod source;
+mod spelling;
 #[cfg(feature = "inference")]
 pub mod transformer;
 pub mod verify;
 
-pub use error::{Error, ErrorKind, Result};
-
 #[cfg(test)]
 mod rendered;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,18 +1,21 @@
 //! Reading a mapping: which keys it may have, and each value as what its key demands.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, num::IntErrorKind, ops::Range};
 
 use super::{
     located::Located,
-    source::{Source, did_you_mean, shorten},
+    source::Source,
     yaml::{Entry, Kind, Node, Scalar},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    spelling::{did_you_mean, quoted, shorten},
+};
 
 /// A mapping of the recipe whose keys have been checked.
 pub(super) struct Fields<'a> {
     source: &'a Source<'a>,
-    what: &'a str,
+    what: String,
     span: Range<usize>,
     entries: HashMap<&'a str, &'a Entry>,
 }
@@ -41,21 +44,23 @@ const IGNORED_BY_MERGEKIT: [&str; 11] = [
 
 impl<'a> Fields<'a> {
     /// Opens `node`, called `what` in messages, as a mapping with no keys but `known`, each at most once.
-    pub fn open(source: &'a Source<'a>, node: &'a Node, what: &'a str, known: &[&str]) -> Result<Self> {
+    pub fn open(source: &'a Source<'a>, node: &'a Node, what: impl Into<String>, known: &[&str]) -> Result<Self> {
+        let what = what.into();
         let Kind::Map(list) = &node.kind else {
             let message = format!("{what} is {}, expected keys with values", node.describe());
             return Err(source
                 .error(message, node.span.clone(), "")
-                .hint(format!("write `key: value` lines; the keys are {}", quoted(known))));
+                .hint(format!("write `key: value` lines; known keys: {}", quoted(known))));
         };
         let mut entries: HashMap<&str, &Entry> = HashMap::new();
         for entry in list {
             let (key, span) = (entry.key.value.as_str(), entry.key.span.clone());
             if !known.contains(&key) {
-                return Err(unknown_key(source, what, key, span, known));
+                return Err(unknown_key(source, key, span, known));
             }
             if let Some(first) = entries.insert(key, entry) {
-                let line = source.text[..first.key.span.start].lines().count().max(1);
+                let before = source.text.get(..first.key.span.start).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
                 return Err(source
                     .error(format!("`{key}` is given twice"), span, format!("the first is in line {line}"))
                     .hint("keep one of the two"));
@@ -71,11 +76,11 @@ impl<'a> Fields<'a> {
         self.entries.get(key).map(|entry| Field { source: self.source, entry })
     }
 
-    /// The value of `key`, which the mapping cannot do without; `example` is a line that would do.
-    pub fn required(&self, key: &str, example: &str) -> Result<Field<'a>> {
+    /// The value of `key`, which the mapping cannot do without; `remedy` says what to add.
+    pub fn required(&self, key: &str, remedy: &str) -> Result<Field<'a>> {
         self.get(key).ok_or_else(|| {
             let message = format!("{} has no `{key}`", self.what);
-            self.source.error(message, self.span.clone(), format!("add `{example}`"))
+            self.source.error(message, self.span.clone(), remedy)
         })
     }
 }
@@ -112,13 +117,16 @@ impl<'a> Field<'a> {
     /// A whole number from 0 up; `2.0` is one, as in mergekit.
     pub fn whole_number(&self) -> Result<u64> {
         let text = self.text()?.text.trim();
-        text.strip_suffix(".0").unwrap_or(text).parse().map_err(|_| self.wrong("a whole number"))
+        text.strip_suffix(".0").unwrap_or(text).parse().map_err(|e: std::num::ParseIntError| match e.kind() {
+            IntErrorKind::PosOverflow => self.wrong(&format!("at most {}", u64::MAX)),
+            _ => self.wrong("a whole number, 0 or above"),
+        })
     }
 
     /// A number. YAML's `.inf` and `.nan` are none that anything here could use.
     pub fn number(&self) -> Result<f64> {
         let number: Option<f64> = self.text()?.text.trim().parse().ok();
-        number.filter(|n| n.is_finite()).ok_or_else(|| self.wrong("a number"))
+        number.filter(|n| n.is_finite()).ok_or_else(|| self.wrong("a finite number"))
     }
 
     /// A list.
@@ -168,19 +176,13 @@ impl<'a> Field<'a> {
     }
 }
 
-/// `` `a`, `b`, `c` ``.
-pub(super) fn quoted(names: &[&str]) -> String {
-    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn unknown_key(source: &Source, what: &str, key: &str, span: Range<usize>, known: &[&str]) -> Error {
+fn unknown_key(source: &Source, key: &str, span: Range<usize>, known: &[&str]) -> Error {
     let message = format!("unknown key `{}`", shorten(key));
+    if IGNORED_BY_MERGEKIT.contains(&key) {
+        return source.error(message, span, "").hint("mergekit-moe takes no notice of this key either; delete it");
+    }
     if let Some(near) = did_you_mean(key, known.iter().copied()) {
         return source.error(message, span, format!("did you mean `{near}`?"));
     }
-    let error = source.error(message, span, "");
-    if IGNORED_BY_MERGEKIT.contains(&key) {
-        return error.hint("mergekit-moe takes no notice of this key either; delete it");
-    }
-    error.hint(format!("the keys of {what} are {}", quoted(known)))
+    source.error(message, span, "").hint(format!("known keys: {}", quoted(known)))
 }

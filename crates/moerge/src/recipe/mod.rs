@@ -9,6 +9,7 @@
 
 mod fields;
 mod gate_mode;
+mod load;
 mod located;
 mod model_ref;
 mod source;
@@ -18,16 +19,18 @@ mod yaml_error;
 use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use checkpoint::Dtype;
-use fields::{Field, Fields, quoted};
+use fields::{Field, Fields};
 pub use gate_mode::GateMode;
+pub(crate) use load::read_text;
 pub use located::Located;
 pub use model_ref::{Adapter, ModelRef};
-use source::{Source, did_you_mean};
+use source::Source;
 use yaml::{Kind, Node};
 
 use crate::{
     architecture::MoeFamily,
     error::{Result, Snippet},
+    spelling::{did_you_mean, quoted, shorten},
 };
 
 /// What the user wrote.
@@ -73,9 +76,6 @@ pub struct Expert {
     /// Factor on its down projection, after the noise.
     pub residual_scale: Option<f64>,
 }
-
-#[cfg(test)]
-mod tests;
 
 const KEYS: [&str; 8] = [
     "base_model",
@@ -125,10 +125,11 @@ impl Recipe {
                 .hint("a recipe has a `base_model` and a list of `experts`"));
         };
         refuse_dense_merge(source, &root)?;
-        let fields = Fields::open(source, &root, "a recipe", &KEYS)?;
-        let base_model = ModelRef::read(fields.required("base_model", "base_model: org/name")?, source)?;
-        let experts = read_experts(source, fields.required("experts", "experts:")?)?;
-        let shared_experts = fields.get("shared_experts").map(|f| read_experts(source, f)).transpose()?;
+        let fields = Fields::open(source, &root, "the recipe", &KEYS)?;
+        let base_model = ModelRef::read(fields.required("base_model", "add `base_model: org/name`")?, source)?;
+        let experts = read_experts(source, fields.required("experts", "add a list of `experts`")?, "expert")?;
+        let shared_experts =
+            fields.get("shared_experts").map(|f| read_experts(source, f, "shared expert")).transpose()?;
         let gate_mode = fields.get("gate_mode").map(|f| f.one_of(&GateMode::TABLE)).transpose()?;
         let experts_per_token = match fields.get("experts_per_token") {
             Some(field) => {
@@ -151,9 +152,9 @@ impl Recipe {
         })
     }
 
-    /// The place `span` of the recipe, for an error.
+    /// The place `span` of the recipe, for an error; of several lines, the first.
     pub fn snippet(&self, span: &Range<usize>, label: impl Into<String>) -> Snippet {
-        Snippet { name: self.name.clone(), text: Arc::clone(&self.text), span: span.clone(), label: label.into() }
+        source::snippet(&self.name, &self.text, span, label.into())
     }
 
     /// Whether the recipe's `architecture` allows this family: `qwen` stands for both of Qwen's, as in mergekit.
@@ -180,13 +181,21 @@ fn refuse_dense_merge(source: &Source, root: &Node) -> Result<()> {
     }
 }
 
-fn read_experts(source: &Source, field: Field) -> Result<Vec<Expert>> {
-    field.list()?.iter().map(|node| read_expert(source, node)).collect()
+fn read_experts(source: &Source, field: Field, what: &str) -> Result<Vec<Expert>> {
+    let expert = |(index, node)| read_expert(source, node, format!("{what} {index}"));
+    field.list()?.iter().enumerate().map(expert).collect()
 }
 
-fn read_expert(source: &Source, node: &Node) -> Result<Expert> {
-    let fields = Fields::open(source, node, "an expert", &EXPERT_KEYS)?;
-    let source_model = ModelRef::read(fields.required("source_model", "source_model: org/name")?, source)?;
+fn read_expert(source: &Source, node: &Node, what: String) -> Result<Expert> {
+    if let Kind::Scalar(scalar) = &node.kind
+        && !node.is_null()
+    {
+        return Err(source
+            .error(format!("{what} is a single value, expected keys with values"), node.span.clone(), "")
+            .hint(format!("write `- source_model: {}`", shorten(&scalar.text))));
+    }
+    let fields = Fields::open(source, node, what, &EXPERT_KEYS)?;
+    let source_model = ModelRef::read(fields.required("source_model", "add `source_model: org/name`")?, source)?;
     let prompts = |key| fields.get(key).map_or(Ok(Vec::new()), |f| f.prompts());
     let file = |key| fields.get(key).map(|f| path(f)).transpose();
     let noise_scale = fields.get("noise_scale").map(noise_scale).transpose()?;
@@ -241,8 +250,13 @@ fn architecture(field: Field, source: &Source) -> Result<Option<Located<&'static
         None => {
             let label = did_you_mean(&written, names.iter().copied());
             let label = label.map_or(String::new(), |near| format!("did you mean `{near}`?"));
-            let message = format!("no MoE family is called \"{}\"", source::shorten(&written));
+            let message = format!("no MoE family is called \"{}\"", shorten(&written));
             Err(source.error(message, field.span(), label).hint(format!("the families are {}", quoted(&names))))
         }
     }
 }
+
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod tests;

@@ -66,8 +66,8 @@ impl ModelRef {
 
     fn from_mapping(source: &Source, node: &Node) -> Result<Self> {
         // `override_architecture` is mergekit's; its MoE merges look at `model_type` only, and so do these.
-        let fields = Fields::open(source, node, "a model", &["model", "lora", "override_architecture"])?;
-        let (model, revision) = part(source, fields.required("model", "model: org/name")?)?;
+        let fields = Fields::open(source, node, "the model", &["model", "lora", "override_architecture"])?;
+        let (model, revision) = part(source, fields.required("model", "add `model: org/name`")?)?;
         let adapter = fields.get("lora").map(|field| part(source, field)).transpose()?;
         Ok(Self { model, revision, adapter: adapter.map(|(model, revision)| Adapter { model, revision }) })
     }
@@ -80,8 +80,8 @@ fn part(source: &Source, field: Field) -> Result<(String, Option<String>)> {
     if !matches!(node.kind, Kind::Map(_)) {
         return split_revision(&field.text()?.text).ok_or_else(empty);
     }
-    let fields = Fields::open(source, node, "a model", &["path", "revision"])?;
-    let path = fields.required("path", "path: org/name")?.text()?.text.trim().to_owned();
+    let fields = Fields::open(source, node, "the model", &["path", "revision"])?;
+    let path = fields.required("path", "add `path: org/name`")?.text()?.text.trim().to_owned();
     let revision = fields.get("revision").map(|f| f.text().map(|s| s.text.trim().to_owned())).transpose()?;
     if path.is_empty() { Err(empty()) } else { Ok((path, revision)) }
 }

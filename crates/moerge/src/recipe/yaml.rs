@@ -13,12 +13,11 @@ use std::{
 
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::{
-    located::Located,
-    source::{Source, shorten},
-    yaml_error::syntax_error,
+use super::{located::Located, source::Source, yaml_error::syntax_error};
+use crate::{
+    error::{Error, Result},
+    spelling::shorten,
 };
-use crate::error::{Error, Result};
 
 /// Deepest nesting; a recipe has four levels.
 const DEEPEST: usize = 32;
@@ -30,7 +29,7 @@ const MOST_TEXT: usize = 64 << 20;
 /// One value of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Its bytes; for a list or a mapping, those on its first line.
+    /// Its bytes.
     pub span: Range<usize>,
     /// What it is.
     pub kind: Kind,
@@ -83,7 +82,7 @@ impl Node {
     }
 }
 
-/// Parses a file of one document; `None` where it holds nothing but comments.
+/// Parses a file of one document; `None` where it holds nothing but comments or a null.
 pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
     let options = granit_parser::options! {
         emit_comments: false,
@@ -101,9 +100,13 @@ pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
     };
     let mut documents = 0;
     for event in Parser::new_from_str_with_options(source.text, options) {
-        let (event, span) = event.map_err(|e| syntax_error(source, &e))?;
+        let (event, place) = event.map_err(|e| syntax_error(source, &e))?;
         let end = source.text.len();
-        let span = span.byte_range().unwrap_or(end..end);
+        let span = place.byte_range().unwrap_or(end..end);
+        if let Some(tag) = event.tag() {
+            let at = place.tag_span().and_then(|s| s.byte_range()).unwrap_or(span.clone());
+            check_tag(source, &event, tag, at)?;
+        }
         match event {
             Event::DocumentStart(..) => {
                 documents += 1;
@@ -113,21 +116,21 @@ pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
                         .hint("put each recipe into a file of its own"));
                 }
             }
-            Event::Scalar(text, style, anchor, tag) => builder.scalar(text.into_owned(), style, anchor, tag, span)?,
-            Event::SequenceStart(_, anchor, tag) => {
-                builder.check_tag(tag.as_deref(), &["seq"], &span)?;
-                builder.open(Kind::List(Vec::new()), anchor, span);
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain;
+                // The parser gives `~` as the text of a value that is not there.
+                let text = if plain && span.is_empty() { String::new() } else { text.into_owned() };
+                let is_text = tag.is_some_and(|t| t.core_suffix() == Some("str"));
+                builder.add(Node { span, kind: Kind::Scalar(Scalar { text, plain: plain && !is_text }) }, anchor)?;
             }
-            Event::MappingStart(_, anchor, tag) => {
-                builder.check_tag(tag.as_deref(), &["map"], &span)?;
-                builder.open(Kind::Map(Vec::new()), anchor, span);
-            }
+            Event::SequenceStart(_, anchor, _) => builder.open(Kind::List(Vec::new()), anchor, span),
+            Event::MappingStart(_, anchor, _) => builder.open(Kind::Map(Vec::new()), anchor, span),
             Event::SequenceEnd | Event::MappingEnd => builder.close(span)?,
             Event::Alias(anchor) => builder.alias(anchor, span)?,
             _ => {}
         }
     }
-    Ok(builder.root.filter(|root| !matches!(&root.kind, Kind::Scalar(s) if s.plain && s.text.is_empty())))
+    Ok(builder.root.filter(|root| !root.is_null()))
 }
 
 /// A list or mapping whose end has not been seen.
@@ -148,27 +151,13 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn scalar(
-        &mut self,
-        text: String,
-        style: ScalarStyle,
-        anchor: usize,
-        tag: Option<std::borrow::Cow<'_, Tag>>,
-        span: Range<usize>,
-    ) -> Result<()> {
-        self.check_tag(tag.as_deref(), &["str", "int", "float", "bool", "null"], &span)?;
-        let is_text = tag.is_some_and(|t| t.core_suffix() == Some("str"));
-        let plain = style == ScalarStyle::Plain && !is_text;
-        self.add(Node { span, kind: Kind::Scalar(Scalar { text, plain }) }, anchor)
-    }
-
     fn open(&mut self, kind: Kind, anchor: usize, span: Range<usize>) {
         self.open.push(Open { span, kind, anchor, key: None });
     }
 
     fn close(&mut self, end: Range<usize>) -> Result<()> {
         let Some(done) = self.open.pop() else { return Ok(()) };
-        let span = first_line(self.source.text, done.span.start..end.end);
+        let span = done.span.start..end.end.max(done.span.end);
         let kind = match done.kind {
             Kind::Map(entries) => Kind::Map(self.merge(entries)?),
             other => other,
@@ -260,25 +249,26 @@ impl Builder<'_> {
         Ok(own)
     }
 
-    fn check_tag(&self, tag: Option<&Tag>, allowed: &[&str], span: &Range<usize>) -> Result<()> {
-        match tag {
-            Some(tag) if !tag.core_suffix().is_some_and(|t| allowed.contains(&t)) => {
-                let written = shorten(&tag.original());
-                Err(self
-                    .source
-                    .error(format!("the tag `{written}` means nothing in a recipe"), span.clone(), "")
-                    .hint("a text that begins with `!` needs quotes"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn too_large(&self, span: Range<usize>) -> Error {
         let limits = format!("{MOST_NODES} values, {} MiB, {} levels", MOST_TEXT >> 20, 2 * DEEPEST);
         self.source
             .error("the recipe grows too large here", span, format!("beyond {limits}"))
             .hint("prompts by the thousand belong into a `positive_prompts_file`; use fewer aliases (`*name`)")
     }
+}
+
+/// Refuses tags other than YAML's own, each on what it may stand on; `!include` and Python's objects are none.
+fn check_tag(source: &Source, event: &Event, tag: &Tag, span: Range<usize>) -> Result<()> {
+    let allowed: &[&str] = match event {
+        Event::SequenceStart(..) => &["seq"],
+        Event::MappingStart(..) => &["map"],
+        _ => &["str", "int", "float", "bool", "null"],
+    };
+    if tag.core_suffix().is_some_and(|suffix| allowed.contains(&suffix)) {
+        return Ok(());
+    }
+    let message = format!("the tag `{}` means nothing here", shorten(&tag.original()));
+    Err(source.error(message, span, "").hint("a text that begins with `!` needs quotes"))
 }
 
 /// What a file may still allocate.
@@ -312,11 +302,4 @@ impl Budget {
             }
         }
     }
-}
-
-/// The part of `span` up to the end of its first line.
-fn first_line(text: &str, span: Range<usize>) -> Range<usize> {
-    let bytes = text.get(span.clone()).unwrap_or_default();
-    let line = bytes.split(['\n', '\r']).next().unwrap_or_default();
-    span.start..span.start + line.trim_end().len()
 }

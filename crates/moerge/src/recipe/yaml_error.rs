@@ -33,6 +33,7 @@ pub(super) fn syntax_error(source: &Source, error: &ScanError) -> Error {
             "a `:` where no key can be",
             "a text with `: ` in it needs quotes; otherwise compare the indentation with the line above",
         ),
+        E::InvalidColonPlacement => ("a `:` where no key can be", "is a `]` or `}` missing in a line above?"),
         E::SimpleKeyExpected | E::InvalidSimpleKey => {
             ("a line that is neither `key: value` nor part of the text above", "is a `:` or a `- ` missing?")
         }
@@ -47,9 +48,10 @@ pub(super) fn syntax_error(source: &Source, error: &ScanError) -> Error {
         E::UnexpectedCharacter { .. } | E::PlainScalarStartsWithDashFlowIndicator | E::InvalidDirectiveName => {
             ("a text cannot begin with this character", "put the text in quotes")
         }
-        E::InvalidTrailingSingleQuotedScalar | E::InvalidTrailingDoubleQuotedScalar => {
-            ("there is more after the closing quote", "quote the whole text, or double the quote inside: 'it''s'")
-        }
+        E::InvalidTrailingSingleQuotedScalar | E::InvalidTrailingDoubleQuotedScalar => (
+            "there is more after the closing quote",
+            "is a comma missing? In single quotes a quote is written twice: 'it''s'",
+        ),
         E::UnknownQuotedScalarEscape => {
             ("an escape that YAML does not know", "in double quotes a backslash is written \\\\; single quotes keep it")
         }
