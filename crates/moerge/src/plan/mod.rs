@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub use routing::Routing;
 pub use step::{OutputTensor, Step, Transform};
-pub use summary::{ExpertSummary, PlanSummary};
+pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
 pub use unused::UnusedWeights;
 
 use crate::{

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Models, Plan, Step};
-use crate::recipe::Recipe;
+use crate::{moerge_json::FileRecord, recipe::Recipe};
 
 /// What a plan comes to.
 #[derive(Debug, Clone, Serialize)]
@@ -26,8 +26,8 @@ pub struct PlanSummary {
     pub tensors: usize,
     /// Tensors whose bytes are those of a source.
     pub tensors_copied: usize,
-    /// The shards' names and bytes.
-    pub shards: Vec<(String, u64)>,
+    /// The shards.
+    pub shards: Vec<FileRecord>,
     /// Bytes of all shards.
     pub weight_bytes: u64,
     /// Bytes read from the sources for them.
@@ -42,10 +42,23 @@ pub struct PlanSummary {
     pub expert_models: Vec<ExpertSummary>,
     /// The shared expert.
     pub shared_expert: Option<ExpertSummary>,
-    /// Weights left out: source, what, number of tensors, bytes.
-    pub unused: Vec<(String, String, usize, u64)>,
+    /// Weights left out.
+    pub unused: Vec<UnusedSummary>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Weights of one source that are left out, for one reason.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnusedSummary {
+    /// The source.
+    pub source: String,
+    /// What they are, and why.
+    pub what: String,
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// One model.
@@ -92,7 +105,14 @@ impl PlanSummary {
             negative_prompts: e.negative_prompts.clone(),
             intermediate_size: models.sources[index].config.intermediate_size,
         };
-        let shards: Vec<_> = plan.layout.shards.iter().map(|s| (s.file_name.clone(), s.file_len)).collect();
+        let shard = |s: &checkpoint::Shard| FileRecord { name: s.file_name.clone(), bytes: s.file_len };
+        let shards: Vec<_> = plan.layout.shards.iter().map(shard).collect();
+        let unused = |u: &super::UnusedWeights| UnusedSummary {
+            source: u.source.clone(),
+            what: u.what.clone(),
+            tensors: u.names.len(),
+            bytes: u.bytes,
+        };
         Self {
             architecture: plan.family.class.to_owned(),
             why: plan.why.clone(),
@@ -103,7 +123,7 @@ impl PlanSummary {
             dtype: plan.tensors.first().map(|t| t.dtype.name().to_owned()).unwrap_or_default(),
             tensors: plan.tensors.len(),
             tensors_copied: plan.tensors.iter().filter(|t| matches!(t.step, Step::Copy(_))).count(),
-            weight_bytes: shards.iter().map(|(_, bytes)| bytes).sum(),
+            weight_bytes: shards.iter().map(|s| s.bytes).sum(),
             shards,
             source_bytes: plan.bytes_read(),
             gate_mode: plan.routing.gate_mode.name().to_owned(),
@@ -111,7 +131,7 @@ impl PlanSummary {
             base: model(models.base),
             expert_models: models.experts.iter().zip(&recipe.experts).map(|(i, e)| expert(*i, e)).collect(),
             shared_expert: models.shared_expert.zip(recipe.shared_experts.first()).map(|(i, e)| expert(i, e)),
-            unused: plan.unused.iter().map(|u| (u.source.clone(), u.what.clone(), u.names.len(), u.bytes)).collect(),
+            unused: plan.unused.iter().map(unused).collect(),
             warnings: plan.warnings.clone(),
         }
     }

@@ -8,6 +8,7 @@ use std::{
 
 use crate::args::Command;
 
+mod build;
 pub mod completions;
 pub mod inspect;
 pub mod man;
@@ -18,8 +19,8 @@ pub mod verify;
 /// Runs a command to its end.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Merge(args) => merge::run(*args),
-        Command::Plan(args) => plan::run(args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -90,6 +90,13 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// A path as a shell takes it: in single quotes where it has to be.
+pub fn quoted(path: &std::path::Path) -> String {
+    let text = harmless(&path.display().to_string());
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,~\\".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// Columns of a table, each as wide as its widest cell. Cells of the columns in `right` are right-aligned.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -122,6 +129,12 @@ mod tests {
         assert_eq!([24_153_690_112, 134_515_008, 12_345, 99].map(parameters), ["24.15 B", "134.5 M", "12.3 k", "99"]);
         let seconds = |s: f64| duration(Duration::from_secs_f64(s));
         assert_eq!([0.42, 9.7, 41.0, 84.4, 7500.0].map(seconds), ["0.4 s", "10 s", "41 s", "1 min 24 s", "2 h 05 min"]);
+    }
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_needs_it() {
+        let shown = |path: &str| quoted(std::path::Path::new(path));
+        assert_eq!(["out", "a b", "it's", ""].map(shown), ["out", "'a b'", r"'it'\''s'", "''"]);
     }
 
     #[test]

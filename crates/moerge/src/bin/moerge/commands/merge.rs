@@ -1,8 +1,29 @@
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
-use checkpoint::Dtype;
+use checkpoint::{LocalStorage, Storage};
+use moerge::{
+    ErrorKind,
+    merge::{MergeReport, prepare},
+    progress::Progress as _,
+    recipe::Recipe,
+};
+use serde_json::json;
 
-use crate::{mergekit_flags::MergekitFlags, sizes};
+use super::{
+    build::{BuildArgs, RouterArgs, recipe_dir},
+    folder,
+};
+use crate::{
+    COULD_NOT,
+    mergekit_flags::MergekitFlags,
+    progress::Reporter,
+    terminal::{HINT, LABEL, bytes, count, duration, harmless, parameters, quoted, styled},
+};
 
 /// Make a Mixture of Experts from a recipe
 ///
@@ -13,7 +34,6 @@ use crate::{mergekit_flags::MergekitFlags, sizes};
 Examples:
   moerge merge recipe.yml out
   moerge merge recipe.yml out --out-shard-size 1B --memory 4GiB
-  moerge merge recipe.yml out --load-in-8bit       less memory for the prompt pass
   moerge merge recipe.yml out --json               one event a line, for scripts")]
 pub struct Args {
     /// The recipe, a YAML file
@@ -25,42 +45,10 @@ pub struct Args {
     /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
-    /// Memory to stay within
-    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = sizes::bytes)]
-    memory: u64,
-    /// Largest shard: 5B (5 billion bytes), 500MB, 2GiB; 0 for one file
-    #[arg(long, value_name = "SIZE", default_value = "5B", value_parser = sizes::shard)]
-    out_shard_size: u64,
-    /// Seed of random gates and noise; the recipe's counts where it has one
-    #[arg(long, value_name = "SEED")]
-    random_seed: Option<u64>,
-    /// Threads that compute and read [default: one a core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    num_threads: Option<u16>,
-    /// Round the base's weights to 8 bits in the prompt pass
-    #[arg(long, conflicts_with = "load_in_4bit")]
-    load_in_8bit: bool,
-    /// Round the base's weights to 4 bits in the prompt pass
-    #[arg(long)]
-    load_in_4bit: bool,
-    /// Round weights with a merged adapter to this type first: float32, float16 or bfloat16
-    #[arg(long, value_name = "DTYPE", value_parser = dtype)]
-    lora_merge_dtype: Option<Dtype>,
-    /// Allow experts that are all the same model
-    #[arg(long)]
-    i_understand_this_is_not_useful_without_training: bool,
-    /// Copy the base's tokenizer (this is the default)
-    #[arg(long, overrides_with = "no_copy_tokenizer", hide_short_help = true)]
-    copy_tokenizer: bool,
-    /// Leave the tokenizer out
-    #[arg(long, overrides_with = "copy_tokenizer")]
-    no_copy_tokenizer: bool,
-    /// Write a README.md for the Hub (this is the default)
-    #[arg(long, overrides_with = "no_write_model_card", hide_short_help = true)]
-    write_model_card: bool,
-    /// Leave README.md out
-    #[arg(long, overrides_with = "write_model_card")]
-    no_write_model_card: bool,
+    #[command(flatten)]
+    build: BuildArgs,
+    #[command(flatten)]
+    routers: RouterArgs,
     /// Print events as JSON, one a line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -76,15 +64,87 @@ pub struct Args {
     mergekit: MergekitFlags,
 }
 
-fn dtype(text: &str) -> Result<Dtype, String> {
-    match text.strip_prefix("torch.").unwrap_or(text) {
-        "float32" => Ok(Dtype::F32),
-        "float16" => Ok(Dtype::F16),
-        "bfloat16" => Ok(Dtype::BF16),
-        _ => Err("expected float32, float16 or bfloat16".to_owned()),
+/// Builds the output and says what it is.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(args.json, args.quiet, args.verbose > 0);
+    for note in &args.mergekit.notes {
+        reporter.note(&format!("note: {note}"));
+    }
+    let built = build(args, &reporter);
+    reporter.close();
+    match built {
+        Ok(report) => {
+            told(args, &report, &reporter)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            reporter.failed(&error);
+            if error.kind() == ErrorKind::Interrupted {
+                stopped(args);
+                return Ok(ExitCode::from(COULD_NOT));
+            }
+            Err(error.into())
+        }
     }
 }
 
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet: {args:?}")
+fn build(args: &Args, reporter: &Reporter) -> moerge::Result<MergeReport> {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let path = folder(&args.recipe);
+    let options = args.routers.options(args.build.options(args.force));
+    let recipe = Recipe::load(&path)?;
+    let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
+    prepared.build(&storage, &folder(&args.out), &options, reporter)
+}
+
+/// What was made, what to know about it, and what to do with it.
+fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Result<()> {
+    for warning in &report.warnings {
+        reporter.warning(warning);
+    }
+    let summary = &report.summary;
+    if args.json {
+        reporter.result(json!({
+            "out": report.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
+            "already_there": report.already_there, "architecture": summary.architecture,
+            "tensors": summary.tensors, "shards": summary.shards.len(), "parameters": summary.parameters,
+            "active_parameters": summary.active_parameters,
+        }));
+        return Ok(());
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let took = if report.already_there {
+        "was there already, of this recipe and these models".to_owned()
+    } else {
+        format!("in {}", duration(report.elapsed))
+    };
+    let what = [
+        format!("{} of {} experts", summary.architecture, summary.experts),
+        format!("{} parameters, {} active", parameters(summary.parameters), parameters(summary.active_parameters)),
+        bytes(report.bytes),
+        count(summary.tensors, "tensor"),
+        count(summary.shards.len(), "shard"),
+        took,
+    ];
+    let name = harmless(&args.out.display().to_string());
+    writeln!(anstream::stdout(), "{} {}", styled(LABEL, &format!("{name:<9}")), what.join(", "))?;
+    let out = quoted(&args.out);
+    let next = styled(HINT, "next:");
+    anstream::eprintln!("{next} moerge inspect {out} · moerge verify {out}");
+    Ok(())
+}
+
+/// The run was stopped: how to go on.
+fn stopped(args: &Args) {
+    let (recipe, out): (&Path, &Path) = (&args.recipe, &args.out);
+    let name = harmless(&out.display().to_string());
+    anstream::eprintln!("stopped: {name} is not there yet, and what is done is kept");
+    anstream::eprintln!(
+        "{} the same command goes on where it was: moerge merge {} {}",
+        styled(HINT, "next:"),
+        quoted(recipe),
+        quoted(out)
+    );
 }
