@@ -6,25 +6,37 @@
 pub mod architecture;
 mod element;
 pub mod error;
+#[cfg(feature = "inference")]
+pub mod execute;
 pub mod inspect;
+#[cfg(feature = "inference")]
+pub mod merge;
 pub mod model_card;
 pub mod model_config;
 mod model_folder;
 pub mod model_source;
 pub mod moerge_json;
+#[cfg(feature = "inference")]
+mod noise;
+#[cfg(feature = "inference")]
+pub mod output_files;
 pub mod plan;
 pub mod progress;
 pub mod prompts_file;
 pub mod recipe;
 pub mod recipe_check;
 pub mod rope;
+#[cfg(feature = "inference")]
+pub mod router;
 pub mod source;
 mod spelling;
+#[cfg(feature = "inference")]
+pub mod tokenizer;
 #[cfg(feature = "inference")]
 pub mod transformer;
 pub mod verify;
 
+pub use error::{Error, ErrorKind, Result};
+
 #[cfg(test)]
 mod rendered;
-
-pub use error::{Error, ErrorKind, Result};

@@ -193,7 +193,8 @@ impl Prepared {
         let output = self.check_space(output, bytes, found)?;
         let routers = self.routers(storage.as_ref(), &output, options, progress)?;
         let mut warnings = self.plan.warnings.clone();
-        warnings.extend(router::degenerate_warnings(&routers));
+        let names: Vec<_> = (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+        warnings.extend(router::warnings(&routers, &names));
 
         let threads = options.threads.unwrap_or_else(default_threads);
         let fingerprints = execute::write_shards(&self.plan, &routers, &output, threads, progress)?;

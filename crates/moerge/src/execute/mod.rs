@@ -3,7 +3,6 @@
 //! A shard is the unit of work: it gets its final name in the staging folder when all of it is on the disk, and a run
 //! that was stopped goes on with the first shard that has none. Memory is a few chunks per worker.
 
-mod noise;
 mod produce;
 
 use std::{

@@ -2,10 +2,10 @@
 
 use checkpoint::TensorView;
 
-use super::noise;
 use crate::{
     element,
     error::{Error, Result},
+    noise::add_noise,
     plan::{OutputTensor, Step, Transform},
     router::Routers,
     source::LoadedDelta,
@@ -126,7 +126,7 @@ fn transform(
             }
         }
         if let Some(scale) = step.noise {
-            noise::add_noise(&mut buffers.values, seed, &tensor.name, (first * width) as u64, scale);
+            add_noise(&mut buffers.values, seed, &tensor.name, (first * width) as u64, scale);
         }
         if let Some(scale) = step.scale {
             buffers.values.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);

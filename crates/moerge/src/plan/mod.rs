@@ -11,7 +11,7 @@ use checkpoint::{Dtype, ShardLayout, TensorSpec};
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
-pub use routing::Routing;
+pub use routing::{Prompts, Routing};
 pub use step::{OutputTensor, Step, Transform};
 pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
 pub use unused::UnusedWeights;

@@ -1,5 +1,5 @@
-//! Gaussian noise that depends on nothing but (seed, tensor name, element): the same on every machine, for any number
-//! of threads, wherever a run was stopped.
+//! Random numbers that depend on nothing but (seed, tensor name, element): the same on every machine, for any number of
+//! threads, wherever a run was stopped.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -9,17 +9,33 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Adds `scale * N(0, 1)` to `values`, which are the elements of tensor `name` from `first` on.
 pub fn add_noise(values: &mut [f32], seed: u64, name: &str, first: u64, scale: f64) {
-    let mut random = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed));
-    // Element i owns the words 2i and 2i + 1 of the stream.
-    random.set_word_pos(u128::from(first) * 2);
+    let mut words = words(seed, name, first);
     for value in values {
-        *value = (f64::from(*value) + scale * normal(random.next_u32(), random.next_u32())) as f32;
+        *value = (f64::from(*value) + scale * normal(words.next_u32(), words.next_u32())) as f32;
     }
+}
+
+/// Uniform numbers in (-1, 1): the first `count` elements of tensor `name`.
+pub fn uniform(count: usize, seed: u64, name: &str) -> Vec<f32> {
+    let mut words = words(seed, name, 0);
+    let mut next = || (words.next_u32(), words.next_u32()).0;
+    (0..count).map(|_| (2.0 * unit(next()) - 1.0) as f32).collect()
+}
+
+/// The stream of tensor `name` from element `first` on; element i owns its words 2i and 2i + 1.
+fn words(seed: u64, name: &str, first: u64) -> ChaCha8Rng {
+    let mut words = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed));
+    words.set_word_pos(u128::from(first) * 2);
+    words
+}
+
+/// In (0, 1), both ends left out.
+fn unit(word: u32) -> f64 {
+    (f64::from(word) + 0.5) / 4_294_967_296.0
 }
 
 /// Box-Muller. libm, and not the system's mathematics library, so that all machines agree on the last bit.
 fn normal(a: u32, b: u32) -> f64 {
-    let unit = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;
     libm::sqrt(-2.0 * libm::log(unit(a))) * libm::cos(std::f64::consts::TAU * unit(b))
 }
 

@@ -1,0 +1,138 @@
+//! The routers against mergekit's: on the golden models always, on SmolLM2-135M where it is at hand.
+//!
+//! mergekit computes in bf16, so its rows are compared by cosine; the same rule computed by transformers in f32 must be
+//! met to a few units in the sixth place.
+#![cfg(feature = "inference")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
+use moerge::{
+    architecture::{DenseFamily, MoeFamily, describe},
+    model_config::ModelConfig,
+    plan::Routing,
+    progress::Silent,
+    recipe::{GateMode, Recipe},
+    router::{Routers, make_routers, warnings},
+    tokenizer::Tokenizer,
+    transformer::{CheckpointWeights, WeightRounding},
+};
+
+/// Smallest cosine to mergekit's bf16 rows.
+const MERGEKIT: f64 = 0.999;
+/// Largest difference to the rows in f32.
+const F32: f32 = 1e-5;
+
+fn check(model: &str, mode: GateMode, recipe: &str) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model);
+    let routers = routers(&dir, &dir.join(recipe), mode, None);
+    let expected = open_file(&dir.join("mergekit_routers.safetensors"));
+    let name = mode.name();
+    compare(
+        model,
+        &routers.gates,
+        &floats(&expected, name).unwrap(),
+        &floats(&expected, &format!("f32_{name}")).unwrap(),
+    );
+    let (shared, shared_f32) =
+        (floats(&expected, &format!("{name}_shared")), floats(&expected, &format!("f32_{name}_shared")));
+    assert_eq!(routers.shared_gates.is_empty(), shared.is_none());
+    if let (Some(shared), Some(shared_f32)) = (shared, shared_f32) {
+        compare(&format!("{model}, shared expert"), &routers.shared_gates, &shared, &shared_f32);
+    }
+}
+
+fn compare(what: &str, ours: &[Vec<f32>], mergekit: &[f32], f32s: &[f32]) {
+    let ours = ours.concat();
+    let hidden = 32;
+    let largest = ours.iter().zip(f32s).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let cosine = smallest_cosine(&ours, mergekit, hidden);
+    println!("{what}: largest difference to f32 {largest:.1e}, smallest cosine to mergekit {cosine:.6}");
+    assert_eq!(ours.len(), f32s.len());
+    assert!(largest <= F32, "{what}: differs by {largest}");
+    assert!(cosine >= MERGEKIT, "{what}: cosine {cosine}");
+}
+
+/// MOERGE_SMOLLM2 names the model's folder, MOERGE_REFERENCE that with `article.yml` and `mergekit_routers.safetensors`.
+#[test]
+fn smollm2() {
+    let (Some(model), Some(reference)) = (std::env::var_os("MOERGE_SMOLLM2"), std::env::var_os("MOERGE_REFERENCE"))
+    else {
+        println!("skipped: MOERGE_SMOLLM2 and MOERGE_REFERENCE are not set");
+        return;
+    };
+    let (model, reference) = (PathBuf::from(model), PathBuf::from(reference));
+    let recipe = reference.join("article.yml");
+    let expected = open_file(&reference.join("mergekit_routers.safetensors"));
+    let hidden = 576;
+    for mode in [GateMode::Hidden, GateMode::CheapEmbed] {
+        let exact = routers(&model, &recipe, mode, None);
+        let cosine = smallest_cosine(&exact.gates.concat(), &floats(&expected, mode.name()).unwrap(), hidden);
+        println!("smollm2 {}: smallest cosine to mergekit {cosine:.6}", mode.name());
+        assert!(cosine >= MERGEKIT);
+        println!("  {}", warnings(&exact, &["chat", "code", "story", "math"].map(String::from)).join("\n  "));
+        for rounding in [WeightRounding::Q8_0, WeightRounding::Q4_0] {
+            let rounded = routers(&model, &recipe, mode, Some(rounding));
+            let cosine = smallest_cosine(&exact.gates.concat(), &rounded.gates.concat(), hidden);
+            println!("smollm2 {} {rounding:?}: smallest cosine to unrounded {cosine:.6}", mode.name());
+        }
+    }
+}
+
+fn routers(dir: &Path, recipe: &Path, mode: GateMode, rounding: Option<WeightRounding>) -> Routers {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let config = dir.join("config.json");
+    let config = ModelConfig::parse(&std::fs::read_to_string(&config).unwrap(), &config).unwrap();
+    let family: &MoeFamily = DenseFamily::of(&config).unwrap().becomes[0];
+    let description = describe(&config).unwrap();
+    let checkpoint = Checkpoint::open(&storage, dir).unwrap();
+    let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
+    let tokenizer = Tokenizer::open(storage.as_ref(), dir).unwrap();
+    let recipe = Recipe::parse("moe.yml", &std::fs::read_to_string(recipe).unwrap()).unwrap();
+    let routing = Routing { gate_mode: mode, ..Routing::new(&recipe, family, 0) };
+    make_routers(&routing, &weights, Some(&tokenizer), rounding, &Silent).unwrap()
+}
+
+fn open_file(path: &Path) -> Checkpoint {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    Checkpoint::open_file(&storage, path).unwrap()
+}
+
+fn floats(file: &Checkpoint, name: &str) -> Option<Vec<f32>> {
+    let view = file.get(name)?;
+    let bytes = view.read().unwrap();
+    Some(match view.dtype {
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+    })
+}
+
+/// Row by row.
+fn smallest_cosine(a: &[f32], b: &[f32], hidden: usize) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let rows = a.chunks(hidden).zip(b.chunks(hidden));
+    rows.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).fold(f64::INFINITY, f64::min)
+}
+
+macro_rules! mergekit {
+    ($($name:ident: $($argument:expr),*;)*) => { $( #[test] fn $name() { check($($argument),*) } )* };
+}
+
+mergekit! {
+    llama_hidden: "llama", GateMode::Hidden, "moe.yml";
+    llama_hidden_avg: "llama", GateMode::HiddenAvg, "moe_avg.yml";
+    llama_cheap_embed: "llama", GateMode::CheapEmbed, "moe.yml";
+    mistral_hidden: "mistral", GateMode::Hidden, "moe.yml";
+    mistral_hidden_avg: "mistral", GateMode::HiddenAvg, "moe_avg.yml";
+    mistral_cheap_embed: "mistral", GateMode::CheapEmbed, "moe.yml";
+    qwen2_hidden: "qwen2", GateMode::Hidden, "moe.yml";
+    qwen2_hidden_avg: "qwen2", GateMode::HiddenAvg, "moe_avg.yml";
+    qwen2_cheap_embed: "qwen2", GateMode::CheapEmbed, "moe.yml";
+    qwen3_hidden: "qwen3", GateMode::Hidden, "moe.yml";
+    qwen3_hidden_avg: "qwen3", GateMode::HiddenAvg, "moe_avg.yml";
+    qwen3_cheap_embed: "qwen3", GateMode::CheapEmbed, "moe.yml";
+}
