@@ -101,7 +101,12 @@ pub struct MergeReport {
 }
 
 /// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
-pub fn prepare(storage: &Arc<dyn Storage>, recipe: Recipe, recipe_dir: &Path, options: &MergeOptions) -> Result<Prepared> {
+pub fn prepare(
+    storage: &Arc<dyn Storage>,
+    recipe: Recipe,
+    recipe_dir: &Path,
+    options: &MergeOptions,
+) -> Result<Prepared> {
     let mut warnings = recipe_check::check(&recipe, &CheckOptions { allow_same_experts: options.allow_same_experts })?;
     let models = open_models(storage, &recipe, recipe_dir, &options.cache)?;
     let plan_options = PlanOptions {
@@ -123,7 +128,8 @@ fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, c
         if let Some(index) = sources.iter().position(|s| s.reference == name) {
             return Ok(index);
         }
-        let folders = locate(&reference.value, recipe_dir, cache).map_err(|e: NotHere| Error::from(e).at(recipe.snippet(&reference.span, "")))?;
+        let folders = locate(&reference.value, recipe_dir, cache)
+            .map_err(|e: NotHere| Error::from(e).at(recipe.snippet(&reference.span, "")))?;
         let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref())
             .map_err(|e| if e.parts().snippet.is_some() { e } else { e.at(recipe.snippet(&reference.span, "")) })?;
         sources.push(source);
@@ -165,7 +171,13 @@ impl Prepared {
     }
 
     /// Builds the output in `out`.
-    pub fn build(&self, storage: &Arc<dyn Storage>, out: &Path, options: &MergeOptions, progress: &dyn Progress) -> Result<MergeReport> {
+    pub fn build(
+        &self,
+        storage: &Arc<dyn Storage>,
+        out: &Path,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<MergeReport> {
         let start = Instant::now();
         let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
         let id = self.id(&files, options);
@@ -193,7 +205,8 @@ impl Prepared {
         let output = self.check_space(output, bytes, found)?;
         let routers = self.routers(storage.as_ref(), &output, options, progress)?;
         let mut warnings = self.plan.warnings.clone();
-        let names: Vec<_> = (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+        let names: Vec<_> =
+            (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         warnings.extend(router::warnings(&routers, &names));
 
         let threads = options.threads.unwrap_or_else(default_threads);
@@ -239,7 +252,13 @@ impl Prepared {
         Err(error)
     }
 
-    fn routers(&self, storage: &dyn Storage, output: &OutputDir, options: &MergeOptions, progress: &dyn Progress) -> Result<Routers> {
+    fn routers(
+        &self,
+        storage: &dyn Storage,
+        output: &OutputDir,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<Routers> {
         let hidden = self.plan.description.decoder.hidden;
         if let Some(kept) = output.kept(ROUTERS)? {
             let routers = Routers::from_bytes(&kept)?;
@@ -252,7 +271,8 @@ impl Prepared {
         let needs_prompts = self.plan.routing.gate_mode.needs_prompts();
         let tokenizer = if needs_prompts { Some(Tokenizer::open(storage, &base.dir)?) } else { None };
         let weights = crate::source::SourceWeights::new(base)?;
-        let routers = router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)?;
+        let routers =
+            router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)?;
         output.keep(ROUTERS, &routers.to_bytes()?)?;
         Ok(routers)
     }
@@ -262,13 +282,19 @@ impl Prepared {
         let dir = output.model_dir();
         progress.start(Stage::Verify, self.plan.tensors.len() as u64, 0);
         let written = Checkpoint::open(storage, &dir)?;
-        let config = ModelConfig::parse(&crate::source::read_text(storage.as_ref(), &dir.join("config.json"))?, &dir.join("config.json"))?;
+        let config = ModelConfig::parse(
+            &crate::source::read_text(storage.as_ref(), &dir.join("config.json"))?,
+            &dir.join("config.json"),
+        )?;
         let described = describe(&config)?;
         for tensor in &described.tensors {
             let fits = written.get(&tensor.name).is_some_and(|view| view.shape == tensor.shape);
             if !fits || described.tensors.len() != written.len() {
-                return Err(Error::new(ErrorKind::Io, format!("{} was not written as planned ({})", dir.display(), tensor.name))
-                    .hint("the disk may be failing; run `moerge merge` again"));
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format!("{} was not written as planned ({})", dir.display(), tensor.name),
+                )
+                .hint("the disk may be failing; run `moerge merge` again"));
             }
         }
         progress.advance(Stage::Verify, described.tensors.len() as u64);

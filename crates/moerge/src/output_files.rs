@@ -81,7 +81,13 @@ pub fn output_files(
 }
 
 /// `moerge.json`. Its length does not depend on the fingerprints.
-pub fn record(id: &str, recipe: &Recipe, models: &Models, plan: &Plan, fingerprints: &[(String, Fingerprint)]) -> OutputFile {
+pub fn record(
+    id: &str,
+    recipe: &Recipe,
+    models: &Models,
+    plan: &Plan,
+    fingerprints: &[(String, Fingerprint)],
+) -> OutputFile {
     let mut record = MoergeJson::new(id, &*recipe.text);
     record.sources = models.sources.iter().map(source_record).collect();
     let by_name: std::collections::HashMap<_, _> = fingerprints.iter().map(|(n, f)| (n.as_str(), *f)).collect();

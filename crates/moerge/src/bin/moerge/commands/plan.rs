@@ -196,7 +196,8 @@ fn missing(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions) -> Vec<(S
 fn without_models(args: &Args, recipe: &Recipe, missing: &[(String, NotHere)]) -> anyhow::Result<ExitCode> {
     let here = |reference: &ModelRef| !missing.iter().any(|(name, _)| *name == reference.to_string());
     let mut stdout = anstream::stdout();
-    let experts = recipe.experts.iter().map(|e| ("expert", e)).chain(recipe.shared_experts.iter().map(|e| ("shared", e)));
+    let experts =
+        recipe.experts.iter().map(|e| ("expert", e)).chain(recipe.shared_experts.iter().map(|e| ("shared", e)));
     if args.json {
         let expert = |e: &Expert| {
             json!({
