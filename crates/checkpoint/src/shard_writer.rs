@@ -63,7 +63,8 @@ impl ShardWriter {
     }
 
     /// Writes `bytes` of the shard's tensor number `placement`, from byte `offset` of that tensor
-    /// on. Each byte is to be written once; the order does not matter.
+    /// on. Each byte is to be written once (zeros do not replace what was written before); the order
+    /// does not matter.
     ///
     /// # Errors
     /// There is no such tensor, the bytes reach outside of it, or they cannot be written.
