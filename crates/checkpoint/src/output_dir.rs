@@ -19,7 +19,8 @@
 //! * `plan-id` and `model/`: an unfinished build. It is resumed, or discarded if the plan differs.
 //! * `plan-id` without `model/`, and OUT there: published; only the cleaning up is left.
 //! * `old/` without OUT: the cut came between the two renames. `old/` goes back to OUT first of
-//!   all, whatever the plan, so the previous output is never lost and never hidden for long.
+//!   all, whatever the plan, so the previous output is never lost and never hidden for long. (Or
+//!   someone removed the new OUT before the cleaning up; then `plan-id` goes first.)
 //! * `old/` beside OUT and without `model/`: published. `old/` becomes `trash/` in one rename
 //!   before any of it is removed, so what stands in `old/` is always whole.
 

@@ -6,9 +6,9 @@
 //! 2. write the fingerprints beside, durably: without a finished shard they count for nothing;
 //! 3. rename to the final name: a file of this name is whole, and its fingerprints are there.
 //!
-//! A cut before 3 costs this one shard's work; the next run writes it again from the start. The
-//! other way round (name first, fingerprints later) a cut could leave a shard that looks finished
-//! and whose fingerprints nobody has.
+//! A cut before 3 costs this one shard's work; the next run writes it again from the start. With 2
+//! after 3 a cut could leave a shard under its final name whose fingerprints nobody has; it would
+//! have to be read again to be trusted.
 
 use std::io;
 use std::path::PathBuf;
@@ -63,7 +63,8 @@ impl ShardWriter {
     }
 
     /// Writes `bytes` of the shard's tensor number `placement`, from byte `offset` of that tensor
-    /// on. Each byte is to be written once; the order does not matter.
+    /// on. Each byte is to be written once (zeros do not replace what was written before); the order
+    /// does not matter.
     ///
     /// # Errors
     /// There is no such tensor, the bytes reach outside of it, or they cannot be written.

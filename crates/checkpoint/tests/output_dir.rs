@@ -322,6 +322,25 @@ fn fingerprints_have_to_be_of_the_shards_tensors() {
     assert_eq!(output.finished_shards(&layout).unwrap(), [None]);
 }
 
+/// Zeros are left out of the file, which was made of them; what is read is the same.
+#[test]
+fn zeros_are_written_by_leaving_them_out() {
+    let (_dir, out) = folder();
+    let layout = one_shard();
+    let (output, _) = open(&out, false).unwrap();
+    let writer = ShardWriter::create(&output, &layout.shards[0]).unwrap();
+    let mut mixed = vec![0; 4000];
+    mixed[3998] = 7;
+    writer.write(0, 0, &mixed[..2000]).unwrap();
+    writer.write(0, 2000, &mixed[2000..]).unwrap();
+    writer.write(1, 0, &[0; 4000]).unwrap();
+    let fingerprint = Fingerprint::of(b"");
+    writer.finish(&[("a".to_owned(), fingerprint), ("b".to_owned(), fingerprint)]).unwrap();
+    let staged = Checkpoint::open(&storage(), &output.model_dir()).unwrap();
+    assert_eq!(staged.get("a").unwrap().read().unwrap(), mixed);
+    assert_eq!(staged.get("b").unwrap().read().unwrap(), [0; 4000]);
+}
+
 /// A finished shard that is written once more is not finished until it is so again.
 #[test]
 fn a_shard_written_once_more() {
