@@ -4,6 +4,7 @@
 //! [`router`]s, and [`execute`] writes what the plan says. See ARCHITECTURE.md.
 
 pub mod architecture;
+#[cfg(feature = "inference")]
 mod element;
 pub mod error;
 #[cfg(feature = "inference")]

@@ -41,8 +41,8 @@ fn merge(storage: &Arc<dyn Storage>, force: bool) -> moerge::Result<()> {
     let recipe = Recipe::parse("moe.yml", text)?;
     let open = |name: &str| Source::open(storage, name, &Path::new("/models").join(name), None);
     let models = Models { sources: vec![open("base")?, open("a")?], base: 0, experts: vec![0, 1], shared_expert: None };
-    let options = MergeOptions { shard_bytes: 3_000, threads: Some(1), force, ..MergeOptions::default() };
-    let plan = Plan::new(&recipe, &models, &PlanOptions { shard_bytes: 3_000, seed: 0, lora_dtype: None })?;
+    let options = MergeOptions { shard_bytes: 1_500, threads: Some(1), force, ..MergeOptions::default() };
+    let plan = Plan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None })?;
     let prepared = Prepared { recipe, models, plan };
     prepared.build(storage, Path::new(OUT), &options, &Silent).map(|_| ())
 }

@@ -1,19 +1,18 @@
-//! `W + scale * B A`, a few rows at a time.
+//! `W + scale * B A`, some rows at a time.
 
 use std::ops::Range;
 
 use checkpoint::TensorView;
 
-use crate::{element, error::Result, source::LoraDelta};
+use super::LoraDelta;
+use crate::{element, error::Result, transformer::Operand};
 
 /// A LoRA delta with A in memory; B is read along with the rows.
-#[derive(Debug)]
 pub struct LoadedDelta<'a> {
     delta: &'a LoraDelta,
-    /// `[rank, inputs]`, already multiplied with the scale.
-    a: Vec<f32>,
+    /// `scale * A`, `[rank, inputs]`.
+    a: Operand,
     rank: usize,
-    inputs: usize,
 }
 
 impl<'a> LoadedDelta<'a> {
@@ -22,19 +21,14 @@ impl<'a> LoadedDelta<'a> {
         let (rank, inputs) = (delta.a.shape[0], delta.a.shape[1]);
         let mut a = read(&delta.a)?;
         a.iter_mut().for_each(|x| *x = (f64::from(*x) * delta.scale) as f32);
-        Ok(Self { delta, a, rank, inputs })
+        Ok(Self { delta, a: Operand::from_rows(a, inputs)?, rank })
     }
 
     /// Adds the delta to rows `rows` of the weight, which are `values`.
     pub fn add_to(&self, rows: Range<usize>, values: &mut [f32]) -> Result<()> {
-        let b = read(&self.delta.b.rows(rows)?)?;
-        for (row, weights) in values.chunks_exact_mut(self.inputs).zip(b.chunks_exact(self.rank)) {
-            for (a, weight) in self.a.chunks_exact(self.inputs).zip(weights) {
-                for (x, a) in row.iter_mut().zip(a) {
-                    *x += weight * a;
-                }
-            }
-        }
+        let b = Operand::from_rows(read(&self.delta.b.rows(rows)?)?, self.rank)?;
+        let product = b.times(&self.a)?;
+        values.iter_mut().zip(product).for_each(|(x, delta)| *x += delta);
         Ok(())
     }
 }

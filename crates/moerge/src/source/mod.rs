@@ -1,6 +1,7 @@
 //! The models a recipe names, opened: headers and configs only, no weights.
 
 mod adapter;
+#[cfg(feature = "inference")]
 mod lora;
 mod vocabulary;
 #[cfg(feature = "inference")]
@@ -15,6 +16,7 @@ use std::{
 use checkpoint::{Checkpoint, Storage, TensorView};
 
 pub use adapter::{Adapter, LoraDelta};
+#[cfg(feature = "inference")]
 pub use lora::LoadedDelta;
 pub use vocabulary::Vocabulary;
 #[cfg(feature = "inference")]

@@ -11,7 +11,6 @@ use crate::{
 };
 
 /// The weights of a source. Of an adapter the A matrices are held in memory.
-#[derive(Debug)]
 pub struct SourceWeights<'a> {
     source: &'a Source,
     deltas: HashMap<Role, LoadedDelta<'a>>,

@@ -13,8 +13,8 @@ use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use super::{activations::Activations, weights::bug};
 use crate::error::{Error, Result};
 
-/// The right side of a product, `[features, columns]`.
-pub(super) struct Operand(Tensor);
+/// A matrix of a product, in f32.
+pub struct Operand(Tensor);
 
 /// Room for one chunk of weights.
 pub(super) struct Scratch(Tensor);
@@ -39,13 +39,13 @@ impl Operand {
     }
 
     /// From `values`, row after row.
-    pub(super) fn from_rows(values: Vec<f32>, columns: usize) -> Result<Self> {
+    pub fn from_rows(values: Vec<f32>, columns: usize) -> Result<Self> {
         let rows = values.len() / columns.max(1);
         Tensor::from_vec(values, (rows, columns), &Device::Cpu).map(Self).map_err(bug)
     }
 
     /// `self . right`, row after row.
-    pub(super) fn times(&self, right: &Self) -> Result<Vec<f32>> {
+    pub fn times(&self, right: &Self) -> Result<Vec<f32>> {
         with_values(&self.0.matmul(&right.0).map_err(bug)?, <[f32]>::to_vec)
     }
 }

@@ -22,5 +22,6 @@ pub use activations::Activations;
 pub use batch::ranges;
 pub use checkpoint_weights::CheckpointWeights;
 pub use forward::{Observer, embeddings, forward, logits};
+pub use matmul::Operand;
 pub use rounding::WeightRounding;
 pub use weights::Weights;
