@@ -121,7 +121,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::copy(golden("llama").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
         for (name, text) in [("tokenizer_config.json", config), ("special_tokens_map.json", map)] {
-            text.map(|text| fs::write(dir.path().join(name), text).unwrap());
+            if let Some(text) = text {
+                fs::write(dir.path().join(name), text).unwrap();
+            }
         }
         Tokenizer::open(&LocalStorage, dir.path())?.encode_prompt(prompt)
     }

@@ -75,14 +75,9 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     const SWEEPS: usize = 50;
     let n = a.len();
     for _ in 0..SWEEPS {
-        let squares = |of: &dyn Fn(usize, usize) -> bool| -> f64 {
-            (0..n)
-                .flat_map(|i| (0..n).map(move |j| (i, j)))
-                .filter(|(i, j)| of(*i, *j))
-                .map(|(i, j)| a[i][j].powi(2))
-                .sum()
-        };
-        if squares(&|i, j| i != j) <= squares(&|i, j| i == j) * 1e-30 {
+        let off_diagonal = |(i, row): (usize, &Vec<f64>)| row.iter().map(|x| x * x).sum::<f64>() - row[i] * row[i];
+        let diagonal: f64 = a.iter().enumerate().map(|(i, row)| row[i] * row[i]).sum();
+        if a.iter().enumerate().map(off_diagonal).sum::<f64>() <= diagonal * 1e-28 {
             break;
         }
         for p in 0..n {
@@ -93,7 +88,7 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
             }
         }
     }
-    (0..n).map(|i| a[i][i]).collect()
+    a.iter().enumerate().map(|(i, row)| row[i]).collect()
 }
 
 /// Makes `a[p][q]` zero.
@@ -106,8 +101,8 @@ fn rotate(a: &mut [Vec<f64>], p: usize, q: usize) {
     for row in a.iter_mut() {
         (row[p], row[q]) = turn(row[p], row[q]);
     }
-    for column in 0..a.len() {
-        (a[p][column], a[q][column]) = turn(a[p][column], a[q][column]);
+    if let Ok([p, q]) = a.get_disjoint_mut([p, q]) {
+        p.iter_mut().zip(q).for_each(|(x, y)| (*x, *y) = turn(*x, *y));
     }
 }
 

@@ -1,20 +1,24 @@
 //! The routers against mergekit's: on the golden models always, on SmolLM2-135M where it is at hand.
 //!
 //! mergekit computes in bf16, so its rows are compared by cosine; the same rule computed by transformers in f32 must be
-//! met to a few units in the sixth place.
+//! met to a few units in the sixth place. Then what is refused, and what is told on the way.
 #![cfg(feature = "inference")]
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
 use moerge::{
+    ErrorKind, Result,
     architecture::{DenseFamily, MoeFamily, describe},
     model_config::ModelConfig,
-    plan::Routing,
-    progress::Silent,
+    plan::{Prompts, Routing},
+    progress::{Progress, Silent, Stage},
     recipe::{GateMode, Recipe},
     router::{Routers, make_routers, warnings},
     tokenizer::Tokenizer,
@@ -74,6 +78,7 @@ fn smollm2() {
         println!("smollm2 {}: smallest cosine to mergekit {cosine:.6}", mode.name());
         assert!(cosine >= MERGEKIT);
         println!("  {}", warnings(&exact, &["chat", "code", "story", "math"].map(String::from)).join("\n  "));
+        assert!(warnings(&exact, &[]).len() == if mode == GateMode::Hidden { 3 } else { 1 });
         for rounding in [WeightRounding::Q8_0, WeightRounding::Q4_0] {
             let rounded = routers(&model, &recipe, mode, Some(rounding));
             let cosine = smallest_cosine(&exact.gates.concat(), &rounded.gates.concat(), hidden);
@@ -83,17 +88,23 @@ fn smollm2() {
 }
 
 fn routers(dir: &Path, recipe: &Path, mode: GateMode, rounding: Option<WeightRounding>) -> Routers {
+    let recipe = Recipe::parse("moe.yml", &std::fs::read_to_string(recipe).unwrap()).unwrap();
+    let family: &MoeFamily = DenseFamily::of(&config(dir)).unwrap().becomes[0];
+    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, family, 0) }, rounding, &Silent).unwrap()
+}
+
+fn config(dir: &Path) -> ModelConfig {
+    let path = dir.join("config.json");
+    ModelConfig::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap()
+}
+
+fn make(dir: &Path, routing: &Routing, rounding: Option<WeightRounding>, progress: &dyn Progress) -> Result<Routers> {
     let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-    let config = dir.join("config.json");
-    let config = ModelConfig::parse(&std::fs::read_to_string(&config).unwrap(), &config).unwrap();
-    let family: &MoeFamily = DenseFamily::of(&config).unwrap().becomes[0];
-    let description = describe(&config).unwrap();
+    let description = describe(&config(dir)).unwrap();
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let tokenizer = Tokenizer::open(storage.as_ref(), dir).unwrap();
-    let recipe = Recipe::parse("moe.yml", &std::fs::read_to_string(recipe).unwrap()).unwrap();
-    let routing = Routing { gate_mode: mode, ..Routing::new(&recipe, family, 0) };
-    make_routers(&routing, &weights, Some(&tokenizer), rounding, &Silent).unwrap()
+    make_routers(routing, &weights, Some(&tokenizer), rounding, progress)
 }
 
 fn open_file(path: &Path) -> Checkpoint {
@@ -135,4 +146,85 @@ mergekit! {
     qwen3_hidden: "qwen3", GateMode::Hidden, "moe.yml";
     qwen3_hidden_avg: "qwen3", GateMode::HiddenAvg, "moe_avg.yml";
     qwen3_cheap_embed: "qwen3", GateMode::CheapEmbed, "moe.yml";
+}
+
+/// Two experts on the golden Llama; the second has these prompts.
+fn second_expert(mode: GateMode, positive: &[&str], negative: &[&str], listener: &Listener) -> Result<Routers> {
+    let texts = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
+    let first = Prompts { positive: texts(&["the king"]), negative: Vec::new() };
+    let second = Prompts { positive: texts(positive), negative: texts(negative) };
+    let routing = Routing { gate_mode: mode, experts: vec![first, second], shared_expert: None, seed: 0 };
+    make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama"), &routing, None, listener)
+}
+
+#[derive(Default)]
+struct Listener {
+    total: AtomicU64,
+    done: AtomicU64,
+    bytes: AtomicU64,
+    told: Mutex<Vec<String>>,
+    stop: bool,
+}
+
+impl Progress for Listener {
+    fn start(&self, _: Stage, total: u64, _: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+    fn advance(&self, _: Stage, amount: u64) {
+        self.done.fetch_add(amount, Ordering::Relaxed);
+    }
+    fn bytes_read(&self, _: Stage, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+    fn finish(&self, _: Stage, summary: &str) {
+        self.note(summary);
+    }
+    fn note(&self, message: &str) {
+        self.told.lock().unwrap().push(message.to_owned());
+    }
+    fn stop_requested(&self) -> bool {
+        self.stop
+    }
+}
+
+#[test]
+fn layers_are_counted_and_equal_prompts_computed_once() {
+    let listener = Listener::default();
+    second_expert(GateMode::Hidden, &["the king", "sort the list", "sort the list"], &[], &listener).unwrap();
+    // The last of the three layers is not needed.
+    assert_eq!((listener.total.into_inner(), listener.done.into_inner()), (2, 2));
+    let layer = 4 * (2 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 56);
+    assert_eq!(listener.bytes.into_inner(), 2 * layer, "each weight is read once");
+    assert!(listener.told.into_inner().unwrap()[0].starts_with("2 prompts, "));
+}
+
+#[test]
+fn prompts_that_cancel_out_are_refused_and_never_nan() {
+    for mode in [GateMode::Hidden, GateMode::HiddenAvg, GateMode::CheapEmbed] {
+        let error = second_expert(mode, &["sort it"], &["sort it"], &Listener::default()).unwrap_err();
+        assert!(error.to_string().contains("the prompts of expert 2 give no direction"), "{error}");
+    }
+    // The same last token: the embeddings cancel out, and nothing else does.
+    let listener = Listener::default();
+    let routers = second_expert(GateMode::Hidden, &["sort it."], &["the king."], &listener).unwrap();
+    assert!(routers.gates[0][32..].iter().all(|x| *x == 0.0));
+    assert!(routers.gates.concat().iter().all(|x| x.is_finite()));
+    let told = listener.told.into_inner().unwrap();
+    assert!(told[1].contains("the gate of expert 2 is all zeros in layer 0"), "{told:?}");
+}
+
+#[test]
+fn an_expert_without_prompts_is_refused_where_they_are_needed() {
+    let error = second_expert(GateMode::Hidden, &[], &[], &Listener::default()).unwrap_err();
+    assert!(error.to_string().contains("expert 2 has no positive prompts"), "{error}");
+    second_expert(GateMode::UniformRandom, &[], &[], &Listener::default()).unwrap();
+}
+
+#[test]
+fn the_user_can_stop_it() {
+    for mode in [GateMode::Hidden, GateMode::CheapEmbed] {
+        let listener = Listener { stop: true, ..Listener::default() };
+        let error = second_expert(mode, &["sort"], &[], &listener).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+    }
 }
