@@ -233,7 +233,7 @@ impl Running {
             Unit::Bytes => format!("{}/s", bytes(r as u64)),
         });
         let left = self.left().map(|d| format!("{} left", duration(Duration::from_secs(d.as_secs().max(1)))));
-        format!("{:<18} {:<14} {}", self.counted(), rate.unwrap_or_default(), left.unwrap_or_default())
+        format!("{:<13} {:<13} {}", self.counted(), rate.unwrap_or_default(), left.unwrap_or_default())
             .trim_end()
             .to_owned()
     }
@@ -241,8 +241,10 @@ impl Running {
     /// The stage in numbers, when it is over.
     fn finished(&self, summary: &str) -> String {
         let mut parts = match self.stage.unit() {
-            Unit::Layers | Unit::Tensors => vec![format!("{} {}", self.total, unit_name(self.stage))],
+            Unit::Layers => vec![format!("{} layers", self.total)],
             Unit::Bytes => vec![bytes(self.total)],
+            // The summary counts them.
+            Unit::Tensors => Vec::new(),
         };
         if self.bytes_read > 0 {
             parts.push(format!("{} read", bytes(self.bytes_read)));
@@ -251,8 +253,8 @@ impl Running {
             parts.extend(self.rate().map(|r| format!("{}/s", bytes(r as u64))));
         }
         parts.push(duration(self.since.elapsed()));
-        parts.push(summary.to_owned());
-        parts.join("   ")
+        let numbers = parts.iter().fold(String::new(), |line, part| format!("{line}{part:<13} "));
+        format!("{numbers:<42} {summary}").trim_end().to_owned()
     }
 }
 

@@ -44,6 +44,7 @@ fn scaled(n: u64, base: f64, units: &[&str]) -> String {
     }
     match unit {
         0 => format!("{n} {}", if n == 1 { "byte" } else { units[0] }),
+        _ if base > 1000.0 && value.fract() == 0.0 => format!("{value} {}", units[unit]),
         _ if value < 9.995 => format!("{value:.2} {}", units[unit]),
         _ => format!("{value:.1} {}", units[unit]),
     }
@@ -125,7 +126,7 @@ mod tests {
         let bytes_of = |n| bytes(n);
         assert_eq!([0, 1, 999].map(bytes_of), ["0 bytes", "1 byte", "999 bytes"]);
         assert_eq!([1_310_000_000, 48_300_000_000, 999_999].map(bytes_of), ["1.31 GB", "48.3 GB", "1.00 MB"]);
-        assert_eq!(memory(2 << 30), "2.00 GiB");
+        assert_eq!([2 << 30, 3 << 29].map(memory), ["2 GiB", "1.50 GiB"]);
         assert_eq!([24_153_690_112, 134_515_008, 12_345, 99].map(parameters), ["24.15 B", "134.5 M", "12.3 k", "99"]);
         let seconds = |s: f64| duration(Duration::from_secs_f64(s));
         assert_eq!([0.42, 9.7, 41.0, 84.4, 7500.0].map(seconds), ["0.4 s", "10 s", "41 s", "1 min 24 s", "2 h 05 min"]);
