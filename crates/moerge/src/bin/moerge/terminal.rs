@@ -62,9 +62,13 @@ pub fn parameters(n: u64) -> String {
 
 /// A duration as people say it: `0.4 s`, `41 s`, `1 min 24 s`, `2 h 05 min`.
 pub fn duration(d: Duration) -> String {
+    if d.as_secs_f64() < 9.95 { format!("{:.1} s", d.as_secs_f64()) } else { whole_seconds(d) }
+}
+
+/// The same without parts of a second.
+pub fn whole_seconds(d: Duration) -> String {
     let seconds = d.as_secs_f64().round() as u64;
     match seconds {
-        0..10 if d.as_secs_f64() < 9.95 => format!("{:.1} s", d.as_secs_f64()),
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
