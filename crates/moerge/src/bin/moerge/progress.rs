@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     diagnostics, interrupt,
-    terminal::{DIM, LABEL, bytes, duration, harmless, styled, whole_seconds},
+    terminal::{DIM, LABEL, bytes, bytes_of, duration, harmless, styled, whole_seconds},
 };
 
 mod bars;
@@ -133,6 +133,9 @@ impl Reporter {
 
 impl Progress for Reporter {
     fn start(&self, stage: Stage, total: u64, done: u64) {
+        if done > 0 && stage.unit() == Unit::Bytes {
+            self.note(&format!("resuming: {} are there", bytes_of(done, total)));
+        }
         let now = Instant::now();
         let marks = [(now, done); 2];
         let running = Running { stage, total, earlier: done, done, bytes_read: 0, since: now, told: now, marks };
@@ -207,13 +210,7 @@ impl Running {
     fn counted(&self) -> String {
         match self.stage.unit() {
             Unit::Layers | Unit::Tensors => format!("{}/{} {}", self.done, self.total, unit_name(self.stage)),
-            Unit::Bytes => {
-                let (done, total) = (bytes(self.done), bytes(self.total));
-                match (done.split_once(' '), total.split_once(' ')) {
-                    (Some((number, unit)), Some((_, same))) if unit == same => format!("{number}/{total}"),
-                    _ => format!("{done}/{total}"),
-                }
-            }
+            Unit::Bytes => bytes_of(self.done, self.total),
         }
     }
 
@@ -267,7 +264,7 @@ impl Running {
 
 /// Columns wide enough for what usually stands in them.
 fn columns(parts: &[String]) -> String {
-    let line = parts.iter().fold(String::new(), |line, part| format!("{line}{part:<14}  "));
+    let line = parts.iter().fold(String::new(), |line, part| format!("{line}{part:<12}  "));
     line.trim_end().to_owned()
 }
 

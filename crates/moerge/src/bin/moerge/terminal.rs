@@ -30,6 +30,15 @@ pub fn bytes(n: u64) -> String {
     scaled(n, 1000.0, &["bytes", "kB", "MB", "GB", "TB", "PB"])
 }
 
+/// `done` of `total` bytes, in the unit of the total: `0.5/48.3 GB`.
+pub fn bytes_of(done: u64, total: u64) -> String {
+    let text = bytes(total);
+    let Some((number, unit)) = text.split_once(' ') else { return text };
+    let decimals = number.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    let scale = number.parse::<f64>().unwrap_or(1.0) / total.max(1) as f64;
+    format!("{:.decimals$}/{number} {unit}", done as f64 * scale)
+}
+
 /// Bytes in binary units, as memory is counted: `0.9 GiB`.
 pub fn memory(n: u64) -> String {
     scaled(n, 1024.0, &["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"])
@@ -130,6 +139,8 @@ mod tests {
         let bytes_of = |n| bytes(n);
         assert_eq!([0, 1, 999].map(bytes_of), ["0 bytes", "1 byte", "999 bytes"]);
         assert_eq!([1_310_000_000, 48_300_000_000, 999_999].map(bytes_of), ["1.31 GB", "48.3 GB", "1.00 MB"]);
+        assert_eq!(bytes_of(549_000_000, 48_300_000_000), "0.5/48.3 GB");
+        assert_eq!([bytes_of(0, 0), bytes_of(7, 7), bytes_of(1, 1000)], ["0/0 bytes", "7/7 bytes", "0.00/1.00 kB"]);
         assert_eq!([2 << 30, 3 << 29].map(memory), ["2 GiB", "1.50 GiB"]);
         assert_eq!([24_153_690_112, 134_515_008, 12_345, 99].map(parameters), ["24.15 B", "134.5 M", "12.3 k", "99"]);
         let seconds = |s: f64| duration(Duration::from_secs_f64(s));
