@@ -62,7 +62,7 @@ pub fn model_card(facts: &CardFacts) -> String {
     let mut card = front_matter(facts);
     let _ = write!(
         card,
-        "\n# {}\n\nA Mixture of Experts made with [moerge](https://crates.io/crates/moerge) {} from models that were \
+        "\n# {}\n\nA Mixture of Experts made with moerge {} from models that were \
          trained apart: attention, norms and embeddings come from {}, every layer's feed-forward network is a choice \
          among {} experts.\n\n",
         cell(&facts.name),

@@ -15,23 +15,23 @@ pub(super) fn quoted(text: &str) -> String {
     yaml
 }
 
-/// Text inside a table cell, a heading or a link: one line, with Markdown's and HTML's signs escaped.
+/// Text inside a table cell, a heading or a link: one line of at most 120 characters, with Markdown's and HTML's signs
+/// escaped.
 pub(super) fn cell(text: &str) -> String {
-    const LONGEST: usize = 200;
+    const LONGEST: usize = 120;
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let line = words.join(" ");
     let mut out = String::new();
-    for (i, c) in text.chars().enumerate() {
+    for (i, c) in line.chars().enumerate() {
         if i == LONGEST {
             out.push('…');
             break;
         }
-        match c {
-            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '&' | '#' | '~' | '$' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c.is_whitespace() || c.is_control() => out.push(' '),
-            c => out.push(c),
+        if "\\|`*_[]<>&#~$".contains(c) {
+            out.push('\\');
         }
+        out.push(c);
     }
     out
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     diagnostics, interrupt,
-    terminal::{DIM, LABEL, bytes, duration, harmless, styled},
+    terminal::{DIM, LABEL, bytes, bytes_of, duration, harmless, styled, whole_seconds},
 };
 
 mod bars;
@@ -42,11 +42,16 @@ struct Running {
     bytes_read: u64,
     since: Instant,
     told: Instant,
+    /// Two moments of the last seconds, and what was done by then: the pace is counted from the older one.
+    marks: [(Instant, u64); 2],
 }
 
-/// Between two lines, or two events, of the same stage.
+/// Least time between two lines of the same stage; it grows with the time that the stage takes.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Time between two events of the same stage.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
+/// Time between two marks.
+const MARK_EVERY: Duration = Duration::from_secs(5);
 
 impl Reporter {
     /// A listener that prints events on stdout (`json`), nothing (`quiet`), bars, or lines where stderr is no terminal.
@@ -106,9 +111,12 @@ impl Reporter {
         let mut stages = self.stages();
         let Some(running) = stages.iter_mut().find(|r| r.stage == stage) else { return };
         change(running);
+        if running.marks[1].0.elapsed() >= MARK_EVERY {
+            running.marks = [running.marks[1], (Instant::now(), running.done)];
+        }
         match &self.look {
             Look::Bars(bars) => bars.update(running),
-            Look::Lines if running.told.elapsed() >= LINE_EVERY => {
+            Look::Lines if running.told.elapsed() >= LINE_EVERY.max(running.since.elapsed() / 20) => {
                 running.told = Instant::now();
                 anstream::eprintln!("{}{}", title(stage), running.line());
             }
@@ -125,8 +133,12 @@ impl Reporter {
 
 impl Progress for Reporter {
     fn start(&self, stage: Stage, total: u64, done: u64) {
+        if done > 0 && stage.unit() == Unit::Bytes {
+            self.note(&format!("resuming: {} are there", bytes_of(done, total)));
+        }
         let now = Instant::now();
-        let running = Running { stage, total, earlier: done, done, bytes_read: 0, since: now, told: now };
+        let marks = [(now, done); 2];
+        let running = Running { stage, total, earlier: done, done, bytes_read: 0, since: now, told: now, marks };
         let mut stages = self.stages();
         stages.retain(|r| r.stage != stage);
         match &self.look {
@@ -198,62 +210,62 @@ impl Running {
     fn counted(&self) -> String {
         match self.stage.unit() {
             Unit::Layers | Unit::Tensors => format!("{}/{} {}", self.done, self.total, unit_name(self.stage)),
-            Unit::Bytes => {
-                let (done, total) = (bytes(self.done), bytes(self.total));
-                match (done.split_once(' '), total.split_once(' ')) {
-                    (Some((number, unit)), Some((_, same))) if unit == same => format!("{number}/{total}"),
-                    _ => format!("{done}/{total}"),
-                }
-            }
+            Unit::Bytes => bytes_of(self.done, self.total),
         }
     }
 
-    /// Bytes a second since the stage began, where it reads or writes enough to tell.
-    fn rate(&self) -> Option<f64> {
-        let moved = match self.stage.unit() {
-            Unit::Layers | Unit::Tensors => self.bytes_read,
-            Unit::Bytes => self.done.saturating_sub(self.earlier),
-        };
-        let seconds = self.since.elapsed().as_secs_f64();
-        (seconds > 0.2 && moved > 0).then(|| moved as f64 / seconds)
+    /// Counted things a second, over the last seconds.
+    fn pace(&self) -> Option<f64> {
+        let (when, done) = self.marks[0];
+        let seconds = when.elapsed().as_secs_f64();
+        (seconds > 0.5 && self.done > done).then(|| (self.done - done) as f64 / seconds)
     }
 
-    /// Time to the end at the pace so far.
+    /// Time to the end at that pace.
     fn left(&self) -> Option<Duration> {
-        let moved = self.done.saturating_sub(self.earlier);
-        let seconds = self.since.elapsed().as_secs_f64();
-        let left = seconds * self.total.saturating_sub(self.done) as f64 / moved as f64;
-        (moved > 0 && seconds > 0.5).then(|| Duration::try_from_secs_f64(left).ok()).flatten()
+        let seconds = self.total.saturating_sub(self.done) as f64 / self.pace()?;
+        Duration::try_from_secs_f64(seconds.ceil().max(1.0)).ok()
     }
 
     /// The stage in numbers, while it runs.
     fn line(&self) -> String {
-        let rate = self.rate().map(|r| match self.stage.unit() {
-            Unit::Layers | Unit::Tensors => format!("{} read", bytes(self.bytes_read)),
-            Unit::Bytes => format!("{}/s", bytes(r as u64)),
-        });
-        let left = self.left().map(|d| format!("{} left", duration(Duration::from_secs(d.as_secs().max(1)))));
-        format!("{:<18} {:<14} {}", self.counted(), rate.unwrap_or_default(), left.unwrap_or_default())
-            .trim_end()
-            .to_owned()
+        let moved = match self.stage.unit() {
+            Unit::Bytes => self.pace().map(|p| format!("{}/s", bytes(p as u64))),
+            _ if self.bytes_read > 0 => Some(format!("{} read", bytes(self.bytes_read))),
+            _ => None,
+        };
+        let left = self.left().map(|d| format!("{} left", whole_seconds(d)));
+        columns(&[self.counted(), moved.unwrap_or_default(), left.unwrap_or_default()])
     }
 
     /// The stage in numbers, when it is over.
     fn finished(&self, summary: &str) -> String {
         let mut parts = match self.stage.unit() {
-            Unit::Layers | Unit::Tensors => vec![format!("{} {}", self.total, unit_name(self.stage))],
+            Unit::Layers => vec![format!("{} layers", self.total)],
             Unit::Bytes => vec![bytes(self.total)],
+            // The summary counts them.
+            Unit::Tensors => Vec::new(),
         };
         if self.bytes_read > 0 {
             parts.push(format!("{} read", bytes(self.bytes_read)));
         }
-        if self.stage.unit() == Unit::Bytes {
-            parts.extend(self.rate().map(|r| format!("{}/s", bytes(r as u64))));
+        let seconds = self.since.elapsed().as_secs_f64();
+        let written = self.done.saturating_sub(self.earlier);
+        if self.stage.unit() == Unit::Bytes && seconds > 0.2 {
+            parts.push(format!("{}/s", bytes((written as f64 / seconds) as u64)));
         }
-        parts.push(duration(self.since.elapsed()));
+        if seconds >= 0.05 {
+            parts.push(duration(self.since.elapsed()));
+        }
         parts.push(summary.to_owned());
-        parts.join("   ")
+        columns(&parts)
     }
+}
+
+/// Columns wide enough for what usually stands in them.
+fn columns(parts: &[String]) -> String {
+    let line = parts.iter().fold(String::new(), |line, part| format!("{line}{part:<12}  "));
+    line.trim_end().to_owned()
 }
 
 /// What the stage counts, in words.

@@ -116,23 +116,27 @@ fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Resul
         return Ok(());
     }
     let took = if report.already_there {
-        "was there already, of this recipe and these models".to_owned()
+        "there already, of this recipe and these models".to_owned()
     } else {
         format!("in {}", duration(report.elapsed))
     };
-    let what = [
-        format!("{} of {} experts", summary.architecture, summary.experts),
-        format!("{} parameters, {} active", parameters(summary.parameters), parameters(summary.active_parameters)),
-        bytes(report.bytes),
-        count(summary.tensors, "tensor"),
-        count(summary.shards.len(), "shard"),
-        took,
-    ];
+    let (experts, per_token) = (summary.experts, summary.experts_per_token);
+    let (all, active) = (parameters(summary.parameters), parameters(summary.active_parameters));
+    let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
     let name = harmless(&args.out.display().to_string());
-    writeln!(anstream::stdout(), "{} {}", styled(LABEL, &format!("{name:<9}")), what.join(", "))?;
+    let mut stdout = anstream::stdout();
+    let label = styled(LABEL, &format!("{name:<9}"));
+    let class = &summary.architecture;
+    writeln!(stdout, "{label} {class}, {experts} experts, {per_token} per token: {all} parameters, {active} active")?;
+    writeln!(stdout, "{:width$} {}, {tensors}, {shards}, {took}", "", bytes(report.bytes), width = name.len().max(9))?;
     let out = quoted(&args.out);
     let next = styled(HINT, "next:");
     anstream::eprintln!("{next} moerge inspect {out} · moerge verify {out}");
+    anstream::eprintln!(
+        "{} AutoModelForCausalLM.from_pretrained({:?}) · vllm serve {out}",
+        styled(HINT, "load:"),
+        name
+    );
     Ok(())
 }
 

@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
+use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use moerge::progress::Stage;
 
 use super::{Running, title};
+use crate::{interrupt, terminal::styled};
 
-/// One bar a stage, the finished ones above.
+/// A bar for the running stage, the finished ones above as lines.
 pub(super) struct Bars {
     screen: MultiProgress,
     bars: Mutex<Vec<Bar>>,
@@ -27,6 +29,8 @@ struct Bar {
 const WIDTH: usize = 20;
 const NARROW: usize = 8;
 const ENOUGH_COLUMNS: u16 = 76;
+/// The colour of a bar.
+const FULL: Style = AnsiColor::Cyan.on_default();
 
 impl Bars {
     pub fn new() -> Self {
@@ -56,13 +60,10 @@ impl Bars {
         }
     }
 
+    /// Puts a full bar above the running ones, as a line like any other.
     pub fn finish(&self, stage: Stage, text: &str) {
-        if let Some(bar) = self.take(stage) {
-            bar.set_style(style(stage, "{msg}"));
-            bar.set_length(1);
-            bar.set_position(1);
-            bar.finish_with_message(text.to_owned());
-        }
+        self.clear(stage);
+        self.print(&format!("{}{} {text}", title(stage), styled(FULL, &"█".repeat(width()))));
     }
 
     /// Takes a bar off the screen.
@@ -80,11 +81,16 @@ impl Bars {
         Some(bar)
     }
 
-    /// Leaves unfinished bars as they are.
+    /// Leaves unfinished bars as they are. After Ctrl-C they are taken away: its `^C` on the screen has moved the cursor
+    /// by a line, so the last drawing is below an older one.
     pub fn abandon(&self) {
         for Bar { bar, .. } in lock(&self.bars).drain(..) {
             bar.disable_steady_tick();
-            bar.abandon();
+            if interrupt::requested() {
+                bar.finish_and_clear();
+            } else {
+                bar.abandon();
+            }
         }
     }
 
@@ -95,11 +101,15 @@ impl Bars {
 }
 
 fn style(stage: Stage, text: &str) -> ProgressStyle {
-    let columns = terminal_size::terminal_size().map_or(80, |(width, _)| width.0);
-    let width = if columns < ENOUGH_COLUMNS { NARROW } else { WIDTH };
-    let template = format!("{}{{bar:{width}.cyan}} {text}", title(stage));
+    let template = format!("{}{{bar:{}.cyan}} {text}", title(stage), width());
     // The template is ours and well-formed; a bar of another style is no reason to fail.
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+/// Columns of a bar in this window.
+fn width() -> usize {
+    let columns = terminal_size::terminal_size().map_or(80, |(width, _)| width.0);
+    if columns < ENOUGH_COLUMNS { NARROW } else { WIDTH }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
