@@ -188,7 +188,7 @@ fn what_cannot_join_is_refused_by_name() {
     for (expert, words) in [("wide", ["hidden size", "hint:"]), ("deep", ["4 layers", "hint:"])] {
         write_recipe(dir, &["base", expert], "");
         refused(dir, &words);
-        refused(dir, &["expert 2 cannot join this MoE", "moe.yml:5"]);
+        refused(dir, &["expert 1 cannot join this MoE", "moe.yml:5"]);
     }
     for (name, key, words) in [
         ("gemma", json!({"model_type": "gemma2"}), ["gemma2", "softcap"]),

@@ -51,7 +51,14 @@ pub fn write_shards(
         };
         all.extend(fingerprints);
     }
-    progress.finish(Stage::Weights, &format!("{} tensors in {} shards", all.len(), shards.len()));
+    progress.finish(
+        Stage::Weights,
+        &format!(
+            "{} tensors in {}",
+            all.len(),
+            if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) }
+        ),
+    );
     Ok(all)
 }
 

@@ -12,7 +12,7 @@ use crate::{
 pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let routed =
-        recipe.experts.iter().zip(&models.experts).enumerate().map(|(n, (e, i))| (format!("expert {}", n + 1), e, *i));
+        recipe.experts.iter().zip(&models.experts).enumerate().map(|(n, (e, i))| (format!("expert {n}"), e, *i));
     let shared =
         recipe.shared_experts.iter().zip(models.shared_expert).map(|(e, i)| ("the shared expert".to_owned(), e, i));
     for (who, expert, index) in routed.chain(shared) {

@@ -27,8 +27,8 @@ pub fn warnings(routers: &Routers, names: &[String]) -> Vec<String> {
         }
     }
     let name = |expert: usize| match names.get(expert) {
-        Some(name) => format!("expert {} ({name})", expert + 1),
-        None => format!("expert {}", expert + 1),
+        Some(name) => format!("expert {expert} ({name})"),
+        None => format!("expert {expert}"),
     };
     let sentence = |((a, b), (layers, cosine)): ((usize, usize), (Vec<usize>, f64))| {
         format!(
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(
             warnings(&routers, &names),
             [
-                "the router hardly tells expert 2 (code) from expert 3 (math) in 3 of 4 layers (0-1, 3): their gates have a \
+                "the router hardly tells expert 1 (code) from expert 2 (math) in 3 of 4 layers (0-1, 3): their gates have a \
               cosine of up to 1.000; give them prompts that differ more"
             ]
         );

@@ -40,7 +40,7 @@ pub fn make_routers(
 
 /// The first expert with nothing to make a row of.
 fn without_prompts(routing: &Routing) -> Option<String> {
-    let expert = routing.experts.iter().position(|p| p.positive.is_empty()).map(|e| format!("expert {}", e + 1));
+    let expert = routing.experts.iter().position(|p| p.positive.is_empty()).map(|e| format!("expert {e}"));
     expert.or_else(|| {
         routing.shared_expert.as_ref().filter(|p| p.positive.is_empty()).map(|_| "the shared expert".into())
     })

@@ -35,7 +35,7 @@ pub(super) fn assemble(
 ) -> Result<Routers> {
     let experts = routing.experts.len();
     for expert in 0..experts + usize::from(routing.shared_expert.is_some()) {
-        let name = if expert < experts { format!("expert {}", expert + 1) } else { "the shared expert".to_owned() };
+        let name = if expert < experts { format!("expert {expert}") } else { "the shared expert".to_owned() };
         check(&name, layers.iter().map(|rows| &rows[expert][..]), progress)?;
     }
     let mut gates = Vec::new();

@@ -222,7 +222,7 @@ fn without_models(args: &Args, recipe: &Recipe, missing: &[(String, NotHere)]) -
         rows.extend(experts.map(|(label, e)| {
             let reference = &e.source_model.value;
             let prompts = prompts(&e.positive_prompts, &e.negative_prompts);
-            vec![row(label), harmless(&reference.to_string()), state(reference), prompts]
+            vec![row(&label), harmless(&reference.to_string()), state(reference), prompts]
         }));
         let (experts, per_token) = (recipe.experts.len(), recipe.experts_per_token.value);
         let what = format!("{experts} experts, {per_token} per token, gate_mode {}", recipe.gate_mode.name());
