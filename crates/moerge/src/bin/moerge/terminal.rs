@@ -136,9 +136,8 @@ mod tests {
 
     #[test]
     fn numbers_as_people_say_them() {
-        let bytes_of = |n| bytes(n);
-        assert_eq!([0, 1, 999].map(bytes_of), ["0 bytes", "1 byte", "999 bytes"]);
-        assert_eq!([1_310_000_000, 48_300_000_000, 999_999].map(bytes_of), ["1.31 GB", "48.3 GB", "1.00 MB"]);
+        assert_eq!([0, 1, 999].map(bytes), ["0 bytes", "1 byte", "999 bytes"]);
+        assert_eq!([1_310_000_000, 48_300_000_000, 999_999].map(bytes), ["1.31 GB", "48.3 GB", "1.00 MB"]);
         assert_eq!(bytes_of(549_000_000, 48_300_000_000), "0.5/48.3 GB");
         assert_eq!([bytes_of(0, 0), bytes_of(7, 7), bytes_of(1, 1000)], ["0/0 bytes", "7/7 bytes", "0.00/1.00 kB"]);
         assert_eq!([2 << 30, 3 << 29].map(memory), ["2 GiB", "1.50 GiB"]);
