@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Result},
     rope::Rope,
+    spelling::shorten,
 };
 
 /// The keys of `config.json` that moerge computes with. Sizes are numbers of elements.
@@ -48,8 +49,17 @@ pub struct ModelConfig {
     pub max_positions: usize,
 }
 
-/// Sizes above this are taken for nonsense rather than for a model, so that nothing is allocated for them.
-const LARGEST_SIZE: u64 = 1 << 31;
+/// Sizes above these are taken for nonsense rather than for a model, so that nothing is allocated for them and no
+/// product of them overflows.
+fn largest(key: &str) -> u64 {
+    match key {
+        "num_hidden_layers" => 4096,
+        "num_experts" | "num_local_experts" | "n_routed_experts" | "n_shared_experts" | "num_experts_per_tok" => 4096,
+        "num_attention_heads" | "num_key_value_heads" | "head_dim" => 1 << 16,
+        "hidden_size" | "intermediate_size" | "moe_intermediate_size" | "shared_expert_intermediate_size" => 1 << 24,
+        _ => 1 << 31,
+    }
+}
 
 impl ModelConfig {
     /// Parses the text of a `config.json`; `path` is only for messages.
@@ -71,6 +81,14 @@ impl ModelConfig {
                     .hint("or give `head_dim`"));
             }
         };
+        if head_dim % 2 == 1 {
+            let message = format!("{}: a head is {head_dim} wide, expected an even width", path.display());
+            return Err(Error::input(message).hint("rotary embeddings turn pairs of elements"));
+        }
+        let norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-6);
+        if norm_eps < 0.0 {
+            return Err(keys.wrong("rms_norm_eps", "0 or above"));
+        }
         let max_positions = keys.size_or_null("max_position_embeddings")?.unwrap_or(2048);
         Ok(Self {
             hidden_size,
@@ -80,7 +98,7 @@ impl ModelConfig {
             kv_heads: keys.size_or_null("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
             vocab_size: keys.size("vocab_size")?,
-            norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
+            norm_eps,
             hidden_act: keys.text("hidden_act")?.unwrap_or("silu").to_owned(),
             rope: Rope::from_config(&raw, head_dim, max_positions)
                 .map_err(|why| Error::input(format!("{}: {why}", path.display())))?,
@@ -95,6 +113,23 @@ impl ModelConfig {
     /// A number of the file that has no field of its own.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
         self.keys().size_or_null(key)
+    }
+
+    /// A number of the file that may be 0 and has no field of its own.
+    pub fn count(&self, key: &str) -> Result<Option<usize>> {
+        self.keys().count_or_null(key)
+    }
+
+    /// A list of texts that has no field of its own.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        let Some(value) = self.raw.get(key).filter(|v| !v.is_null()) else { return Ok(None) };
+        let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        texts.map(Some).ok_or_else(|| self.keys().wrong(key, "a list of texts"))
+    }
+
+    /// An error about the value of a key.
+    pub fn wrong(&self, key: &str, expected: &str) -> Error {
+        self.keys().wrong(key, expected)
     }
 
     /// A flag of the file that has no field of its own; absent and `null` are `None`.
@@ -133,7 +168,7 @@ impl Keys<'_> {
     }
 
     fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = self.raw.get(key).map(Value::to_string).unwrap_or_default();
+        let found = shorten(&self.raw.get(key).map(Value::to_string).unwrap_or_default());
         Error::input(format!("{}: `{key}` is {found}, expected {expected}", self.path.display()))
     }
 
@@ -153,11 +188,19 @@ impl Keys<'_> {
         self.get(key).map(|v| v.as_f64().ok_or_else(|| self.wrong(key, "a number"))).transpose()
     }
 
-    fn size_or_null(&self, key: &str) -> Result<Option<usize>> {
+    fn count_or_null(&self, key: &str) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64() {
-            Some(n) if (1..=LARGEST_SIZE).contains(&n) => Ok(Some(n as usize)),
-            _ => Err(self.wrong(key, "a whole number above 0")),
+            Some(n) if n <= largest(key) => Ok(Some(n as usize)),
+            Some(_) => Err(self.wrong(key, &format!("at most {}", largest(key)))),
+            None => Err(self.wrong(key, "a whole number")),
+        }
+    }
+
+    fn size_or_null(&self, key: &str) -> Result<Option<usize>> {
+        match self.count_or_null(key)? {
+            Some(0) => Err(self.wrong(key, "a whole number above 0")),
+            size => Ok(size),
         }
     }
 
@@ -165,3 +208,6 @@ impl Keys<'_> {
         self.size_or_null(key)?.ok_or_else(|| self.missing(key))
     }
 }
+
+#[cfg(test)]
+mod tests;

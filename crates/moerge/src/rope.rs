@@ -6,6 +6,8 @@ use std::f64::consts::PI;
 
 use serde_json::{Map, Value};
 
+use crate::spelling::shorten;
+
 /// How the rotary angles of a model are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
@@ -83,7 +85,7 @@ impl Rope {
         let object = |key: &str| match config.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map)),
-            Some(other) => Err(format!("`{key}` is {other}, expected an object or null")),
+            Some(other) => Err(format!("`{key}` is {}, expected an object or null", shorten(&other.to_string()))),
         };
         let parameters = object("rope_parameters")?;
         let mut raw = parameters.or(object("rope_scaling")?).cloned().unwrap_or_default();
@@ -97,13 +99,19 @@ impl Rope {
             Some(v) => v
                 .as_f64()
                 .filter(|x| x.is_finite() && *x > 0.0)
-                .ok_or(format!("`{key}` is {v}, expected a number above 0")),
+                .ok_or_else(|| format!("`{key}` is {}, expected a number above 0", shorten(&v.to_string()))),
         };
         let theta = top(inner_theta, "rope_theta", 10_000.0)?;
         let partial = top(inner_partial, "partial_rotary_factor", 1.0)?;
-        let kind = raw.get("rope_type").or(raw.get("type")).and_then(Value::as_str).unwrap_or("default").to_owned();
-        let original_at_top = config.get("original_max_position_embeddings").and_then(Value::as_u64);
-        let scaling = Fields { raw: &raw, kind: &kind, head_dim, max_positions, original_at_top }.scaling()?;
+        // A null is nobody's: without it the two spellings of the key cannot contradict each other.
+        raw.retain(|_, value| !value.is_null());
+        let kind = match raw.get("rope_type").or(raw.get("type")) {
+            None => "default".to_owned(),
+            Some(Value::String(kind)) => kind.clone(),
+            Some(other) => return Err(format!("`rope_type` is {}, expected a text", shorten(&other.to_string()))),
+        };
+        let original = context(&raw)?.or(context(config)?).unwrap_or(max_positions);
+        let scaling = Fields { raw: &raw, kind: &kind, head_dim, max_positions, original }.scaling()?;
         if scaling == RopeScaling::Default {
             raw.clear();
         }
@@ -165,12 +173,24 @@ impl Rope {
     }
 }
 
+/// `original_max_position_embeddings`, in either of the two objects that may have it.
+fn context(config: &Map<String, Value>) -> Result<Option<usize>, String> {
+    let key = "original_max_position_embeddings";
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(v) => match v.as_u64().filter(|n| (1..=1 << 31).contains(n)) {
+            Some(n) => Ok(Some(n as usize)),
+            None => Err(format!("`{key}` is {}, expected a number of tokens", shorten(&v.to_string()))),
+        },
+    }
+}
+
 struct Fields<'a> {
     raw: &'a Map<String, Value>,
     kind: &'a str,
     head_dim: usize,
     max_positions: usize,
-    original_at_top: Option<u64>,
+    original: usize,
 }
 
 impl Fields<'_> {
@@ -181,22 +201,26 @@ impl Fields<'_> {
             "dynamic" => RopeScaling::Dynamic { factor: self.factor()?, original: self.max_positions },
             "yarn" => RopeScaling::Yarn {
                 factor: self.factor()?,
-                original: self.original(),
+                original: self.original,
                 beta_fast: self.number("beta_fast")?.unwrap_or(32.0),
                 beta_slow: self.number("beta_slow")?.unwrap_or(1.0),
                 attention_factor: self.yarn_attention_factor()?,
-                truncate: self.raw.get("truncate").and_then(Value::as_bool).unwrap_or(true),
+                truncate: match self.raw.get("truncate") {
+                    None | Some(Value::Null) => true,
+                    Some(v) => v.as_bool().ok_or("rope parameter `truncate` is not true or false")?,
+                },
             },
             "llama3" => RopeScaling::Llama3 {
                 factor: self.factor()?,
                 low: self.required("low_freq_factor")?,
                 high: self.required("high_freq_factor")?,
-                original: self.original(),
+                original: self.original,
             },
             "longrope" | "su" => self.longrope()?,
             other => {
                 return Err(format!(
-                    "rope type `{other}` is not known (default, linear, dynamic, yarn, longrope, llama3)"
+                    "rope type `{}` is not known (default, linear, dynamic, yarn, longrope, llama3)",
+                    shorten(other)
                 ));
             }
         })
@@ -205,11 +229,9 @@ impl Fields<'_> {
     fn number(&self, key: &str) -> Result<Option<f64>, String> {
         match self.raw.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(v) => v
-                .as_f64()
-                .filter(|x| x.is_finite() && *x > 0.0)
-                .map(Some)
-                .ok_or(format!("rope parameter `{key}` is {v}, expected a number above 0")),
+            Some(v) => v.as_f64().filter(|x| x.is_finite() && *x > 0.0).map(Some).ok_or_else(|| {
+                format!("rope parameter `{key}` is {}, expected a number above 0", shorten(&v.to_string()))
+            }),
         }
     }
 
@@ -219,11 +241,6 @@ impl Fields<'_> {
 
     fn factor(&self) -> Result<f64, String> {
         self.required("factor")
-    }
-
-    fn original(&self) -> usize {
-        let inner = self.raw.get("original_max_position_embeddings").and_then(Value::as_u64);
-        inner.or(self.original_at_top).map_or(self.max_positions, |n| n.max(1) as usize)
     }
 
     fn yarn_attention_factor(&self) -> Result<f64, String> {
@@ -245,13 +262,16 @@ impl Fields<'_> {
                 .filter(|n| n.len() == self.head_dim / 2)
                 .ok_or(format!("rope parameter `{key}` must be {} numbers above 0", self.head_dim / 2))
         };
-        let original = self.original();
+        let original = self.original;
         let factor = match self.number("factor")? {
             Some(factor) => factor,
             None => self.max_positions as f64 / original as f64,
         };
         let natural = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
         let attention_factor = self.number("attention_factor")?.unwrap_or(natural);
+        if !attention_factor.is_finite() {
+            return Err(format!("rope type longrope needs a longer original context than {original}"));
+        }
         Ok(RopeScaling::LongRope {
             short: list("short_factor")?,
             long: list("long_factor")?,
@@ -260,3 +280,6 @@ impl Fields<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,5 @@
 //! The dense families that can join an MoE, and why the others cannot.
 
-use serde_json::Value;
-
 use super::{
     Description, FusedPart, RoleTensor, activation,
     decoder::{DecoderOptions, FfnOptions},
@@ -11,6 +9,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model_config::ModelConfig,
+    spelling::shorten,
 };
 
 /// One dense family: a row of the table.
@@ -80,7 +79,7 @@ impl DenseFamily {
             Err(Error::input(format!(
                 "{} ({}) cannot become a Mixture of Experts: {why}",
                 config.path.display(),
-                config.model_type
+                shorten(&config.model_type)
             ))
             .hint("families that can: Llama, Mistral, Phi-3, Qwen2, Qwen3 and models that say they are one of these"))
         };
@@ -154,18 +153,22 @@ pub(super) fn windows(config: &ModelConfig, optional: bool) -> Result<Vec<Option
     let used = !optional || config.flag("use_sliding_window")? == Some(true);
     // Where it is not used, transformers 5 writes 0.
     let window = if used { config.size("sliding_window")? } else { None };
-    let from =
-        if optional { config.raw.get("max_window_layers").and_then(Value::as_u64).unwrap_or(0) as usize } else { 0 };
-    let types = config.raw.get("layer_types").and_then(Value::as_array);
-    Ok((0..config.layers)
-        .map(|layer| {
-            let slides = match types.and_then(|t| t.get(layer)).and_then(Value::as_str) {
-                Some(kind) => kind == "sliding_attention",
-                None => layer >= from,
-            };
-            window.filter(|_| slides)
-        })
-        .collect())
+    // 28 is the default of all of Qwen's config classes.
+    let from = if optional { config.count("max_window_layers")?.unwrap_or(28) } else { 0 };
+    let types = config.texts("layer_types")?;
+    if let Some(types) = &types {
+        if types.len() != config.layers {
+            return Err(config.wrong("layer_types", &format!("one entry for each of {} layers", config.layers)));
+        }
+        if types.iter().any(|kind| !matches!(*kind, "full_attention" | "sliding_attention")) {
+            return Err(config.wrong("layer_types", "`full_attention` and `sliding_attention` only"));
+        }
+    }
+    let slides = |layer: usize| match types.as_ref().and_then(|t| t.get(layer)) {
+        Some(kind) => *kind == "sliding_attention",
+        None => layer >= from,
+    };
+    Ok((0..config.layers).map(|layer| window.filter(|_| slides(layer))).collect())
 }
 
 /// The options that every family takes from the config in the same way.

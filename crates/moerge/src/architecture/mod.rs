@@ -71,9 +71,13 @@ fn activation(config: &ModelConfig) -> Result<Activation> {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         other => Err(Error::input(format!(
-            "{}: `hidden_act` is \"{other}\", which no MoE family here has",
-            config.path.display()
+            "{}: `hidden_act` is \"{}\", which no MoE family here has",
+            config.path.display(),
+            crate::spelling::shorten(other)
         ))
         .hint("supported: silu, gelu_pytorch_tanh")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,9 @@ pub struct MoeShape {
     pub shared: Option<usize>,
 }
 
+/// Most experts of all layers together: five times those of the largest models, and a bound on what is allocated.
+const MOST_EXPERTS_IN_ALL: usize = 1 << 17;
+
 const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
 
 impl MoeFamily {
@@ -203,6 +206,9 @@ impl MoeFamily {
                 set("num_local_experts", json!(shape.experts));
                 set("moe_intermediate_size", json!(shape.intermediate));
                 set("use_sliding_window", json!(window.is_some()));
+                // The first layer with a window. Where the key is absent transformers takes 28; a base that is not a
+                // Qwen may have anything there.
+                set("max_window_layers", json!(if window.is_some() { 0 } else { base.layers }));
             }
         }
         if let (Some(width), "qwen2_moe") = (shape.shared, self.model_type) {
@@ -264,9 +270,12 @@ impl MoeFamily {
             config.size(key)?.ok_or_else(|| Error::input(format!("{} has no `{key}`", config.path.display())))
         };
         // transformers 5 writes `num_local_experts` also where the family's own key is `num_experts`.
-        let experts = match config.size(self.experts_key)?.or(config.size("num_local_experts")?) {
+        let experts = match config.size(self.experts_key)? {
             Some(experts) => experts,
-            None => need(self.experts_key)?,
+            None => match config.size("num_local_experts")? {
+                Some(experts) => experts,
+                None => need(self.experts_key)?,
+            },
         };
         let top_k = need("num_experts_per_tok")?;
         if top_k > experts {
@@ -275,13 +284,15 @@ impl MoeFamily {
                 config.path.display()
             )));
         }
-        for (key, only) in [("decoder_sparse_step", 1), ("moe_layer_freq", 1)] {
-            if config.size(key)?.is_some_and(|n| n != only) {
-                return Err(Error::input(format!(
-                    "{}: `{key}` is not {only}; layers without experts are not supported",
-                    config.path.display()
-                )));
-            }
+        if experts * config.layers > MOST_EXPERTS_IN_ALL {
+            return Err(Error::input(format!(
+                "{}: {} layers of {experts} experts are more than {MOST_EXPERTS_IN_ALL} experts in all",
+                config.path.display(),
+                config.layers
+            )));
+        }
+        if let Some(key) = self.key_of_dense_layers(config)? {
+            return Err(config.wrong(key, "experts in every layer").hint("layers without experts are not supported"));
         }
         let intermediate = match self.model_type {
             "mixtral" => config.intermediate_size,
@@ -289,10 +300,27 @@ impl MoeFamily {
         };
         let shared = match self.model_type {
             "qwen2_moe" => Some(need("shared_expert_intermediate_size")?),
-            "deepseek" => config.size("n_shared_experts")?.map(|n| n * intermediate),
+            "deepseek" => config.count("n_shared_experts")?.filter(|n| *n > 0).map(|n| n * intermediate),
             _ => None,
         };
         Ok(MoeShape { experts, top_k, intermediate, shared })
+    }
+}
+
+impl MoeFamily {
+    /// The key that gives some layers a dense FFN, if there is one. A stray key of another family means nothing.
+    fn key_of_dense_layers(&self, config: &ModelConfig) -> Result<Option<&'static str>> {
+        let steps = |key| -> Result<bool> { Ok(config.count(key)?.is_some_and(|step| step != 1)) };
+        Ok(match self.model_type {
+            "qwen2_moe" | "qwen3_moe" => {
+                let layers = config.raw.get("mlp_only_layers").and_then(Value::as_array);
+                let some = layers.is_some_and(|layers| !layers.is_empty()).then_some("mlp_only_layers");
+                if steps("decoder_sparse_step")? { Some("decoder_sparse_step") } else { some }
+            }
+            "deepseek" if steps("moe_layer_freq")? => Some("moe_layer_freq"),
+            "deepseek" => config.count("first_k_dense_replace")?.filter(|n| *n > 0).map(|_| "first_k_dense_replace"),
+            _ => None,
+        })
     }
 }
 
@@ -307,10 +335,14 @@ fn qwen_constants(config: &mut Map<String, Value>) {
 /// Both spellings: `rope_theta` with `rope_scaling`, and `rope_parameters`.
 fn write_rope(config: &mut Map<String, Value>, base: &ModelConfig) {
     let rope = &base.rope;
-    let theta = base.raw.get("rope_theta").cloned().unwrap_or(json!(rope.theta));
+    // As it was written, `10000` or `10000.0`, if that is the one that counts.
+    let written = base.raw.get("rope_theta").filter(|theta| theta.as_f64() == Some(rope.theta));
+    let theta = written.cloned().unwrap_or(json!(rope.theta));
     let mut parameters = Map::new();
     parameters.insert("rope_theta".into(), theta.clone());
     parameters.insert("rope_type".into(), json!("default"));
+    // Older files call it `type`.
+    parameters.extend(rope.raw.get("type").map(|kind| ("rope_type".to_owned(), kind.clone())));
     parameters.extend(rope.raw.clone());
     let scaling = if rope.raw.is_empty() { Value::Null } else { Value::Object(rope.raw.clone()) };
     config.insert("rope_theta".into(), theta);

@@ -1,0 +1,40 @@
+//! Any text as a `config.json`: it is described or refused, without allocating more than a model of that size needs;
+//! and what a dense model becomes is an MoE whose `config.json` describes it.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use moerge::{
+    architecture::{DenseFamily, MoeFamily, MoeShape, describe},
+    model_config::ModelConfig,
+};
+use serde_json::Value;
+
+fuzz_target!(|text: &str| {
+    let Ok(config) = parse(text) else { return };
+    let (frequencies, _) = config.rope.frequencies(config.head_dim, 4096);
+    assert_eq!(frequencies.len(), config.head_dim / 2);
+    let Ok(description) = describe(&config) else { return };
+    assert_eq!(description.decoder.windows.len(), config.layers);
+    if MoeFamily::of(&config.model_type).is_some() {
+        return;
+    }
+    let dense = DenseFamily::of(&config).expect("a family that was described");
+    for family in dense.becomes {
+        let intermediate = config.intermediate_size;
+        let shared = family.needs_shared_expert().then_some(intermediate);
+        let shape = MoeShape { experts: 2, top_k: 1, intermediate, shared };
+        let moe = family.config(&config, description.decoder.windows[0], &shape, "bfloat16");
+        let moe = parse(&Value::Object(moe).to_string()).expect("a config of our own");
+        let moe = describe(&moe).expect("an MoE of our own");
+        assert_eq!(moe.decoder.hidden, config.hidden_size);
+        assert_eq!(moe.decoder.windows, description.decoder.windows);
+        assert_eq!(moe.decoder.rope.theta, config.rope.theta);
+        assert_eq!(moe.decoder.rope.scaling, config.rope.scaling);
+    }
+});
+
+fn parse(text: &str) -> Result<ModelConfig, moerge::Error> {
+    ModelConfig::parse(text, Path::new("config.json"))
+}

@@ -1,0 +1,48 @@
+//! Any text as a recipe and as a file of prompts: it is read or refused, an error points at one line of the text, and
+//! what is accepted points into the text too.
+#![no_main]
+
+use std::ops::Range;
+
+use libfuzzer_sys::fuzz_target;
+use moerge::{
+    error::Error,
+    prompts_file,
+    recipe::{ModelRef, Recipe},
+    recipe_check::{CheckOptions, check},
+};
+
+fuzz_target!(|text: &str| {
+    let flag = text.len() % 2 == 1;
+    match Recipe::parse("fuzz.yml", text) {
+        Ok(recipe) => {
+            for expert in recipe.experts.iter().chain(&recipe.shared_experts) {
+                marked(text, &expert.source_model.span);
+                assert!(expert.positive_prompts.iter().all(|prompt| !prompt.trim().is_empty()));
+                assert!(expert.noise_scale.is_none_or(|scale| scale.is_finite() && scale >= 0.0));
+                let written = expert.source_model.to_string();
+                let again = ModelRef::parse(&written).expect("a name that was read is not empty");
+                assert_eq!(again.to_string(), written);
+            }
+            if let Err(error) = check(&recipe, &CheckOptions { allow_same_experts: flag }) {
+                points_at_one_line(text, &error);
+            }
+        }
+        Err(error) => points_at_one_line(text, &error),
+    }
+    match prompts_file::parse("fuzz.txt", text, flag) {
+        Ok(prompts) => assert!(prompts.iter().all(|prompt| !prompt.trim().is_empty())),
+        Err(error) => points_at_one_line(text, &error),
+    }
+});
+
+fn points_at_one_line(text: &str, error: &Error) {
+    assert!(!error.to_string().contains('\u{1b}'), "an escape for the terminal");
+    if let Some(snippet) = &error.parts().snippet {
+        assert!(!marked(text, &snippet.span).contains('\n'));
+    }
+}
+
+fn marked<'t>(text: &'t str, span: &Range<usize>) -> &'t str {
+    text.get(span.clone()).expect("a span of the text")
+}
