@@ -9,8 +9,8 @@ set -euo pipefail
 models=$(realpath "${1:?folder with base, e1, e2, e3}")
 rounds=${2:-3}
 cd "$(dirname "$0")/.."
-cargo build --release --quiet
-moerge=$PWD/target/release/moerge
+moerge=${MOERGE:-$PWD/target/release/moerge} # a binary that is there already may be named
+[ -n "${MOERGE:-}" ] || cargo build --release --quiet
 work=$(mktemp -d "$models/bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$models"

@@ -202,7 +202,7 @@ fn layers_are_counted_and_equal_prompts_computed_once() {
 fn prompts_that_cancel_out_are_refused_and_never_nan() {
     for mode in [GateMode::Hidden, GateMode::HiddenAvg, GateMode::CheapEmbed] {
         let error = second_expert(mode, &["sort it"], &["sort it"], &Listener::default()).unwrap_err();
-        assert!(error.to_string().contains("the prompts of expert 2 give no direction"), "{error}");
+        assert!(error.to_string().contains("the prompts of expert 1 give no direction"), "{error}");
     }
     // The same last token: the embeddings cancel out, and nothing else does.
     let listener = Listener::default();
@@ -210,13 +210,13 @@ fn prompts_that_cancel_out_are_refused_and_never_nan() {
     assert!(routers.gates[0][32..].iter().all(|x| *x == 0.0));
     assert!(routers.gates.concat().iter().all(|x| x.is_finite()));
     let told = listener.told.into_inner().unwrap();
-    assert!(told[1].contains("the gate of expert 2 is all zeros in layer 0"), "{told:?}");
+    assert!(told[1].contains("the gate of expert 1 is all zeros in layer 0"), "{told:?}");
 }
 
 #[test]
 fn an_expert_without_prompts_is_refused_where_they_are_needed() {
     let error = second_expert(GateMode::Hidden, &[], &[], &Listener::default()).unwrap_err();
-    assert!(error.to_string().contains("expert 2 has no positive prompts"), "{error}");
+    assert!(error.to_string().contains("expert 1 has no positive prompts"), "{error}");
     second_expert(GateMode::UniformRandom, &[], &[], &Listener::default()).unwrap();
 }
 
