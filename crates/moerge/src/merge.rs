@@ -39,7 +39,8 @@ pub struct MergeOptions {
     pub random_seed: Option<u64>,
     /// Worker threads; by the machine where it is not given.
     pub threads: Option<usize>,
-    /// Memory to stay within, in bytes.
+    /// Memory that the writing stays within, in bytes. The prompt pass holds a few tiles of weights and its activations
+    /// whatever is set here.
     pub memory: u64,
     /// Rounding of the base's weights in the prompt pass.
     pub rounding: Option<WeightRounding>,
@@ -209,7 +210,7 @@ impl Prepared {
             (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         warnings.extend(router::warnings(&routers, &names));
 
-        let threads = options.threads.unwrap_or_else(default_threads);
+        let threads = options.threads.unwrap_or_else(default_threads).min(threads_within(options.memory));
         let fingerprints = execute::write_shards(&self.plan, &routers, &output, threads, progress)?;
         for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &fingerprints)]) {
             output.write_file(&file.name, &file.bytes)?;
@@ -311,6 +312,14 @@ fn is_built(storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
     }
     let text = crate::source::read_text(storage.as_ref(), &path).ok();
     text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok()).is_some_and(|record| record.plan_id == id)
+}
+
+/// Workers that a budget of `memory` bytes has room for, one at the least: 64 MiB are the program's own, and a worker that
+/// merges an adapter holds up to 16 MiB.
+fn threads_within(memory: u64) -> usize {
+    const OWN: u64 = 64 << 20;
+    const WORKER: u64 = 16 << 20;
+    (memory.saturating_sub(OWN) / WORKER).clamp(1, 256) as usize
 }
 
 /// Reads and writes wait for the disk: more workers than cores.
