@@ -7,6 +7,7 @@ mod commands;
 mod diagnostics;
 mod interrupt;
 mod mergekit_flags;
+mod numbers;
 mod progress;
 mod sizes;
 mod terminal;

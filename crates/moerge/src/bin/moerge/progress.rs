@@ -11,11 +11,15 @@ use serde_json::{Value, json};
 
 use crate::{
     diagnostics, interrupt,
-    terminal::{DIM, LABEL, bytes, bytes_of, duration, harmless, styled, whole_seconds},
+    numbers::bytes_of,
+    terminal::{DIM, LABEL, harmless, styled},
 };
 
 mod bars;
+mod running;
+
 use bars::Bars;
+use running::{Running, unit_name};
 
 /// Listens to a run for the user.
 pub struct Reporter {
@@ -31,27 +35,10 @@ enum Look {
     Nothing,
 }
 
-/// Where a stage is.
-#[derive(Clone)]
-struct Running {
-    stage: Stage,
-    total: u64,
-    /// Of `done`, what was there already when this run began.
-    earlier: u64,
-    done: u64,
-    bytes_read: u64,
-    since: Instant,
-    told: Instant,
-    /// Two moments of the last seconds, and what was done by then: the pace is counted from the older one.
-    marks: [(Instant, u64); 2],
-}
-
 /// Least time between two lines of the same stage; it grows with the time that the stage takes.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two events of the same stage.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
-/// Time between two marks.
-const MARK_EVERY: Duration = Duration::from_secs(5);
 
 impl Reporter {
     /// A listener that prints events on stdout (`json`), nothing (`quiet`), bars, or lines where stderr is no terminal.
@@ -111,9 +98,7 @@ impl Reporter {
         let mut stages = self.stages();
         let Some(running) = stages.iter_mut().find(|r| r.stage == stage) else { return };
         change(running);
-        if running.marks[1].0.elapsed() >= MARK_EVERY {
-            running.marks = [running.marks[1], (Instant::now(), running.done)];
-        }
+        running.mark();
         match &self.look {
             Look::Bars(bars) => bars.update(running),
             Look::Lines if running.told.elapsed() >= LINE_EVERY.max(running.since.elapsed() / 20) => {
@@ -136,9 +121,7 @@ impl Progress for Reporter {
         if done > 0 && stage.unit() == Unit::Bytes {
             self.note(&format!("resuming: {} are there", bytes_of(done, total)));
         }
-        let now = Instant::now();
-        let marks = [(now, done); 2];
-        let running = Running { stage, total, earlier: done, done, bytes_read: 0, since: now, told: now, marks };
+        let running = Running::new(stage, total, done);
         let mut stages = self.stages();
         stages.retain(|r| r.stage != stage);
         match &self.look {
@@ -202,78 +185,6 @@ impl Progress for Reporter {
 
     fn stop_requested(&self) -> bool {
         interrupt::requested()
-    }
-}
-
-impl Running {
-    /// `27.9/48.3 GB` or `12/32 layers`.
-    fn counted(&self) -> String {
-        match self.stage.unit() {
-            Unit::Layers | Unit::Tensors => format!("{}/{} {}", self.done, self.total, unit_name(self.stage)),
-            Unit::Bytes => bytes_of(self.done, self.total),
-        }
-    }
-
-    /// Counted things a second, over the last seconds.
-    fn pace(&self) -> Option<f64> {
-        let (when, done) = self.marks[0];
-        let seconds = when.elapsed().as_secs_f64();
-        (seconds > 0.5 && self.done > done).then(|| (self.done - done) as f64 / seconds)
-    }
-
-    /// Time to the end at that pace.
-    fn left(&self) -> Option<Duration> {
-        let seconds = self.total.saturating_sub(self.done) as f64 / self.pace()?;
-        Duration::try_from_secs_f64(seconds.ceil().max(1.0)).ok()
-    }
-
-    /// The stage in numbers, while it runs.
-    fn line(&self) -> String {
-        let moved = match self.stage.unit() {
-            Unit::Bytes => self.pace().map(|p| format!("{}/s", bytes(p as u64))),
-            _ if self.bytes_read > 0 => Some(format!("{} read", bytes(self.bytes_read))),
-            _ => None,
-        };
-        let left = self.left().map(|d| format!("{} left", whole_seconds(d)));
-        columns(&[self.counted(), moved.unwrap_or_default(), left.unwrap_or_default()])
-    }
-
-    /// The stage in numbers, when it is over.
-    fn finished(&self, summary: &str) -> String {
-        let mut parts = match self.stage.unit() {
-            Unit::Layers => vec![format!("{} layers", self.total)],
-            Unit::Bytes => vec![bytes(self.total)],
-            // The summary counts them.
-            Unit::Tensors => Vec::new(),
-        };
-        if self.bytes_read > 0 {
-            parts.push(format!("{} read", bytes(self.bytes_read)));
-        }
-        let seconds = self.since.elapsed().as_secs_f64();
-        let written = self.done.saturating_sub(self.earlier);
-        if self.stage.unit() == Unit::Bytes && seconds > 0.2 {
-            parts.push(format!("{}/s", bytes((written as f64 / seconds) as u64)));
-        }
-        if seconds >= 0.05 {
-            parts.push(duration(self.since.elapsed()));
-        }
-        parts.push(summary.to_owned());
-        columns(&parts)
-    }
-}
-
-/// Columns wide enough for what usually stands in them.
-fn columns(parts: &[String]) -> String {
-    let line = parts.iter().fold(String::new(), |line, part| format!("{line}{part:<12}  "));
-    line.trim_end().to_owned()
-}
-
-/// What the stage counts, in words.
-fn unit_name(stage: Stage) -> &'static str {
-    match stage.unit() {
-        Unit::Layers => "layers",
-        Unit::Tensors => "tensors",
-        Unit::Bytes => "bytes",
     }
 }
 

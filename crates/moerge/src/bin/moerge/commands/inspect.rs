@@ -4,7 +4,10 @@ use checkpoint::LocalStorage;
 use moerge::inspect::{FolderKind, Inspection, Part, inspect};
 
 use super::folder;
-use crate::terminal::{DIM, LABEL, bytes, count, harmless, parameters, styled, table};
+use crate::{
+    numbers::{bytes, count, parameters},
+    terminal::{DIM, LABEL, harmless, styled, table},
+};
 
 /// Show what is in a model folder: dense model, MoE, adapter or something else
 ///

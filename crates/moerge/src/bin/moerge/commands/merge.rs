@@ -21,8 +21,9 @@ use super::{
 use crate::{
     COULD_NOT,
     mergekit_flags::MergekitFlags,
+    numbers::{bytes, count, duration, parameters},
     progress::Reporter,
-    terminal::{HINT, LABEL, bytes, count, duration, harmless, parameters, quoted, styled},
+    terminal::{HINT, LABEL, harmless, quoted, styled},
 };
 
 /// Make a Mixture of Experts from a recipe

@@ -6,8 +6,9 @@ use moerge::verify::{Finding, Severity, VerifyReport, verify};
 use super::{folder, threads};
 use crate::{
     COULD_NOT, diagnostics,
+    numbers::{bytes, count, duration},
     progress::Reporter,
-    terminal::{GOOD, bytes, count, duration, harmless, styled},
+    terminal::{GOOD, harmless, styled},
 };
 
 /// Read every byte of a model folder and say whether it is whole

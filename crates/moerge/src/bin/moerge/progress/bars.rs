@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use moerge::progress::Stage;
 
-use super::{Running, title};
+use super::{running::Running, title};
 use crate::{interrupt, terminal::styled};
 
 /// A bar for the running stage, the finished ones above as lines.
