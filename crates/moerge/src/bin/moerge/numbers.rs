@@ -79,6 +79,9 @@ mod tests {
         assert_eq!([2 << 30, 3 << 29].map(memory), ["2 GiB", "1.50 GiB"]);
         assert_eq!([24_153_690_112, 134_515_008, 12_345, 99].map(parameters), ["24.15 B", "134.5 M", "12.3 k", "99"]);
         let seconds = |s: f64| duration(Duration::from_secs_f64(s));
-        assert_eq!([0.42, 9.7, 41.0, 84.4, 7500.0].map(seconds), ["0.4 s", "9.7 s", "41 s", "1 min 24 s", "2 h 05 min"]);
+        assert_eq!(
+            [0.42, 9.7, 41.0, 84.4, 7500.0].map(seconds),
+            ["0.4 s", "9.7 s", "41 s", "1 min 24 s", "2 h 05 min"]
+        );
     }
 }
