@@ -15,12 +15,7 @@ pub fn choose_family(recipe: &Recipe, base: &ModelConfig, dense: &DenseFamily) -
     let possible = || dense.becomes.iter().map(|f| f.recipe_name).collect::<Vec<_>>().join(", ");
     let (family, why) = match (&recipe.architecture, shared) {
         (Some(wanted), _) => {
-            // `qwen` alone is the beginning of both Qwen families; the base decides.
-            let alike = |f: &&&MoeFamily| {
-                f.recipe_name.starts_with(wanted.value.recipe_name.split(' ').next().unwrap_or_default())
-            };
-            let exact = dense.becomes.iter().find(|f| f.model_type == wanted.value.model_type);
-            match exact.or_else(|| dense.becomes.iter().find(alike)) {
+            match dense.becomes.iter().find(|f| recipe.accepts(f)) {
                 Some(family) => (*family, "named by the recipe".to_owned()),
                 None => {
                     let message = format!("a {} model cannot become {}", dense.model_type, wanted.value.class);
