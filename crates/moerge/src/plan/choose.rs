@@ -14,17 +14,15 @@ pub fn choose_family(recipe: &Recipe, base: &ModelConfig, dense: &DenseFamily) -
     let shared_has_prompts = shared.is_some_and(|s| !s.positive_prompts.is_empty());
     let possible = || dense.becomes.iter().map(|f| f.recipe_name).collect::<Vec<_>>().join(", ");
     let (family, why) = match (&recipe.architecture, shared) {
-        (Some(wanted), _) => {
-            match dense.becomes.iter().find(|f| recipe.accepts(f)) {
-                Some(family) => (*family, "named by the recipe".to_owned()),
-                None => {
-                    let message = format!("a {} model cannot become {}", dense.model_type, wanted.value.class);
-                    return Err(Error::input(message)
-                        .at(recipe.snippet(&wanted.span, ""))
-                        .hint(format!("it can become: {}", possible())));
-                }
+        (Some(wanted), _) => match dense.becomes.iter().find(|f| recipe.accepts(f)) {
+            Some(family) => (*family, "named by the recipe".to_owned()),
+            None => {
+                let message = format!("a {} model cannot become {}", dense.model_type, wanted.value.class);
+                return Err(Error::input(message)
+                    .at(recipe.snippet(&wanted.span, ""))
+                    .hint(format!("it can become: {}", possible())));
             }
-        }
+        },
         (None, None) => (dense.becomes[0], format!("represents {} exactly", dense.model_type)),
         (None, Some(_)) => {
             let fits =
