@@ -1,6 +1,6 @@
 //! Running a decoder, dense or MoE, in the memory of a few tiles of its weights.
 //!
-//! [`forward`] takes prompts through the layers; the weights pass by as one stream ([`stream`]), each read once and
+//! [`forward()`] takes prompts through the layers; the weights pass by as one stream ([`stream`]), each read once and
 //! multiplied as soon as it is there ([`linear`]). All arithmetic is f32 on the CPU, whatever the weights are stored
 //! as, and its result is the same for any number of threads. candle is named only in [`matmul`].
 
