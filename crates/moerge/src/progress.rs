@@ -15,6 +15,8 @@ pub enum Stage {
     Verify,
     /// Reading every byte of a model; counted in bytes.
     Read,
+    /// Reading a model into memory; counted in the bytes it takes there.
+    Load,
 }
 
 /// What a stage counts.
@@ -34,7 +36,7 @@ impl Stage {
         match self {
             Self::Prompts => Unit::Layers,
             Self::Verify => Unit::Tensors,
-            Self::Weights | Self::Read => Unit::Bytes,
+            Self::Weights | Self::Read | Self::Load => Unit::Bytes,
         }
     }
 
@@ -45,6 +47,7 @@ impl Stage {
             Self::Weights => "weights",
             Self::Verify => "verify",
             Self::Read => "read",
+            Self::Load => "load",
         }
     }
 }

@@ -15,7 +15,7 @@ use moerge::{
     architecture::{Description, describe},
     model_config::ModelConfig,
     progress::Silent,
-    transformer::{Activations, CheckpointWeights, Observer, forward, logits},
+    transformer::{Activations, CheckpointWeights, KvCache, Observer, Quantisation, ResidentModel, forward, logits},
 };
 
 /// Largest difference that f32 arithmetic in another order may make.
@@ -66,6 +66,50 @@ fn check_packing(model: &str) {
             column += 1;
         }
     }
+}
+
+/// A model in memory, given its tokens in parts, says what transformers says of the whole: some at once, one by one,
+/// and some again, beside another sequence.
+fn check_resident(model: &str) {
+    let (checkpoint, description) = open(model, "config.json");
+    let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
+    let expected = Expected::open(model);
+    let ids = expected.tokens();
+    let resident = ResidentModel::load(&weights, Quantisation::F32, &Silent).unwrap();
+    let mut cache = KvCache::new(resident.options(), 2);
+    let mut ours = Vec::new();
+    for part in [0..5, 5..6, 6..7, 7..ids.len()] {
+        let other: Vec<u32> = ids.iter().rev().take(part.len().min(3)).copied().collect();
+        let next = [(1, &ids[part.clone()]), (0, &other[..])];
+        let x = resident.forward(&mut cache, &next, &mut ()).unwrap();
+        let scores = resident.logits(&x).unwrap();
+        ours.extend((0..part.len()).flat_map(|t| scores.token(t)));
+    }
+    let theirs = expected.floats("logits");
+    assert_eq!(ours.len(), theirs.len());
+    let largest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{model}: largest difference of logits {largest}");
+    assert!(largest <= TOLERANCE, "{model}: logits differ by {largest}");
+}
+
+/// Fewer bits per weight change the logits a little, and the fewer the more.
+fn check_quantised(model: &str) {
+    let (checkpoint, description) = open(model, "config.json");
+    let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
+    let expected = Expected::open(model);
+    let (ids, theirs) = (expected.tokens(), expected.floats("logits"));
+    let norm = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let distance = |quantisation| {
+        let resident = ResidentModel::load(&weights, quantisation, &Silent).unwrap();
+        let mut cache = KvCache::new(resident.options(), 1);
+        let x = resident.forward(&mut cache, &[(0, &ids)], &mut ()).unwrap();
+        let ours = resident.logits(&x).unwrap().to_tokens();
+        norm(&ours.iter().zip(&theirs).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(&theirs)
+    };
+    let distances = [Quantisation::F32, Quantisation::BF16, Quantisation::Q8_0].map(distance);
+    println!("{model}: relative distance of logits {distances:?}");
+    assert!(distances[0] < 1e-5 && distances[1] < 0.03 && distances[2] < 0.15, "{distances:?}");
+    assert!(distances[0] < distances[1] && distances[1] < distances[2], "{distances:?}");
 }
 
 fn folder(model: &str) -> PathBuf {
@@ -152,4 +196,15 @@ golden! {
     packed_mistral: check_packing("mistral");
     packed_mixtral: check_packing("mixtral");
     packed_qwen2_moe: check_packing("qwen2_moe");
+    resident_llama: check_resident("llama");
+    resident_llama_rope_linear: check_resident("llama_linear");
+    resident_mistral_sliding_window: check_resident("mistral");
+    resident_phi3: check_resident("phi3");
+    resident_qwen2_biases_tied: check_resident("qwen2");
+    resident_qwen3_head_norms: check_resident("qwen3");
+    resident_mixtral: check_resident("mixtral");
+    resident_qwen2_moe_shared_expert: check_resident("qwen2_moe");
+    resident_qwen3_moe: check_resident("qwen3_moe");
+    quantised_llama: check_quantised("llama");
+    quantised_mixtral: check_quantised("mixtral");
 }

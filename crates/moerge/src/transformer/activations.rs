@@ -25,6 +25,26 @@ impl Activations {
         Self { features, tokens, columns, values: vec![0.0; features * columns] }
     }
 
+    /// From tokens of `features` values each, one after the other.
+    pub(super) fn from_tokens(values: &[f32], features: usize) -> Self {
+        let mut x = Self::zeros(features, values.len() / features.max(1));
+        for (token, values) in values.chunks_exact(features.max(1)).enumerate() {
+            x.set_token(token, values);
+        }
+        x
+    }
+
+    /// Token after token: `[tokens, features]`.
+    pub fn to_tokens(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.tokens * self.features];
+        for (feature, row) in self.values.chunks_exact(self.columns.max(1)).enumerate() {
+            for (token, value) in row[..self.tokens].iter().enumerate() {
+                values[token * self.features + feature] = *value;
+            }
+        }
+        values
+    }
+
     /// Rows: the width of the stream.
     pub fn features(&self) -> usize {
         self.features

@@ -8,7 +8,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    activations::Activations, batch::Batch, linear::Linear, matmul::Operand, norm::rms_norm_in_place, stream::Stream,
+    activations::Activations, batch::Batch, decode::decode, kv_cache::KvCache, matmul::Operand, matrices::Matrices,
+    norm::rms_norm_in_place,
 };
 use crate::{
     architecture::{
@@ -39,34 +40,60 @@ pub(super) fn roles(options: &DecoderOptions, layer: usize) -> Vec<Role> {
     roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
 }
 
-/// Attention of layer `layer` over `x`, the normed residual stream.
+/// Attention of layer `layer` over `x`, the normed residual stream: to the batch's own tokens, and to those before
+/// them that `cache` holds. The cache then holds the new ones, too.
 pub(super) fn attention(
-    stream: &mut Stream<'_>,
-    linear: &Linear,
+    matrices: &mut impl Matrices,
     layer: usize,
     x: &Activations,
     batch: &Batch,
+    cache: Option<&mut KvCache>,
 ) -> Result<Activations> {
-    let options = stream.options();
+    let options = matrices.options().clone();
     let role = |role| Role::Layer(layer, role);
-    let mut qkv = linear.apply(stream, [Projection::Q, Projection::K, Projection::V].map(|p| role(Attention(p))), x)?;
+    let mut qkv = matrices.times([Projection::Q, Projection::K, Projection::V].map(|p| role(Attention(p))), x)?;
     for ((projection, has_bias), y) in Projection::ALL.into_iter().zip(options.attention_bias).zip(&mut qkv) {
         if has_bias {
-            y.add_bias(&stream.vector(role(AttentionBias(projection)))?);
+            y.add_bias(&matrices.vector(role(AttentionBias(projection)))?);
         }
     }
     let [mut q, mut k, v] = qkv;
     if options.qk_norm {
-        rms_norm_in_place(&mut q, &stream.vector(role(QNorm))?, options.norm_eps);
-        rms_norm_in_place(&mut k, &stream.vector(role(KNorm))?, options.norm_eps);
+        rms_norm_in_place(&mut q, &matrices.vector(role(QNorm))?, options.norm_eps);
+        rms_norm_in_place(&mut k, &matrices.vector(role(KNorm))?, options.norm_eps);
     }
     rotate(&mut q, options.head_dim, batch);
     rotate(&mut k, options.head_dim, batch);
 
-    let mixed = mix(options, options.windows[layer], &q, &k, &v, &batch.ranges)?;
-    let [mut out] = linear.apply(stream, [role(Attention(Projection::O))], &mixed)?;
+    let heads = Heads { options: &options, window: options.windows[layer] };
+    let mut mixed = Activations::zeros(q.features(), q.tokens());
+    match cache {
+        None => {
+            let (q, k, v) = (Operand::new(&q)?, Operand::new(&k)?, Operand::new(&v)?);
+            for range in &batch.ranges {
+                let seen = Seen { keys: &k, values: &v, first: range.start, before: 0 };
+                heads.mix(&q, range, &seen, &mut mixed)?;
+            }
+        }
+        Some(cache) => {
+            for (sequence, range) in batch.slots.iter().zip(&batch.ranges) {
+                let layer = cache.layer(*sequence, layer);
+                layer.keys.append(&k, range.clone());
+                layer.values.append(&v, range.clone());
+                if range.len() == 1 {
+                    mixed.set_token(range.start, &decode(&options, heads.window, &q.token(range.start), layer));
+                    continue;
+                }
+                let (keys, values) = (layer.keys.to_activations(), layer.values.to_activations());
+                let before = layer.keys.tokens() - range.len();
+                let seen = Seen { keys: &Operand::new(&keys)?, values: &Operand::new(&values)?, first: 0, before };
+                heads.mix(&Operand::new(&q)?, range, &seen, &mut mixed)?;
+            }
+        }
+    }
+    let [mut out] = matrices.times([role(Attention(Projection::O))], &mixed)?;
     if options.attention_bias[3] {
-        out.add_bias(&stream.vector(role(AttentionBias(Projection::O)))?);
+        out.add_bias(&matrices.vector(role(AttentionBias(Projection::O)))?);
     }
     Ok(out)
 }
@@ -83,50 +110,58 @@ fn rotate(x: &mut Activations, head_dim: usize, batch: &Batch) {
     }
 }
 
-/// `softmax(q k^T / sqrt(d)) v` for all heads and sequences.
-fn mix(
-    options: &DecoderOptions,
+/// What a sequence's queries look at: keys and values `[kv_heads * head_dim, ..]`, the sequence's from column `first`
+/// on, of which `before` are older than the first query.
+struct Seen<'a> {
+    keys: &'a Operand,
+    values: &'a Operand,
+    first: usize,
+    before: usize,
+}
+
+struct Heads<'a> {
+    options: &'a DecoderOptions,
     window: Option<usize>,
-    q: &Activations,
-    k: &Activations,
-    v: &Activations,
-    sequences: &[Range<usize>],
-) -> Result<Activations> {
-    let width = options.head_dim;
-    let mut mixed = Activations::zeros(q.features(), q.tokens());
-    let columns = mixed.columns();
-    let (q, k, v) = (Operand::new(q)?, Operand::new(k)?, Operand::new(v)?);
-    let heads_per_kv = options.heads / options.kv_heads;
-    let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
-    heads.try_for_each(|(head, out)| -> Result<()> {
-        let kv = head / heads_per_kv;
-        for sequence in sequences {
+}
+
+impl Heads<'_> {
+    /// `softmax(q k^T / sqrt(d)) v` for all heads of the queries `sequence`, written to their columns of `mixed`.
+    fn mix(&self, q: &Operand, sequence: &Range<usize>, seen: &Seen<'_>, mixed: &mut Activations) -> Result<()> {
+        let width = self.options.head_dim;
+        let columns = mixed.columns();
+        let heads_per_kv = self.options.heads / self.options.kv_heads;
+        let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
+        let block = |of: &Operand, head: usize, tokens: &Range<usize>| {
+            of.block(head * width, width, tokens.start, tokens.len())
+        };
+        heads.try_for_each(|(head, out)| -> Result<()> {
+            let kv = head / heads_per_kv;
             for first in sequence.clone().step_by(QUERY_BLOCK) {
                 let queries = first..(first + QUERY_BLOCK).min(sequence.end);
-                // The first query of the block sees this far back, the last one no further than itself.
-                let seen = window.map_or(sequence.start, |w| sequence.start.max((first + 1).saturating_sub(w)));
-                let keys = seen..queries.end;
-                let block = |of: &Operand, head: usize, tokens: &Range<usize>| {
-                    of.block(head * width, width, tokens.start, tokens.len())
-                };
-                let mut scores = block(&q, head, &queries)?.transposed()?.times(&block(&k, kv, &keys)?)?;
+                // Positions count from the sequence's first token. The first query of the block sees this far back,
+                // the last one no further than itself.
+                let position = |query: usize| query - sequence.start + seen.before;
+                let furthest = |query: usize| self.window.map_or(0, |w| (position(query) + 1).saturating_sub(w));
+                let keys = furthest(first)..position(queries.end);
+                let columns_of_keys = seen.first + keys.start..seen.first + keys.end;
+                let mut scores =
+                    block(q, head, &queries)?.transposed()?.times(&block(seen.keys, kv, &columns_of_keys)?)?;
                 let scale = 1.0 / (width as f32).sqrt();
                 for (query, row) in queries.clone().zip(scores.chunks_exact_mut(keys.len())) {
-                    let from = window.map_or(keys.start, |w| keys.start.max((query + 1).saturating_sub(w)));
-                    row[..from - keys.start].fill(0.0);
-                    row[query + 1 - keys.start..].fill(0.0);
-                    softmax(&mut row[from - keys.start..query + 1 - keys.start], scale);
+                    let visible = furthest(query) - keys.start..position(query) + 1 - keys.start;
+                    row[..visible.start].fill(0.0);
+                    row[visible.end..].fill(0.0);
+                    softmax(&mut row[visible], scale);
                 }
                 let scores = Operand::from_rows(scores, keys.len())?;
-                let values = block(&v, kv, &keys)?.times(&scores.transposed()?)?;
+                let values = block(seen.values, kv, &columns_of_keys)?.times(&scores.transposed()?)?;
                 for (row, feature) in out.chunks_exact_mut(columns).zip(values.chunks_exact(queries.len())) {
                     row[queries.clone()].copy_from_slice(feature);
                 }
             }
-        }
-        Ok(())
-    })?;
-    Ok(mixed)
+            Ok(())
+        })
+    }
 }
 
 /// `softmax(scale * row)` in place.

@@ -12,8 +12,10 @@ use crate::{
 
 use super::activations::Activations;
 
-/// Packed sequences.
+/// Packed sequences, or the new tokens of sequences that a cache holds the beginnings of.
 pub(super) struct Batch {
+    /// Which of the cache's sequences each one is.
+    pub(super) slots: Vec<usize>,
     /// All tokens, sequence after sequence.
     pub(super) ids: Vec<u32>,
     /// The columns of each sequence.
@@ -24,7 +26,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Whole sequences.
     pub(super) fn new(sequences: &[Vec<u32>], options: &DecoderOptions) -> Result<Self> {
+        Self::after(sequences, &vec![0; sequences.len()], options)
+    }
+
+    /// Sequences of which `before[i]` tokens came earlier.
+    pub(super) fn after(sequences: &[Vec<u32>], before: &[usize], options: &DecoderOptions) -> Result<Self> {
         let ids = sequences.concat();
         if let Some(id) = ids.iter().find(|id| **id as usize >= options.vocabulary) {
             return Err(Error::input(format!(
@@ -36,15 +44,15 @@ impl Batch {
         let half = options.head_dim / 2;
         let (mut cos, mut sin) = (Activations::zeros(half, ids.len()), Activations::zeros(half, ids.len()));
         let ranges = ranges(sequences);
-        for range in &ranges {
-            let (frequencies, scale) = options.rope.frequencies(options.head_dim, range.len());
-            for (position, column) in range.clone().enumerate() {
+        for (range, before) in ranges.iter().zip(before) {
+            let (frequencies, scale) = options.rope.frequencies(options.head_dim, before + range.len());
+            for (position, column) in (*before..).zip(range.clone()) {
                 let angles = || frequencies.iter().map(|f| f * position as f64);
                 cos.set_token(column, &angles().map(|a| (a.cos() * scale) as f32).collect::<Vec<_>>());
                 sin.set_token(column, &angles().map(|a| (a.sin() * scale) as f32).collect::<Vec<_>>());
             }
         }
-        Ok(Self { ids, ranges, cos, sin })
+        Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, cos, sin })
     }
 }
 

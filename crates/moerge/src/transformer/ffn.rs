@@ -1,8 +1,10 @@
 //! The FFN of a layer: `down(act(gate x) * up x)`, one dense or several behind a router.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::{activations::Activations, experts, linear::Linear, stream::Stream};
+use super::{activations::Activations, experts, forward::Observer, matrices::Matrices};
 use crate::{
     architecture::{Activation, DecoderOptions, FfnMatrix, FfnOptions, LayerRole, Role},
     error::Result,
@@ -14,45 +16,49 @@ const FFN_TOKENS: usize = 2048;
 
 /// What [`ffn`] takes from the stream for `tokens` tokens, in order.
 pub(super) fn roles(options: &DecoderOptions, layer: usize, tokens: usize) -> Vec<Role> {
-    let once = match &options.ffn {
-        FfnOptions::Dense { .. } => FfnMatrix::ALL.map(LayerRole::Ffn).to_vec(),
-        FfnOptions::Moe { experts, shared, .. } => experts::roles(*experts, *shared),
+    let passes = tokens.div_ceil(FFN_TOKENS);
+    let (mut roles, again) = match &options.ffn {
+        FfnOptions::Dense { .. } => (Vec::new(), FfnMatrix::ALL.map(LayerRole::Ffn).to_vec()),
+        FfnOptions::Moe { experts, shared, .. } => (experts::router_roles(*shared), experts::roles(*experts, *shared)),
     };
-    once.repeat(tokens.div_ceil(FFN_TOKENS)).into_iter().map(|role| Role::Layer(layer, role)).collect()
+    roles.extend(again.repeat(passes));
+    roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
 }
 
 /// The FFN of layer `layer` over `x`, the normed residual stream.
-pub(super) fn ffn(stream: &mut Stream<'_>, linear: &Linear, layer: usize, x: &Activations) -> Result<Activations> {
-    let mut once = |x: &Activations| match &stream.options().ffn {
-        FfnOptions::Dense { .. } => {
-            gated(stream, linear, FfnMatrix::ALL.map(|m| Role::Layer(layer, LayerRole::Ffn(m))), x)
-        }
-        FfnOptions::Moe { .. } => experts::experts(stream, linear, layer, x),
+pub(super) fn ffn(
+    matrices: &mut impl Matrices,
+    layer: usize,
+    x: &Activations,
+    observer: &mut dyn Observer,
+) -> Result<Activations> {
+    let routes = match &matrices.options().ffn {
+        FfnOptions::Dense { .. } => None,
+        FfnOptions::Moe { .. } => Some(experts::route(matrices, layer, x, observer)?),
+    };
+    let mut part = |tokens: Range<usize>, x: &Activations| match &routes {
+        None => gated(matrices, FfnMatrix::ALL.map(|m| Role::Layer(layer, LayerRole::Ffn(m))), x),
+        Some(routes) => experts::experts(matrices, layer, x, routes, tokens),
     };
     if x.tokens() <= FFN_TOKENS {
-        return once(x);
+        return part(0..x.tokens(), x);
     }
     let mut y = Activations::zeros(x.features(), x.tokens());
-    for tokens in x.token_chunks(FFN_TOKENS) {
-        let tokens: Vec<usize> = tokens.collect();
-        let part = once(&x.gather(&tokens))?;
+    for range in x.token_chunks(FFN_TOKENS) {
+        let tokens: Vec<usize> = range.clone().collect();
+        let part = part(range, &x.gather(&tokens))?;
         y.add_scaled(&tokens, &vec![1.0; tokens.len()], &part);
     }
     Ok(y)
 }
 
 /// A gated FFN whose matrices are `[gate, up, down]`.
-pub(super) fn gated(
-    stream: &mut Stream<'_>,
-    linear: &Linear,
-    [gate, up, down]: [Role; 3],
-    x: &Activations,
-) -> Result<Activations> {
-    let [mut inner, up] = linear.apply(stream, [gate, up], x)?;
-    let activation = stream.options().activation;
+pub(super) fn gated(matrices: &mut impl Matrices, [gate, up, down]: [Role; 3], x: &Activations) -> Result<Activations> {
+    let [mut inner, up] = matrices.times([gate, up], x)?;
+    let activation = matrices.options().activation;
     let pairs = inner.values_mut().par_iter_mut().zip(up.values().par_iter()).with_min_len(4096);
     pairs.for_each(|(x, up)| *x = activate(activation, *x) * up);
-    let [y] = linear.apply(stream, [down], &inner)?;
+    let [y] = matrices.times([down], &inner)?;
     Ok(y)
 }
 

@@ -3,8 +3,8 @@
 //! An [`Observer`] looks on and takes what it needs; the pass ends where nothing more is needed.
 
 use super::{
-    activations::Activations, attention, batch::Batch, ffn, linear::Linear, norm::rms_norm, rounding::WeightRounding,
-    stream::with_stream, weights::Weights,
+    activations::Activations, attention, batch::Batch, experts::Routes, ffn, kv_cache::KvCache, linear::Streamed,
+    matrices::Matrices, norm::rms_norm, rounding::WeightRounding, stream::with_stream, weights::Weights,
 };
 use crate::{
     architecture::{
@@ -27,6 +27,11 @@ pub trait Observer {
     fn router_input(&mut self, _layer: usize, _u: &Activations) -> Result<()> {
         Ok(())
     }
+
+    /// Where the router of `layer` sends the tokens.
+    fn routed(&mut self, _layer: usize, _routes: &Routes) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Observer for () {}
@@ -45,22 +50,37 @@ pub fn forward(
     let options = &weights.description().decoder;
     let batch = Batch::new(sequences, options)?;
     let roles: Vec<Role> = (0..layers).flat_map(|layer| layer_roles(options, layer, batch.ids.len())).collect();
-    let linear = Linear::new(rounding);
     with_stream(weights, &roles, progress, |stream| {
-        let mut x = embeddings(weights, &batch.ids)?;
-        for layer in 0..layers {
-            let role = |role| Role::Layer(layer, role);
-            observer.entering(layer, &x)?;
-            let normed = rms_norm(&x, &stream.vector(role(InputNorm))?, options.norm_eps);
-            x.add(&attention::attention(stream, &linear, layer, &normed, &batch)?);
-            let u = rms_norm(&x, &stream.vector(role(FfnNorm))?, options.norm_eps);
-            observer.router_input(layer, &u)?;
-            x.add(&ffn::ffn(stream, &linear, layer, &u)?);
-            progress.advance(Stage::Prompts, 1);
-        }
-        observer.entering(layers, &x)?;
-        Ok(x)
+        let matrices = &mut Streamed::new(stream, rounding);
+        let x = matrices.embeddings(&batch.ids)?;
+        run(matrices, x, &batch, None, layers, observer, progress)
     })
+}
+
+/// Takes `x`, the embeddings of `batch`, through layers `0..layers`.
+pub(super) fn run(
+    matrices: &mut impl Matrices,
+    mut x: Activations,
+    batch: &Batch,
+    mut cache: Option<&mut KvCache>,
+    layers: usize,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<Activations> {
+    let eps = matrices.options().norm_eps;
+    for layer in 0..layers {
+        progress.check()?;
+        let role = |role| Role::Layer(layer, role);
+        observer.entering(layer, &x)?;
+        let normed = rms_norm(&x, &matrices.vector(role(InputNorm))?, eps);
+        x.add(&attention::attention(matrices, layer, &normed, batch, cache.as_deref_mut())?);
+        let u = rms_norm(&x, &matrices.vector(role(FfnNorm))?, eps);
+        observer.router_input(layer, &u)?;
+        x.add(&ffn::ffn(matrices, layer, &u, observer)?);
+        progress.advance(Stage::Prompts, 1);
+    }
+    observer.entering(layers, &x)?;
+    Ok(x)
 }
 
 /// What a layer takes from the stream, in order.
@@ -87,11 +107,18 @@ pub fn embeddings(weights: &dyn Weights, ids: &[u32]) -> Result<Activations> {
 
 /// `[vocabulary, tokens]`: the head's scores of the next token, from the stream that leaves the last layer.
 pub fn logits(weights: &dyn Weights, x: &Activations, progress: &dyn Progress) -> Result<Activations> {
-    let options = &weights.description().decoder;
-    let head = if options.tied_embeddings { Role::Embeddings } else { Role::LmHead };
-    with_stream(weights, &[Role::FinalNorm, head], progress, |stream| {
-        let normed = rms_norm(x, &stream.vector(Role::FinalNorm)?, options.norm_eps);
-        let [scores] = Linear::default().apply(stream, [head], &normed)?;
-        Ok(scores)
-    })
+    let roles = [Role::FinalNorm, head(&weights.description().decoder)];
+    with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x))
+}
+
+/// The head's scores of the next token.
+pub(super) fn scores(matrices: &mut impl Matrices, x: &Activations) -> Result<Activations> {
+    let normed = rms_norm(x, &matrices.vector(Role::FinalNorm)?, matrices.options().norm_eps);
+    let head = head(matrices.options());
+    let [scores] = matrices.times([head], &normed)?;
+    Ok(scores)
+}
+
+fn head(options: &DecoderOptions) -> Role {
+    if options.tied_embeddings { Role::Embeddings } else { Role::LmHead }
 }

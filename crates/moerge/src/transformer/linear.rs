@@ -6,34 +6,69 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use super::{
     activations::Activations,
+    forward::embeddings,
     matmul::{Operand, ScratchPool},
+    matrices::Matrices,
     rounding::WeightRounding,
     stream::Stream,
 };
-use crate::{architecture::Role, error::Result};
+use crate::{
+    architecture::{DecoderOptions, Role},
+    error::Result,
+};
 
 /// Weights in a chunk, but at least a row: 512 KiB of f32, about a core's own cache.
-const CHUNK_WEIGHTS: usize = 128 << 10;
+pub(super) const CHUNK_WEIGHTS: usize = 128 << 10;
+
+/// The stream of a pass and how it multiplies.
+pub(super) struct Streamed<'s, 'w> {
+    stream: &'s mut Stream<'w>,
+    linear: Linear,
+}
+
+impl<'s, 'w> Streamed<'s, 'w> {
+    pub(super) fn new(stream: &'s mut Stream<'w>, rounding: Option<WeightRounding>) -> Self {
+        Self { stream, linear: Linear { rounding, ..Linear::default() } }
+    }
+}
+
+impl Matrices for Streamed<'_, '_> {
+    fn options(&self) -> &DecoderOptions {
+        self.stream.options()
+    }
+
+    fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]> {
+        self.linear.apply(self.stream, roles, x)
+    }
+
+    fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
+        self.stream.vector(role)
+    }
+
+    fn skip(&mut self, role: Role) -> Result<()> {
+        self.stream.skip(role)
+    }
+
+    fn embeddings(&mut self, ids: &[u32]) -> Result<Activations> {
+        embeddings(self.stream.weights, ids)
+    }
+}
 
 /// How a pass multiplies: the rounding it applies first, and the memory it does it in.
 #[derive(Default)]
-pub(super) struct Linear {
+struct Linear {
     rounding: Option<WeightRounding>,
     scratches: ScratchPool,
 }
 
 impl Linear {
-    pub(super) fn new(rounding: Option<WeightRounding>) -> Self {
-        Self { rounding, ..Self::default() }
-    }
-
     /// `W x` for each `W` of `roles`, which are the next matrices of the stream.
-    pub(super) fn apply<const N: usize>(
+    fn apply<const N: usize>(
         &self,
         stream: &mut Stream<'_>,
         roles: [Role; N],
@@ -71,7 +106,7 @@ impl Linear {
                             };
                             let room = CHUNK_WEIGHTS.max(inputs);
                             if let Err(error) = self.scratches.with(room, |s| s.multiply(shape, fill, x, out)) {
-                                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                                super::keep_first(failure, error);
                             }
                         });
                     }
@@ -79,15 +114,13 @@ impl Linear {
             }
             Ok(())
         })?;
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(results),
-        }
+        super::first_failure(failure)?;
+        Ok(results)
     }
 }
 
 /// Cuts a tile's rows into chunks of as many rows as [`CHUNK_WEIGHTS`] allows.
-fn chunks(rows: &Range<usize>, inputs: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+pub(super) fn chunks(rows: &Range<usize>, inputs: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let (rows, step) = (rows.clone(), (CHUNK_WEIGHTS / inputs.max(1)).max(1));
     rows.clone().step_by(step).map(move |first| first..(first + step).min(rows.end))
 }
