@@ -12,6 +12,8 @@ pub mod execute;
 pub mod inspect;
 #[cfg(feature = "inference")]
 pub mod merge;
+#[cfg(feature = "inference")]
+pub mod model;
 pub mod model_card;
 pub mod model_config;
 mod model_folder;
