@@ -9,6 +9,8 @@ mod element;
 pub mod error;
 #[cfg(feature = "inference")]
 pub mod execute;
+#[cfg(feature = "inference")]
+pub mod generate;
 pub mod inspect;
 #[cfg(feature = "inference")]
 pub mod merge;

@@ -46,6 +46,37 @@ impl Tokenizer {
         Ok(Self { path, inner, bos: bos.map(|token| token.content).unwrap_or_default() })
     }
 
+    /// The tokens of a text as transformers' tokenizer gives them, with the special tokens that the tokenizer adds.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, true)
+    }
+
+    /// The tokens of a text that holds its special tokens already, such as one that a chat template made.
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, false)
+    }
+
+    fn encode_with(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoded = self.inner.encode_fast(text, add_special);
+        let encoded =
+            encoded.map_err(|why| Error::input(format!("{} cannot encode the text: {why}", self.path.display())))?;
+        Ok(encoded.get_ids().to_vec())
+    }
+
+    /// The text of `tokens`, special ones left out.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        let decoded = self.inner.decode(tokens, true);
+        decoded.map_err(|why| Error::input(format!("{} cannot decode the tokens: {why}", self.path.display())))
+    }
+
+    /// The tokens that are marks rather than text: those added to the vocabulary as special.
+    pub fn special_tokens(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> =
+            self.inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The tokens of a prompt, the bos token first.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let encoded = self.inner.encode_fast(format!("{}{text}", self.bos), false);

@@ -81,7 +81,7 @@ fn check_resident(model: &str) {
     for part in [0..5, 5..6, 6..7, 7..ids.len()] {
         let other: Vec<u32> = ids.iter().rev().take(part.len().min(3)).copied().collect();
         let next = [(1, &ids[part.clone()]), (0, &other[..])];
-        let x = resident.forward(&mut cache, &next, &mut ()).unwrap();
+        let x = resident.forward(&mut cache, &next, &mut (), &Silent).unwrap();
         let scores = resident.logits(&x).unwrap();
         ours.extend((0..part.len()).flat_map(|t| scores.token(t)));
     }
@@ -102,7 +102,7 @@ fn check_quantised(model: &str) {
     let distance = |quantisation| {
         let resident = ResidentModel::load(&weights, quantisation, &Silent).unwrap();
         let mut cache = KvCache::new(resident.options(), 1);
-        let x = resident.forward(&mut cache, &[(0, &ids)], &mut ()).unwrap();
+        let x = resident.forward(&mut cache, &[(0, &ids)], &mut (), &Silent).unwrap();
         let ours = resident.logits(&x).unwrap().to_tokens();
         norm(&ours.iter().zip(&theirs).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(&theirs)
     };

@@ -86,7 +86,7 @@ impl Activations {
     }
 
     /// The columns of these tokens, in this order.
-    pub(super) fn gather(&self, tokens: &[usize]) -> Self {
+    pub fn gather(&self, tokens: &[usize]) -> Self {
         let mut part = Self::zeros(self.features, tokens.len());
         for (row, whole) in
             part.values.chunks_exact_mut(part.columns.max(1)).zip(self.values.chunks_exact(self.columns))

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     architecture::{DecoderOptions, Description, LayerRole, Role, RoleTensor},
     error::Result,
-    progress::{Progress, Silent, Stage},
+    progress::{Progress, Stage},
 };
 
 /// A model in memory.
@@ -96,18 +96,8 @@ impl ResidentModel {
     }
 
     /// Takes the next tokens of some of the cache's sequences, `(sequence, tokens)` each, and returns the residual
-    /// stream that leaves the last layer, a column per token.
+    /// stream that leaves the last layer, a column per token. Heeds the user's wish to stop.
     pub fn forward(
-        &self,
-        cache: &mut KvCache,
-        next: &[(usize, &[u32])],
-        observer: &mut dyn Observer,
-    ) -> Result<Activations> {
-        self.forward_watched(cache, next, observer, &Silent)
-    }
-
-    /// The same, heeding the user's wish to stop, and reporting layers as [`Stage::Prompts`].
-    pub fn forward_watched(
         &self,
         cache: &mut KvCache,
         next: &[(usize, &[u32])],
