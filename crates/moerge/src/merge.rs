@@ -19,9 +19,9 @@ use crate::{
     output_files::{OutputFile, Wanted, output_files, record},
     plan::{Models, Plan, PlanOptions, PlanSummary},
     progress::{Progress, Stage},
-    recipe::{ModelRef, Recipe},
+    recipe::{GateMode, ModelRef, Recipe},
     recipe_check::{self, CheckOptions},
-    router::{self, Routers},
+    router::{self, Calibration, ROUTING_REPORT, Routers, RoutingReport},
     source::{Source, Vocabulary},
     tokenizer::Tokenizer,
     transformer::WeightRounding,
@@ -97,6 +97,8 @@ pub struct MergeReport {
     pub warnings: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
+    /// How well fitted routers route, where they were fitted.
+    pub routing: Option<RoutingReport>,
     /// Whether the folder was there already, made by the same recipe from the same sources.
     pub already_there: bool,
 }
@@ -168,7 +170,9 @@ impl Prepared {
         let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
         let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
         let beside: usize = files.iter().chain([&record]).map(|f| f.bytes.len()).sum();
-        Ok((files, self.plan.layout.total_file_bytes() + beside as u64))
+        let report =
+            if self.plan.routing.gate_mode.is_fitted() { RoutingReport::blank(&self.plan).to_text().len() } else { 0 };
+        Ok((files, self.plan.layout.total_file_bytes() + (beside + report) as u64))
     }
 
     /// Builds the output in `out`.
@@ -182,45 +186,52 @@ impl Prepared {
         let start = Instant::now();
         let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
         let id = self.id(&files, options);
-        let report = |warnings, already_there| MergeReport {
+        let report = |warnings, routing, already_there| MergeReport {
             summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
             out: out.to_owned(),
             bytes,
             warnings,
             elapsed: start.elapsed(),
+            routing,
             already_there,
         };
         if is_built(storage, out, &id) {
-            return Ok(report(self.plan.warnings.clone(), true));
+            return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
         }
         let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
         match found {
             Found::AlreadyPublished => {
                 output.publish()?;
-                return Ok(report(self.plan.warnings.clone(), true));
+                return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
             }
             Found::Resumed => {}
             Found::OtherPlanDiscarded => progress.note("the unfinished build found there was of another recipe, of other sources or of another version; starting anew"),
             Found::Fresh => {}
         }
         let output = self.check_space(output, bytes, found)?;
-        let routers = self.routers(storage.as_ref(), &output, options, progress)?;
+        let (routers, routing) = self.routers(storage.as_ref(), &output, options, progress)?;
         let mut warnings = self.plan.warnings.clone();
         let names: Vec<_> =
             (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
-        warnings.extend(router::warnings(&routers, &names));
+        match &routing {
+            Some(report) => warnings.extend(report.warnings(&names)),
+            None => warnings.extend(router::warnings(&routers, &names)),
+        }
 
         let threads = options.threads.unwrap_or_else(default_threads).min(threads_within(options.memory));
         let fingerprints = execute::write_shards(&self.plan, &routers, &output, threads, progress)?;
         for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &fingerprints)]) {
             output.write_file(&file.name, &file.bytes)?;
         }
+        if let Some(report) = &routing {
+            output.write_file(ROUTING_REPORT, report.to_text().as_bytes())?;
+        }
         self.check_output(storage, &output, progress)?;
         for source in &self.models.sources {
             source.checkpoint.check_unchanged()?;
         }
         output.publish()?;
-        Ok(report(warnings, false))
+        Ok(report(warnings, routing, false))
     }
 
     /// Equal ids, equal bytes in the output.
@@ -253,29 +264,64 @@ impl Prepared {
         Err(error)
     }
 
+    /// The routers, and how well they route where they were fitted: made, or kept from the run before.
     fn routers(
         &self,
         storage: &dyn Storage,
         output: &OutputDir,
         options: &MergeOptions,
         progress: &dyn Progress,
-    ) -> Result<Routers> {
-        let hidden = self.plan.description.decoder.hidden;
-        if let Some(kept) = output.kept(ROUTERS)? {
-            let routers = Routers::from_bytes(&kept)?;
-            if routers.experts == self.plan.shape.experts && routers.hidden == hidden {
-                progress.note("the routers are there from the run before");
-                return Ok(routers);
-            }
+    ) -> Result<(Routers, Option<RoutingReport>)> {
+        let fitted = self.plan.routing.gate_mode.is_fitted();
+        if let Some((routers, report)) = self.kept_routers(output)?
+            && report.is_some() == fitted
+        {
+            progress.note("the routers are there from the run before");
+            return Ok((routers, report));
         }
+        let (routers, report) = if fitted {
+            let (routers, report) = self.fit_routers(storage, options, progress)?;
+            output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
+            (routers, Some(report))
+        } else {
+            (self.make_routers(storage, options, progress)?, None)
+        };
+        output.keep(ROUTERS, &routers.to_bytes()?)?;
+        Ok((routers, report))
+    }
+
+    fn kept_routers(&self, output: &OutputDir) -> Result<Option<(Routers, Option<RoutingReport>)>> {
+        let Some(kept) = output.kept(ROUTERS)? else { return Ok(None) };
+        let routers = Routers::from_bytes(&kept)?;
+        let fits = routers.experts == self.plan.shape.experts && routers.hidden == self.plan.description.decoder.hidden;
+        let report = output.kept(ROUTING_REPORT)?;
+        let report = report.map(|kept| RoutingReport::parse(&String::from_utf8_lossy(&kept))).transpose()?;
+        Ok(fits.then_some((routers, report)))
+    }
+
+    fn make_routers(&self, storage: &dyn Storage, options: &MergeOptions, progress: &dyn Progress) -> Result<Routers> {
         let base = self.models.base();
         let needs_prompts = self.plan.routing.gate_mode.needs_prompts();
         let tokenizer = if needs_prompts { Some(Tokenizer::open(storage, &base.dir)?) } else { None };
         let weights = crate::source::SourceWeights::new(base)?;
-        let routers =
-            router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)?;
-        output.keep(ROUTERS, &routers.to_bytes()?)?;
-        Ok(routers)
+        router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)
+    }
+
+    fn fit_routers(
+        &self,
+        storage: &dyn Storage,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Routers, RoutingReport)> {
+        let routing = &self.plan.routing;
+        if routing.gate_mode == GateMode::SelfCalibrated {
+            return Err(Error::input("this version of moerge cannot let the experts write text yet")
+                .hint("`gate_mode: calibrated` fits the routers to text of yours: `positive_prompts`, `positive_prompts_file`"));
+        }
+        let tokenizer = Tokenizer::open(storage, &self.models.base().dir)?;
+        let (experts, shared) = router::recipe_texts(routing, &tokenizer)?;
+        let calibration = Calibration::new(&experts, shared.as_ref());
+        router::fit_routers(&self.plan, &calibration, options.rounding, progress)
     }
 
     /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
@@ -302,6 +348,11 @@ impl Prepared {
         progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
         Ok(())
     }
+}
+
+/// The report of an output that is there already.
+fn published_report(storage: &dyn Storage, out: &Path) -> Option<RoutingReport> {
+    RoutingReport::parse(&crate::source::read_text(storage, &out.join(ROUTING_REPORT)).ok()?).ok()
 }
 
 /// Whether `out` is the finished output of the build with this id.

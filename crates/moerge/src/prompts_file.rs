@@ -24,6 +24,21 @@ pub fn load(path: &Path) -> Result<Vec<String>> {
     parse(&path.display().to_string(), &text, json)
 }
 
+/// Reads the texts in the file `path`, for uses that want running text: a plain file is one text, line breaks and
+/// indentation included; JSON Lines hold one text each.
+pub fn load_texts(path: &Path) -> Result<Vec<String>> {
+    let text = read_text(path, LARGEST_FILE)?;
+    let name = path.display().to_string();
+    let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl") || e.eq_ignore_ascii_case("json"));
+    if json || text.trim_start().starts_with("{\"") {
+        return parse(&name, &text, true);
+    }
+    if text.trim().is_empty() {
+        return Err(Error::input(format!("{name} holds no text")));
+    }
+    Ok(vec![text])
+}
+
 /// Reads prompts from a text called `name`; `json` says that it is JSON Lines whatever it looks like.
 pub fn parse(name: &str, text: &str, json: bool) -> Result<Vec<String>> {
     let json = json || text.trim_start().starts_with('{');

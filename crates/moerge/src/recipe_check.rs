@@ -30,7 +30,7 @@ pub fn check(recipe: &Recipe, options: &CheckOptions) -> Result<Vec<String>> {
     check_shared(recipe)?;
     if recipe.gate_mode.needs_prompts() {
         check_prompts(recipe, &mut warnings)?;
-    } else {
+    } else if recipe.gate_mode.is_random() {
         warn_of_unused_prompts(recipe, &mut warnings);
     }
     check_models(recipe, options, &mut warnings)?;

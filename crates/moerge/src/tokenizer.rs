@@ -88,6 +88,17 @@ impl Tokenizer {
         }
         Ok(encoded.get_ids().to_vec())
     }
+
+    /// The tokens of a text of any length, in sequences of at most `window` tokens that each begin with the bos token.
+    pub fn encode_windows(&self, text: &str, window: usize) -> Result<Vec<Vec<u32>>> {
+        let tokens = self.encode_prompt(text)?;
+        let (bos, text) = tokens.split_at(usize::from(!self.bos.is_empty()).min(tokens.len()));
+        if text.is_empty() {
+            return Ok(vec![tokens]);
+        }
+        let room = window.saturating_sub(bos.len()).max(1);
+        Ok(text.chunks(room).map(|part| [bos, part].concat()).collect())
+    }
 }
 
 /// `bos_token`: a string, or an object with `content`; absent and `null` mean none.

@@ -19,7 +19,7 @@ use moerge::{
     model_config::ModelConfig,
     plan::{Prompts, Routing},
     progress::{Progress, Silent, Stage},
-    recipe::{GateMode, Recipe},
+    recipe::{FitSettings, GateMode, Recipe},
     router::{Routers, make_routers, warnings},
     tokenizer::Tokenizer,
     transformer::{CheckpointWeights, WeightRounding},
@@ -153,7 +153,8 @@ fn second_expert(mode: GateMode, positive: &[&str], negative: &[&str], listener:
     let texts = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
     let first = Prompts { positive: texts(&["the king"]), negative: Vec::new() };
     let second = Prompts { positive: texts(positive), negative: texts(negative) };
-    let routing = Routing { gate_mode: mode, experts: vec![first, second], shared_expert: None, seed: 0 };
+    let fit = FitSettings::default();
+    let routing = Routing { gate_mode: mode, experts: vec![first, second], shared_expert: None, seed: 0, fit };
     make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama"), &routing, None, listener)
 }
 

@@ -2,13 +2,12 @@
 
 use checkpoint::TensorView;
 
+use super::change::Change;
 use crate::{
     element,
     error::{Error, Result},
-    noise::add_noise,
     plan::{OutputTensor, Step, Transform},
     router::Routers,
-    source::LoadedDelta,
 };
 
 /// Bytes read and written at once: large enough for a disk's full speed, small enough for many threads.
@@ -113,28 +112,14 @@ fn transform(
     let at_once = if step.lora.is_some() { ELEMENTS_WITH_LORA } else { CHUNK / 4 };
     let rows_at_once = (at_once / width.max(1)).clamp(1, rows.max(1));
     let row_bytes = width * view.dtype.size_bits() as usize / 8;
-    let lora = match &step.lora {
-        Some((delta, dtype)) => Some((LoadedDelta::new(delta)?, *dtype)),
-        None => None,
-    };
+    let change = Change::new(step)?;
     for first in (0..rows).step_by(rows_at_once) {
         let count = rows_at_once.min(rows - first);
         buffers.bytes.resize(count * row_bytes, 0);
         view.read_at((first * row_bytes) as u64, &mut buffers.bytes)?;
         buffers.values.resize(count * width, 0.0);
         element::widen(view.dtype, &buffers.bytes, &mut buffers.values);
-        if let Some((lora, dtype)) = &lora {
-            lora.add_to(first..first + count, &mut buffers.values)?;
-            if let Some(dtype) = dtype {
-                element::round_to(*dtype, &mut buffers.values);
-            }
-        }
-        if let Some(scale) = step.noise {
-            add_noise(&mut buffers.values, seed, &tensor.name, (first * width) as u64, scale);
-        }
-        if let Some(scale) = step.scale {
-            buffers.values.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
-        }
+        change.apply(&tensor.name, seed, first..first + count, width, &mut buffers.values)?;
         buffers.out.clear();
         if width == out_width {
             element::narrow(tensor.dtype, &buffers.values, &mut buffers.out);

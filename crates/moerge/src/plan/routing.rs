@@ -2,7 +2,7 @@
 
 use crate::{
     architecture::MoeFamily,
-    recipe::{Expert, GateMode, Recipe},
+    recipe::{Expert, FitSettings, GateMode, Recipe},
 };
 
 /// What routers are wanted.
@@ -16,6 +16,8 @@ pub struct Routing {
     pub shared_expert: Option<Prompts>,
     /// Seed of the random modes.
     pub seed: u64,
+    /// How routers are fitted, for the modes that are.
+    pub fit: FitSettings,
 }
 
 /// What shows what an expert is for, and what it is not for.
@@ -38,6 +40,7 @@ impl Routing {
             experts: recipe.experts.iter().map(prompts).collect(),
             shared_expert: recipe.shared_experts.first().filter(|_| gated).map(prompts),
             seed,
+            fit: recipe.fit,
         }
     }
 

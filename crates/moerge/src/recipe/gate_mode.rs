@@ -1,6 +1,6 @@
 //! How the routers get their weights.
 
-/// mergekit's `gate_mode`; the formulas are in `router/`.
+/// The recipe's `gate_mode`: mergekit's, and those fitted to text; the formulas are in `router/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum GateMode {
     /// Hidden state of each prompt's last token, per layer.
@@ -16,17 +16,26 @@ pub enum GateMode {
     Random,
     /// Uniform random numbers, as `torch.nn.Linear` begins.
     UniformRandom,
+    /// Centred class means of what each layer's router is given by the experts' texts.
+    RouterInput,
+    /// Discriminants fitted to what each layer's router is given by the experts' texts.
+    Calibrated,
+    /// The same, on text that the experts write themselves.
+    SelfCalibrated,
 }
 
 impl GateMode {
     /// The modes by the names a recipe uses.
-    pub const TABLE: [(&'static str, Self); 6] = [
+    pub const TABLE: [(&'static str, Self); 9] = [
         ("hidden", Self::Hidden),
         ("hidden_avg", Self::HiddenAvg),
         ("hidden_last", Self::HiddenLast),
         ("cheap_embed", Self::CheapEmbed),
         ("random", Self::Random),
         ("uniform_random", Self::UniformRandom),
+        ("router_input", Self::RouterInput),
+        ("calibrated", Self::Calibrated),
+        ("self_calibrated", Self::SelfCalibrated),
     ];
 
     /// The name a recipe uses.
@@ -38,11 +47,24 @@ impl GateMode {
             Self::CheapEmbed => "cheap_embed",
             Self::Random => "random",
             Self::UniformRandom => "uniform_random",
+            Self::RouterInput => "router_input",
+            Self::Calibrated => "calibrated",
+            Self::SelfCalibrated => "self_calibrated",
         }
     }
 
-    /// Whether the routers are made from prompts.
+    /// Whether the routers cannot be made without prompts.
     pub fn needs_prompts(self) -> bool {
-        !matches!(self, Self::Random | Self::UniformRandom)
+        !matches!(self, Self::Random | Self::UniformRandom | Self::SelfCalibrated)
+    }
+
+    /// Whether the routers are fitted to text that runs through the new MoE.
+    pub fn is_fitted(self) -> bool {
+        matches!(self, Self::RouterInput | Self::Calibrated | Self::SelfCalibrated)
+    }
+
+    /// Whether the routers are random.
+    pub fn is_random(self) -> bool {
+        matches!(self, Self::Random | Self::UniformRandom)
     }
 }

@@ -18,6 +18,8 @@ const LARGEST_RECIPE: u64 = 16 << 20;
 impl Recipe {
     /// Reads the recipe in the file `path`, and its prompt files: those come after the prompts in the recipe itself.
     ///
+    /// For gate modes that are fitted to text, a plain file is one running text rather than a prompt a line.
+    ///
     /// A prompt file's path counts from the recipe's folder, or else from the current one; `~` is the user's own.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
@@ -53,7 +55,7 @@ impl Recipe {
             }
             return Err(error.hint("paths count from the recipe's folder"));
         };
-        prompts_file::load(place)
+        if self.gate_mode.is_fitted() { prompts_file::load_texts(place) } else { prompts_file::load(place) }
     }
 }
 

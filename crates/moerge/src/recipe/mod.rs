@@ -8,6 +8,7 @@
 //! every value.
 
 mod fields;
+mod fit_settings;
 mod gate_mode;
 mod load;
 mod located;
@@ -20,6 +21,7 @@ use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use checkpoint::Dtype;
 use fields::{Field, Fields};
+pub use fit_settings::{FitSettings, Label, SelfText};
 pub use gate_mode::GateMode;
 pub(crate) use load::read_text;
 pub use located::Located;
@@ -48,6 +50,8 @@ pub struct Recipe {
     pub shared_experts: Vec<Expert>,
     /// How the routers get their weights.
     pub gate_mode: GateMode,
+    /// How routers are fitted, for the gate modes that are.
+    pub fit: FitSettings,
     /// The output's type: F32, F16 or BF16; the base's where the recipe does not say.
     pub dtype: Option<Dtype>,
     /// Experts per token; 2 where the recipe does not say.
@@ -77,10 +81,13 @@ pub struct Expert {
     pub residual_scale: Option<f64>,
 }
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 11] = [
     "base_model",
     "experts",
     "gate_mode",
+    FitSettings::KEYS[0],
+    FitSettings::KEYS[1],
+    FitSettings::KEYS[2],
     "dtype",
     "experts_per_token",
     "shared_experts",
@@ -143,6 +150,7 @@ impl Recipe {
             experts,
             shared_experts: shared_experts.unwrap_or_default(),
             gate_mode: gate_mode.map_or(GateMode::default(), |m| m.value),
+            fit: FitSettings::read(source, &fields)?,
             dtype: fields.get("dtype").map(dtype).transpose()?.flatten(),
             experts_per_token,
             architecture: fields.get("architecture").map(|f| architecture(f, source)).transpose()?.flatten(),

@@ -246,7 +246,7 @@ fn not_a_mapping() {
       --> moe.yml:1:1
     1 | just a text
       | ^^^^^^^^^^^
-      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     ");
 }
 
@@ -257,7 +257,7 @@ fn a_list_at_the_top() {
       --> moe.yml:1:1
     1 | - base_model: a
       | ^^^^^^^^^^^^^^^
-      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     ");
 }
 
@@ -278,7 +278,7 @@ fn unknown_key_like_no_other() {
       --> moe.yml:5:1
     5 | colour: red
       | ^^^^^^
-      hint: known keys: `base_model`, `experts`, `gate_mode`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     ");
 }
 
@@ -310,7 +310,7 @@ fn unknown_key_with_control_characters() {
       --> moe.yml:5:1
     5 | "\e[31mred": 1
       | ^^^^^^^^^^^
-      hint: known keys: `base_model`, `experts`, `gate_mode`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     "#);
 }
 
@@ -527,7 +527,7 @@ fn unknown_gate_mode() {
       --> moe.yml:5:12
     5 | gate_mode: hiden
       |            ^^^^^ did you mean `hidden`?
-      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`
+      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`
     "#);
 }
 
@@ -538,7 +538,7 @@ fn gate_mode_like_no_other() {
       --> moe.yml:5:12
     5 | gate_mode: best
       |            ^^^^
-      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`
+      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`
     "#);
 }
 
@@ -1037,7 +1037,7 @@ fn a_value_over_several_lines_is_marked_in_its_first() {
       --> moe.yml:5:12
     5 | gate_mode: best
       |            ^^^^
-      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`
+      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`
     "#);
     assert_snapshot!(error("base_model: a\nexperts:\n  - [\n    a,\n    b]\n"), @"
     error: expert 0 is a list, expected keys with values

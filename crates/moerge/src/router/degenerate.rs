@@ -107,7 +107,7 @@ fn rotate(a: &mut [Vec<f64>], p: usize, q: usize) {
 }
 
 /// `0-3, 7`.
-fn ranges(layers: &[usize]) -> String {
+pub(super) fn ranges(layers: &[usize]) -> String {
     let runs = layers.chunk_by(|a, b| a + 1 == *b);
     let shown = runs.map(|run| match run {
         [first, .., last] => format!("{first}-{last}"),

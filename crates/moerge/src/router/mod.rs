@@ -1,17 +1,29 @@
 //! The routers of the new MoE: one gate matrix `[experts, hidden]` per layer, made from prompts or at random.
 //!
-//! The modes are mergekit's. All of them give each expert a row of its own; a token goes to the experts whose rows
-//! point most in its direction. [`warnings`] says where the rows are too much alike for that.
+//! Every mode gives each expert a row of its own; a token goes to the experts whose rows point most in its direction.
+//! mergekit's modes make the rows of what the base says to the prompts ([`make_routers`]); [`warnings`] says where they
+//! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers`]), and
+//! report how well that went.
 
+mod calibration;
 mod cheap_embed;
 mod degenerate;
+mod fit;
+mod fit_routers;
 mod hidden;
 mod make;
+mod merged;
 mod prompts;
 mod random;
+mod report;
 mod routers;
 mod rows;
+mod same_ffn;
 
+pub use calibration::{Calibration, ExpertTokens, recipe_texts};
 pub use degenerate::warnings;
+pub use fit_routers::fit_routers;
 pub use make::make_routers;
+pub use merged::Merged;
+pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport, SameFfn};
 pub use routers::Routers;

@@ -33,11 +33,12 @@ pub(super) fn random_routers(routing: &Routing, layers: usize, hidden: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Prompts;
+    use crate::{plan::Prompts, recipe::FitSettings};
 
     fn routers(gate_mode: GateMode, experts: usize, seed: u64) -> Routers {
         let experts = vec![Prompts::default(); experts];
-        let routing = Routing { gate_mode, experts, shared_expert: Some(Prompts::default()), seed };
+        let routing =
+            Routing { gate_mode, experts, shared_expert: Some(Prompts::default()), seed, fit: FitSettings::default() };
         random_routers(&routing, 3, 1024)
     }
 

@@ -79,7 +79,7 @@ impl Activations {
     }
 
     /// Writes `features` into the column of token `index`.
-    pub(super) fn set_token(&mut self, index: usize, features: &[f32]) {
+    pub(crate) fn set_token(&mut self, index: usize, features: &[f32]) {
         for (row, value) in self.values.chunks_exact_mut(self.columns).zip(features) {
             row[index] = *value;
         }

@@ -26,6 +26,8 @@ use crate::{
     terminal::{HINT, LABEL, harmless, quoted, styled},
 };
 
+mod routing;
+
 /// Make a Mixture of Experts from a recipe
 ///
 /// Takes the recipe and the command line of mergekit-moe. The output folder appears only when it is complete: if a
@@ -109,7 +111,7 @@ fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Resul
             "out": report.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
             "already_there": report.already_there, "architecture": summary.architecture,
             "tensors": summary.tensors, "shards": summary.shards.len(), "parameters": summary.parameters,
-            "active_parameters": summary.active_parameters,
+            "active_parameters": summary.active_parameters, "routing": report.routing,
         }));
         return Ok(());
     }
@@ -130,6 +132,10 @@ fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Resul
     let class = &summary.architecture;
     writeln!(stdout, "{label} {class}, {experts} experts, {per_token} per token: {all} parameters, {active} active")?;
     writeln!(stdout, "{:width$} {}, {tensors}, {shards}, {took}", "", bytes(report.bytes), width = name.len().max(9))?;
+    for (number, line) in report.routing.iter().flat_map(routing::lines).enumerate() {
+        let label = if number == 0 { styled(LABEL, "routers  ") } else { " ".repeat(9) };
+        writeln!(stdout, "{label} {line}")?;
+    }
     let out = quoted(&args.out);
     let next = styled(HINT, "next:");
     anstream::eprintln!("{next} moerge inspect {out} · moerge verify {out}");

@@ -65,6 +65,8 @@ fn routers(plan: &PlanSummary) -> String {
     let how = match plan.gate_mode.as_str() {
         "random" | "uniform_random" => "for training afterwards",
         "cheap_embed" => "from the embeddings",
+        "router_input" | "calibrated" => "fitted in one pass over the new MoE",
+        "self_calibrated" => "fitted to what the experts write",
         _ => "one pass over the base",
     };
     match plan.prompts {

@@ -1,0 +1,43 @@
+//! What a [`Transform`] does to the elements it reads, some rows at a time.
+
+use std::ops::Range;
+
+use checkpoint::Dtype;
+
+use crate::{element, error::Result, noise::add_noise, plan::Transform, source::LoadedDelta};
+
+/// A transform with its adapter's A in memory.
+pub(crate) struct Change<'a> {
+    lora: Option<(LoadedDelta<'a>, Option<Dtype>)>,
+    noise: Option<f64>,
+    scale: Option<f64>,
+}
+
+impl<'a> Change<'a> {
+    /// Reads what has to be in memory.
+    pub fn new(step: &'a Transform) -> Result<Self> {
+        let lora = match &step.lora {
+            Some((delta, dtype)) => Some((LoadedDelta::new(delta)?, *dtype)),
+            None => None,
+        };
+        Ok(Self { lora, noise: step.noise, scale: step.scale })
+    }
+
+    /// Changes `values`, which are rows `rows` of `width` elements of what becomes the output tensor `name`.
+    pub fn apply(&self, name: &str, seed: u64, rows: Range<usize>, width: usize, values: &mut [f32]) -> Result<()> {
+        let first = (rows.start * width) as u64;
+        if let Some((lora, dtype)) = &self.lora {
+            lora.add_to(rows, values)?;
+            if let Some(dtype) = dtype {
+                element::round_to(*dtype, values);
+            }
+        }
+        if let Some(scale) = self.noise {
+            add_noise(values, seed, name, first, scale);
+        }
+        if let Some(scale) = self.scale {
+            values.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
+        }
+        Ok(())
+    }
+}

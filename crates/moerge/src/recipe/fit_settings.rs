@@ -1,0 +1,98 @@
+//! How routers are fitted to text: the keys beside `gate_mode`.
+
+use super::{
+    fields::{Field, Fields},
+    source::Source,
+};
+use crate::error::Result;
+
+/// What the fitted gate modes can be told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitSettings {
+    /// `label`: which expert a token is for.
+    pub label: Label,
+    /// `calibration_tokens`: tokens of an expert's text that are used at the most.
+    pub tokens: usize,
+    /// `self_text`: what the experts write themselves.
+    pub self_text: SelfText,
+}
+
+/// Which expert a token of text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Label {
+    /// The one whose prompts the text is among.
+    #[default]
+    Prompt,
+    /// The one that says the next token best.
+    Loss,
+}
+
+/// How much text each expert writes for `self_calibrated`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SelfText {
+    /// Texts of each expert.
+    pub samples: usize,
+    /// Tokens of a text.
+    pub tokens: usize,
+    /// The sampling's temperature.
+    pub temperature: f64,
+    /// The sampling's seed; the recipe's where it is not given.
+    pub seed: Option<u64>,
+}
+
+impl Label {
+    /// By the names a recipe uses.
+    pub const TABLE: [(&'static str, Self); 2] = [("prompt", Self::Prompt), ("loss", Self::Loss)];
+}
+
+impl Default for SelfText {
+    fn default() -> Self {
+        Self { samples: 12, tokens: 64, temperature: 1.0, seed: None }
+    }
+}
+
+impl Default for FitSettings {
+    fn default() -> Self {
+        Self { label: Label::default(), tokens: 8192, self_text: SelfText::default() }
+    }
+}
+
+impl FitSettings {
+    /// The keys of the recipe that are read here.
+    pub(super) const KEYS: [&'static str; 3] = ["label", "calibration_tokens", "self_text"];
+
+    pub(super) fn read(source: &Source, fields: &Fields) -> Result<Self> {
+        let default = Self::default();
+        Ok(Self {
+            label: fields.get("label").map(|f| f.one_of(&Label::TABLE)).transpose()?.map_or(default.label, |l| l.value),
+            tokens: fields.get("calibration_tokens").map(count).transpose()?.unwrap_or(default.tokens),
+            self_text: fields.get("self_text").map(|f| self_text(source, f)).transpose()?.unwrap_or(default.self_text),
+        })
+    }
+}
+
+fn self_text(source: &Source, field: Field) -> Result<SelfText> {
+    let fields = Fields::open(source, field.node(), "`self_text`", &["samples", "tokens", "temperature", "seed"])?;
+    let default = SelfText::default();
+    Ok(SelfText {
+        samples: fields.get("samples").map(count).transpose()?.unwrap_or(default.samples),
+        tokens: fields.get("tokens").map(count).transpose()?.unwrap_or(default.tokens),
+        temperature: fields.get("temperature").map(temperature).transpose()?.unwrap_or(default.temperature),
+        seed: fields.get("seed").map(|f| f.whole_number()).transpose()?,
+    })
+}
+
+/// A number of something there must be some of, and not more than any machine could take.
+fn count(field: Field) -> Result<usize> {
+    const MOST: u64 = 1 << 24;
+    match field.whole_number()? {
+        0 => Err(field.wrong("1 or more")),
+        n if n > MOST => Err(field.wrong(&format!("at most {MOST}"))),
+        n => Ok(n as usize),
+    }
+}
+
+fn temperature(field: Field) -> Result<f64> {
+    let temperature = field.number()?;
+    if temperature > 0.0 { Ok(temperature) } else { Err(field.wrong("a temperature above 0")) }
+}

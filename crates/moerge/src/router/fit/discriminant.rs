@@ -1,0 +1,79 @@
+//! From sums to rows.
+//!
+//! The discriminant of expert i is `w_i . (u - mu) - w_i . (mu_i - mu) / 2` with `w_i = S^-1 (mu_i - mu)`: the logarithm
+//! of how likely `u` is under its class, were all classes normal with covariance `S`. A router has no bias to put the
+//! constant part into. But router inputs all have a large part in common, their mean: `a = S^-1 mu / (mu^T S^-1 mu)` is
+//! the direction in which that part is 1 with the least spread, so that `c a . u` is nearly the constant `c` for every
+//! token, and `c a` can be added to the row.
+
+use super::{
+    Shape,
+    conjugate_gradients::{dot, solve},
+    statistics::Statistics,
+};
+
+/// How far the covariance is pulled towards a multiple of the identity. A few hundred tokens of text are fewer than a
+/// model is wide, and without it the smallest of their directions would rule.
+const SHRINKAGE: f64 = 0.1;
+
+/// Rows before their temperature.
+pub(super) struct Rows {
+    /// `[expert][hidden]`.
+    pub experts: Vec<Vec<f64>>,
+    /// `[hidden]`, where there is a shared expert with a gate and text.
+    pub shared: Option<Vec<f64>>,
+}
+
+/// The rows that `statistics` give. Classes are numbered as [`super::Class`] has them.
+pub(super) fn rows(statistics: &Statistics, shape: Shape) -> Rows {
+    let experts = shape.experts;
+    let means: Vec<Option<Vec<f64>>> = (0..experts).map(|e| statistics.mean(e)).collect();
+    let mean = mean(means.iter().flatten());
+    let hidden = mean.len();
+    let difference = |own: &Option<Vec<f64>>| own.as_ref().map_or(vec![0.0; hidden], |own| minus(own, &mean));
+    let mut differences: Vec<Vec<f64>> = means.iter().map(difference).collect();
+    let shared = statistics.mean(experts).filter(|_| shape.shared).map(|own| minus(&own, &mean));
+    let has_shared = shared.is_some();
+    differences.extend(shared);
+    differences.push(mean.clone());
+
+    let mut solved = if shape.covariance() {
+        solve(&shrunk(statistics.within(), hidden), &differences)
+    } else {
+        differences.clone()
+    };
+    // Without a covariance, every direction varies alike.
+    let along = solved.pop().unwrap_or_default();
+    let length = dot(&along, &mean).max(f64::MIN_POSITIVE);
+    for (row, difference) in solved.iter_mut().zip(&differences) {
+        let constant = -dot(row, difference) / 2.0 - dot(row, &mean);
+        row.iter_mut().zip(&along).for_each(|(w, a)| *w += constant / length * a);
+    }
+    let shared = if has_shared { solved.pop() } else { None };
+    Rows { experts: solved, shared }
+}
+
+fn mean<'a>(vectors: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
+    let mut sum = Vec::new();
+    let mut count = 0.0;
+    for vector in vectors {
+        sum.resize(vector.len(), 0.0);
+        sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x);
+        count += 1.0;
+    }
+    sum.iter_mut().for_each(|s| *s /= count);
+    sum
+}
+
+fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+/// `(1 - SHRINKAGE) S + SHRINKAGE trace(S) / hidden I`.
+fn shrunk(mut covariance: Vec<f64>, hidden: usize) -> Vec<f64> {
+    let trace: f64 = (0..hidden).map(|i| covariance[i * hidden + i]).sum();
+    covariance.iter_mut().for_each(|x| *x *= 1.0 - SHRINKAGE);
+    let ridge = (SHRINKAGE * trace / hidden as f64).max(f64::MIN_POSITIVE);
+    (0..hidden).for_each(|i| covariance[i * hidden + i] += ridge);
+    covariance
+}

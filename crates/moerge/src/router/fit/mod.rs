@@ -1,0 +1,146 @@
+//! The fit of one layer's router to what the router is given: from vectors with labels to a gate matrix.
+//!
+//! Fisher's linear discriminant with shrinkage: `w_i = S^-1 (mu_i - mu)`, with `mu_i` the mean router input of the
+//! texts of expert i, `mu` the mean of these means, and `S` the pooled covariance within the classes, pulled a little
+//! towards a multiple of the identity (Friedman 1989; Ledoit and Wolf 2004). [`GateMode::RouterInput`] leaves `S` out.
+//! The parts: [`statistics`] sums up, [`discriminant`] makes rows, [`temperature`] makes their softmax mean what it
+//! says, [`scores`] tells how well they route. Nothing here reads a file or depends on the number of threads.
+
+mod conjugate_gradients;
+mod discriminant;
+mod scores;
+mod statistics;
+mod temperature;
+
+pub(super) use scores::{Confusion, load, scores};
+
+use std::borrow::Cow;
+
+use crate::{error::Result, recipe::GateMode, transformer::Activations};
+use discriminant::rows;
+use scores::ranked;
+use statistics::Statistics;
+
+/// What the text of a token says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It is one for this expert.
+    Expert(usize),
+    /// It is none for this expert.
+    NotExpert(usize),
+    /// It is one for the shared expert.
+    Shared,
+}
+
+/// What is known of the tokens, column by column.
+#[derive(Debug, Clone)]
+pub(super) struct Samples {
+    /// What each is; `None` where it says nothing.
+    pub classes: Vec<Option<Class>>,
+    /// Which are kept back to measure on.
+    pub held_out: Vec<bool>,
+}
+
+/// What to fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Shape {
+    /// Class means, or discriminants.
+    pub mode: GateMode,
+    /// Routed experts.
+    pub experts: usize,
+    /// Whether a shared expert has a gate.
+    pub shared: bool,
+}
+
+/// One layer's router, and how it did on the tokens kept back.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LayerFit {
+    /// `[experts, hidden]`.
+    pub gate: Vec<f32>,
+    /// The shared expert's `[1, hidden]`.
+    pub shared_gate: Option<Vec<f32>>,
+    /// Of the tokens kept back: the expert of each, against the one that the router put first.
+    pub confusion: Confusion,
+    /// What the rows were divided by.
+    pub temperature: f64,
+}
+
+impl Class {
+    /// Its number among the sums: the experts, then the shared expert. What is only known not to be an expert's has none.
+    fn index(self, experts: usize) -> Option<usize> {
+        match self {
+            Self::Expert(e) => Some(e),
+            Self::NotExpert(_) => None,
+            Self::Shared => Some(experts),
+        }
+    }
+}
+
+impl Samples {
+    /// The columns of the tokens that are `held_out`, or are not, with the number of the class of each.
+    fn select(&self, held_out: bool, experts: usize) -> (Vec<usize>, Vec<usize>) {
+        let tokens = self.classes.iter().zip(&self.held_out).enumerate();
+        let wanted = tokens.filter(|(_, (_, held))| **held == held_out);
+        wanted.filter_map(|(column, (class, _))| Some((column, (*class)?.index(experts)?))).unzip()
+    }
+
+    /// Text that is not for an expert counts as text of that other expert whom it suits best.
+    fn without_negatives(&self, u: &Activations, shape: Shape) -> Result<Cow<'_, Self>> {
+        let negative = |(column, class): (usize, &Option<Class>)| match class {
+            Some(Class::NotExpert(expert)) => Some((column, *expert)),
+            _ => None,
+        };
+        let negatives: Vec<(usize, usize)> = self.classes.iter().enumerate().filter_map(negative).collect();
+        if negatives.is_empty() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let (known, classes) = self.select(false, shape.experts);
+        let mut statistics = Statistics::new(shape.experts + 1, u, &known);
+        statistics.add(u, &known, &classes, shape.covariance())?;
+        let columns: Vec<usize> = negatives.iter().map(|(column, _)| *column).collect();
+        let scores = scores(&rows(&statistics, shape).experts, u, &columns);
+        let mut settled = self.clone();
+        for (token, (column, expert)) in negatives.into_iter().enumerate() {
+            let best = ranked(&scores, token).into_iter().find(|e| *e != expert);
+            settled.classes[column] = best.map(Class::Expert);
+        }
+        Ok(Cow::Owned(settled))
+    }
+}
+
+impl Shape {
+    /// Whether the spread within the classes counts.
+    fn covariance(self) -> bool {
+        self.mode != GateMode::RouterInput
+    }
+}
+
+/// Fits the router of a layer whose router inputs are `u`, a column per sample.
+///
+/// The temperature and the confusion are measured on the tokens kept back, with rows fitted to the others; the rows
+/// that are returned are fitted to all.
+pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<LayerFit> {
+    let experts = shape.experts;
+    let (columns, labels): (Vec<usize>, Vec<usize>) = {
+        let (columns, labels) = samples.select(true, experts);
+        columns.into_iter().zip(labels).filter(|(_, label)| *label < experts).unzip()
+    };
+    let samples = samples.without_negatives(u, shape)?;
+    let (train, train_classes) = samples.select(false, experts);
+    let (held, held_classes) = samples.select(true, experts);
+
+    let mut statistics = Statistics::new(experts + 1, u, &train);
+    statistics.add(u, &train, &train_classes, shape.covariance())?;
+    let trial_scores = scores(&rows(&statistics, shape).experts, u, &columns);
+    let temperature = temperature::temperature(&trial_scores, &labels);
+    let confusion = Confusion::new(experts, &trial_scores, &labels);
+
+    statistics.add(u, &held, &held_classes, shape.covariance())?;
+    let fitted = rows(&statistics, shape);
+    let gate = fitted.experts.iter().flatten().map(|w| (w / temperature) as f32).collect();
+    let shared_gate = fitted.shared.map(|row| row.into_iter().map(|w| w as f32).collect());
+    Ok(LayerFit { gate, shared_gate, confusion, temperature })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The fitting pass: every layer's router fitted to what it will be given, while the MoE as merged so far runs on the
+//! experts' text.
+//!
+//! One pass over the weights. When the pass comes to a layer's router, its true inputs are there: the stream that came
+//! through the layers below with their routers fitted already. The fit takes them, and the tokens then go to the experts
+//! that the new gate chooses.
+
+use super::{
+    Routers,
+    calibration::Calibration,
+    fit::{LayerFit, Shape, fit, load, scores},
+    merged::Merged,
+    report::{ExpertReport, LayerReport, RoutingReport},
+};
+use crate::{
+    error::{Error, Result},
+    plan::Plan,
+    progress::{Progress, Stage},
+    transformer::{Activations, Observer, WeightRounding, forward},
+};
+
+/// Fits the routers of `plan` to `calibration`.
+///
+/// The result is the same for any number of threads. Every weight is read once (more often only where there are more
+/// tokens than an FFN takes at once).
+pub fn fit_routers(
+    plan: &Plan,
+    calibration: &Calibration,
+    rounding: Option<WeightRounding>,
+    progress: &dyn Progress,
+) -> Result<(Routers, RoutingReport)> {
+    let shape = Shape {
+        mode: plan.routing.gate_mode,
+        experts: plan.shape.experts,
+        shared: plan.routing.shared_expert.is_some(),
+    };
+    let experts: Vec<ExpertReport> = (0..shape.experts).map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
+    let layers = plan.description.decoder.layers;
+    let merged = Merged::new(plan)?;
+    let mut fitting =
+        Fitting { merged: &merged, calibration, shape, top_k: plan.shape.top_k, fits: Vec::new(), loads: Vec::new() };
+    progress.start(Stage::Prompts, layers as u64, 0);
+    forward(&merged, &calibration.sequences, layers, rounding, &mut fitting, progress)?;
+    progress.finish(Stage::Prompts, &format!("{} texts, {} tokens", calibration.sequences.len(), calibration.tokens()));
+
+    let Fitting { fits, loads, .. } = fitting;
+    let report =
+        RoutingReport::new(plan, experts, fits.iter().zip(loads).map(|(fit, load)| LayerReport::new(fit, load)));
+    let routers = Routers {
+        experts: shape.experts,
+        hidden: plan.description.decoder.hidden,
+        shared_gates: fits.iter().filter_map(|fit| fit.shared_gate.clone()).collect(),
+        gates: fits.into_iter().map(|fit| fit.gate).collect(),
+    };
+    Ok((routers, report))
+}
+
+/// The text of expert `index` in numbers; none at all is refused.
+fn expert(plan: &Plan, calibration: &Calibration, index: usize) -> Result<ExpertReport> {
+    let (tokens, held_out) = calibration.tokens_of(index);
+    if tokens == 0 {
+        let mode = plan.routing.gate_mode.name();
+        return Err(Error::input(format!(
+            "expert {index} has no text to fit its router to, which gate_mode {mode} needs"
+        ))
+        .hint("give it `positive_prompts`, or a `positive_prompts_file`, of more than one token"));
+    }
+    Ok(ExpertReport { tokens: tokens as u64, held_out: held_out as u64 })
+}
+
+struct Fitting<'a> {
+    merged: &'a Merged<'a>,
+    calibration: &'a Calibration,
+    shape: Shape,
+    top_k: usize,
+    fits: Vec<LayerFit>,
+    /// Per layer, the part of all choices that each expert gets.
+    loads: Vec<Vec<f64>>,
+}
+
+impl Observer for Fitting<'_> {
+    fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
+        let fit = fit(u, &self.calibration.samples, self.shape)?;
+        if fit.gate.iter().chain(fit.shared_gate.iter().flatten()).any(|w| !w.is_finite()) {
+            return Err(Error::input(format!("the numbers that the router of layer {layer} is given are not finite"))
+                .hint("a model's weights may hold NaN or infinite numbers, or not fit its config.json"));
+        }
+        self.merged.set_gate(layer, fit.gate.clone())?;
+        if let Some(gate) = &fit.shared_gate {
+            self.merged.set_shared_gate(layer, gate.clone())?;
+        }
+        let rows: Vec<Vec<f64>> =
+            fit.gate.chunks(u.features().max(1)).map(|row| row.iter().map(|w| f64::from(*w)).collect()).collect();
+        let labelled = self.calibration.samples.classes.iter().enumerate().filter(|(_, class)| class.is_some());
+        let columns: Vec<usize> = labelled.map(|(column, _)| column).collect();
+        self.loads.push(load(&scores(&rows, u, &columns), self.top_k));
+        self.fits.push(fit);
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! The MoE as merged so far: a plan's weights as the transformer reads them, before any of them is written.
+//!
+//! Every weight is made as [`crate::execute`] makes it, adapters, noise, scale and the rounding to the output's type
+//! included, so that routers are fitted to what the finished model will compute. Only the routers are not there yet:
+//! whoever looks on ([`crate::transformer::Observer`]) sets a layer's gate when the pass has come to it, and the layer
+//! then uses it.
+
+use std::{collections::HashMap, ops::Range, sync::OnceLock};
+
+use checkpoint::TensorView;
+
+use crate::{
+    architecture::{Description, FfnOptions, LayerRole, Role},
+    element,
+    error::{Error, Result},
+    execute::Change,
+    plan::{OutputTensor, Plan, Step},
+    transformer::Weights,
+};
+
+/// The weights of a plan.
+pub struct Merged<'a> {
+    description: Description,
+    seed: u64,
+    parts: HashMap<Role, Part<'a>>,
+    gates: Vec<Gates>,
+}
+
+/// The gates of a layer, once they are known.
+#[derive(Default)]
+struct Gates {
+    experts: OnceLock<Vec<f32>>,
+    shared: OnceLock<Vec<f32>>,
+}
+
+struct Part<'a> {
+    tensor: &'a OutputTensor,
+    /// What is done to the elements, where something is.
+    change: Option<Change<'a>>,
+}
+
+impl<'a> Merged<'a> {
+    /// The whole MoE.
+    pub fn new(plan: &'a Plan) -> Result<Self> {
+        Self::with(plan, plan.description.clone(), Some)
+    }
+
+    /// The MoE with `expert` as its only one: the dense model that the expert is behind the shared weights.
+    pub fn only(plan: &'a Plan, expert: usize) -> Result<Self> {
+        let keep = |role| match role {
+            Role::Layer(layer, LayerRole::Expert(e, matrix)) => {
+                (e == expert).then_some(Role::Layer(layer, LayerRole::Expert(0, matrix)))
+            }
+            role => Some(role),
+        };
+        let mut description = plan.description.clone();
+        if let FfnOptions::Moe { experts, top_k, .. } = &mut description.decoder.ffn {
+            (*experts, *top_k) = (1, 1);
+        }
+        description.tensors = std::mem::take(&mut description.tensors)
+            .into_iter()
+            .filter_map(|mut tensor| {
+                tensor.role = keep(tensor.role)?;
+                if matches!(tensor.role, Role::Layer(_, LayerRole::Router)) {
+                    tensor.shape[0] = 1;
+                }
+                Some(tensor)
+            })
+            .collect();
+        let only = Self::with(plan, description, keep)?;
+        let hidden = only.description.decoder.hidden;
+        for layer in 0..only.gates.len() {
+            only.set_gate(layer, vec![0.0; hidden])?;
+        }
+        Ok(only)
+    }
+
+    fn with(plan: &'a Plan, description: Description, name: impl Fn(Role) -> Option<Role>) -> Result<Self> {
+        let mut parts = HashMap::new();
+        for tensor in &plan.tensors {
+            let Some(role) = name(tensor.role) else { continue };
+            let change = match &tensor.step {
+                Step::Transform(step) => Some(Change::new(step)?),
+                _ => None,
+            };
+            parts.insert(role, Part { tensor, change });
+        }
+        let gates = (0..description.decoder.layers).map(|_| Gates::default()).collect();
+        Ok(Self { description, seed: plan.seed, parts, gates })
+    }
+
+    /// Gives `layer` its router `[experts, hidden]`.
+    pub fn set_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
+        let slot = self.gates.get(layer).map(|gates| &gates.experts);
+        slot.and_then(|slot| slot.set(gate).ok())
+            .ok_or_else(|| Error::input(format!("layer {layer} has a router already")))
+    }
+
+    /// Gives `layer` the gate `[1, hidden]` of its shared expert.
+    pub fn set_shared_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
+        let slot = self.gates.get(layer).map(|gates| &gates.shared);
+        slot.and_then(|slot| slot.set(gate).ok())
+            .ok_or_else(|| Error::input(format!("layer {layer} has a shared gate already")))
+    }
+
+    fn part(&self, role: Role) -> Result<&Part<'a>> {
+        self.parts.get(&role).ok_or_else(|| Error::input(format!("the plan has no {role:?}")))
+    }
+}
+
+/// What a part is read from: source rows, or nothing.
+fn view(step: &Step) -> Option<&TensorView> {
+    match step {
+        Step::Copy(view) => Some(view),
+        Step::Transform(step) => Some(&step.view),
+        Step::Router(_) | Step::SharedExpertGate(_) | Step::Fill(_) => None,
+    }
+}
+
+/// Rows of a tensor, and elements in each; a vector's elements are its rows.
+fn shape(shape: &[usize]) -> (usize, usize) {
+    let (rows, columns) = shape.split_first().unwrap_or((&1, &[]));
+    (*rows, columns.iter().product())
+}
+
+impl Weights for Merged<'_> {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
+        raw.clear();
+        // A gate that does not exist yet cannot be read ahead; `widen` is called when it is used.
+        let Some(view) = view(&self.part(role)?.tensor.step) else { return Ok(()) };
+        let (there, width) = shape(&view.shape);
+        let row_bytes = width * view.dtype.size_bits() as usize / 8;
+        let read = rows.start.min(there)..rows.end.min(there);
+        raw.resize(rows.len() * row_bytes, 0);
+        let bytes = read.len() * row_bytes;
+        Ok(view.rows(read)?.read_at(0, &mut raw[..bytes])?)
+    }
+
+    fn widen(&self, role: Role, rows: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()> {
+        let part = self.part(role)?;
+        let gate = |layer: usize, of: fn(&Gates) -> &OnceLock<Vec<f32>>, out: &mut [f32]| {
+            let gate = self.gates.get(layer).and_then(|gates| of(gates).get());
+            let width = self.description.decoder.hidden;
+            match gate.and_then(|gate| gate.get(rows.start * width..rows.end * width)) {
+                Some(gate) => out.copy_from_slice(gate),
+                None => return Err(Error::input(format!("the router of layer {layer} was not made in time"))),
+            }
+            Ok(())
+        };
+        let view = match &part.tensor.step {
+            Step::Fill(value) => {
+                out.fill(*value);
+                return Ok(());
+            }
+            Step::Router(layer) => return gate(*layer, |gates| &gates.experts, out),
+            Step::SharedExpertGate(layer) => return gate(*layer, |gates| &gates.shared, out),
+            Step::Copy(view) => view,
+            Step::Transform(step) => &step.view,
+        };
+        let (there, width) = shape(&view.shape);
+        let columns = out.len() / rows.len().max(1);
+        let there = rows.start.min(there)..rows.end.min(there);
+        out.fill(0.0);
+        let mut narrow = Vec::new();
+        let values = if width == columns {
+            &mut out[..there.len() * width]
+        } else {
+            narrow.resize(there.len() * width, 0.0);
+            &mut narrow[..]
+        };
+        element::widen(view.dtype, raw, values);
+        if let Some(change) = &part.change {
+            change.apply(&part.tensor.name, self.seed, there, width, values)?;
+            element::round_to(part.tensor.dtype, values);
+        }
+        if width != columns {
+            for (row, values) in out.chunks_exact_mut(columns).zip(narrow.chunks_exact(width)) {
+                row[..width].copy_from_slice(values);
+            }
+        }
+        Ok(())
+    }
+}

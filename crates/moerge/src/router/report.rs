@@ -1,0 +1,232 @@
+//! How well fitted routers route, as `routing_report.json` beside the weights has it.
+//!
+//! The file's length depends on the plan only, not on what was measured: every number takes the same room. So the plan
+//! knows the size of the output folder to the byte before anything is computed.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::fit::LayerFit;
+use crate::{
+    error::{Error, Result},
+    plan::Plan,
+};
+
+/// The file's name in the model folder.
+pub const ROUTING_REPORT: &str = "routing_report.json";
+
+/// With more experts than this, layers have no confusion matrix: it would outgrow the routers.
+const CONFUSION_UP_TO: usize = 64;
+
+/// What the routers do on the text that was kept back from their fit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoutingReport {
+    /// How they were made, as the recipe spells it.
+    pub gate_mode: String,
+    /// The median over the layers of the part of the tokens whose own expert comes first.
+    pub median_accuracy: f64,
+    /// The text there was, expert by expert.
+    pub experts: Vec<ExpertReport>,
+    /// Layer by layer.
+    pub layers: Vec<LayerReport>,
+    /// Experts that are the same in some layers: there the router's choice between them changes nothing.
+    pub same_ffn: Vec<SameFfn>,
+}
+
+/// An expert's text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertReport {
+    /// Tokens of it.
+    pub tokens: u64,
+    /// Those kept back.
+    pub held_out: u64,
+}
+
+/// One layer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// The part of the tokens kept back whose own expert comes first, averaged over the experts.
+    pub accuracy: f64,
+    /// Whether that is less than half way from chance to certainty.
+    pub degenerate: bool,
+    /// What the rows were divided by so that their softmax is calibrated.
+    pub temperature: f64,
+    /// The part of all choices that each expert gets.
+    pub load: Vec<f64>,
+    /// `[own][first]`: the part of the tokens of each expert for which each expert comes first.
+    pub confusion: Vec<Vec<f64>>,
+}
+
+/// Experts whose feed-forward networks are made from the same weights in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SameFfn {
+    /// The experts.
+    pub experts: Vec<usize>,
+    /// The layers.
+    pub layers: Vec<usize>,
+}
+
+impl LayerReport {
+    pub(super) fn new(fit: &LayerFit, load: Vec<f64>) -> Self {
+        let experts = load.len();
+        let accuracy = fit.confusion.accuracy();
+        let chance = 1.0 / experts.max(1) as f64;
+        Self {
+            accuracy,
+            degenerate: accuracy < (1.0 + chance) / 2.0,
+            temperature: fit.temperature,
+            load,
+            confusion: if experts <= CONFUSION_UP_TO { fit.confusion.shares() } else { Vec::new() },
+        }
+    }
+}
+
+impl RoutingReport {
+    pub(super) fn new(plan: &Plan, experts: Vec<ExpertReport>, layers: impl Iterator<Item = LayerReport>) -> Self {
+        let layers: Vec<LayerReport> = layers.collect();
+        Self {
+            gate_mode: plan.routing.gate_mode.name().to_owned(),
+            median_accuracy: median(layers.iter().map(|l| l.accuracy).collect()),
+            experts,
+            layers,
+            same_ffn: super::same_ffn::same_ffn(plan),
+        }
+    }
+
+    /// A report as long as that of `plan` will be.
+    pub fn blank(plan: &Plan) -> Self {
+        let experts = plan.shape.experts;
+        let confusion = if experts <= CONFUSION_UP_TO { vec![vec![0.0; experts]; experts] } else { Vec::new() };
+        let layer = LayerReport { load: vec![0.0; experts], confusion, ..LayerReport::default() };
+        let layers = std::iter::repeat_n(layer, plan.description.decoder.layers);
+        Self::new(plan, vec![ExpertReport::default(); experts], layers)
+    }
+
+    /// Mean over the layers of the part of all choices that each expert gets.
+    pub fn load(&self) -> Vec<f64> {
+        let mean = |e: usize| {
+            let loads = self.layers.iter().filter_map(|l| l.load.get(e));
+            loads.sum::<f64>() / self.layers.len().max(1) as f64
+        };
+        (0..self.experts.len()).map(mean).collect()
+    }
+
+    /// The layers by accuracy, the worst first.
+    pub fn worst_layers(&self) -> Vec<(usize, f64)> {
+        let mut layers: Vec<(usize, f64)> = self.layers.iter().map(|l| l.accuracy).enumerate().collect();
+        layers.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        layers
+    }
+
+    /// What the user should know; `names` are the experts', in order.
+    pub fn warnings(&self, names: &[String]) -> Vec<String> {
+        let name = |e: usize| format!("expert {e} ({})", names.get(e).map_or("", String::as_str));
+        let mut warnings = Vec::new();
+        let degenerate: Vec<usize> = (0..self.layers.len()).filter(|l| self.layers[*l].degenerate).collect();
+        if !degenerate.is_empty() {
+            let pair = self.most_confused(&degenerate);
+            let who = pair.map_or("its experts".to_owned(), |(a, b)| format!("{} from {}", name(a), name(b)));
+            warnings.push(format!(
+                "the router hardly tells {who} in {} of {} layers ({}); give them more text, or text that differs more",
+                degenerate.len(),
+                self.layers.len(),
+                super::degenerate::ranges(&degenerate)
+            ));
+        }
+        for same in &self.same_ffn {
+            let who: Vec<String> = same.experts.iter().map(|e| name(*e)).collect();
+            warnings.push(format!(
+                "{} have the same feed-forward network in {} of {} layers ({})",
+                who.join(" and "),
+                same.layers.len(),
+                self.layers.len(),
+                super::degenerate::ranges(&same.layers)
+            ));
+        }
+        warnings
+    }
+
+    /// The two experts that are taken for each other most in these layers.
+    fn most_confused(&self, layers: &[usize]) -> Option<(usize, usize)> {
+        let experts = self.experts.len();
+        let share = |a: usize, b: usize| {
+            let of = |l: &usize| Some(self.layers[*l].confusion.get(a)?.get(b).copied().unwrap_or_default());
+            layers.iter().filter_map(of).sum::<f64>()
+        };
+        let pairs = (0..experts).flat_map(|a| (a + 1..experts).map(move |b| (a, b)));
+        let counted = pairs.map(|(a, b)| ((a, b), share(a, b) + share(b, a))).filter(|(_, s)| *s > 0.0);
+        counted.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(pair, _)| pair)
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, FixedWidth::default());
+        // Writing to memory, and of no maps, does not fail.
+        let _ = self.serialize(&mut serializer);
+        bytes.push(b'\n');
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Reads what [`RoutingReport::to_text`] made.
+    pub fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|e| Error::input(format!("{ROUTING_REPORT} cannot be read: {e}")))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.get(middle), values.len() % 2) {
+        (Some(upper), 0) => (values[middle - 1] + upper) / 2.0,
+        (Some(middle), _) => *middle,
+        (None, _) => 0.0,
+    }
+}
+
+/// JSON with an object a line, whose numbers and booleans have the same width whatever they are.
+#[derive(Default)]
+struct FixedWidth {
+    depth: usize,
+}
+
+impl serde_json::ser::Formatter for FixedWidth {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let places = match value.abs() {
+            x if x < 10.0 => 4,
+            x if x < 100_000.0 => 2,
+            _ => return write!(writer, "{value:>9.2e}"),
+        };
+        write!(writer, "{value:>9.places$}")
+    }
+
+    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        write!(writer, "{value:>9}")
+    }
+
+    fn write_bool<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: bool) -> io::Result<()> {
+        write!(writer, "{value:>5}")
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth == 2 { writer.write_all(b"\n  {") } else { writer.write_all(b"{") }
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(if self.depth == 0 { b"\n}" } else { b"}" })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(b",")?;
+        }
+        if self.depth == 1 { writer.write_all(b"\n ") } else { writer.write_all(if first { b"" } else { b" " }) }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
