@@ -6,7 +6,7 @@ use super::{attention::softmax, dot::dot, kv_cache::LayerCache};
 use crate::architecture::DecoderOptions;
 
 /// Cached values above which a token's heads are spread over threads.
-const WORTH_SPREADING: usize = 64 << 10;
+const WORTH_SPREADING: usize = 1 << 20;
 
 /// `softmax(q k^T / sqrt(d)) v` of one query `[heads * head_dim]`, which is the cache's last token.
 pub(super) fn decode(options: &DecoderOptions, window: Option<usize>, q: &[f32], cache: &LayerCache) -> Vec<f32> {

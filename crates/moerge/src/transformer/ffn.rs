@@ -14,6 +14,9 @@ use crate::{
 /// which by then takes a hundredth of the time of multiplying them.
 const FFN_TOKENS: usize = 2048;
 
+/// Activations that a thread computes at once.
+const ACTIVATED: usize = 32 << 10;
+
 /// What [`ffn`] takes from the stream for `tokens` tokens, in order.
 pub(super) fn roles(options: &DecoderOptions, layer: usize, tokens: usize) -> Vec<Role> {
     let passes = tokens.div_ceil(FFN_TOKENS);
@@ -56,8 +59,8 @@ pub(super) fn ffn(
 pub(super) fn gated(matrices: &mut impl Matrices, [gate, up, down]: [Role; 3], x: &Activations) -> Result<Activations> {
     let [mut inner, up] = matrices.times([gate, up], x)?;
     let activation = matrices.options().activation;
-    let pairs = inner.values_mut().par_iter_mut().zip(up.values().par_iter()).with_min_len(4096);
-    pairs.for_each(|(x, up)| *x = activate(activation, *x) * up);
+    let pairs = inner.values_mut().par_chunks_mut(ACTIVATED).zip(up.values().par_chunks(ACTIVATED));
+    pairs.for_each(|(x, up)| x.iter_mut().zip(up).for_each(|(x, up)| *x = activate(activation, *x) * up));
     let [y] = matrices.times([down], &inner)?;
     Ok(y)
 }

@@ -1,10 +1,11 @@
 //! A weight matrix that stays in memory, plain or in llama.cpp's block formats, and its products.
 //!
-//! Products with block formats are candle's: the activations are rounded to 8 bits per block, too, as llama.cpp does.
+//! Products with block formats use candle's inner loops: the activations are rounded to 8 bits per block, too, as
+//! llama.cpp does. What is spread over threads is decided here, because a token alone has a thousand small products.
 
 use std::sync::Mutex;
 
-use candle_core::quantized::k_quants::{self, BlockQ4K, BlockQ8_0, GgmlType};
+use candle_core::quantized::k_quants::{BlockQ4K, BlockQ8_0, GgmlType};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -44,6 +45,8 @@ enum Values {
     Q4K(Vec<BlockQ4K>),
 }
 
+/// Multiplications that are worth waking a thread for.
+const WORTH_A_THREAD: usize = 1 << 20;
 /// Tokens up to which a product reads each weight once for every token, instead of going through blocked products.
 const FEW_TOKENS: usize = 4;
 
@@ -113,35 +116,66 @@ impl Matrix {
     /// `W x`.
     pub(super) fn times(&self, x: &Activations, scratches: &ScratchPool) -> Result<Activations> {
         match &self.values {
-            Values::Q8_0(blocks) => self.times_blocks(blocks, x),
-            Values::Q4K(blocks) => self.times_blocks(blocks, x),
+            Values::Q8_0(blocks) => Ok(self.times_blocks(blocks, x)),
+            Values::Q4K(blocks) => Ok(self.times_blocks(blocks, x)),
             plain if x.tokens() <= FEW_TOKENS => Ok(self.times_few(plain, x)),
             plain => self.times_many(plain, x, scratches),
         }
     }
 
-    fn times_blocks<B: GgmlType>(&self, blocks: &[B], x: &Activations) -> Result<Activations> {
-        let tokens = x.tokens();
-        let mut y = vec![0.0; tokens * self.rows];
-        k_quants::matmul((tokens, self.columns, self.rows), &x.to_tokens(), blocks, &mut y).map_err(bug)?;
-        Ok(Activations::from_tokens(&y, self.rows))
+    fn times_blocks<B: GgmlType>(&self, blocks: &[B], x: &Activations) -> Activations {
+        // Rows of weights and of activations are the same blocks long.
+        let per_row = (self.columns / B::BLCK_SIZE).max(1);
+        let tokens = x.to_tokens();
+        let mut rounded = vec![B::VecDotType::zeros(); x.tokens() * per_row];
+        for (x, out) in tokens.chunks_exact(self.columns.max(1)).zip(rounded.chunks_exact_mut(per_row)) {
+            B::VecDotType::from_float(x, out);
+        }
+        self.by_rows(x.tokens(), |row, out, columns| {
+            let weights = blocks[row * per_row..].chunks_exact(per_row);
+            let mut rows = weights.zip(out.chunks_exact_mut(columns));
+            while let Some((w0, y0)) = rows.next() {
+                let (Some((w1, y1)), Some((w2, y2)), Some((w3, y3))) = (rows.next(), rows.next(), rows.next()) else {
+                    // Less than four are left: they are taken one by one below.
+                    break;
+                };
+                for (token, x) in rounded.chunks_exact(per_row).enumerate() {
+                    (y0[token], y1[token], y2[token], y3[token]) = B::vec_dot_4(self.columns, w0, w1, w2, w3, x);
+                }
+            }
+            let done = out.len() / columns / 4 * 4;
+            for (row, out) in (row + done..).zip(out.chunks_exact_mut(columns).skip(done)) {
+                let weights = &blocks[row * per_row..][..per_row];
+                for (out, x) in out.iter_mut().zip(rounded.chunks_exact(per_row)) {
+                    *out = B::vec_dot(self.columns, weights, x);
+                }
+            }
+        })
     }
 
     fn times_few(&self, values: &Values, x: &Activations) -> Activations {
         let tokens = x.to_tokens();
-        let mut y = Activations::zeros(self.rows, x.tokens());
+        self.by_rows(x.tokens(), |first, out, columns| {
+            let mut widened = vec![0.0; self.columns];
+            for (row, out) in (first..).zip(out.chunks_exact_mut(columns)) {
+                values.widen(row * self.columns, &mut widened);
+                out.iter_mut().zip(tokens.chunks_exact(self.columns)).for_each(|(y, x)| *y = dot(&widened, x));
+            }
+        })
+    }
+
+    /// A product whose rows `some` computes: from a row on, as many as its second argument, `columns` wide, has room
+    /// for. Small ones are not worth a second thread.
+    fn by_rows(&self, tokens: usize, some: impl Fn(usize, &mut [f32], usize) + Sync) -> Activations {
+        let mut y = Activations::zeros(self.rows, tokens);
         let columns = y.columns();
-        let step = (CHUNK_WEIGHTS / self.columns.max(1)).max(1);
-        let chunks = y.values_mut().par_chunks_mut(step * columns).enumerate();
-        chunks.for_each_init(
-            || vec![0.0; self.columns],
-            |row, (chunk, out)| {
-                for (index, out) in (chunk * step..).zip(out.chunks_exact_mut(columns)) {
-                    values.widen(index * self.columns, row);
-                    out.iter_mut().zip(tokens.chunks_exact(self.columns)).for_each(|(y, x)| *y = dot(row, x));
-                }
-            },
-        );
+        let step = (WORTH_A_THREAD / (self.columns * tokens).max(1)).next_multiple_of(4);
+        if step >= self.rows {
+            some(0, y.values_mut(), columns.max(1));
+        } else {
+            let chunks = y.values_mut().par_chunks_mut(step * columns).enumerate();
+            chunks.for_each(|(chunk, out)| some(chunk * step, out, columns));
+        }
         y
     }
 

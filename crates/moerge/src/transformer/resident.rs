@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
 use super::{
     activations::Activations,
     batch::Batch,
@@ -165,7 +163,7 @@ impl Matrices for &ResidentModel {
     }
 
     fn embeddings(&mut self, ids: &[u32]) -> Result<Activations> {
-        let rows: Vec<Vec<f32>> = ids.par_iter().map(|id| self.embeddings.row(*id as usize)).collect::<Result<_>>()?;
+        let rows: Vec<Vec<f32>> = ids.iter().map(|id| self.embeddings.row(*id as usize)).collect::<Result<_>>()?;
         Ok(Activations::from_tokens(&rows.concat(), self.options.hidden))
     }
 }

@@ -7,7 +7,7 @@ use clap::{
     builder::styling::{AnsiColor, Style, Styles},
 };
 
-use crate::commands::{completions, inspect, man, merge, plan, verify};
+use crate::commands::{chat, completions, generate, inspect, man, merge, plan, verify};
 
 /// Turn language models into a Mixture of Experts
 ///
@@ -35,6 +35,7 @@ Examples:
   moerge merge recipe.yml out        make it
   moerge verify out                  read every byte of it again
   moerge inspect out                 what is in a model folder
+  moerge chat out                    talk to it
 
 Exit codes:
   0  done
@@ -61,6 +62,8 @@ pub enum Command {
     Plan(plan::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Chat(chat::Args),
+    Generate(generate::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

@@ -9,11 +9,14 @@ use std::{
 use crate::args::Command;
 
 mod build;
+pub mod chat;
 pub mod completions;
+pub mod generate;
 pub mod inspect;
 pub mod man;
 pub mod merge;
 pub mod plan;
+mod running;
 pub mod verify;
 
 /// Runs a command to its end.
@@ -23,6 +26,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

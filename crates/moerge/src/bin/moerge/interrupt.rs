@@ -36,3 +36,8 @@ fn survive_file_size_limits() {
 pub fn requested() -> bool {
     SIGNALS.load(Ordering::Relaxed) > 0
 }
+
+/// Takes the wish back: it was about one answer of a conversation, and that has ended.
+pub fn forget() {
+    SIGNALS.store(0, Ordering::Relaxed);
+}

@@ -1,0 +1,167 @@
+//! What the commands that run a model share: how it is loaded, and how its answers are sampled.
+
+use std::{path::Path, sync::Arc};
+
+use checkpoint::{LocalStorage, Storage};
+use moerge::{
+    Error,
+    generate::{GenerationConfig, Sampling},
+    model::Model,
+    model_source::HubCache,
+    moerge_json::{MOERGE_JSON, MoergeJson},
+    recipe::Recipe,
+    transformer::{Quantisation, ResidentModel},
+};
+
+use super::folder;
+use crate::{
+    numbers::{bytes, memory},
+    progress::Reporter,
+    sizes,
+};
+
+/// The model, and how it is kept in memory.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// A model folder, `org/name` in the Hugging Face cache, or either with `+adapter`
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// How the weights are kept in memory: f32, bf16, q8_0 or q4_k
+    #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = quantisation)]
+    pub quant: Quantisation,
+    /// Longest conversation in tokens [default: the model's, at most 8192]
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<usize>,
+    /// Memory that the weights may take [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    pub memory: Option<u64>,
+    /// Threads that compute [default: one a core]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub num_threads: Option<u16>,
+}
+
+/// How answers are sampled; what is not given is the model's `generation_config.json`'s, or the default.
+#[derive(Debug, clap::Args)]
+pub struct SamplingArgs {
+    /// Randomness: 0 always takes the likeliest token [default: 0.7]
+    #[arg(long, value_name = "T", value_parser = number::<0, 100>)]
+    pub temperature: Option<f32>,
+    /// Only the likeliest tokens that together have this probability [default: 0.95]
+    #[arg(long, value_name = "P", value_parser = number::<0, 1>)]
+    pub top_p: Option<f32>,
+    /// Only the K likeliest tokens; 0 for all [default: 0]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Only tokens at least this likely, relative to the likeliest [default: 0]
+    #[arg(long, value_name = "P", value_parser = number::<0, 1>)]
+    pub min_p: Option<f32>,
+    /// Above 1, tokens that were there already become less likely [default: 1]
+    #[arg(long, value_name = "X", value_parser = number::<0, 100>)]
+    pub repetition_penalty: Option<f32>,
+    /// The same seed gives the same answer [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Longest answer in tokens
+    #[arg(long, short = 'n', value_name = "TOKENS", default_value_t = 512)]
+    pub max_tokens: usize,
+}
+
+/// A model in memory with all that talking to it needs.
+pub struct Loaded {
+    pub model: Model,
+    pub resident: ResidentModel,
+    pub generation: GenerationConfig,
+    /// Longest conversation in tokens.
+    pub context: usize,
+    /// Names of the experts, where moerge wrote the model; otherwise empty.
+    pub experts: Vec<String>,
+}
+
+/// Longest conversation unless the user asks for more: its keys and values take memory, too.
+const CONTEXT: usize = 8192;
+
+impl ModelArgs {
+    /// Opens the model and reads it into memory.
+    pub fn load(&self, reporter: &Reporter) -> anyhow::Result<Loaded> {
+        if let Some(threads) = self.num_threads {
+            // Fails where the pool is there already, which then has a thread a core.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
+        }
+        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let reference = folder(Path::new(&self.model)).display().to_string();
+        let model = Model::open(&storage, &reference, Path::new("."), &HubCache::from_env())?;
+        let generation = GenerationConfig::open(storage.as_ref(), &model.dir, &model.config.raw)?;
+        self.check_memory(&model)?;
+        let resident = ResidentModel::load(model.weights()?.as_ref(), self.quant, reporter)?;
+        let longest = model.config.max_positions;
+        if let Some(context) = self.context.filter(|c| *c > longest) {
+            reporter.warning(&format!("the model was trained for {longest} tokens, not for {context}"));
+        }
+        let context = self.context.unwrap_or(longest.min(CONTEXT)).max(1);
+        let experts = expert_names(storage.as_ref(), &model.dir);
+        Ok(Loaded { model, resident, generation, context, experts })
+    }
+
+    fn check_memory(&self, model: &Model) -> Result<(), Error> {
+        let needed = |quantisation| ResidentModel::bytes(model.description(), quantisation);
+        let free = match self.memory.or_else(available) {
+            Some(free) if needed(self.quant) > free => free,
+            _ => return Ok(()),
+        };
+        let error = Error::input(format!("{} does not fit into memory", self.model))
+            .fact("needed", memory(needed(self.quant)))
+            .fact(if self.memory.is_some() { "allowed" } else { "free" }, memory(free));
+        let smaller =
+            Quantisation::TABLE.iter().rev().find(|(_, q)| needed(*q) <= free && needed(*q) < needed(self.quant));
+        Err(match smaller {
+            Some((name, q)) => error.hint(format!("--quant {name} takes {}", bytes(needed(*q)))),
+            None => error.hint("close other programs, or take a machine with more memory"),
+        })
+    }
+}
+
+impl SamplingArgs {
+    /// The sampling, with the model's own where nothing is given.
+    pub fn sampling(&self, model: &Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(model.temperature),
+            top_k: self.top_k.unwrap_or(model.top_k),
+            top_p: self.top_p.unwrap_or(model.top_p),
+            min_p: self.min_p.unwrap_or(model.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(model.repetition_penalty),
+            seed: self.seed.unwrap_or(model.seed),
+        }
+    }
+}
+
+/// Memory that is free, where the system says so.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The experts as the recipe beside the weights names them.
+fn expert_names(storage: &dyn Storage, dir: &Path) -> Vec<String> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        storage.facts(&path).ok().and_then(|_| moerge::source::read_text(storage, &path).ok())
+    };
+    let recipe = read(MOERGE_JSON).and_then(|text| MoergeJson::parse(&text, MOERGE_JSON).ok()).map(|m| m.recipe);
+    let recipe = recipe.and_then(|text| Recipe::parse(MOERGE_JSON, &text).ok());
+    let name = |reference: String| {
+        let last = reference.trim_end_matches('/').rsplit(['/', '\\']).next().unwrap_or_default();
+        last.to_owned()
+    };
+    recipe.map_or_else(Vec::new, |r| r.experts.iter().map(|e| name(e.source_model.value.to_string())).collect())
+}
+
+fn quantisation(text: &str) -> Result<Quantisation, String> {
+    let found = Quantisation::TABLE.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, quantisation)| *quantisation).ok_or_else(|| "expected f32, bf16, q8_0 or q4_k".to_owned())
+}
+
+fn number<const LEAST: u32, const MOST: u32>(text: &str) -> Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|x| (LEAST as f32..=MOST as f32).contains(x));
+    number.ok_or_else(|| format!("expected a number from {LEAST} to {MOST}"))
+}
