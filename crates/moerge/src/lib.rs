@@ -13,6 +13,8 @@ pub mod execute;
 pub mod generate;
 pub mod inspect;
 #[cfg(feature = "inference")]
+pub mod memory;
+#[cfg(feature = "inference")]
 pub mod merge;
 #[cfg(feature = "inference")]
 pub mod model;

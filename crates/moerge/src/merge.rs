@@ -13,6 +13,7 @@ use crate::{
     architecture::describe,
     error::{Error, ErrorKind, Result},
     execute,
+    memory::{MemoryNeed, PromptTokens},
     model_config::ModelConfig,
     model_source::{HubCache, NotHere, locate},
     moerge_json::{MOERGE_JSON, MoergeJson},
@@ -39,8 +40,8 @@ pub struct MergeOptions {
     pub random_seed: Option<u64>,
     /// Worker threads; by the machine where it is not given.
     pub threads: Option<usize>,
-    /// Memory that the writing stays within, in bytes. The prompt pass holds a few tiles of weights and its activations
-    /// whatever is set here.
+    /// Memory to stay within, in bytes: fewer threads write where it is small, and what cannot do with it is refused
+    /// before anything is written.
     pub memory: u64,
     /// Rounding of the base's weights in the prompt pass.
     pub rounding: Option<WeightRounding>,
@@ -175,6 +176,39 @@ impl Prepared {
         Ok((files, self.plan.layout.total_file_bytes() + (beside + report) as u64))
     }
 
+    /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
+    /// one, a prompt is taken to have as many tokens as bytes.
+    pub fn memory(&self, storage: &dyn Storage, options: &MergeOptions) -> Result<MemoryNeed> {
+        let tokenizer = self.tokenizer(storage).unwrap_or_default();
+        self.memory_with(storage, tokenizer.as_ref(), options)
+    }
+
+    fn memory_with(
+        &self,
+        storage: &dyn Storage,
+        tokenizer: Option<&Tokenizer>,
+        options: &MergeOptions,
+    ) -> Result<MemoryNeed> {
+        let routing = &self.plan.routing;
+        let lengths = match tokenizer {
+            Some(tokenizer) => router::prompt_lengths(routing, tokenizer)?,
+            None => routing.texts().map(|text| text.len() + 1).collect(),
+        };
+        let path = self.models.base().dir.join("tokenizer.json");
+        let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
+        let prompts = PromptTokens { lengths, tokenizer_bytes };
+        let multiplying = rayon::current_num_threads() + 1;
+        let workers = options.threads.unwrap_or_else(default_threads);
+        Ok(MemoryNeed::of(&self.plan, &self.models, &prompts, (workers, multiplying), options.memory))
+    }
+
+    /// The base's tokenizer, where the routers are made of what the base says to prompts.
+    fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
+        let mode = self.plan.routing.gate_mode;
+        let needed = mode.needs_prompts() && !mode.is_fitted();
+        needed.then(|| Tokenizer::open(storage, &self.models.base().dir)).transpose()
+    }
+
     /// Builds the output in `out`.
     pub fn build(
         &self,
@@ -198,6 +232,9 @@ impl Prepared {
         if is_built(storage, out, &id) {
             return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
         }
+        let tokenizer = self.tokenizer(storage.as_ref())?;
+        let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
+        memory.within(options.memory)?;
         let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
         match found {
             Found::AlreadyPublished => {
@@ -209,7 +246,7 @@ impl Prepared {
             Found::Fresh => {}
         }
         let output = self.check_space(output, bytes, found)?;
-        let (routers, routing) = self.routers(storage.as_ref(), &output, options, progress)?;
+        let (routers, routing) = self.routers(storage.as_ref(), &output, tokenizer.as_ref(), options, progress)?;
         let mut warnings = self.plan.warnings.clone();
         let names: Vec<_> =
             (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
@@ -218,8 +255,7 @@ impl Prepared {
             None => warnings.extend(router::warnings(&routers, &names)),
         }
 
-        let threads = options.threads.unwrap_or_else(default_threads).min(threads_within(options.memory));
-        let fingerprints = execute::write_shards(&self.plan, &routers, &output, threads, progress)?;
+        let fingerprints = execute::write_shards(&self.plan, &routers, &output, memory.workers, progress)?;
         for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &fingerprints)]) {
             output.write_file(&file.name, &file.bytes)?;
         }
@@ -269,6 +305,7 @@ impl Prepared {
         &self,
         storage: &dyn Storage,
         output: &OutputDir,
+        tokenizer: Option<&Tokenizer>,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
@@ -284,7 +321,9 @@ impl Prepared {
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
             (routers, Some(report))
         } else {
-            (self.make_routers(storage, options, progress)?, None)
+            let weights = crate::source::SourceWeights::new(self.models.base())?;
+            let routing = &self.plan.routing;
+            (router::make_routers(routing, &weights, tokenizer, options.rounding, progress)?, None)
         };
         output.keep(ROUTERS, &routers.to_bytes()?)?;
         Ok((routers, report))
@@ -297,14 +336,6 @@ impl Prepared {
         let report = output.kept(ROUTING_REPORT)?;
         let report = report.map(|kept| RoutingReport::parse(&String::from_utf8_lossy(&kept))).transpose()?;
         Ok(fits.then_some((routers, report)))
-    }
-
-    fn make_routers(&self, storage: &dyn Storage, options: &MergeOptions, progress: &dyn Progress) -> Result<Routers> {
-        let base = self.models.base();
-        let needs_prompts = self.plan.routing.gate_mode.needs_prompts();
-        let tokenizer = if needs_prompts { Some(Tokenizer::open(storage, &base.dir)?) } else { None };
-        let weights = crate::source::SourceWeights::new(base)?;
-        router::make_routers(&self.plan.routing, &weights, tokenizer.as_ref(), options.rounding, progress)
     }
 
     fn fit_routers(
@@ -363,14 +394,6 @@ fn is_built(storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
     }
     let text = crate::source::read_text(storage.as_ref(), &path).ok();
     text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok()).is_some_and(|record| record.plan_id == id)
-}
-
-/// Workers that a budget of `memory` bytes has room for, one at the least: 64 MiB are the program's own, and a worker that
-/// merges an adapter holds up to 16 MiB.
-fn threads_within(memory: u64) -> usize {
-    const OWN: u64 = 64 << 20;
-    const WORKER: u64 = 16 << 20;
-    (memory.saturating_sub(OWN) / WORKER).clamp(1, 256) as usize
 }
 
 /// Reads and writes wait for the disk: more workers than cores.

@@ -46,7 +46,12 @@ impl Routing {
 
     /// All prompts in number.
     pub fn prompts(&self) -> usize {
+        self.texts().count()
+    }
+
+    /// All prompts.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
         let all = self.experts.iter().chain(&self.shared_expert);
-        all.map(|p| p.positive.len() + p.negative.len()).sum()
+        all.flat_map(|p| p.positive.iter().chain(&p.negative)).map(String::as_str)
     }
 }

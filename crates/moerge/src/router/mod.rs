@@ -25,5 +25,6 @@ pub use degenerate::warnings;
 pub use fit_routers::fit_routers;
 pub use make::make_routers;
 pub use merged::Merged;
+pub use prompts::prompt_lengths;
 pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport, SameFfn};
 pub use routers::Routers;

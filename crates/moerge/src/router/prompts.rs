@@ -22,6 +22,11 @@ pub(super) struct PromptIndices {
     pub(super) negative: Vec<usize>,
 }
 
+/// Tokens of each distinct prompt.
+pub fn prompt_lengths(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<usize>> {
+    Ok(PromptSet::new(routing, tokenizer)?.sequences.iter().map(Vec::len).collect())
+}
+
 impl PromptSet {
     pub(super) fn new(routing: &Routing, tokenizer: &Tokenizer) -> Result<Self> {
         let mut indices: HashMap<Vec<u32>, usize> = HashMap::new();

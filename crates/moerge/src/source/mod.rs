@@ -92,6 +92,11 @@ impl Source {
         self.weights.get(&tied.unwrap_or(role))
     }
 
+    /// All weights.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.weights.values()
+    }
+
     /// Name of the model without its path: what a person would call it.
     pub fn short_name(&self) -> &str {
         let end = |text: &'_ str| text.trim_end_matches(['/', '\\']).len();

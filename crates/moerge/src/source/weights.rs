@@ -36,6 +36,9 @@ impl Weights for SourceWeights<'_> {
 
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
         let rows = self.weight(role)?.view.rows(rows)?;
+        // Exactly what a tile takes: a buffer that doubles would break the promise about memory.
+        raw.clear();
+        raw.reserve_exact(rows.len as usize);
         raw.resize(rows.len as usize, 0);
         Ok(rows.read_at(0, raw)?)
     }

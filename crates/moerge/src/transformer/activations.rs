@@ -19,9 +19,14 @@ pub struct Activations {
 }
 
 impl Activations {
+    /// Columns that `tokens` tokens take.
+    pub(super) fn padded(tokens: usize) -> usize {
+        tokens.next_multiple_of(LANES)
+    }
+
     /// All zeros.
     pub fn zeros(features: usize, tokens: usize) -> Self {
-        let columns = tokens.next_multiple_of(LANES);
+        let columns = Self::padded(tokens);
         Self { features, tokens, columns, values: vec![0.0; features * columns] }
     }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Queries whose scores exist at once, per head.
-const QUERY_BLOCK: usize = 256;
+pub(super) const QUERY_BLOCK: usize = 256;
 
 /// What [`attention`] takes from the stream, in order.
 pub(super) fn roles(options: &DecoderOptions, layer: usize) -> Vec<Role> {

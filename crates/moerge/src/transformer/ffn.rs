@@ -12,7 +12,7 @@ use crate::{
 
 /// Tokens whose intermediate features exist at once: for Mistral-7B 235 MB. More tokens read the FFN's weights again,
 /// which by then takes a hundredth of the time of multiplying them.
-const FFN_TOKENS: usize = 2048;
+pub(super) const FFN_TOKENS: usize = 2048;
 
 /// Activations that a thread computes at once.
 const ACTIVATED: usize = 32 << 10;

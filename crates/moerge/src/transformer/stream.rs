@@ -23,7 +23,7 @@ const TILE_WEIGHTS: usize = 2 << 20;
 /// Threads that read.
 const READERS: usize = 2;
 /// Buffers, and so tiles, that are filled or in use.
-const BUFFERS: usize = 10;
+pub(super) const BUFFERS: usize = 10;
 
 /// The stream, as the forward pass sees it.
 pub(super) struct Stream<'a> {
@@ -62,7 +62,7 @@ pub(super) fn with_stream<T>(
 }
 
 /// Rows per tile of a matrix with this many columns.
-fn tile_rows(columns: usize) -> usize {
+pub(super) fn tile_rows(columns: usize) -> usize {
     (TILE_WEIGHTS / columns.max(1)).max(1)
 }
 

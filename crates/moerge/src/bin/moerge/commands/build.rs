@@ -58,11 +58,6 @@ pub struct RouterArgs {
 }
 
 impl BuildArgs {
-    /// Bytes of memory to stay within.
-    pub fn memory(&self) -> u64 {
-        self.memory
-    }
-
     /// The library's options.
     pub fn options(&self, force: bool) -> MergeOptions {
         MergeOptions {

@@ -55,19 +55,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let out = folder(&args.out);
     let (_, output_bytes) = prepared.files(storage.as_ref(), &out, options.wanted)?;
     let free = free_space(storage.as_ref(), &out);
+    let need = prepared.memory(storage.as_ref(), &options)?;
+    let budget = options.memory;
     let summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
     let mut stdout = anstream::stdout();
     if args.json {
         let mut plan = serde_json::to_value(&summary)?;
         plan["output"] = json!({ "bytes": output_bytes, "disk_free": free });
+        plan["memory"] =
+            json!({ "needed": need.peak(), "prompts": need.prompts, "weights": need.weights, "budget": budget });
         writeln!(stdout, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in page::lines(&summary, output_bytes, free, args.build.memory()) {
+    for line in page::lines(&summary, output_bytes, free, (need.peak(), budget)) {
         writeln!(stdout, "{line}")?;
     }
     for warning in &summary.warnings {
         diagnostics::warning(warning);
+    }
+    if let Err(error) = need.within(budget) {
+        diagnostics::warning(&error.to_string());
     }
     Ok(ExitCode::SUCCESS)
 }
