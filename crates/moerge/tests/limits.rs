@@ -37,6 +37,25 @@ fn peak_mib(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
+/// Largest resident set of `moerge merge moe.yml out` in `dir`, in MiB.
+fn peak_of_merge(dir: &Path) -> u64 {
+    let mut child = command(dir, &["merge", "moe.yml", "out", "--quiet"]).spawn().unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = peak_mib(child.id()).unwrap_or(peak).max(peak);
+        sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+/// What `moerge plan` says that this takes, in MiB.
+fn planned_mib(dir: &Path) -> u64 {
+    let output = command(dir, &["plan", "moe.yml", "--json"]).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    plan["memory"]["needed"].as_u64().unwrap() >> 20
+}
+
 #[test]
 fn random_gates_need_128_mib_whatever_the_size_of_the_models() {
     let dir = tempfile::tempdir().unwrap();
@@ -52,16 +71,34 @@ fn random_gates_need_128_mib_whatever_the_size_of_the_models() {
         "base_model: base\ngate_mode: random\nexperts:\n- source_model: base\n- source_model: a\n",
     )
     .unwrap();
-    let mut child = command(dir, &["merge", "moe.yml", "out", "--quiet"]).spawn().unwrap();
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        peak = peak_mib(child.id()).unwrap_or(peak).max(peak);
-        sleep(Duration::from_millis(5));
-    }
-    assert!(child.wait().unwrap().success());
+    let peak = peak_of_merge(dir);
     let written: u64 = fs::read_dir(dir.join("out")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     println!("sources {:.1} GB, output {:.1} GB, peak {peak} MiB", bytes as f64 / 1e9, written as f64 / 1e9);
     assert!(peak > 0 && peak <= 128, "{peak} MiB");
+    let needed = planned_mib(dir);
+    assert!(peak <= needed && needed <= 128, "{peak} MiB, planned {needed} MiB");
+}
+
+#[test]
+fn the_prompt_pass_keeps_within_what_plan_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "hidden");
+    let (peak, needed) = (peak_of_merge(dir), planned_mib(dir));
+    assert!(peak > 0 && peak <= needed, "{peak} MiB, planned {needed} MiB");
+}
+
+#[test]
+fn a_budget_that_is_too_small_is_said_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "hidden");
+    let output = command(dir, &["merge", "moe.yml", "out", "--memory", "1MiB"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("the prompt pass needs more memory") && message.contains("hint: --memory"), "{message}");
+    let names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|n| !n.to_string_lossy().contains("out")), "{names:?}");
 }
 
 #[test]
