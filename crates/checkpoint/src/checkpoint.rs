@@ -41,6 +41,11 @@ impl Checkpoint {
         }
     }
 
+    /// Whether a folder holds all files of a model's weights. They are not opened.
+    pub fn is_in(storage: &dyn Storage, dir: &Path) -> bool {
+        source_folder::find_weights(storage, dir).is_ok()
+    }
+
     /// Opens one safetensors file of any name, such as `adapter_model.safetensors`.
     ///
     /// # Errors

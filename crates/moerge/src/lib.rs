@@ -11,6 +11,8 @@ pub mod error;
 pub mod execute;
 #[cfg(feature = "inference")]
 pub mod generate;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod inspect;
 #[cfg(feature = "inference")]
 pub mod memory;

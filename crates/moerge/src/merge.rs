@@ -17,7 +17,7 @@ use crate::{
     model_config::ModelConfig,
     model_source::{HubCache, NotHere, locate},
     moerge_json::{MOERGE_JSON, MoergeJson},
-    output_files::{OutputFile, Wanted, output_files, record},
+    output_files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
     plan::{Models, Plan, PlanOptions, PlanSummary},
     progress::{Progress, Stage},
     recipe::{GateMode, ModelRef, Recipe},
@@ -53,6 +53,8 @@ pub struct MergeOptions {
     pub allow_same_experts: bool,
     /// Which files are written beside the weights.
     pub wanted: Wanted,
+    /// Whether the experts' tokenizers are read, to warn of tokens that mean something else than in the base.
+    pub compare_vocabularies: bool,
     /// Where downloaded models lie.
     pub cache: HubCache,
 }
@@ -69,6 +71,7 @@ impl Default for MergeOptions {
             force: false,
             allow_same_experts: false,
             wanted: Wanted { tokenizer: true, card: true },
+            compare_vocabularies: true,
             cache: HubCache::default(),
         }
     }
@@ -120,7 +123,9 @@ pub fn prepare(
     };
     let mut plan = Plan::new(&recipe, &models, &plan_options)?;
     warnings.append(&mut plan.warnings);
-    warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
+    if options.compare_vocabularies {
+        warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
+    }
     plan.warnings = warnings;
     Ok(Prepared { recipe, models, plan })
 }
@@ -169,11 +174,23 @@ impl Prepared {
     /// Every file beside the weights, and the number of bytes of the finished folder.
     pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
         let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
+        let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
+        Ok((files, beside + self.weight_and_report_bytes()))
+    }
+
+    /// The number of bytes of the finished folder, without reading what is copied into it.
+    pub fn output_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
+        let made = made_files(&self.recipe, &self.models, &self.plan, out, wanted);
+        let copied = copied_files(storage, &self.models, wanted)?;
+        let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
+        Ok(beside.sum::<u64>() + self.weight_and_report_bytes())
+    }
+
+    fn weight_and_report_bytes(&self) -> u64 {
         let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
-        let beside: usize = files.iter().chain([&record]).map(|f| f.bytes.len()).sum();
-        let report =
+        let routing =
             if self.plan.routing.gate_mode.is_fitted() { RoutingReport::blank(&self.plan).to_text().len() } else { 0 };
-        Ok((files, self.plan.layout.total_file_bytes() + (beside + report) as u64))
+        self.plan.layout.total_file_bytes() + (record.bytes.len() + routing) as u64
     }
 
     /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without

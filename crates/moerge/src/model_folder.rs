@@ -14,6 +14,22 @@ use crate::{
     source::read_text,
 };
 
+/// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.
+pub(crate) const TOKENIZER_FILES: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "spiece.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
 /// The weights of a PEFT adapter.
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// What says that a folder holds an adapter.

@@ -1,6 +1,6 @@
 //! The files beside the weights: config, tokenizer, card, recipe, index. All known before a weight is read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use checkpoint::{Dtype, Fingerprint, Index, Storage};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     model_card::{CardExpert, CardFacts, model_card, source_licence},
+    model_folder::TOKENIZER_FILES,
     moerge_json::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
     plan::{Models, Plan},
     recipe::{Expert, Recipe},
@@ -16,22 +17,6 @@ use crate::{
 
 /// Name of the recipe in the output.
 pub const RECIPE_FILE: &str = "moerge.yml";
-
-/// Files of a tokenizer, taken from the base byte for byte where they are there.
-const TOKENIZER: [&str; 12] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "tokenizer.model.v3",
-    "tekken.json",
-    "spiece.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
 
 /// A file of the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,16 +45,17 @@ pub fn output_files(
     out: &Path,
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
-    let mut files = vec![file("config.json", pretty(&plan.config))];
-    let copied = ["generation_config.json"].into_iter().chain(TOKENIZER.into_iter().filter(|_| wanted.tokenizer));
-    for name in copied {
-        let path = models.base().dir.join(name);
-        match storage.facts(&path) {
-            Ok(_) => files.push(OutputFile { name: name.to_owned(), bytes: read_bytes(storage, &path)? }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("read", &path, &error)),
-        }
+    let mut files = made_files(recipe, models, plan, out, wanted);
+    for (path, _) in copied_files(storage, models, wanted)? {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        files.push(OutputFile { name, bytes: read_bytes(storage, &path)? });
     }
+    Ok(files)
+}
+
+/// The files that are made rather than copied.
+pub(crate) fn made_files(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path, wanted: Wanted) -> Vec<OutputFile> {
+    let mut files = vec![file("config.json", pretty(&plan.config))];
     if plan.layout.shards.len() > 1 {
         files.push(OutputFile { name: checkpoint::INDEX_FILE.to_owned(), bytes: Index::of(&plan.layout).encode() });
     }
@@ -77,7 +63,22 @@ pub fn output_files(
         files.push(file("README.md", model_card(&card_facts(recipe, models, plan, out))));
         files.push(file(RECIPE_FILE, recipe.text.to_string()));
     }
-    Ok(files)
+    files
+}
+
+/// The base's files that go along as they are, and their lengths in bytes.
+pub(crate) fn copied_files(storage: &dyn Storage, models: &Models, wanted: Wanted) -> Result<Vec<(PathBuf, u64)>> {
+    let names = ["generation_config.json"].into_iter().chain(TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer));
+    let mut copied = Vec::new();
+    for name in names {
+        let path = models.base().dir.join(name);
+        match storage.facts(&path) {
+            Ok(facts) => copied.push((path, facts.len)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("read", &path, &error)),
+        }
+    }
+    Ok(copied)
 }
 
 /// `moerge.json`. Its length does not depend on the fingerprints.

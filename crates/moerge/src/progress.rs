@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 /// The long parts of a run, in the order in which they happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
+    /// Fetching models from the Hub; counted in bytes.
+    Download,
     /// The prompt pass over the base; counted in layers.
     Prompts,
     /// Writing the shards; counted in bytes.
@@ -17,6 +19,8 @@ pub enum Stage {
     Read,
     /// Reading a model into memory; counted in the bytes it takes there.
     Load,
+    /// Sending files to the Hub; counted in bytes.
+    Upload,
 }
 
 /// What a stage counts.
@@ -36,18 +40,20 @@ impl Stage {
         match self {
             Self::Prompts => Unit::Layers,
             Self::Verify => Unit::Tensors,
-            Self::Weights | Self::Read | Self::Load => Unit::Bytes,
+            Self::Download | Self::Weights | Self::Read | Self::Load | Self::Upload => Unit::Bytes,
         }
     }
 
     /// The stage's name on screen and in events.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Download => "download",
             Self::Prompts => "prompts",
             Self::Weights => "weights",
             Self::Verify => "verify",
             Self::Read => "read",
             Self::Load => "load",
+            Self::Upload => "upload",
         }
     }
 }

@@ -117,9 +117,10 @@ fn completions_and_manual_are_there_for_every_command() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    let expected = ["completions", "inspect", "man", "merge", "plan", "verify"].map(|c| format!("moerge-{c}.1"));
-    assert_eq!(pages[..6], expected);
-    assert_eq!(pages[6], "moerge.1");
+    let commands = ["chat", "completions", "generate", "inspect", "man", "merge", "plan", "pull", "verify"];
+    for page in commands.iter().map(|c| format!("moerge-{c}.1")).chain(["moerge.1".to_owned()]) {
+        assert!(pages.contains(&page), "{page} is not among {pages:?}");
+    }
 }
 
 /// `moerge inspect out | head -1`

@@ -2,6 +2,7 @@
 //! `models--org--name/refs/<revision>` holds a commit, `snapshots/<commit>` its files.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     io::Read,
@@ -15,6 +16,8 @@ pub struct HubCache {
     pub folder: Option<PathBuf>,
     /// What `~` stands for.
     pub home: Option<PathBuf>,
+    /// Folders of models that are read from the Hub as if they were in the cache, by id and revision.
+    pub remote: BTreeMap<String, PathBuf>,
 }
 
 /// A model on the Hub. Its parts are safe as names of files.
@@ -35,26 +38,33 @@ impl HubCache {
     /// Reads HF_HUB_CACHE (or HUGGINGFACE_HUB_CACHE, its older name), HF_HOME and XDG_CACHE_HOME as huggingface_hub
     /// does, and HOME (USERPROFILE on Windows). A variable that is empty counts as not set.
     pub fn from_vars(get: impl Fn(&str) -> Option<OsString>) -> Self {
-        let var = |name: &str| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = if cfg!(windows) { var("USERPROFILE") } else { var("HOME") };
-        let expand = |path: PathBuf| match (path.strip_prefix("~"), &home) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => path,
-        };
-        let hf_home = || {
-            let cache = || var("XDG_CACHE_HOME").map(expand).or_else(|| Some(home.as_ref()?.join(".cache")));
-            var("HF_HOME").map(expand).or_else(|| Some(cache()?.join("huggingface")))
-        };
-        let folder = var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).map(expand);
-        Self { folder: folder.or_else(|| Some(hf_home()?.join("hub"))), home: home.clone() }
+        let folder = path_var(&get, "HF_HUB_CACHE").or_else(|| path_var(&get, "HUGGINGFACE_HUB_CACHE"));
+        Self {
+            folder: folder.or_else(|| Some(Self::hf_home(&get)?.join("hub"))),
+            home: home(&get),
+            remote: BTreeMap::new(),
+        }
+    }
+
+    /// The folder of everything that is the Hub's on this machine: cache, token.
+    pub fn hf_home(get: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+        let cache = || path_var(get, "XDG_CACHE_HOME").or_else(|| Some(home(get)?.join(".cache")));
+        path_var(get, "HF_HOME").or_else(|| Some(cache()?.join("huggingface")))
+    }
+
+    /// The folder of a model, whether it is there or not; `None` where no cache is known.
+    pub fn model(&self, id: &HubId) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(format!("models--{}", id.id.replace('/', "--"))))
     }
 
     /// The snapshot of a model, if it holds the file `wanted`; otherwise where it should be, and what is amiss there.
-    pub(super) fn snapshot(&self, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
-        let Some(cache) = &self.folder else {
+    pub(crate) fn snapshot(&self, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
+        if let Some(folder) = self.remote.get(&id.to_string()) {
+            return Ok(folder.clone());
+        }
+        let Some(repo) = self.model(id) else {
             return Err((PathBuf::from("~/.cache/huggingface/hub"), "no home folder is known (HOME, HF_HOME)".into()));
         };
-        let repo = cache.join(format!("models--{}", id.id.replace('/', "--")));
         if !repo.is_dir() {
             return Err((repo, "not downloaded".into()));
         }
@@ -70,6 +80,24 @@ impl HubCache {
             true => Ok(snapshot),
             false => Err((snapshot, format!("has no {wanted}"))),
         }
+    }
+}
+
+fn home(get: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    var(get, if cfg!(windows) { "USERPROFILE" } else { "HOME" })
+}
+
+/// A variable that is not empty.
+fn var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The same with `~` at its beginning replaced.
+fn path_var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    let path = var(get, name)?;
+    match (path.strip_prefix("~"), home(get)) {
+        (Ok(rest), Some(home)) => Some(home.join(rest)),
+        _ => Some(path),
     }
 }
 

@@ -29,9 +29,34 @@ pub struct ModelFolders {
 
 /// What a folder is looked for as: the file that says so in the Hub's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub enum Part {
+    /// A model.
     Model,
+    /// An adapter.
     Adapter,
+}
+
+/// A part of a reference that is no folder but a model on the Hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnHub {
+    /// The model.
+    pub id: HubId,
+    /// What it is wanted as.
+    pub part: Part,
+    /// Its folder in the cache, if that has been begun.
+    pub snapshot: Option<PathBuf>,
+}
+
+/// The parts of `reference` that are on the Hub rather than in folders, as far as that can be told without asking it.
+pub fn on_hub(reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Vec<OnHub> {
+    let search = Search { recipe_dir, cache };
+    if reference.adapter.is_some() && search.folder(&reference.to_string()).is_ok() {
+        return Vec::new();
+    }
+    let model = (reference.model.as_str(), reference.revision.as_deref(), Part::Model);
+    let adapter = reference.adapter.iter().map(|a| (a.model.as_str(), a.revision.as_deref(), Part::Adapter));
+    let parts = std::iter::once(model).chain(adapter);
+    parts.filter_map(|(name, revision, part)| search.on_hub(name, revision, part)).collect()
 }
 
 /// Finds the folders of `reference`, named in a recipe in `recipe_dir`.
@@ -49,6 +74,19 @@ pub fn locate(reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Resu
     Ok(ModelFolders { model, adapter })
 }
 
+impl Part {
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Model => "config.json",
+            Self::Adapter => "adapter_config.json",
+        }
+    }
+}
+
+fn written(name: &str, revision: Option<&str>) -> String {
+    revision.map_or_else(|| name.to_owned(), |revision| format!("{name}@{revision}"))
+}
+
 struct Search<'a> {
     recipe_dir: &'a Path,
     cache: &'a HubCache,
@@ -56,10 +94,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn find(&self, name: &str, revision: Option<&str>, part: Part) -> Result<PathBuf, NotHere> {
-        let written = match revision {
-            Some(revision) => format!("{name}@{revision}"),
-            None => name.to_owned(),
-        };
+        let written = written(name, revision);
         let mut looked = match self.folder(&written) {
             Ok(folder) => return Ok(folder),
             Err(looked) => looked,
@@ -68,11 +103,7 @@ impl Search<'_> {
             Ok(id) => id,
             Err(why) => return Err(self.missing(written, why, looked)),
         };
-        let wanted = match part {
-            Part::Model => "config.json",
-            Part::Adapter => "adapter_config.json",
-        };
-        match self.cache.snapshot(&id, wanted) {
+        match self.cache.snapshot(&id, part.file()) {
             Ok(folder) => Ok(folder),
             Err(place) => {
                 looked.push(place);
@@ -82,6 +113,16 @@ impl Search<'_> {
                 Err(self.missing(written, None, looked))
             }
         }
+    }
+
+    fn on_hub(&self, name: &str, revision: Option<&str>, part: Part) -> Option<OnHub> {
+        let id = HubId::parse(name, revision).ok()?;
+        if self.folder(&written(name, revision)).is_ok() {
+            return None;
+        }
+        let snapshot = self.cache.snapshot(&id, part.file()).ok();
+        let likely = snapshot.is_some() || (id.has_owner() && !self.has_folder_of_owner(name));
+        likely.then_some(OnHub { id, part, snapshot })
     }
 
     /// The folder at a path, or the places where it is not.

@@ -45,8 +45,7 @@ impl From<NotHere> for Error {
             error = error.hint(hint.clone());
         }
         match &not_here.why {
-            Why::NotDownloaded(id) if id.revision == "main" => error.hint(format!("hf download {}", id.id)),
-            Why::NotDownloaded(id) => error.hint(format!("hf download {} --revision {}", id.id, id.revision)),
+            Why::NotDownloaded(id) => error.hint(format!("moerge pull {id}")),
             Why::Missing => error,
         }
     }

@@ -26,7 +26,7 @@ impl Disk {
 
     fn locate(&self, written: &str) -> Result<ModelFolders, NotHere> {
         let root = self.0.path();
-        let cache = HubCache { folder: Some(root.join("hub")), home: Some(root.join("home")) };
+        let cache = HubCache { folder: Some(root.join("hub")), home: Some(root.join("home")), ..HubCache::default() };
         locate(&ModelRef::parse(written).unwrap(), &root.join("recipe"), &cache)
     }
 
@@ -189,7 +189,7 @@ fn without_a_home_the_error_says_so() {
       looked at: recipe/org/a: no such folder
       looked at: org/a: no such folder
       looked at: ~/.cache/huggingface/hub: no home folder is known (HOME, HF_HOME)
-      hint: hf download org/a
+      hint: moerge pull org/a
     ");
 }
 
@@ -200,7 +200,7 @@ fn not_downloaded() {
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
       looked at: <disk>/hub/models--org--name: not downloaded
-      hint: hf download org/name
+      hint: moerge pull org/name
     ");
 }
 
@@ -211,7 +211,7 @@ fn a_revision_not_downloaded() {
       looked at: <disk>/recipe/org/name@v2: no such folder
       looked at: org/name@v2: no such folder
       looked at: <disk>/hub/models--org--name/refs/v2: this revision is not downloaded
-      hint: hf download org/name --revision v2
+      hint: moerge pull org/name@v2
     ");
 }
 
@@ -222,7 +222,7 @@ fn a_commit_not_downloaded() {
       looked at: <disk>/recipe/org/name@ffffffffffffffffffffffffffffffffffffffff: no such folder
       looked at: org/name@ffffffffffffffffffffffffffffffffffffffff: no such folder
       looked at: <disk>/hub/models--org--name/snapshots/ffffffffffffffffffffffffffffffffffffffff: has no config.json
-      hint: hf download org/name --revision ffffffffffffffffffffffffffffffffffffffff
+      hint: moerge pull org/name@ffffffffffffffffffffffffffffffffffffffff
     ");
 }
 
@@ -233,7 +233,7 @@ fn a_download_without_config() {
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
       looked at: <disk>/hub/models--org--name/snapshots/0123456789abcdef0123456789abcdef01234567: has no config.json
-      hint: hf download org/name
+      hint: moerge pull org/name
     ");
 }
 
@@ -244,7 +244,7 @@ fn a_broken_ref() {
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
       looked at: <disk>/hub/models--org--name/refs/main: holds no commit
-      hint: hf download org/name
+      hint: moerge pull org/name
     ");
 }
 
@@ -255,7 +255,7 @@ fn an_adapter_not_downloaded() {
       looked at: <disk>/recipe/org/lora@v1: no such folder
       looked at: org/lora@v1: no such folder
       looked at: <disk>/hub/models--org--lora: not downloaded
-      hint: hf download org/lora --revision v1
+      hint: moerge pull org/lora@v1
     ");
 }
 

@@ -97,6 +97,11 @@ impl Source {
         self.weights.values()
     }
 
+    /// The model's tensors, and the adapter's.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        std::iter::once(&self.checkpoint).chain(self.adapter.iter().map(|a| &a.checkpoint))
+    }
+
     /// Name of the model without its path: what a person would call it.
     pub fn short_name(&self) -> &str {
         let end = |text: &'_ str| text.trim_end_matches(['/', '\\']).len();

@@ -98,7 +98,12 @@ pub fn moerge(dir: &Path, arguments: &[&str]) -> Output {
 /// The command in `dir`, not yet run.
 pub fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moerge"));
-    command.current_dir(dir).args(arguments).env("NO_COLOR", "1").env("HF_HOME", dir.join("no-cache"));
+    command
+        .current_dir(dir)
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env("HF_HOME", dir.join("no-cache"))
+        .env("HF_HUB_OFFLINE", "1");
     command
 }
 

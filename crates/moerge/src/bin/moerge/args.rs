@@ -7,7 +7,7 @@ use clap::{
     builder::styling::{AnsiColor, Style, Styles},
 };
 
-use crate::commands::{chat, completions, generate, inspect, man, merge, plan, verify};
+use crate::commands::{chat, completions, generate, inspect, man, merge, plan, pull, verify};
 
 /// Turn language models into a Mixture of Experts
 ///
@@ -33,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   moerge plan recipe.yml             what would be made, and what it takes
   moerge merge recipe.yml out        make it
+  moerge pull org/name               download a model
   moerge verify out                  read every byte of it again
   moerge inspect out                 what is in a model folder
   moerge chat out                    talk to it
@@ -43,7 +44,9 @@ Exit codes:
   2  wrong usage
 
 Environment:
-  HF_HOME, HF_HUB_CACHE   where models like `org/name` are looked up
+  HF_HOME, HF_HUB_CACHE   where models like `org/name` are kept
+  HF_TOKEN                who asks the Hub; `hf auth login` does as well
+  HF_HUB_OFFLINE=1        ask nothing over the network
   NO_COLOR                no colours";
 
 const STYLES: Styles = Styles::styled()
@@ -60,6 +63,7 @@ const STYLES: Styles = Styles::styled()
 pub enum Command {
     Merge(Box<merge::Args>),
     Plan(plan::Args),
+    Pull(pull::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Chat(chat::Args),

@@ -3,10 +3,17 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     thread,
 };
 
-use crate::args::Command;
+use moerge::{
+    hub::{Hub, HubSettings},
+    model_source::{self, HubCache, HubId},
+    recipe::ModelRef,
+};
+
+use crate::{args::Command, interrupt};
 
 mod build;
 pub mod chat;
@@ -16,6 +23,7 @@ pub mod inspect;
 pub mod man;
 pub mod merge;
 pub mod plan;
+pub mod pull;
 mod running;
 pub mod verify;
 
@@ -24,6 +32,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Merge(args) => merge::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Chat(args) => chat::run(&args),
@@ -31,6 +40,19 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
+}
+
+/// The Hub of the environment; Ctrl-C ends every wait for it.
+fn hub() -> moerge::Result<Arc<Hub>> {
+    Ok(Hub::new(HubSettings::from_env()?, Arc::new(interrupt::requested)))
+}
+
+/// The model on the Hub, `org/name[@revision]`, that an argument means which is no path.
+fn on_hub(path: &Path) -> Option<HubId> {
+    let written = path.to_str().filter(|_| !path.exists())?;
+    let reference = ModelRef::parse(written).ok().filter(|r| r.adapter.is_none())?;
+    let mut parts = model_source::on_hub(&reference, Path::new("."), &HubCache::from_env());
+    parts.pop().map(|part| part.id)
 }
 
 /// The path that a user gave, with `~` at its beginning replaced: shells leave it alone in `--flag=~/x` and in quotes.

@@ -1,9 +1,13 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
-use checkpoint::LocalStorage;
-use moerge::inspect::{FolderKind, Inspection, Part, inspect};
+use checkpoint::{LocalStorage, Storage};
+use moerge::{
+    hub::{HubStorage, Wanted},
+    inspect::{FolderKind, Inspection, Part, inspect},
+    model_source::HubId,
+};
 
-use super::folder;
+use super::{folder, hub, on_hub};
 use crate::{
     numbers::{bytes, count, parameters},
     terminal::{DIM, LABEL, harmless, styled, table},
@@ -18,7 +22,7 @@ Examples:
   moerge inspect out
   moerge inspect --json out | jq .parameters")]
 pub struct Args {
-    /// A model folder, or one of a PEFT adapter
+    /// A model folder, or one of a PEFT adapter, or org/name on the Hub
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print everything as JSON
@@ -28,8 +32,13 @@ pub struct Args {
 
 /// Prints what the folder is.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let storage: Arc<dyn checkpoint::Storage> = Arc::new(LocalStorage);
-    let found = inspect(&storage, &folder(&args.dir))?;
+    let found = match on_hub(&args.dir) {
+        Some(id) => inspect_on_hub(&id)?,
+        None => {
+            let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+            inspect(&storage, &folder(&args.dir))?
+        }
+    };
     let mut out = anstream::stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?;
@@ -48,6 +57,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A model that may be in the cache; where it is not, its headers are read from the Hub.
+fn inspect_on_hub(id: &HubId) -> moerge::Result<Inspection> {
+    let hub = hub()?;
+    let local: Arc<dyn Storage> = Arc::new(LocalStorage);
+    match hub.cached(id) {
+        Some(folder) => inspect(&local, &folder),
+        None => {
+            let remote = HubStorage::new(hub);
+            let dir = remote.mount(id, Wanted::Either)?;
+            let storage: Arc<dyn Storage> = remote;
+            inspect(&storage, &dir)
+        }
+    }
 }
 
 /// `mixtral, 4 experts, 2 per token: 24.15 B parameters, 12.88 B active`

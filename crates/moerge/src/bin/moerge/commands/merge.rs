@@ -8,6 +8,7 @@ use std::{
 use checkpoint::{LocalStorage, Storage};
 use moerge::{
     ErrorKind,
+    hub::HubStorage,
     merge::{MergeReport, prepare},
     progress::Progress as _,
     recipe::Recipe,
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use super::{
     build::{BuildArgs, RouterArgs, recipe_dir},
-    folder,
+    folder, hub,
 };
 use crate::{
     COULD_NOT,
@@ -48,6 +49,9 @@ pub struct Args {
     /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
+    /// Keep no copy of models on the Hub: read only the tensors that are used, straight into OUT
+    #[arg(long)]
+    no_cache: bool,
     #[command(flatten)]
     build: BuildArgs,
     #[command(flatten)]
@@ -82,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             reporter.failed(&error);
-            if error.kind() == ErrorKind::Interrupted {
+            if error.kind() == ErrorKind::Interrupted || reporter.stop_requested() {
                 stopped(args);
                 return Ok(ExitCode::from(COULD_NOT));
             }
@@ -92,11 +96,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn build(args: &Args, reporter: &Reporter) -> moerge::Result<MergeReport> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
     let path = folder(&args.recipe);
-    let options = args.routers.options(args.build.options(args.force));
+    let mut options = args.routers.options(args.build.options(args.force));
     let recipe = Recipe::load(&path)?;
+    let hub = hub()?;
+    let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let mut mounted = None;
+    if args.no_cache {
+        let remote = HubStorage::new(hub);
+        options.cache = remote.mount_models(&recipe, recipe_dir(&path))?;
+        storage = remote.clone();
+        mounted = Some(remote);
+    } else {
+        hub.bring_models(&recipe, recipe_dir(&path), reporter)?;
+    }
     let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
+    if let Some(remote) = &mounted {
+        prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(|c| remote.expect(c));
+    }
     prepared.build(&storage, &folder(&args.out), &options, reporter)
 }
 

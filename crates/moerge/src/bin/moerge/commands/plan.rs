@@ -6,21 +6,22 @@ use std::{
 };
 
 use checkpoint::{LocalStorage, Storage};
-use moerge::{merge::prepare, plan::PlanSummary, recipe::Recipe};
+use moerge::{ErrorKind, hub::HubStorage, merge::prepare, plan::PlanSummary, recipe::Recipe};
 use serde_json::json;
 
 use super::{
     build::{BuildArgs, recipe_dir},
-    folder,
+    folder, hub,
 };
 use crate::diagnostics;
 
 mod missing;
+mod on_hub;
 mod page;
 
 /// Show what a recipe would make, and touch nothing
 ///
-/// Reads headers and small files only. Tells the architecture and why it was chosen, the parameters, every model and
+/// Reads headers and small files only, of models on the Hub too: nothing is downloaded for it. Tells the architecture and why it was chosen, the parameters, every model and
 /// its prompts, the size of the output to the byte, and what of the models is not used.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -43,17 +44,33 @@ pub struct Args {
 
 /// Prints the plan.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
     let path = folder(&args.recipe);
     let recipe = Recipe::load(&path)?;
-    let options = args.build.options(false);
+    let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
-    if !missing.is_empty() {
-        return missing::tell(&recipe, &missing, args.json);
+    let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let hub = hub()?;
+    let offline = hub.settings().offline;
+    if !missing.is_empty() && offline {
+        return missing::tell(&recipe, &missing, None, args.json);
     }
+    let remote = HubStorage::new(hub);
+    if !offline {
+        match remote.mount_models(&recipe, recipe_dir(&path)) {
+            Ok(cache) => options.cache = cache,
+            Err(error) if error.kind() == ErrorKind::Io && !missing.is_empty() => {
+                return missing::tell(&recipe, &missing, Some(error), args.json);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        storage = remote.clone();
+    }
+    // Tokenizers are the larger part of what would be fetched; `merge` compares them.
+    options.compare_vocabularies = options.cache.remote.is_empty();
     let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
     let out = folder(&args.out);
-    let (_, output_bytes) = prepared.files(storage.as_ref(), &out, options.wanted)?;
+    let output_bytes = prepared.output_bytes(storage.as_ref(), &out, options.wanted)?;
+    let on_hub = on_hub::OnHub::of(&prepared, &remote);
     let free = free_space(storage.as_ref(), &out);
     let need = prepared.memory(storage.as_ref(), &options)?;
     let budget = options.memory;
@@ -64,10 +81,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         plan["output"] = json!({ "bytes": output_bytes, "disk_free": free });
         plan["memory"] =
             json!({ "needed": need.peak(), "prompts": need.prompts, "weights": need.weights, "budget": budget });
+        plan["on_hub"] = on_hub.json();
         writeln!(stdout, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     for line in page::lines(&summary, output_bytes, free, (need.peak(), budget)) {
+        writeln!(stdout, "{line}")?;
+    }
+    if let Some(line) = on_hub.line() {
         writeln!(stdout, "{line}")?;
     }
     for warning in &summary.warnings {

@@ -7,13 +7,12 @@ use moerge::{
     Error,
     generate::{GenerationConfig, Sampling},
     model::Model,
-    model_source::HubCache,
     moerge_json::{MOERGE_JSON, MoergeJson},
-    recipe::Recipe,
+    recipe::{ModelRef, Recipe},
     transformer::{Quantisation, ResidentModel},
 };
 
-use super::folder;
+use super::{folder, hub};
 use crate::{
     numbers::{bytes, memory},
     progress::Reporter,
@@ -23,7 +22,7 @@ use crate::{
 /// The model, and how it is kept in memory.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A model folder, `org/name` in the Hugging Face cache, or either with `+adapter`
+    /// A model folder, `org/name` on the Hugging Face Hub, or either with `+adapter`
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// How the weights are kept in memory: f32, bf16, q8_0 or q4_k
@@ -89,7 +88,11 @@ impl ModelArgs {
         }
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
         let reference = folder(Path::new(&self.model)).display().to_string();
-        let model = Model::open(&storage, &reference, Path::new("."), &HubCache::from_env())?;
+        let hub = hub()?;
+        if let Ok(parsed) = ModelRef::parse(&reference) {
+            hub.bring(&parsed, Path::new("."), reporter)?;
+        }
+        let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
         let generation = GenerationConfig::open(storage.as_ref(), &model.dir, &model.config.raw)?;
         self.check_memory(&model)?;
         let resident = ResidentModel::load(model.weights()?.as_ref(), self.quant, reporter)?;

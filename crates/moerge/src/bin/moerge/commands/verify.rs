@@ -3,7 +3,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 use checkpoint::LocalStorage;
 use moerge::verify::{Finding, Severity, VerifyReport, verify};
 
-use super::{folder, threads};
+use super::{folder, hub, on_hub, threads};
 use crate::{
     COULD_NOT, diagnostics,
     numbers::{bytes, count, duration},
@@ -22,7 +22,7 @@ Examples:
   moerge verify out
   moerge verify --json ~/models/mistral-7b | jq .findings")]
 pub struct Args {
-    /// A model folder, or one of a PEFT adapter
+    /// A model folder, or one of a PEFT adapter; org/name on the Hub is downloaded
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print the findings as JSON
@@ -40,7 +40,10 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = std::time::Instant::now();
     let reporter = Reporter::new(false, args.quiet || args.json, false);
-    let dir = folder(&args.dir);
+    let dir = match on_hub(&args.dir) {
+        Some(id) => hub()?.bring_any(&id, &reporter)?,
+        None => folder(&args.dir),
+    };
     let storage: Arc<dyn checkpoint::Storage> = Arc::new(LocalStorage);
     let report = verify(&storage, &dir, threads(args.num_threads), &reporter);
     reporter.close();

@@ -37,8 +37,13 @@ pub fn not_downloaded(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions
     missing
 }
 
-/// What the recipe alone says, and how to get the models that are missing.
-pub fn tell(recipe: &Recipe, missing: &[Missing], as_json: bool) -> anyhow::Result<ExitCode> {
+/// What the recipe alone says, and how to get the models that are missing, or why they could not be asked about.
+pub fn tell(
+    recipe: &Recipe,
+    missing: &[Missing],
+    why: Option<moerge::Error>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let here = |reference: &ModelRef| !missing.iter().any(|(name, _)| *name == reference.to_string());
     let mut stdout = anstream::stdout();
     let numbered = recipe.experts.iter().enumerate().map(|(i, e)| (format!("expert {i}"), e));
@@ -75,6 +80,10 @@ pub fn tell(recipe: &Recipe, missing: &[Missing], as_json: bool) -> anyhow::Resu
         for line in table(&rows, &[]) {
             writeln!(stdout, "{line}")?;
         }
+    }
+    if let Some(why) = why {
+        diagnostics::error(&why);
+        return Ok(ExitCode::from(COULD_NOT));
     }
     let first = moerge::Error::from(missing[0].1.clone());
     let mut error = moerge::Error::input(match missing.len() {
