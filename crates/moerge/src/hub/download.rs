@@ -88,9 +88,9 @@ impl Place {
                 return Ok(());
             }
             fs::create_dir_all(reference.parent().unwrap_or(&self.folder))?;
-            let beside = reference.with_added_extension(format!("{}.tmp", std::process::id()));
-            fs::write(&beside, &self.commit)?;
-            fs::rename(&beside, &reference)
+            let new = beside(&reference);
+            fs::write(&new, &self.commit)?;
+            fs::rename(&new, &reference)
         };
         write().map_err(|e| Error::io("write", &reference, &e))
     }
@@ -306,20 +306,25 @@ fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::rename(from, to).map_err(here("write", to))
 }
 
+/// A name of this process for what is to replace `path`.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
 /// Makes `pointer` lead to `blob`, by a relative link where the system has such.
 fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
     let (Some(dir), Some(name)) = (pointer.parent(), blob.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     fs::create_dir_all(dir)?;
-    let beside = pointer.with_added_extension(format!("{}.tmp", std::process::id()));
-    let _ = fs::remove_file(&beside);
+    let new = beside(pointer);
+    let _ = fs::remove_file(&new);
     // snapshots/<commit>/<name> -> ../../blobs/<hash>
     let target: PathBuf = ["..", "..", "blobs"].iter().map(Path::new).chain([Path::new(name)]).collect();
-    symlink(&target, &beside)
-        .or_else(|_| fs::hard_link(blob, &beside))
-        .or_else(|_| fs::copy(blob, &beside).map(drop))?;
-    fs::rename(&beside, pointer)
+    symlink(&target, &new).or_else(|_| fs::hard_link(blob, &new)).or_else(|_| fs::copy(blob, &new).map(drop))?;
+    fs::rename(&new, pointer)
 }
 
 #[cfg(unix)]
