@@ -22,7 +22,7 @@ use crate::{
     progress::{Progress, Stage},
     recipe::{GateMode, ModelRef, Recipe},
     recipe_check::{self, CheckOptions},
-    router::{self, Calibration, ROUTING_REPORT, Routers, RoutingReport},
+    router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, SELF_TEXT_FILE},
     source::{Source, Vocabulary},
     tokenizer::Tokenizer,
     transformer::WeightRounding,
@@ -264,6 +264,12 @@ impl Prepared {
         }
         let output = self.check_space(output, bytes, found)?;
         let (routers, routing) = self.routers(storage.as_ref(), &output, tokenizer.as_ref(), options, progress)?;
+        if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
+            progress.note(
+                "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \
+                 `gate_mode: self_calibrated` fits them to what the experts write, which routes much better",
+            );
+        }
         let mut warnings = self.plan.warnings.clone();
         let names: Vec<_> =
             (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
@@ -279,12 +285,18 @@ impl Prepared {
         if let Some(report) = &routing {
             output.write_file(ROUTING_REPORT, report.to_text().as_bytes())?;
         }
+        let mut bytes = bytes;
+        if self.plan.routing.gate_mode == GateMode::SelfCalibrated {
+            let text = self.self_text_file(&output)?;
+            bytes += text.len() as u64;
+            output.write_file(SELF_TEXT_FILE, &text)?;
+        }
         self.check_output(storage, &output, progress)?;
         for source in &self.models.sources {
             source.checkpoint.check_unchanged()?;
         }
         output.publish()?;
-        Ok(report(warnings, routing, false))
+        Ok(MergeReport { bytes, ..report(warnings, routing, false) })
     }
 
     /// Equal ids, equal bytes in the output.
@@ -334,7 +346,7 @@ impl Prepared {
             return Ok((routers, report));
         }
         let (routers, report) = if fitted {
-            let (routers, report) = self.fit_routers(storage, options, progress)?;
+            let (routers, report) = self.fit_routers(storage, output, options, progress)?;
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
             (routers, Some(report))
         } else {
@@ -355,19 +367,70 @@ impl Prepared {
         Ok(fits.then_some((routers, report)))
     }
 
+    /// What the experts write, the shared one's last where it has a gate. Each one's text is kept when it is there.
+    fn self_texts(
+        &self,
+        output: &OutputDir,
+        tokenizer: &Tokenizer,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
+        let routing = &self.plan.routing;
+        let settings = &routing.fit.self_text;
+        let experts = (0..self.plan.shape.experts).map(|e| self.models.expert(e)).zip(&routing.experts);
+        let shared = routing.shared_expert.as_ref().and_then(|p| Some((self.models.shared_expert()?, p)));
+        let all: Vec<_> = experts.chain(shared).collect();
+        let each = (settings.samples * settings.tokens) as u64;
+        progress.start(Stage::SelfText, each * all.len() as u64, 0);
+        let mut texts = Vec::new();
+        for (expert, (source, prompts)) in all.into_iter().enumerate() {
+            let name = self_text_of(expert);
+            if let Some(kept) = output.kept(&name)?.and_then(|kept| serde_json::from_slice(&kept).ok()) {
+                progress.advance(Stage::SelfText, each);
+                texts.push(kept);
+                continue;
+            }
+            let weights = crate::source::SourceWeights::new(source)?;
+            let seed = settings.seed.unwrap_or(self.plan.seed) ^ (expert as u64).rotate_right(16);
+            let samples =
+                router::write_samples(&weights, tokenizer, prompts, settings, seed, options.memory, progress)?;
+            let text = ExpertText { expert, model: source.reference.clone(), samples };
+            output.keep(&name, &serde_json::to_vec(&text).map_err(|e| Error::input(e.to_string()))?)?;
+            texts.push(text);
+        }
+        progress.finish(
+            Stage::SelfText,
+            &format!("{} samples of {} tokens by each expert", settings.samples, settings.tokens),
+        );
+        let mut tokens: Vec<ExpertTokens> = texts.into_iter().map(ExpertTokens::from).collect();
+        let shared = tokens.split_off(self.plan.shape.experts).pop();
+        Ok((tokens, shared))
+    }
+
+    /// What the experts wrote, to lie beside the output.
+    fn self_text_file(&self, output: &OutputDir) -> Result<Vec<u8>> {
+        let mut lines = Vec::new();
+        for expert in 0.. {
+            let Some(kept) = output.kept(&self_text_of(expert))? else { break };
+            lines.push(String::from_utf8_lossy(&kept).into_owned());
+        }
+        Ok(format!("[{}]\n", lines.join(",\n")).into_bytes())
+    }
+
     fn fit_routers(
         &self,
         storage: &dyn Storage,
+        output: &OutputDir,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, RoutingReport)> {
         let routing = &self.plan.routing;
-        if routing.gate_mode == GateMode::SelfCalibrated {
-            return Err(Error::input("this version of moerge cannot let the experts write text yet")
-                .hint("`gate_mode: calibrated` fits the routers to text of yours: `positive_prompts`, `positive_prompts_file`"));
-        }
         let tokenizer = Tokenizer::open(storage, &self.models.base().dir)?;
-        let (experts, shared) = router::recipe_texts(routing, &tokenizer)?;
+        let (experts, shared) = if routing.gate_mode == GateMode::SelfCalibrated {
+            self.self_texts(output, &tokenizer, options, progress)?
+        } else {
+            router::recipe_texts(routing, &tokenizer)?
+        };
         let calibration = Calibration::new(&experts, shared.as_ref());
         router::fit_routers(&self.plan, &calibration, options.rounding, progress)
     }
@@ -396,6 +459,11 @@ impl Prepared {
         progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
         Ok(())
     }
+}
+
+/// Name of the file that keeps an expert's text for a resumed run.
+fn self_text_of(expert: usize) -> String {
+    format!("self_text_{expert}.json")
 }
 
 /// The report of an output that is there already.

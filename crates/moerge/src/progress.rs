@@ -21,6 +21,8 @@ pub enum Stage {
     Load,
     /// Sending files to the Hub; counted in bytes.
     Upload,
+    /// The experts write text; counted in tokens.
+    SelfText,
 }
 
 /// What a stage counts.
@@ -32,6 +34,8 @@ pub enum Unit {
     Tensors,
     /// Bytes.
     Bytes,
+    /// Tokens of text.
+    Tokens,
 }
 
 impl Stage {
@@ -41,6 +45,8 @@ impl Stage {
             Self::Prompts => Unit::Layers,
             Self::Verify => Unit::Tensors,
             Self::Download | Self::Weights | Self::Read | Self::Load | Self::Upload => Unit::Bytes,
+            Self::Weights | Self::Read | Self::Load => Unit::Bytes,
+            Self::SelfText => Unit::Tokens,
         }
     }
 
@@ -54,6 +60,7 @@ impl Stage {
             Self::Read => "read",
             Self::Load => "load",
             Self::Upload => "upload",
+            Self::SelfText => "text",
         }
     }
 }

@@ -77,6 +77,23 @@ impl Tokenizer {
         ids
     }
 
+    /// Tokens in the vocabulary, those added to it included.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// What a text begins with: bos; where the tokenizer has none, the first of its special tokens (end of text in
+    /// GPT's and Qwen's vocabularies, which stands between texts), or else a line break.
+    pub fn beginning(&self) -> Result<Vec<u32>> {
+        if !self.bos.is_empty() {
+            return self.encode_prompt("");
+        }
+        match self.special_tokens().first() {
+            Some(token) => Ok(vec![*token]),
+            None => self.encode_prompt("\n"),
+        }
+    }
+
     /// The tokens of a prompt, the bos token first.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let encoded = self.inner.encode_fast(format!("{}{text}", self.bos), false);

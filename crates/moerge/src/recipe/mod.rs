@@ -48,8 +48,11 @@ pub struct Recipe {
     pub experts: Vec<Expert>,
     /// Experts that every token goes through.
     pub shared_experts: Vec<Expert>,
-    /// How the routers get their weights.
+    /// How the routers get their weights. Where the recipe does not say: `hidden`, as in mergekit, if there are prompts,
+    /// and `self_calibrated` if there are none.
     pub gate_mode: GateMode,
+    /// Whether the recipe says so.
+    pub gate_mode_given: bool,
     /// How routers are fitted, for the gate modes that are.
     pub fit: FitSettings,
     /// The output's type: F32, F16 or BF16; the base's where the recipe does not say.
@@ -146,10 +149,11 @@ impl Recipe {
             None => Located { value: 2, span: 0..0 },
         };
         Ok(Self {
+            gate_mode_given: gate_mode.is_some(),
+            gate_mode: gate_mode.map_or_else(|| default_mode(&experts), |m| m.value),
             base_model,
             experts,
             shared_experts: shared_experts.unwrap_or_default(),
-            gate_mode: gate_mode.map_or(GateMode::default(), |m| m.value),
             fit: FitSettings::read(source, &fields)?,
             dtype: fields.get("dtype").map(dtype).transpose()?.flatten(),
             experts_per_token,
@@ -171,6 +175,16 @@ impl Recipe {
         let written = self.text.get(named.span.clone()).unwrap_or_default();
         family.recipe_name.starts_with(&written.trim_matches(['"', '\'']).trim().to_lowercase())
     }
+}
+
+/// mergekit refuses a recipe without prompts; the experts can speak for themselves.
+fn default_mode(experts: &[Expert]) -> GateMode {
+    let prompts = |e: &Expert| {
+        !(e.positive_prompts.is_empty() && e.negative_prompts.is_empty())
+            || e.positive_prompts_file.is_some()
+            || e.negative_prompts_file.is_some()
+    };
+    if experts.iter().any(prompts) { GateMode::Hidden } else { GateMode::SelfCalibrated }
 }
 
 /// A recipe for mergekit's other command deserves better than a list of unknown keys.

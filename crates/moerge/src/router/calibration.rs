@@ -6,7 +6,10 @@ use crate::{
     tokenizer::Tokenizer,
 };
 
-use super::fit::{Class, Samples};
+use super::{
+    ExpertText,
+    fit::{Class, Samples},
+};
 
 /// Tokens of a sequence at the most; longer texts are cut.
 pub const WINDOW: usize = 512;
@@ -43,6 +46,12 @@ impl ExpertTokens {
             Ok(spread(sequences, most))
         };
         Ok(Self { positive: tokens(&prompts.positive)?, negative: tokens(&prompts.negative)? })
+    }
+}
+
+impl From<ExpertText> for ExpertTokens {
+    fn from(text: ExpertText) -> Self {
+        Self { positive: text.samples.into_iter().map(|s| s.tokens).collect(), negative: Vec::new() }
     }
 }
 

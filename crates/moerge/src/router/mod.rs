@@ -19,6 +19,7 @@ mod report;
 mod routers;
 mod rows;
 mod same_ffn;
+mod self_text;
 
 pub use calibration::{Calibration, ExpertTokens, recipe_texts};
 pub use degenerate::warnings;
@@ -28,3 +29,4 @@ pub use merged::Merged;
 pub use prompts::prompt_lengths;
 pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport, SameFfn};
 pub use routers::Routers;
+pub use self_text::{ExpertText, SELF_TEXT_FILE, Sample, write_samples};

@@ -93,7 +93,7 @@ shared_experts:
 fn null_means_the_default() {
     let text = with("gate_mode:\ndtype: null\nexperts_per_token: ~\nshared_experts:\narchitecture:\nrandom_seed: Null");
     let recipe = recipe(&text);
-    assert_eq!((recipe.gate_mode, recipe.experts_per_token.value), (GateMode::Hidden, 2));
+    assert_eq!((recipe.gate_mode, recipe.experts_per_token.value), (GateMode::SelfCalibrated, 2));
     assert!(recipe.shared_experts.is_empty() && recipe.random_seed.is_none());
     assert!(recipe.architecture.is_none() && recipe.dtype.is_none());
 }

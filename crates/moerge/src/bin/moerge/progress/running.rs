@@ -42,7 +42,9 @@ impl Running {
     /// `27.9/48.3 GB` or `12/32 layers`.
     fn counted(&self) -> String {
         match self.stage.unit() {
-            Unit::Layers | Unit::Tensors => format!("{}/{} {}", self.done, self.total, unit_name(self.stage)),
+            Unit::Layers | Unit::Tensors | Unit::Tokens => {
+                format!("{}/{} {}", self.done, self.total, unit_name(self.stage))
+            }
             Unit::Bytes => bytes_of(self.done, self.total),
         }
     }
@@ -77,7 +79,7 @@ impl Running {
             Unit::Layers => vec![format!("{} layers", self.total)],
             Unit::Bytes => vec![bytes(self.total)],
             // The summary counts them.
-            Unit::Tensors => Vec::new(),
+            Unit::Tensors | Unit::Tokens => Vec::new(),
         };
         if self.bytes_read > 0 {
             parts.push(format!("{} read", bytes(self.bytes_read)));
@@ -106,6 +108,7 @@ pub fn unit_name(stage: Stage) -> &'static str {
     match stage.unit() {
         Unit::Layers => "layers",
         Unit::Tensors => "tensors",
+        Unit::Tokens => "tokens",
         Unit::Bytes => "bytes",
     }
 }

@@ -1,0 +1,104 @@
+//! What an expert writes when nobody asks it anything: text that shows what it is for, without prompts or data.
+//!
+//! Each expert continues its prompts, or bos alone where it has none: by default a dozen samples of 64 tokens at
+//! temperature 1 and top-p 0.95, without ever ending the text (ROUTERS: the routers fitted to it route as those fitted
+//! to real text do).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    generate::{Sampling, generate_batch},
+    plan::Prompts,
+    progress::{Progress, Stage},
+    recipe::SelfText,
+    tokenizer::Tokenizer,
+    transformer::{Quantisation, ResidentModel, Weights},
+};
+
+/// Name of the file in the output that holds what the experts wrote.
+pub const SELF_TEXT_FILE: &str = "self_text.json";
+
+/// Probability mass that is sampled from: the unlikely rest is where a model derails.
+const TOP_P: f32 = 0.95;
+
+/// What one expert wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertText {
+    /// The expert's number.
+    pub expert: usize,
+    /// Its model, as the recipe calls it.
+    pub model: String,
+    /// Its texts.
+    pub samples: Vec<Sample>,
+}
+
+/// One text of an expert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The text, its prompt included.
+    pub text: String,
+    /// Its tokens, from bos on.
+    pub tokens: Vec<u32>,
+}
+
+/// Lets the model with these `weights` write. `seed` is this expert's own; `memory` is what its weights may take, in
+/// bytes.
+pub fn write_samples(
+    weights: &dyn Weights,
+    tokenizer: &Tokenizer,
+    prompts: &Prompts,
+    settings: &SelfText,
+    seed: u64,
+    memory: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<Sample>> {
+    let quantisation = fitting(weights, memory)?;
+    let begins = beginnings(tokenizer, prompts, settings.samples)?;
+    // Marks such as end of text would end a sample before it says anything; ids above the base's vocabulary mean
+    // nothing to the MoE.
+    let vocabulary = weights.description().decoder.vocabulary as u32;
+    let mut banned = tokenizer.special_tokens();
+    banned.extend(tokenizer.vocabulary() as u32..vocabulary);
+    let model = ResidentModel::load(weights, quantisation, progress)?;
+    let sampling = Sampling {
+        temperature: settings.temperature as f32,
+        top_k: 0,
+        top_p: TOP_P,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        seed,
+    };
+    let step = || progress.advance(Stage::SelfText, begins.len() as u64);
+    let written = generate_batch(&model, &begins, settings.tokens, sampling, &banned, progress, step)?;
+    let sample = |(begin, written): (&Vec<u32>, Vec<u32>)| {
+        let tokens = [begin.as_slice(), &written].concat();
+        Ok(Sample { text: tokenizer.decode(&tokens)?, tokens })
+    };
+    begins.iter().zip(written).map(sample).collect()
+}
+
+/// The most exact way of keeping the weights that has room.
+fn fitting(weights: &dyn Weights, memory: u64) -> Result<Quantisation> {
+    let needed = |quantisation| ResidentModel::bytes(weights.description(), quantisation);
+    let ways = [Quantisation::Q8_0, Quantisation::Q4K];
+    ways.into_iter().find(|way| needed(*way) <= memory).ok_or_else(|| {
+        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
+        let least = needed(Quantisation::Q4K);
+        Error::input("an expert does not fit into memory, which it must to write text")
+            .fact("needed", format!("{} with 4.5 bits per weight", gib(least)))
+            .fact("allowed", gib(memory))
+            .hint(format!("--memory {}GiB allows it", least.div_ceil(1 << 30) + 1))
+            .hint("`gate_mode: calibrated` fits the routers to text of yours, in little memory")
+    })
+}
+
+/// What each of `samples` texts begins with: the prompts in turn, or bos, or what is nearest to it.
+fn beginnings(tokenizer: &Tokenizer, prompts: &Prompts, samples: usize) -> Result<Vec<Vec<u32>>> {
+    let begins: Vec<Vec<u32>> = if prompts.positive.is_empty() {
+        vec![tokenizer.beginning()?]
+    } else {
+        prompts.positive.iter().map(|prompt| tokenizer.encode_prompt(prompt)).collect::<Result<_>>()?
+    };
+    Ok(begins.iter().cycle().take(samples).cloned().collect())
+}

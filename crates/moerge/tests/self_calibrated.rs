@@ -1,0 +1,64 @@
+//! Experts that write the text their routers are fitted to, on the trained models of `examples/tiny`.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{contents, moerge_ok};
+use serde_json::Value;
+
+/// No prompts and no gate_mode.
+fn write_recipe(dir: &Path) {
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny").canonicalize().unwrap();
+    let model = |name| tiny.join(name).display().to_string();
+    let mut recipe = format!("base_model: {}\nself_text: {{samples: 8, tokens: 40}}\nexperts:\n", model("base"));
+    for expert in ["base", "code", "math", "story"] {
+        recipe += &format!("  - source_model: {}\n", model(expert));
+    }
+    fs::write(dir.join("moe.yml"), recipe).unwrap();
+}
+
+#[test]
+fn no_prompts_and_no_data_are_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_recipe(dir);
+    for threads in ["1", "3"] {
+        moerge_ok(dir, &["merge", "moe.yml", threads, "-j", threads, "--quiet"]);
+    }
+    let (one, three) = (contents(&dir.join("1")), contents(&dir.join("3")));
+    for (name, bytes) in &one {
+        assert!(name == "README.md" || name == "moerge.json" || Some(bytes) == three.get(name), "{name} differs");
+    }
+
+    let written: Value = serde_json::from_slice(&one["self_text.json"]).unwrap();
+    let written = written.as_array().unwrap();
+    assert_eq!(written.len(), 4);
+    for (number, expert) in written.iter().enumerate() {
+        let samples = expert["samples"].as_array().unwrap();
+        assert_eq!((expert["expert"].as_u64(), samples.len()), (Some(number as u64), 8));
+        for sample in samples {
+            // bos, which is no text, and what was written: never the end of a text.
+            let tokens: Vec<u64> = sample["tokens"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap()).collect();
+            assert_eq!(tokens.len(), 41);
+            assert!(!tokens[1..].contains(&tokens[0]), "{tokens:?}");
+        }
+    }
+    // What the specialists write is theirs to a reader, too.
+    let text = |expert: usize| written[expert]["samples"].to_string();
+    assert!(text(1).contains("self") && text(2).contains("Answer") && text(3).contains("the"));
+
+    let report: Value = serde_json::from_slice(&one["routing_report.json"]).unwrap();
+    let median = report["median_accuracy"].as_f64().unwrap();
+    assert!(median > 0.6, "chance is 0.25, the median layer has {median}");
+}
+
+#[test]
+fn an_expert_that_does_not_fit_into_memory_is_refused_with_what_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    write_recipe(dir.path());
+    let output = common::moerge(dir.path(), &["merge", "moe.yml", "out", "--memory", "1MiB"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("memory") && told.contains("hint: --memory"), "{told}");
+}
