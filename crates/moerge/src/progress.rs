@@ -45,7 +45,6 @@ impl Stage {
             Self::Prompts => Unit::Layers,
             Self::Verify => Unit::Tensors,
             Self::Download | Self::Weights | Self::Read | Self::Load | Self::Upload => Unit::Bytes,
-            Self::Weights | Self::Read | Self::Load => Unit::Bytes,
             Self::SelfText => Unit::Tokens,
         }
     }
