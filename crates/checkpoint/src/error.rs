@@ -12,6 +12,7 @@ pub(crate) use format::shown;
 pub use format::{HeaderError, IndexError};
 
 use crate::dtype::{BadSize, Dtype};
+use crate::pickle::PickleError;
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -36,6 +37,9 @@ pub enum Error {
     /// A `model.safetensors.index.json` that breaks its format.
     #[error("{}: {problem}", file.display())]
     Index { file: PathBuf, problem: IndexError },
+    /// A `pytorch_model.bin` that is damaged, or does more than hold weights.
+    #[error("{}: {problem}", file.display())]
+    Pickle { file: PathBuf, problem: PickleError },
     /// Nothing is at the path of a model folder.
     #[error("{} does not exist", folder.display())]
     FolderMissing { folder: PathBuf },
@@ -152,6 +156,7 @@ impl Error {
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Error::Io { problem, .. } => Some(problem.kind()),
+            Error::Pickle { problem: PickleError::Read(_, kind), .. } => Some(*kind),
             Error::Cleanup { problem, .. } => problem.io_kind(),
             _ => None,
         }

@@ -17,6 +17,9 @@ use crate::storage::{Kind, Storage};
 /// The name of the index in a model folder.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
+/// Its name where the shards are Python's pickles.
+pub(crate) const PICKLED_INDEX_FILE: &str = "pytorch_model.bin.index.json";
+
 /// The longest index that is read, in bytes. The largest models have some ten megabytes.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
 
@@ -64,7 +67,8 @@ impl Index {
         if bytes.starts_with(LFS_POINTER) {
             return Err(Error::LfsPointer { file: path.to_owned() });
         }
-        Index::parse(&bytes).map_err(broken)
+        let ending = if path.ends_with(PICKLED_INDEX_FILE) { ".bin" } else { ".safetensors" };
+        Index::parse_with(&bytes, ending).map_err(broken)
     }
 
     /// Parses the content of an index file.
@@ -72,6 +76,11 @@ impl Index {
     /// # Errors
     /// See [`IndexError`].
     pub fn parse(json: &[u8]) -> Result<Index, IndexError> {
+        Index::parse_with(json, ".safetensors")
+    }
+
+    /// The same for files of another ending.
+    fn parse_with(json: &[u8], ending: &'static str) -> Result<Index, IndexError> {
         #[derive(Deserialize)]
         struct Raw {
             metadata: Option<serde_json::Value>,
@@ -83,9 +92,9 @@ impl Index {
             return Err(IndexError::DuplicateTensor { tensor: tensor.to_owned() });
         }
         for (tensor, file) in &raw.weight_map.0 {
-            if !file_name::is_plain(file) || !file.ends_with(".safetensors") {
+            if !file_name::is_plain(file) || !file.ends_with(ending) {
                 let (tensor, file) = (tensor.clone(), file.clone());
-                return Err(IndexError::BadFileName { tensor, file });
+                return Err(IndexError::BadFileName { tensor, file, ending });
             }
         }
         let total_size = raw.metadata.and_then(|metadata| {

@@ -16,6 +16,7 @@ mod header;
 mod index;
 mod json_entries;
 mod output_dir;
+pub mod pickle;
 mod shard_layout;
 mod shard_writer;
 mod source_file;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, HeaderError, Result, io_at};
 use crate::header::{Header, LENGTH_BYTES, MAX_HEADER_BYTES};
+use crate::pickle;
 use crate::storage::{Facts, Kind, ReadAt, Storage};
 
 /// How many handles stay open although nobody reads from them, in the whole process.
@@ -41,7 +42,8 @@ pub(crate) type Opened = (Arc<SourceFile>, Header);
 impl SourceFile {
     /// Opens a safetensors file and reads its header.
     pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<Opened> {
-        let (header, facts) = read_header(&**storage, path)?;
+        let pickled = path.extension().is_some_and(|extension| extension == "bin");
+        let (header, facts) = if pickled { read_pickle(&**storage, path)? } else { read_header(&**storage, path)? };
         let file = SourceFile {
             path: path.to_owned(),
             len: facts.len,
@@ -121,6 +123,22 @@ impl fmt::Debug for SourceFile {
 
 /// What starts a git-lfs pointer (<https://git-lfs.com/spec/v1>).
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// Reads what a `pytorch_model.bin` holds, as if it had a header: places count from the start of the file.
+fn read_pickle(storage: &dyn Storage, path: &Path) -> Result<(Header, Facts)> {
+    let facts = storage.facts(path).map_err(io_at("open", path))?;
+    if facts.kind != Kind::File {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    let file = storage.open(path).map_err(io_at("open", path))?;
+    let mut start = vec![0; LFS_POINTER.len().min(usize::try_from(facts.len).unwrap_or(usize::MAX))];
+    file.read_exact_at(&mut start, 0).map_err(io_at("read", path))?;
+    if start == LFS_POINTER {
+        return Err(Error::LfsPointer { file: path.to_owned() });
+    }
+    let tensors = pickle::read_tensors(&*file).map_err(|problem| Error::Pickle { file: path.to_owned(), problem })?;
+    Ok((Header { tensors, metadata: Default::default(), data_start: 0 }, facts))
+}
 
 /// Reads a file's header: its first 8 bytes, then as many as these say.
 pub(crate) fn read_header(storage: &dyn Storage, path: &Path) -> Result<(Header, Facts)> {

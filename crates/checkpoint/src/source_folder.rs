@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::error::{Error, Result, io_at};
-use crate::index::{INDEX_FILE, Index};
+use crate::index::{INDEX_FILE, Index, PICKLED_INDEX_FILE};
 use crate::storage::{Kind, Storage, facts_if_any};
 
 /// The names of the weights in a folder.
@@ -17,6 +17,8 @@ pub(crate) enum Weights {
 }
 
 const SINGLE_FILE: &str = "model.safetensors";
+/// What older models have: the same by Python's pickle.
+const PICKLED_FILE: &str = "pytorch_model.bin";
 
 /// Finds the safetensors files of the folder `dir`. All named files exist.
 pub(crate) fn find_weights(storage: &dyn Storage, dir: &Path) -> Result<Weights> {
@@ -42,12 +44,25 @@ pub(crate) fn find_weights(storage: &dyn Storage, dir: &Path) -> Result<Weights>
         }
         return Ok(Weights::Indexed(index, files));
     }
-    match shard_set(dir, &names)? {
+    let shards = shard_set(dir, &names)?;
+    match shards {
         Some(shards) => {
             for shard in &shards {
                 check_there(storage, dir, shard, &names, shard)?;
             }
             Ok(Weights::Shards(shards))
+        }
+        None if names.contains(PICKLED_FILE) => {
+            check_there(storage, dir, PICKLED_FILE, &names, PICKLED_FILE)?;
+            Ok(Weights::Single(PICKLED_FILE.to_owned()))
+        }
+        None if names.contains(PICKLED_INDEX_FILE) => {
+            let index = Index::read(storage, &dir.join(PICKLED_INDEX_FILE))?;
+            let files: Vec<String> = index.files().into_iter().map(str::to_owned).collect();
+            for file in &files {
+                check_there(storage, dir, file, &names, PICKLED_INDEX_FILE)?;
+            }
+            Ok(Weights::Indexed(index, files))
         }
         None => Err(Error::NoSafetensors { folder: dir.to_owned(), found: other_weights(&names) }),
     }

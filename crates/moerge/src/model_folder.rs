@@ -31,7 +31,7 @@ pub(crate) const TOKENIZER_FILES: [&str; 12] = [
 ];
 
 /// The weights of a PEFT adapter.
-const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 /// What says that a folder holds an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 
@@ -68,8 +68,9 @@ impl<'a> ModelFolder<'a> {
 
     /// Its weights: a model's, or an adapter's.
     pub fn weights(&self) -> Result<Checkpoint> {
-        if self.is_adapter() && self.has(ADAPTER_WEIGHTS) {
-            return Ok(Checkpoint::open_file(self.storage, &self.dir.join(ADAPTER_WEIGHTS))?);
+        let adapter = ADAPTER_WEIGHTS.iter().find(|name| self.is_adapter() && self.has(name));
+        if let Some(name) = adapter {
+            return Ok(Checkpoint::open_file(self.storage, &self.dir.join(name))?);
         }
         Ok(Checkpoint::open(self.storage, self.dir)?)
     }

@@ -90,12 +90,8 @@ pub enum IndexError {
     #[error("tensor `{}` occurs twice in `weight_map`", shown(tensor))]
     DuplicateTensor { tensor: String },
     /// A file name that could lead out of the folder, or that is no safetensors file.
-    #[error(
-        "tensor `{}` is placed in `{}`, expected the plain name of a .safetensors file",
-        shown(tensor),
-        shown(file)
-    )]
-    BadFileName { tensor: String, file: String },
+    #[error("tensor `{}` is placed in `{}`, expected the plain name of a {ending} file", shown(tensor), shown(file))]
+    BadFileName { tensor: String, file: String, ending: &'static str },
 }
 
 /// A name from outside as it may be printed: control characters escaped, shortened if endless.

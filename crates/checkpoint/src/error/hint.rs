@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::{Error, HeaderError, IndexError};
+use crate::pickle::PickleError;
 
 impl Error {
     /// One sentence of advice, without the word "hint".
@@ -10,6 +11,7 @@ impl Error {
         let hint = match self {
             Error::Io { problem, .. } => return io_hint(problem.kind()),
             Error::Header { problem, .. } => return header_hint(problem),
+            Error::Pickle { problem, .. } => return Some(pickle_hint(problem)),
             Error::Index { problem, .. } => match problem {
                 IndexError::BadFileName { .. } => {
                     "shards lie in the folder of the index; a path that leads elsewhere is refused"
@@ -45,6 +47,22 @@ impl Error {
         };
         Some(hint.to_owned())
     }
+}
+
+fn pickle_hint(problem: &PickleError) -> String {
+    let hint = match problem {
+        PickleError::Global(_) | PickleError::Opcode { .. } => {
+            "loading it in Python would run that; nothing of it was run here. Ask for the model in safetensors"
+        }
+        PickleError::NotATensor { .. } | PickleError::NotADict(_) => {
+            "it may be a checkpoint of a training; the model itself is what `save_pretrained` writes"
+        }
+        PickleError::Legacy | PickleError::Strides { .. } => {
+            "load it once with transformers, then save_pretrained(..., safe_serialization=True)"
+        }
+        _ => "the download is incomplete or damaged; download this file again",
+    };
+    hint.to_owned()
 }
 
 fn io_hint(kind: ErrorKind) -> Option<String> {
@@ -87,8 +105,8 @@ fn other_format_hint(found: &[String]) -> String {
     } else if has(|name| name.ends_with(".gguf")) {
         "GGUF is an end format; give the original safetensors folder"
     } else if has(|name| !name.ends_with(".safetensors")) {
-        "convert it first: load it with transformers, then save_pretrained(..., \
-         safe_serialization=True)"
+        "expected safetensors, or pytorch_model.bin with its shards; other formats are converted by \
+         transformers: save_pretrained(..., safe_serialization=True)"
     } else {
         "expected model.safetensors, or model.safetensors.index.json and its shards"
     };

@@ -72,13 +72,10 @@ impl Adapter {
                 merge_first,
             ));
         }
-        let weights = dir.join("adapter_model.safetensors");
-        if storage.facts(&weights).is_err() && storage.facts(&dir.join("adapter_model.bin")).is_ok() {
-            return Err(Error::input(format!(
-                "{} has adapter_model.bin, but no adapter_model.safetensors",
-                dir.display()
-            ))
-            .hint("load and save it once with PEFT: `model.save_pretrained(dir)` writes safetensors"));
+        let mut weights = dir.join("adapter_model.safetensors");
+        let pickled = dir.join("adapter_model.bin");
+        if storage.facts(&weights).is_err() && storage.facts(&pickled).is_ok() {
+            weights = pickled;
         }
         let checkpoint = Checkpoint::open_file(storage, &weights)?;
         let mut adapter =
