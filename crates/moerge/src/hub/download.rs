@@ -108,10 +108,8 @@ impl Hub {
                 || watch.note(&format!("waiting for another process that downloads {} of {}", file.name, place.id));
             let _lock = lock(&place.lock(file), &self.http, &waits)?;
             let blob = place.blob(file);
-            if fs::metadata(&blob).map(|m| m.len()).ok() == Some(file.size) {
-                // Of another commit, or brought by the process that was waited for.
-                watch.arrived(if place.missing(file) == 0 { 0 } else { file.size });
-            } else {
+            // It may be there already: of another commit, or brought by the process that was waited for.
+            if fs::metadata(&blob).map(|m| m.len()).ok() != Some(file.size) {
                 self.fetch(place, file, watch)?;
                 rename(&place.incomplete(file), &blob)?;
             }
@@ -132,7 +130,8 @@ impl Hub {
         fs::create_dir_all(place.folder.join("blobs")).map_err(here("create", &place.folder))?;
         let mut part = Part::open(&path, file)?;
         // What was there when this began was counted as there; bytes up to the furthest point are told once.
-        let mut furthest = part.len;
+        let begun = part.len;
+        let mut furthest = begun;
         let url = self.address(&place.id, &place.commit, &file.name);
         let mut patience = Patience::new();
         loop {
@@ -153,6 +152,7 @@ impl Hub {
                     if matches!(failure, Failure::Wrong(_)) {
                         part.restart(file)?;
                     }
+                    let failure = if furthest > begun { failure.on_the_way() } else { failure };
                     let wait = patience.after(failure).inspect_err(|failure| {
                         if matches!(failure, Failure::Wrong(_)) {
                             let _ = fs::remove_file(&path);

@@ -47,6 +47,16 @@ pub(super) enum Failure {
     Stopped,
 }
 
+impl Failure {
+    /// The same where the Hub has answered before: then it is worth waiting for.
+    pub fn on_the_way(self) -> Self {
+        match self {
+            Self::Network { what, .. } => Self::Network { what, unreachable: false },
+            other => other,
+        }
+    }
+}
+
 /// An answer of 400 and above.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
@@ -60,7 +70,6 @@ pub(super) struct Refusal {
 }
 
 /// What is sent, made anew for each try.
-#[allow(dead_code)] // Uploads follow.
 pub(super) enum Payload<'a> {
     /// Nothing.
     None,
@@ -89,7 +98,6 @@ impl<'a> Ask<'a> {
     }
 
     /// A POST of JSON.
-    #[allow(dead_code)] // Uploads follow.
     pub fn post(url: &'a str, json: &'a [u8]) -> Self {
         Self { method: "POST", url, headers: Vec::new(), payload: Payload::Bytes(json, "application/json") }
     }
@@ -331,6 +339,10 @@ pub(super) fn network(error: &ureq::Error) -> Failure {
             use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
             let kinds = [ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable];
             // An error that came through a reader is wrapped once more.
+            if e.to_string().contains("lookup address") {
+                // What std says where the resolver knows no such name; it has no kind of its own.
+                return Failure::Network { what: "its name is not known (DNS)".to_owned(), unreachable: true };
+            }
             let inner = e.get_ref().and_then(|i| i.downcast_ref::<ureq::Error>());
             return inner.map_or_else(
                 || Failure::Network { what: e.to_string(), unreachable: kinds.contains(&e.kind()) },

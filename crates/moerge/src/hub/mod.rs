@@ -6,10 +6,13 @@
 mod bring;
 mod download;
 mod http;
+mod lfs;
 mod listing;
+mod local_files;
 mod lock;
 mod needed;
 mod pull;
+mod push;
 mod ranges;
 mod refused;
 mod remote_storage;
@@ -21,6 +24,7 @@ pub use http::Stop;
 pub use listing::{FileHash, Listing, RemoteFile};
 pub use needed::Wanted;
 pub use pull::Pulled;
+pub use push::{PushOptions, Pushed};
 pub use remote_storage::HubStorage;
 pub use settings::{HubSettings, Token};
 

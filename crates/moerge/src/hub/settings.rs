@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The Hub everybody means where HF_ENDPOINT is not set.
-const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
+pub(super) const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// Where the Hub is, and who asks.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 //! bytes or lengths, be busy, say nothing.
 #![allow(dead_code)]
 
+pub mod bench;
 mod reads;
 mod repos;
 mod wire;
@@ -38,6 +39,12 @@ pub enum Fault {
     Status(u16),
     /// 429, with so many seconds to wait.
     Slow(u64),
+    /// 403, to one whom the authors have not let in.
+    Gated,
+    /// A page where one has to log in, as on the Wi-Fi of a hotel.
+    LoginPage,
+    /// The list of files says that weights are of an exabyte.
+    Huge,
     /// Nothing is said for so long.
     Silent(Duration),
 }
@@ -183,9 +190,18 @@ fn serve(state: &State, stream: &TcpStream, is_cdn: bool) {
         let mut reply = match fault {
             Some(Fault::Status(status)) => Reply::status(status),
             Some(Fault::Slow(seconds)) => Reply::status(429).with("Retry-After", &seconds.to_string()),
+            Some(Fault::Gated) => Reply::refused(403, "GatedRepo", "Access to this model is restricted."),
+            Some(Fault::LoginPage) => Reply { body: b"<html>log in</html>".to_vec(), ..Reply::status(200) },
             _ if is_cdn => reads::object(state, &request, fault),
             _ => route(state, &request, fault),
         };
+        if fault == Some(Fault::Huge) {
+            let mut entries: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            for entry in entries.as_array_mut().unwrap().iter_mut().filter(|e| !e["lfs"].is_null()) {
+                entry["lfs"]["size"] = 1_000_000_000_000_000_000u64.into();
+            }
+            reply = Reply::json(&entries);
+        }
         if let Some(Fault::Silent(time)) = fault {
             thread::sleep(time);
         }

@@ -7,7 +7,7 @@ use clap::{
     builder::styling::{AnsiColor, Style, Styles},
 };
 
-use crate::commands::{chat, completions, generate, inspect, man, merge, plan, pull, verify};
+use crate::commands::{chat, completions, generate, inspect, man, merge, plan, pull, push, verify};
 
 /// Turn language models into a Mixture of Experts
 ///
@@ -34,6 +34,7 @@ Examples:
   moerge plan recipe.yml             what would be made, and what it takes
   moerge merge recipe.yml out        make it
   moerge pull org/name               download a model
+  moerge push out you/name           upload one
   moerge verify out                  read every byte of it again
   moerge inspect out                 what is in a model folder
   moerge chat out                    talk to it
@@ -64,6 +65,7 @@ pub enum Command {
     Merge(Box<merge::Args>),
     Plan(plan::Args),
     Pull(pull::Args),
+    Push(push::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Chat(chat::Args),

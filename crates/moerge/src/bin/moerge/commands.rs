@@ -24,6 +24,7 @@ pub mod man;
 pub mod merge;
 pub mod plan;
 pub mod pull;
+pub mod push;
 mod running;
 pub mod verify;
 
@@ -33,6 +34,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Merge(args) => merge::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Pull(args) => pull::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Chat(args) => chat::run(&args),

@@ -8,7 +8,7 @@ use std::{
 use checkpoint::{LocalStorage, Storage};
 use moerge::{
     ErrorKind,
-    hub::HubStorage,
+    hub::{Hub, HubStorage, PushOptions, Pushed},
     merge::{MergeReport, prepare},
     progress::Progress as _,
     recipe::Recipe,
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{
     build::{BuildArgs, RouterArgs, recipe_dir},
-    folder, hub,
+    folder, hub, push,
 };
 use crate::{
     COULD_NOT,
@@ -52,6 +52,12 @@ pub struct Args {
     /// Keep no copy of models on the Hub: read only the tensors that are used, straight into OUT
     #[arg(long)]
     no_cache: bool,
+    /// Upload OUT to the Hub when it is made: user/name
+    #[arg(long, value_name = "REPO")]
+    push: Option<String>,
+    /// Let only the owner see a repository that --push makes
+    #[arg(long, requires = "push")]
+    private: bool,
     #[command(flatten)]
     build: BuildArgs,
     #[command(flatten)]
@@ -77,11 +83,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for note in &args.mergekit.notes {
         reporter.note(&format!("note: {note}"));
     }
-    let built = build(args, &reporter);
+    let done = build_and_push(args, &reporter);
     reporter.close();
-    match built {
-        Ok(report) => {
+    match done {
+        Ok((report, pushed)) => {
             told(args, &report, &reporter)?;
+            if let Some(pushed) = pushed {
+                push::told(&pushed, &reporter, args.json, args.quiet)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -95,11 +104,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn build(args: &Args, reporter: &Reporter) -> moerge::Result<MergeReport> {
+/// Builds the output and, where that is asked for, uploads it. Whether it may be uploaded is asked first.
+fn build_and_push(args: &Args, reporter: &Reporter) -> moerge::Result<(MergeReport, Option<Pushed>)> {
+    let hub = hub()?;
+    let id = args.push.as_deref().map(|repo| push::repository(repo, "main")).transpose()?;
+    if let Some(id) = &id {
+        hub.check_may_push(id)?;
+    }
+    let report = build(args, hub.clone(), reporter)?;
+    let options = PushOptions { private: args.private, message: push::MESSAGE.to_owned() };
+    let pushed = id.map(|id| hub.push(&folder(&args.out), &id, &options, reporter)).transpose()?;
+    Ok((report, pushed))
+}
+
+fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge::Result<MergeReport> {
     let path = folder(&args.recipe);
     let mut options = args.routers.options(args.build.options(args.force));
     let recipe = Recipe::load(&path)?;
-    let hub = hub()?;
     let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
     let mut mounted = None;
     if args.no_cache {

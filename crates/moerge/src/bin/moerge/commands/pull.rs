@@ -75,14 +75,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// What is meant by `org/name[@revision]`.
 fn id(written: &str) -> moerge::Result<(HubId, Wanted)> {
-    let not_one = |why: Option<String>| {
-        let error = moerge::Error::input(format!("`{}` is not the name of a model on the Hub", harmless(written)));
-        error.hint(why.unwrap_or_else(|| "expected org/name, or org/name@revision".into()))
-    };
+    let not_one = |why| not_an_id(written, why);
     let reference = ModelRef::parse(written).map_err(|why| not_one(Some(why.into())))?;
     if reference.adapter.is_some() {
         return Err(not_one(Some("give the model and the adapter apart from each other".into())));
     }
     let id = HubId::parse(&reference.model, reference.revision.as_deref()).map_err(not_one)?;
     Ok((id, Wanted::Either))
+}
+
+/// The error for a text that names no repository.
+pub fn not_an_id(written: &str, why: Option<String>) -> moerge::Error {
+    let error = moerge::Error::input(format!("`{}` is not the name of a model on the Hub", harmless(written)));
+    error.hint(why.unwrap_or_else(|| "expected org/name, or org/name@revision".into()))
 }
