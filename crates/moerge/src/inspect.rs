@@ -145,7 +145,7 @@ pub fn inspect(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Inspection> {
     let config = folder.object("config.json")?.unwrap_or_default();
     let (known, notes) = match folder.description() {
         _ if adapter.is_some() => (None, Vec::new()),
-        Ok(known) => (Some(known), Vec::new()),
+        Ok((config, description)) => (Some((config, description.stored_in(&weights))), Vec::new()),
         Err(error) => (None, vec![error.parts().message.clone()]),
     };
     let moe = known.as_ref().and_then(|(_, description)| moe_sizes(description));

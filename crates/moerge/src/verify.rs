@@ -85,6 +85,8 @@ pub enum FindingKind {
     Unexpected,
     /// A tensor's type is not the one in `config.json`.
     Dtype,
+    /// The experts are stored in a layout that few programs read.
+    Layout,
     /// `config.json` is missing or of a family that moerge does not know, so shapes were not checked.
     NotChecked,
 }
@@ -133,6 +135,7 @@ fn check(
     if !folder.is_adapter() {
         match folder.description() {
             Ok((config, description)) => {
+                let description = description.stored_in(weights);
                 let names = against_config::check(&config, &description, weights, report);
                 report.family = Some(config.model_type);
                 expected = Some(names);

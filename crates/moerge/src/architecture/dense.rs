@@ -259,7 +259,7 @@ fn fuse(tensor: RoleTensor, config: &ModelConfig) -> RoleTensor {
         _ => return tensor,
     };
     let name = format!("model.layers.{layer}.{name}.weight");
-    RoleTensor { name, part_of: Some(FusedPart { first_row, of_rows }), ..tensor }
+    RoleTensor { name, part_of: Some(FusedPart { first_row, of_rows, stack: None }), ..tensor }
 }
 
 /// Why a family that is not in the table cannot join (FORMATS: the features no MoE family of transformers has).

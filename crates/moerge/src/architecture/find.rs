@@ -11,6 +11,10 @@ impl RoleTensor {
         let mut shape = self.shape.clone();
         if let (Some(part), Some(rows)) = (self.part_of, shape.first_mut()) {
             *rows = part.of_rows;
+            if let Some(stack) = part.stack.filter(|n| *n > 0) {
+                *rows /= stack;
+                shape.insert(0, stack);
+            }
         }
         shape
     }
@@ -43,6 +47,12 @@ impl RoleTensor {
                 "the weights must be BF16, F16, F32 or F64; for a quantised model, use the one it was made from",
             ));
         }
-        Ok(if self.part_of.is_some() { view.rows(self.rows())? } else { view.clone() })
+        let Some(part) = self.part_of else { return Ok(view.clone()) };
+        let mut whole = view.clone();
+        if part.stack.is_some() {
+            // Its matrices lie one after the other: together they are one of many rows.
+            whole.shape.splice(..2, [part.of_rows]);
+        }
+        Ok(whole.rows(self.rows())?)
     }
 }

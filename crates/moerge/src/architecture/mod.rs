@@ -8,6 +8,7 @@ mod dense;
 mod find;
 mod moe;
 mod role;
+mod stored;
 
 pub use decoder::{Activation, DecoderOptions, FfnOptions, SharedExpertOptions};
 pub use dense::DenseFamily;
@@ -46,8 +47,11 @@ pub struct RoleTensor {
 pub struct FusedPart {
     /// First row.
     pub first_row: usize,
-    /// Rows of the whole tensor.
+    /// Rows of the whole tensor, those of all its matrices together.
     pub of_rows: usize,
+    /// Where the tensor is a stack of matrices, such as all experts of a layer: how many. Its shape has one dimension
+    /// more then.
+    pub stack: Option<usize>,
 }
 
 impl Description {

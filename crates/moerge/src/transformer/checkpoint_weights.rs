@@ -18,10 +18,12 @@ pub struct CheckpointWeights<'a> {
 }
 
 impl<'a> CheckpointWeights<'a> {
-    /// Finds the tensor of every role, and checks that it has the shape that the description promises.
+    /// Finds the tensor of every role, in either layout, and checks that it has the shape that the description
+    /// promises.
     pub fn new(checkpoint: &Checkpoint, description: &'a Description) -> Result<Self> {
         let find = |tensor: &RoleTensor| Ok((tensor.role, tensor.find(checkpoint)?));
-        Ok(Self { description, views: description.tensors.iter().map(find).collect::<Result<_>>()? })
+        let stored = description.stored_in(checkpoint);
+        Ok(Self { description, views: stored.tensors.iter().map(find).collect::<Result<_>>()? })
     }
 
     fn view(&self, role: Role) -> Result<&TensorView> {

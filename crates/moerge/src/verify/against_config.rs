@@ -6,7 +6,10 @@ use checkpoint::Checkpoint;
 use serde_json::Value;
 
 use super::{FindingKind, Severity, VerifyReport};
-use crate::{architecture::Description, model_config::ModelConfig};
+use crate::{
+    architecture::{Description, RoleTensor},
+    model_config::ModelConfig,
+};
 
 /// Adds what is missing, unexpected or of another shape; gives the names that are called for.
 pub(super) fn check(
@@ -19,7 +22,7 @@ pub(super) fn check(
     let missing = expected.keys().filter(|name| weights.get(name).is_none());
     for name in missing {
         let message = format!("{name} is missing: config.json calls for it with shape {:?}", expected[name]);
-        report.add(Severity::Error, FindingKind::Missing, Some(name), message).hint = fused_hint(config, weights);
+        report.add(Severity::Error, FindingKind::Missing, Some(name), message);
     }
     for tensor in weights.tensors() {
         match expected.get(&tensor.name) {
@@ -37,19 +40,13 @@ pub(super) fn check(
         }
     }
     check_dtype(config, weights, report);
+    check_layout(config, description, report);
     expected.into_keys().collect()
 }
 
 /// Name and shape of every tensor; roles that share one give it once.
 fn expected_shapes(description: &Description) -> BTreeMap<String, Vec<usize>> {
-    let whole = description.tensors.iter().map(|tensor| {
-        let mut shape = tensor.shape.clone();
-        if let (Some(part), Some(rows)) = (tensor.part_of, shape.first_mut()) {
-            *rows = part.of_rows;
-        }
-        (tensor.name.clone(), shape)
-    });
-    whole.collect()
+    description.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.stored_shape())).collect()
 }
 
 /// One line where float tensors are not of the type that `config.json` names.
@@ -77,14 +74,15 @@ fn dtype_name(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Advice where the experts are stored as transformers 5 holds them in memory.
-fn fused_hint(config: &ModelConfig, weights: &Checkpoint) -> Option<String> {
-    let fused = "model.layers.0.mlp.experts.gate_up_proj";
-    (weights.get(fused).is_some()).then(|| {
-        format!(
-            "its experts are fused ({fused}), which transformers 4 and llama.cpp cannot read for {}; \
-             load it in transformers 5 and save it again",
-            config.model_type
-        )
-    })
+/// One line where the experts are stored as transformers 5 holds them in memory.
+fn check_layout(config: &ModelConfig, description: &Description, report: &mut VerifyReport) {
+    let stacked = |tensor: &&RoleTensor| tensor.part_of.is_some_and(|part| part.stack.is_some());
+    if let Some(tensor) = description.tensors.iter().find(stacked) {
+        let message = format!(
+            "the experts of a layer are fused into one tensor ({}), which transformers 4 and llama.cpp cannot read for {}",
+            tensor.name, config.model_type
+        );
+        let hint = "transformers 5 writes one tensor per expert when it saves the model again";
+        report.add(Severity::Warning, FindingKind::Layout, Some(&tensor.name), message).hint = Some(hint.into());
+    }
 }

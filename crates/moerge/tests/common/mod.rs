@@ -6,9 +6,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
 };
 
-use checkpoint::{Dtype, Fingerprint, ShardLayout, TensorSpec};
+use checkpoint::{Checkpoint, Dtype, Fingerprint, LocalStorage, ShardLayout, Storage, TensorSpec, TensorView};
 use half::bf16;
 use moerge::{architecture::describe, model_config::ModelConfig};
 use serde_json::{Value, json};
@@ -50,10 +51,7 @@ pub fn write_model(dir: &Path, config: &Value, seed: u32) {
     let mut state = seed.wrapping_mul(2_654_435_761).max(1);
     let mut specs = BTreeMap::new();
     for tensor in describe(&config).unwrap().tensors {
-        let mut shape = tensor.shape;
-        if let Some(part) = tensor.part_of {
-            shape[0] = part.of_rows;
-        }
+        let shape = tensor.stored_shape();
         specs.insert(tensor.name, shape);
     }
     let specs = specs.into_iter().map(|(name, shape)| TensorSpec { name, dtype: Dtype::BF16, shape }).collect();
@@ -123,4 +121,49 @@ pub fn contents(dir: &Path) -> BTreeMap<String, Fingerprint> {
         all.insert(name, Fingerprint::of(&fs::read(&path).unwrap()));
     }
     all
+}
+
+/// Copies the MoE `from` to `to` with the experts of each layer fused into one tensor, the layout that transformers 5
+/// holds them in.
+pub fn write_fused(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let checkpoint = Checkpoint::open(&storage, from).unwrap();
+    // Fused name -> (expert, which part) -> the tensor; others stand alone.
+    let mut fused: BTreeMap<String, BTreeMap<(usize, usize), TensorView>> = BTreeMap::new();
+    for tensor in checkpoint.tensors() {
+        let name = tensor.name.replace("block_sparse_moe", "mlp");
+        let (name, place) = match name.split_once(".experts.") {
+            None => (name, (0, 0)),
+            Some((block, rest)) => {
+                let [expert, matrix, _] = rest.split('.').collect::<Vec<_>>()[..] else { panic!("{name}") };
+                let (to, part) = match matrix {
+                    "w1" | "gate_proj" => ("gate_up_proj", 0),
+                    "w3" | "up_proj" => ("gate_up_proj", 1),
+                    _ => ("down_proj", 0),
+                };
+                (format!("{block}.experts.{to}"), (expert.parse().unwrap(), part))
+            }
+        };
+        fused.entry(name).or_default().insert(place, tensor.clone());
+    }
+    let specs = fused.iter().map(|(name, parts)| {
+        let first = parts.values().next().unwrap();
+        let mut shape = first.shape.clone();
+        if name.contains(".experts.") {
+            let experts = parts.keys().map(|(expert, _)| expert + 1).max().unwrap();
+            shape[0] = shape[0] * parts.len() / experts;
+            shape.insert(0, experts);
+        }
+        TensorSpec { name: name.clone(), dtype: first.dtype, shape }
+    });
+    let layout = ShardLayout::new(specs.collect(), u64::MAX).unwrap();
+    let mut bytes = layout.shards[0].header.clone();
+    for tensor in &layout.shards[0].tensors {
+        fused[&tensor.spec.name].values().for_each(|part| bytes.extend(part.read().unwrap()));
+    }
+    fs::write(to.join("model.safetensors"), bytes).unwrap();
 }
