@@ -34,7 +34,7 @@ pub struct Model {
 
 enum Opened {
     Dense(Box<Source>),
-    Moe(Checkpoint, Description),
+    Moe(Checkpoint, Box<Description>),
 }
 
 impl Model {
@@ -53,7 +53,7 @@ impl Model {
             (Some(_), Some(_)) => {
                 return Err(Error::input(format!("{reference}: an adapter goes onto a dense model, this is an MoE")));
             }
-            (Some(_), None) => Opened::Moe(Checkpoint::open(storage, &folders.model)?, description),
+            (Some(_), None) => Opened::Moe(Checkpoint::open(storage, &folders.model)?, Box::new(description)),
             (None, adapter) => {
                 Opened::Dense(Box::new(Source::open(storage, reference, &folders.model, adapter.as_deref())?))
             }
