@@ -8,6 +8,8 @@ pub mod architecture;
 mod element;
 pub mod error;
 #[cfg(feature = "inference")]
+pub mod evaluate;
+#[cfg(feature = "inference")]
 pub mod execute;
 #[cfg(feature = "inference")]
 pub mod generate;
@@ -37,6 +39,8 @@ pub mod recipe_check;
 pub mod rope;
 #[cfg(feature = "inference")]
 pub mod router;
+#[cfg(feature = "inference")]
+pub mod runner;
 pub mod source;
 mod spelling;
 #[cfg(feature = "inference")]

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use checkpoint::{Checkpoint, Storage};
+use checkpoint::{Checkpoint, Dtype, Storage};
 
 use crate::{
     architecture::{Description, MoeFamily},
@@ -16,7 +16,7 @@ use crate::{
     recipe::ModelRef,
     source::{Source, SourceWeights},
     tokenizer::Tokenizer,
-    transformer::{CheckpointWeights, Weights},
+    transformer::{CheckpointWeights, Quantisation, Weights},
 };
 
 /// A model folder, opened: headers, config and tokenizer, no weights.
@@ -68,6 +68,17 @@ impl Model {
             Opened::Dense(source) => &source.description,
             Opened::Moe(_, description) => description,
         }
+    }
+
+    /// The smallest way of keeping its weights in memory that loses nothing.
+    pub fn exact_quantisation(&self) -> Quantisation {
+        let checkpoint = match &self.opened {
+            Opened::Dense(source) if source.adapter.is_some() => return Quantisation::F32,
+            Opened::Dense(source) => &source.checkpoint,
+            Opened::Moe(checkpoint, _) => checkpoint,
+        };
+        let bf16 = checkpoint.tensors().all(|t| t.dtype == Dtype::BF16 || t.shape.len() < 2);
+        if bf16 { Quantisation::BF16 } else { Quantisation::F32 }
     }
 
     /// Its weights, an adapter's merged in.

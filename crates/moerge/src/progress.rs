@@ -23,6 +23,8 @@ pub enum Stage {
     Upload,
     /// The experts write text; counted in tokens.
     SelfText,
+    /// Running a model over texts; counted in tokens.
+    Score,
 }
 
 /// What a stage counts.
@@ -45,7 +47,7 @@ impl Stage {
             Self::Prompts => Unit::Layers,
             Self::Verify => Unit::Tensors,
             Self::Download | Self::Weights | Self::Read | Self::Load | Self::Upload => Unit::Bytes,
-            Self::SelfText => Unit::Tokens,
+            Self::SelfText | Self::Score => Unit::Tokens,
         }
     }
 
@@ -60,6 +62,7 @@ impl Stage {
             Self::Load => "load",
             Self::Upload => "upload",
             Self::SelfText => "text",
+            Self::Score => "score",
         }
     }
 }

@@ -56,6 +56,21 @@ impl Tokenizer {
         self.encode_with(text, false)
     }
 
+    /// The same with, for each token, the bytes of `text` up to its end; a token that is no part of the text, such as
+    /// the bos token, ends where the one before it does.
+    pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
+        let encoded = self.inner.encode(text, true);
+        let encoded =
+            encoded.map_err(|why| Error::input(format!("{} cannot encode the text: {why}", self.path.display())))?;
+        let mut end = 0;
+        let ends = encoded.get_offsets().iter().map(|(_, offset)| {
+            // A character of several tokens may give its end to each of them.
+            end = end.max((*offset).min(text.len()));
+            end
+        });
+        Ok((encoded.get_ids().to_vec(), ends.collect()))
+    }
+
     fn encode_with(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoded = self.inner.encode_fast(text, add_special);
         let encoded =

@@ -103,6 +103,17 @@ impl Activations {
         part
     }
 
+    /// The columns of `self`, then those of `other`, which has as many features.
+    pub fn beside(&self, other: &Self) -> Self {
+        let mut both = Self::zeros(self.features, self.tokens + other.tokens);
+        let columns = both.columns;
+        for (feature, row) in both.values.chunks_exact_mut(columns.max(1)).enumerate() {
+            row[..self.tokens].copy_from_slice(self.feature(feature));
+            row[self.tokens..self.tokens + other.tokens].copy_from_slice(other.feature(feature));
+        }
+        both
+    }
+
     /// `self += other`.
     pub(super) fn add(&mut self, other: &Self) {
         for (x, y) in self.values.iter_mut().zip(&other.values) {

@@ -76,6 +76,7 @@ pub(super) fn attention(
             }
         }
         Some(cache) => {
+            let queries = Operand::new(&q)?;
             for (sequence, range) in batch.slots.iter().zip(&batch.ranges) {
                 let layer = cache.layer(*sequence, layer);
                 layer.keys.append(&k, range.clone());
@@ -87,7 +88,7 @@ pub(super) fn attention(
                 let (keys, values) = (layer.keys.to_activations(), layer.values.to_activations());
                 let before = layer.keys.tokens() - range.len();
                 let seen = Seen { keys: &Operand::new(&keys)?, values: &Operand::new(&values)?, first: 0, before };
-                heads.mix(&Operand::new(&q)?, range, &seen, &mut mixed)?;
+                heads.mix(&queries, range, &seen, &mut mixed)?;
             }
         }
     }

@@ -111,6 +111,19 @@ impl ResidentModel {
         run(&mut matrices, x, &batch, Some(cache), self.options.layers, observer, progress)
     }
 
+    /// The residual stream that leaves the last layer over whole sequences, packed in order; nothing is remembered.
+    pub fn forward_whole(
+        &self,
+        sequences: &[Vec<u32>],
+        observer: &mut dyn Observer,
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
+        let batch = Batch::new(sequences, &self.options)?;
+        let mut matrices = self;
+        let x = matrices.embeddings(&batch.ids)?;
+        run(&mut matrices, x, &batch, None, self.options.layers, observer, progress)
+    }
+
     /// `[vocabulary, tokens]`: scores of the next token, from what [`ResidentModel::forward`] returned.
     pub fn logits(&self, x: &Activations) -> Result<Activations> {
         let mut matrices = self;

@@ -1,0 +1,125 @@
+//! Perplexities against transformers, and a model that is asked in two ways.
+#![cfg(feature = "inference")]
+
+mod common;
+
+use std::{path::Path, sync::Arc};
+
+use checkpoint::{LocalStorage, Storage};
+use moerge::{
+    evaluate::{Choices, ModelScore, Tests, Text},
+    model::Model,
+    model_source::HubCache,
+    progress::Silent,
+    runner::{Continuations, Placement, Runner},
+    transformer::Quantisation,
+};
+use serde_json::Value;
+
+const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
+const STREAMED: Placement = Placement { stream: true, ..IN_MEMORY };
+
+fn tiny(name: &str) -> Model {
+    open(&common::example("tiny").join(name))
+}
+
+fn open(dir: &Path) -> Model {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let cache = HubCache::from_vars(|_| None);
+    Model::open(&storage, &dir.display().to_string(), Path::new("."), &cache).unwrap()
+}
+
+fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
+    tests.run(model, placement, &Silent).unwrap()
+}
+
+/// `evaluate/perplexity.py` says how these numbers were made.
+#[test]
+fn perplexity_is_that_of_transformers() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evaluate/perplexity.json");
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(here).unwrap()).unwrap();
+    for case in cases {
+        let number = |key: &str| case[key].as_u64().unwrap() as usize;
+        let name = |key: &str| case[key].as_str().unwrap();
+        let mut text = Text::load(&common::example("tiny/valid").join(format!("{}.txt", name("text")))).unwrap();
+        text.documents[0] = text.documents[0].chars().take(number("characters")).collect();
+        let context = (Some(number("context")), Some(number("stride")));
+        let tests = Tests { texts: vec![text], context: context.0, stride: context.1, ..Tests::default() };
+        let model = tiny(name("model"));
+        // Streamed once: the layers are the same.
+        let placements = if number("stride") == 256 { &[IN_MEMORY, STREAMED][..] } else { &[IN_MEMORY] };
+        for placement in placements {
+            let found = run(&model, *placement, &tests).texts.remove(0);
+            assert_eq!((found.tokens, found.scored), (number("tokens"), number("scored")), "{case}");
+            let expected = case["perplexity"].as_f64().unwrap();
+            let difference = (found.perplexity.value - expected).abs();
+            println!("{} {}: {difference:e} from transformers", name("model"), name("text"));
+            assert!(difference < 1e-3, "{case}: {found:?}");
+        }
+    }
+}
+
+/// Bytes are those of the scored tokens, and a document's windows do not reach into the next.
+#[test]
+fn documents_stand_alone() {
+    let model = tiny("base");
+    let text = |documents: &[&str]| Text {
+        name: "t".into(),
+        file: "t".into(),
+        documents: documents.iter().map(|d| (*d).to_owned()).collect(),
+    };
+    let (one, two) = ("And it came to pass — the king said unto him,", "def f(x):\n    return x\n");
+    let tests = Tests { texts: vec![text(&[one]), text(&[two]), text(&[one, two])], ..Tests::default() };
+    let scores = run(&model, IN_MEMORY, &tests).texts;
+    let nats = |i: usize| scores[i].perplexity.value.ln() * scores[i].scored as f64;
+    assert!((nats(0) + nats(1) - nats(2)).abs() < 1e-3, "{scores:?}");
+    assert_eq!(scores.iter().map(|s| s.bytes).collect::<Vec<_>>(), [one.len(), two.len(), one.len() + two.len()]);
+    assert!((scores[0].bits_per_byte - nats(0) / std::f64::consts::LN_2 / one.len() as f64).abs() < 1e-9);
+}
+
+/// What a context shared in the cache gives is what the whole sequences give, for dense models and MoEs.
+#[test]
+fn endings_of_one_context_are_scored_as_if_each_were_alone() {
+    for model in [tiny("base"), open(&common::golden("mixtral"))] {
+        let items = [
+            Continuations { context: vec![1, 20, 30, 40], endings: vec![vec![50], vec![60, 70, 80], vec![61, 71]] },
+            Continuations { context: vec![1], endings: vec![vec![90, 91], vec![92]] },
+        ];
+        let ask = |placement| {
+            let runner = Runner::new(model.weights().unwrap(), placement, &Silent).unwrap();
+            runner.continuations(&items, &Silent).unwrap()
+        };
+        let (shared, alone) = (ask(IN_MEMORY), ask(STREAMED));
+        for (item, (shared, alone)) in items.iter().zip(shared.iter().zip(&alone)) {
+            for (ending, (shared, alone)) in item.endings.iter().zip(shared.iter().zip(alone)) {
+                assert_eq!((shared.len(), alone.len()), (ending.len(), ending.len()));
+                assert!(shared.iter().zip(alone).all(|(a, b)| (a - b).abs() < 1e-4), "{shared:?} {alone:?}");
+                assert!(shared.iter().all(|p| *p < 0.0));
+            }
+        }
+    }
+}
+
+/// The story model knows how a verse goes on; the quiz is scored the same from memory and streamed.
+#[test]
+fn choices_are_made() {
+    let quiz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evaluate/quiz.jsonl");
+    let tests = Tests { choices: vec![Choices::load(&quiz).unwrap()], shots: 1, ..Tests::default() };
+    let model = tiny("story");
+    let [here, streamed] = [IN_MEMORY, STREAMED].map(|placement| run(&model, placement, &tests).choices.remove(0));
+    assert_eq!(here.acc.value, 1.0, "{here:?}");
+    assert_eq!((here.acc, here.acc_norm, here.cut), (streamed.acc, streamed.acc_norm, 0));
+}
+
+/// A question longer than the context loses its beginning, not its end.
+#[test]
+fn a_question_longer_than_the_context_is_cut() {
+    let quiz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evaluate/quiz.jsonl");
+    let mut choices = Choices::load(&quiz).unwrap();
+    choices.items.truncate(1);
+    choices.items[0].prompt =
+        format!("{}{}", "And it came to pass, that the king went forth. ".repeat(60), choices.items[0].prompt);
+    let tests = Tests { choices: vec![choices], ..Tests::default() };
+    let found = run(&tiny("story"), IN_MEMORY, &tests).choices.remove(0);
+    assert_eq!((found.cut, found.items[0].chosen), (1, found.items[0].answer));
+}
