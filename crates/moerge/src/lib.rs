@@ -38,6 +38,8 @@ pub mod recipe;
 pub mod recipe_check;
 pub mod rope;
 #[cfg(feature = "inference")]
+pub mod route;
+#[cfg(feature = "inference")]
 pub mod router;
 #[cfg(feature = "inference")]
 pub mod runner;

@@ -1,0 +1,196 @@
+//! The report as one page for a browser: SVG heat maps, charts and coloured text, light and dark, nothing from outside.
+//!
+//! The drawings are made here and need no script; the page's own few lines of script only move the layer slider.
+
+use std::fmt::Write as _;
+
+use super::{RouteReport, TextReport};
+
+mod charts;
+
+const STYLE: &str = include_str!("html/style.css");
+const SCRIPT: &str = include_str!("html/script.js");
+
+/// Colours of experts: Okabe and Ito's, told apart by most eyes; further experts take them again.
+const COLOURS: usize = 8;
+
+/// The page.
+pub fn page(report: &RouteReport) -> String {
+    let mut page = String::new();
+    let (experts, layers) = (report.experts.len(), report.layers.len());
+    let tokens: usize = report.texts.iter().map(|text| text.tokens).sum();
+    let title = format!("Routing of {}", escaped(&report.model));
+    let _ = write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         script-src 'unsafe-inline'\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>{title}</h1>\n<p class=\"facts\">{experts} experts, {} per token, {layers} layers · {tokens} tokens of {} \
+         texts</p>\n",
+        report.experts_per_token,
+        report.texts.len(),
+    );
+    legend(&mut page, report);
+    summary(&mut page, report);
+    page.push_str(
+        "<h2>Where each text goes</h2>\n<p>Share of tokens whose first choice is the expert, layer by layer. \
+                   The text's own expert is marked.</p>\n<div class=\"maps\">\n",
+    );
+    for text in &report.texts {
+        let _ = writeln!(
+            page,
+            "<figure><figcaption>{}</figcaption>{}</figure>",
+            caption(text),
+            charts::heat_map(report, text)
+        );
+    }
+    page.push_str("</div>\n<h2>Token by token</h2>\n");
+    tokens_of(&mut page, report);
+    let _ = write!(
+        page,
+        "<h2>Layer by layer</h2>\n{}\n<h2>Gates</h2>\n<p>Cosine of each pair of gate rows; experts in order. Rows that \
+         point the same way are chosen together or not at all.</p>\n<div class=\"gates\">\n",
+        charts::layer_lines(report)
+    );
+    for (layer, facts) in report.layers.iter().enumerate() {
+        let _ = writeln!(
+            page,
+            "<figure>{}<figcaption>{layer}</figcaption></figure>",
+            charts::cosines(report, &facts.gate_cosines)
+        );
+    }
+    let _ = write!(page, "</div>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
+    page
+}
+
+fn legend(page: &mut String, report: &RouteReport) {
+    page.push_str("<p class=\"legend\">");
+    for (expert, name) in report.experts.iter().enumerate() {
+        let _ = write!(page, "<span class=\"t e{}\">{}</span> ", expert % COLOURS, escaped(name));
+    }
+    page.push_str("</p>\n");
+}
+
+/// A row a text: shares of weight over all layers, and how often its own expert comes first.
+fn summary(page: &mut String, report: &RouteReport) {
+    page.push_str("<div class=\"wide\"><table>\n<thead><tr><th>share of weight</th>");
+    for name in &report.experts {
+        let _ = write!(page, "<th>{}</th>", escaped(name));
+    }
+    let known = report.texts.iter().any(|text| text.expert.is_some());
+    page.push_str(if known { "<th>own expert first</th></tr></thead>\n<tbody>\n" } else { "</tr></thead>\n<tbody>\n" });
+    for text in &report.texts {
+        let _ = write!(page, "<tr><th>{}</th>", escaped(&text.name));
+        for expert in 0..report.experts.len() {
+            let own = if text.expert == Some(expert) { " class=\"own\"" } else { "" };
+            let _ = write!(page, "<td{own}>{:.0} %</td>", 100.0 * text.weighted(expert));
+        }
+        match text.accuracy() {
+            Some(accuracy) => drop(write!(page, "<td>{:.0} %</td>", 100.0 * accuracy)),
+            None if known => page.push_str("<td>–</td>"),
+            None => {}
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody></table></div>\n");
+}
+
+fn tokens_of(page: &mut String, report: &RouteReport) {
+    let last = report.layers.len().saturating_sub(1);
+    let _ = writeln!(
+        page,
+        "<p class=\"slider\"><label><input type=\"checkbox\" id=\"all\" checked> all layers: the expert that comes first \
+         most often</label><label>layer <output id=\"shown\">0</output> <input type=\"range\" id=\"layer\" min=\"0\" \
+         max=\"{last}\" value=\"0\"></label></p>"
+    );
+    for text in &report.texts {
+        let _ = write!(page, "<h3>{}</h3>\n<p class=\"text\">", caption(text));
+        for token in text.sample.iter().filter(|token| !token.text.is_empty()) {
+            let layers: Vec<String> = token.experts.iter().map(usize::to_string).collect();
+            let main = most_often(&token.experts);
+            let _ = write!(
+                page,
+                "<span class=\"t e{}\" data-e=\"{}\">{}</span>",
+                main % COLOURS,
+                layers.join(","),
+                escaped(&token.text)
+            );
+        }
+        page.push_str("</p>\n");
+    }
+}
+
+fn caption(text: &TextReport) -> String {
+    format!("{} <small>{} tokens</small>", escaped(&text.name), text.tokens)
+}
+
+/// The entry that is there most often; of several the smallest.
+fn most_often(experts: &[usize]) -> usize {
+    let count = |expert: usize| experts.iter().filter(|e| **e == expert).count();
+    let most = experts.iter().copied().max_by_key(|expert| (count(*expert), std::cmp::Reverse(*expert)));
+    most.unwrap_or(0)
+}
+
+/// Text as HTML.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\n' | '\t' => html.push(c),
+            c if c.is_control() => html.push('\u{fffd}'),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{LayerReport, SampleToken, TextLayer};
+
+    #[test]
+    fn a_page_holds_all_and_asks_for_nothing() {
+        let layer = || LayerReport {
+            gate_cosines: vec![vec![1.0, -0.5], vec![-0.5, 1.0]],
+            balance: 0.9,
+            entropy: 0.8,
+            accuracy: Some(0.75),
+            dead: vec![],
+        };
+        let routed = || TextLayer {
+            first_choice: vec![0.75, 0.25],
+            chosen: vec![1.0, 0.25],
+            weighted: vec![0.6, 0.4],
+            entropy: 0.8,
+        };
+        let report = RouteReport {
+            model: "out</title><script>alert(1)</script>".into(),
+            experts: vec!["a&b".into(), "code".into()],
+            experts_per_token: 1,
+            layers: vec![layer(), layer(), layer()],
+            texts: vec![TextReport {
+                name: "x<y".into(),
+                expert: Some(0),
+                tokens: 2,
+                layers: vec![routed(), routed(), routed()],
+                sample: vec![
+                    SampleToken { text: "if a < b".into(), experts: vec![0, 1, 1] },
+                    SampleToken { text: "\u{1b}\n".into(), experts: vec![0, 0, 1] },
+                ],
+            }],
+        };
+        let page = page(&report);
+        assert!(page.contains("if a &lt; b") && page.contains("data-e=\"0,1,1\"") && page.contains("a&amp;b"));
+        assert!(page.contains("class=\"t e1\" data-e=\"0,1,1\"") && page.contains("class=\"t e0\" data-e=\"0,0,1\""));
+        assert!(!page.contains("alert(1)</script>") && !page.contains('\u{1b}'));
+        assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("url("));
+        assert_eq!(page.matches("<svg").count(), 1 + 1 + 3, "a map per text, the lines, gates per layer");
+        assert_eq!(page.matches("<figure").count(), page.matches("</figure>").count());
+    }
+}

@@ -1,0 +1,224 @@
+//! Where a Mixture of Experts sends tokens: for each text, layer by layer, which experts get them, and what the gates
+//! look like.
+//!
+//! [`report`] asks the model; [`html::page`] shows the report as one file for a browser.
+
+mod gates;
+pub mod html;
+mod observe;
+mod texts;
+
+use serde::Serialize;
+
+pub use gates::cosines;
+pub use texts::{RoutedText, expert_names, recipe_texts};
+
+use crate::{
+    architecture::FfnOptions,
+    error::{Error, Result},
+    model::Model,
+    progress::{Progress, Stage},
+    runner::{Placement, Runner},
+};
+use observe::Watch;
+
+/// What was seen of a model's routing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RouteReport {
+    /// The model, as the user named it.
+    pub model: String,
+    /// Names of the experts.
+    pub experts: Vec<String>,
+    /// Experts per token.
+    pub experts_per_token: usize,
+    /// Layer by layer, over all texts.
+    pub layers: Vec<LayerReport>,
+    /// Text by text.
+    pub texts: Vec<TextReport>,
+}
+
+/// A layer's gates and what all texts together make of them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Cosine of each pair of gate rows `[experts][experts]`.
+    pub gate_cosines: Vec<Vec<f64>>,
+    /// How evenly the texts, counted alike, load the experts: the entropy of the weighted shares over its largest
+    /// possible value. 1 is even, 0 is all to one expert.
+    pub balance: f64,
+    /// How undecided the router is about a token, on average: the entropy of its softmax over its largest possible
+    /// value. 1 is no opinion.
+    pub entropy: f64,
+    /// Share of tokens whose first choice is the text's own expert, the texts counted alike; `None` where no text's
+    /// expert is known.
+    pub accuracy: Option<f64>,
+    /// Experts that not one token chose.
+    pub dead: Vec<usize>,
+}
+
+/// Where the tokens of a text went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TextReport {
+    /// The text's name.
+    pub name: String,
+    /// The expert that it is meant for.
+    pub expert: Option<usize>,
+    /// Tokens that were looked at.
+    pub tokens: usize,
+    /// Layer by layer.
+    pub layers: Vec<TextLayer>,
+    /// The first tokens, with the experts that they chose.
+    pub sample: Vec<SampleToken>,
+}
+
+/// Where the tokens of a text went in one layer. Vectors have an entry per expert.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TextLayer {
+    /// Share of tokens whose largest weight it got.
+    pub first_choice: Vec<f64>,
+    /// Share of tokens that chose it at all.
+    pub chosen: Vec<f64>,
+    /// Share of all weight.
+    pub weighted: Vec<f64>,
+    /// Mean entropy of the router's softmax over its largest possible value.
+    pub entropy: f64,
+}
+
+/// A token of a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampleToken {
+    /// What it stands for in the text; a document after the first begins with a line break.
+    pub text: String,
+    /// Its first choice, layer by layer.
+    pub experts: Vec<usize>,
+}
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Tokens of a sequence; the model's context, but at most 2048, where nothing is said.
+    pub context: Option<usize>,
+    /// Most tokens of a text.
+    pub tokens: usize,
+    /// Tokens of a text kept for showing.
+    pub sample: usize,
+}
+
+/// Sends `texts` through `model` and tells where their tokens went. `experts` are names; missing ones are numbers.
+pub fn report(
+    model: &Model,
+    experts: &[String],
+    texts: &[RoutedText],
+    extent: Extent,
+    placement: Placement,
+    progress: &dyn Progress,
+) -> Result<RouteReport> {
+    let FfnOptions::Moe { experts: count, top_k, .. } = model.description().decoder.ffn else {
+        return Err(Error::input(format!("{} is a dense model: it has no routers", model.reference))
+            .hint("`moerge merge` makes a Mixture of Experts"));
+    };
+    let name = |expert: usize| experts.get(expert).cloned().unwrap_or_else(|| format!("expert {expert}"));
+    let context = extent.context.unwrap_or(model.config.max_positions.min(2048)).max(1);
+    let tokenized = |text| texts::tokenize(text, model, context, extent.tokens);
+    let texts: Vec<texts::Tokenized> = texts.iter().map(tokenized).collect::<Result<_>>()?;
+
+    let runner = Runner::new(model.weights()?, placement, progress)?;
+    let gates = gates::read(model)?;
+    progress.start(Stage::Score, texts.iter().map(|text| text.tokens() as u64).sum(), 0);
+    let mut reports = Vec::new();
+    for text in &texts {
+        let mut watch = Watch::new(&gates, count, extent.sample);
+        for pass in text.passes(runner.pass_tokens()) {
+            runner.forward(pass, &mut watch, progress)?;
+            progress.advance(Stage::Score, pass.iter().map(|s| s.len() as u64).sum());
+        }
+        reports.push(watch.report(text));
+    }
+    progress.finish(Stage::Score, "");
+    let layers = gates.iter().enumerate().map(|(layer, gate)| layer_report(layer, gate, count, &reports)).collect();
+    Ok(RouteReport {
+        model: model.reference.clone(),
+        experts: (0..count).map(name).collect(),
+        experts_per_token: top_k,
+        layers,
+        texts: reports,
+    })
+}
+
+fn layer_report(layer: usize, gate: &[f32], experts: usize, texts: &[TextReport]) -> LayerReport {
+    let of = || texts.iter().map(|text| &text.layers[layer]);
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let shares: Vec<f64> = (0..experts).map(|e| mean(of().map(|l| l.weighted[e]).collect())).collect();
+    let known: Vec<f64> = texts.iter().filter_map(|text| Some(text.layers[layer].first_choice[text.expert?])).collect();
+    LayerReport {
+        gate_cosines: gates::cosines(gate, experts),
+        balance: entropy(&shares),
+        entropy: mean(of().map(|l| l.entropy).collect()),
+        accuracy: (!known.is_empty()).then(|| mean(known)),
+        dead: (0..experts).filter(|e| of().all(|l| l.chosen[*e] == 0.0)).collect(),
+    }
+}
+
+/// Entropy of a distribution over its largest possible value; of a single expert, 1.
+fn entropy(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+    if shares.len() > 1 { sum / (shares.len() as f64).ln() } else { 1.0 }
+}
+
+impl TextReport {
+    /// Its share of weight that `expert` has over all layers.
+    pub fn weighted(&self, expert: usize) -> f64 {
+        self.mean(|layer| layer.weighted[expert])
+    }
+
+    /// Share of its tokens whose first choice is its own expert, over all layers.
+    pub fn accuracy(&self) -> Option<f64> {
+        let expert = self.expert?;
+        Some(self.mean(|layer| layer.first_choice[expert]))
+    }
+
+    fn mean(&self, of: impl Fn(&TextLayer) -> f64) -> f64 {
+        self.layers.iter().map(of).sum::<f64>() / self.layers.len().max(1) as f64
+    }
+}
+
+impl RouteReport {
+    /// Share of tokens whose first choice is the text's own expert, over texts and layers alike.
+    pub fn accuracy(&self) -> Option<f64> {
+        let layers: Option<Vec<f64>> = self.layers.iter().map(|layer| layer.accuracy).collect();
+        layers.filter(|l| !l.is_empty()).map(|l| l.iter().sum::<f64>() / l.len() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_one_where_all_is_even_and_zero_where_one_has_all() {
+        assert!((entropy(&[0.25; 4]) - 1.0).abs() < 1e-12);
+        assert_eq!(entropy(&[0.0, 1.0, 0.0]), 0.0);
+        assert_eq!(entropy(&[1.0]), 1.0);
+    }
+
+    #[test]
+    fn layers_count_texts_alike_and_name_dead_experts() {
+        let text = |expert, first: [f64; 3]| TextReport {
+            name: String::new(),
+            expert,
+            tokens: 10,
+            layers: vec![TextLayer {
+                first_choice: first.to_vec(),
+                chosen: first.to_vec(),
+                weighted: first.to_vec(),
+                entropy: 0.5,
+            }],
+            sample: Vec::new(),
+        };
+        let texts = [text(Some(0), [0.9, 0.1, 0.0]), text(Some(1), [0.5, 0.5, 0.0]), text(None, [1.0, 0.0, 0.0])];
+        let found = layer_report(0, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3, &texts);
+        assert!((found.accuracy.unwrap() - 0.7).abs() < 1e-12, "{found:?}");
+        assert_eq!(found.dead, [2]);
+        assert_eq!(found.gate_cosines[0][1], 0.0);
+        assert!((found.gate_cosines[0][2] - 0.5f64.sqrt()).abs() < 1e-6);
+    }
+}
