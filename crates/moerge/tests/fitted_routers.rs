@@ -57,7 +57,8 @@ fn discriminants_put_the_own_expert_first() {
     assert!(again.status.success());
     let files = |name: &str| {
         let mut files = contents(&dir.join(name));
-        (files.remove("README.md"), files.remove("moerge.json"));
+        files.remove("README.md");
+        files.remove("moerge.json");
         files
     };
     assert_eq!(files("fitted"), files("again"));

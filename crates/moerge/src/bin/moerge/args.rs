@@ -7,7 +7,7 @@ use clap::{
     builder::styling::{AnsiColor, Style, Styles},
 };
 
-use crate::commands::{chat, completions, generate, inspect, man, merge, plan, pull, push, verify};
+use crate::commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, verify};
 
 /// Turn language models into a Mixture of Experts
 ///
@@ -38,6 +38,8 @@ Examples:
   moerge verify out                  read every byte of it again
   moerge inspect out                 what is in a model folder
   moerge chat out                    talk to it
+  moerge eval base out --text *.txt  how good it is
+  moerge route out                   which expert gets which token
 
 Exit codes:
   0  done
@@ -70,6 +72,8 @@ pub enum Command {
     Verify(verify::Args),
     Chat(chat::Args),
     Generate(generate::Args),
+    Eval(eval::Args),
+    Route(route::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

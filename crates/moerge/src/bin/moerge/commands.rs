@@ -18,13 +18,16 @@ use crate::{args::Command, interrupt};
 mod build;
 pub mod chat;
 pub mod completions;
+pub mod eval;
 pub mod generate;
 pub mod inspect;
 pub mod man;
 pub mod merge;
+mod placing;
 pub mod plan;
 pub mod pull;
 pub mod push;
+pub mod route;
 mod running;
 pub mod verify;
 
@@ -39,6 +42,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Route(args) => route::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -138,7 +138,7 @@ impl SamplingArgs {
 }
 
 /// Memory that is free, where the system says so.
-fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
@@ -159,7 +159,8 @@ fn expert_names(storage: &dyn Storage, dir: &Path) -> Vec<String> {
     recipe.map_or_else(Vec::new, |r| r.experts.iter().map(|e| name(e.source_model.value.to_string())).collect())
 }
 
-fn quantisation(text: &str) -> Result<Quantisation, String> {
+/// A way of keeping weights, by the name that users know.
+pub fn quantisation(text: &str) -> Result<Quantisation, String> {
     let found = Quantisation::TABLE.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     found.map(|(_, quantisation)| *quantisation).ok_or_else(|| "expected f32, bf16, q8_0 or q4_k".to_owned())
 }

@@ -66,6 +66,7 @@ impl Running {
     pub fn line(&self) -> String {
         let moved = match self.stage.unit() {
             Unit::Bytes => self.pace().map(|p| format!("{}/s", bytes(p as u64))),
+            Unit::Tokens => self.pace().map(|p| format!("{p:.0} tokens/s")),
             _ if self.bytes_read > 0 => Some(format!("{} read", bytes(self.bytes_read))),
             _ => None,
         };

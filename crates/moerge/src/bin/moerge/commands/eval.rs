@@ -1,0 +1,101 @@
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use moerge::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Tests, Text};
+use serde_json::json;
+
+use super::{folder, placing::PlacingArgs};
+use crate::{numbers::count, progress::Reporter};
+
+mod tables;
+
+/// Measure models side by side: perplexity over texts, questions with choices
+///
+/// Perplexity is that of transformers' sliding-window recipe; a text longer than the context is cut into windows.
+/// Questions are scored as the lm-evaluation-harness does: acc takes the likeliest choice, acc_norm the likeliest
+/// per character. Answers that the model writes, always with the likeliest token, are compared with the right one
+/// after a regular expression. Behind each number stands its standard error.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("tests").required(true).multiple(true))]
+#[command(after_long_help = "\
+Examples:
+  moerge eval base out --text valid/*.txt
+  moerge eval examples/tiny/{base,code,math,story} out --text examples/tiny/valid/*.txt
+  moerge eval out --choices arc.jsonl --shots 5 --json | jq '.models[].choices[].acc'
+
+A line of a --choices file:
+  {\"question\": \"What do bees make?\", \"choices\": [\"honey\", \"milk\"], \"answer\": 0}
+A `context` instead of the question stands before the choice as it is; `answer` may be a letter or the text.
+A line of a --questions file:
+  {\"question\": \"What is 3 + 4?\", \"answer\": \"3 + 4 = 7\\n#### 7\"}")]
+pub struct Args {
+    /// Model folders, `org/name` in the Hugging Face cache, or either with `+adapter`
+    #[arg(value_name = "MODEL", required = true)]
+    models: Vec<String>,
+    /// Texts: plain, or JSON Lines with `text` where the name ends in .jsonl
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
+    text: Vec<PathBuf>,
+    /// Questions with choices, as JSON Lines
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
+    choices: Vec<PathBuf>,
+    /// Questions whose answer the model writes, as JSON Lines
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
+    questions: Vec<PathBuf>,
+    /// What finds the answer in what it writes: the last match, or its first group
+    #[arg(long, value_name = "REGEX", default_value = NUMBER)]
+    answer_regex: String,
+    /// Most tokens of a written answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
+    answer_tokens: usize,
+    /// Solved examples before each question: the first others of its file
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    shots: usize,
+    /// Tokens of a window over texts [default: the model's context, at most 2048]
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<usize>,
+    /// Tokens from one window to the next [default: half the context]
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<usize>,
+    #[command(flatten)]
+    placing: PlacingArgs,
+    /// Print everything as JSON, question by question
+    #[arg(long)]
+    json: bool,
+    /// Only print the result
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs the tests on every model and prints what came of it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let tests = Tests {
+        texts: args.text.iter().map(|path| Text::load(&folder(path))).collect::<moerge::Result<_>>()?,
+        choices: args.choices.iter().map(|path| Choices::load(&folder(path))).collect::<moerge::Result<_>>()?,
+        questions: args.questions.iter().map(|path| Questions::load(&folder(path))).collect::<moerge::Result<_>>()?,
+        extraction: Some(Extraction::new(&args.answer_regex)?),
+        answer_tokens: args.answer_tokens,
+        shots: args.shots,
+        context: args.context,
+        stride: args.stride,
+    };
+    let models = args.placing.open(&args.models)?;
+    let reporter = Reporter::new(false, args.quiet || args.json, false);
+    let scores: moerge::Result<Vec<ModelScore>> =
+        models.iter().map(|model| tests.run(model, args.placing.placement(model), &reporter)).collect();
+    reporter.close();
+    let scores = scores?;
+    for (score, file) in scores.iter().flat_map(|score| score.choices.iter().map(move |file| (score, file))) {
+        if file.cut > 0 {
+            let cut = count(file.cut, "question");
+            reporter.warning(&format!("{}: {cut} of {} lost the beginning to fit the context", score.model, file.name));
+        }
+    }
+    let mut out = anstream::stdout();
+    if args.json {
+        writeln!(out, "{:#}", json!({ "shots": args.shots, "models": scores }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for line in tables::lines(&scores) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
