@@ -20,7 +20,7 @@ use crate::{
     output_files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
     plan::{Models, Plan, PlanOptions, PlanSummary},
     progress::{Progress, Stage},
-    recipe::{GateMode, ModelRef, Recipe},
+    recipe::{GateMode, Label, ModelRef, Recipe},
     recipe_check::{self, CheckOptions},
     router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, SELF_TEXT_FILE},
     source::{Source, Vocabulary},
@@ -431,8 +431,14 @@ impl Prepared {
         } else {
             router::recipe_texts(routing, &tokenizer)?
         };
-        let calibration = Calibration::new(&experts, shared.as_ref());
-        router::fit_routers(&self.plan, &calibration, options.rounding, progress)
+        let mut calibration = Calibration::new(&experts, shared.as_ref());
+        if routing.fit.label == Label::Loss {
+            router::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
+        }
+        let (routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
+        let base = crate::source::SourceWeights::new(self.models.base())?;
+        report.validation = router::validate(&self.plan, &routers, &base, &tokenizer, options.rounding, progress)?;
+        Ok((routers, report))
     }
 
     /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.

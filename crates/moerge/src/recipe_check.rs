@@ -33,6 +33,11 @@ pub fn check(recipe: &Recipe, options: &CheckOptions) -> Result<Vec<String>> {
     } else if recipe.gate_mode.is_random() {
         warn_of_unused_prompts(recipe, &mut warnings);
     }
+    if !recipe.gate_mode.is_fitted() && recipe.experts.iter().any(|e| !e.validation.is_empty()) {
+        let mode = recipe.gate_mode.name();
+        warnings
+            .push(format!("`validation` is for routers that are fitted to text; `gate_mode: {mode}` does not use it"));
+    }
     check_models(recipe, options, &mut warnings)?;
     Ok(warnings)
 }

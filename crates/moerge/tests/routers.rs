@@ -154,7 +154,14 @@ fn second_expert(mode: GateMode, positive: &[&str], negative: &[&str], listener:
     let first = Prompts { positive: texts(&["the king"]), negative: Vec::new() };
     let second = Prompts { positive: texts(positive), negative: texts(negative) };
     let fit = FitSettings::default();
-    let routing = Routing { gate_mode: mode, experts: vec![first, second], shared_expert: None, seed: 0, fit };
+    let routing = Routing {
+        gate_mode: mode,
+        experts: vec![first, second],
+        shared_expert: None,
+        seed: 0,
+        fit,
+        validation: Vec::new(),
+    };
     make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama"), &routing, None, listener)
 }
 

@@ -18,6 +18,8 @@ pub struct Routing {
     pub seed: u64,
     /// How routers are fitted, for the modes that are.
     pub fit: FitSettings,
+    /// Each expert's text that they are tried on.
+    pub validation: Vec<Vec<String>>,
 }
 
 /// What shows what an expert is for, and what it is not for.
@@ -41,6 +43,7 @@ impl Routing {
             shared_expert: recipe.shared_experts.first().filter(|_| gated).map(prompts),
             seed,
             fit: recipe.fit,
+            validation: recipe.experts.iter().map(|e| e.validation.clone()).collect(),
         }
     }
 

@@ -30,17 +30,20 @@ impl Recipe {
         let mut shared_experts = std::mem::take(&mut recipe.shared_experts);
         for expert in experts.iter_mut().chain(&mut shared_experts) {
             if let Some(file) = &expert.positive_prompts_file {
-                expert.positive_prompts.extend(recipe.prompts(folder, file)?);
+                expert.positive_prompts.extend(recipe.texts(folder, file, recipe.gate_mode.is_fitted())?);
             }
             if let Some(file) = &expert.negative_prompts_file {
-                expert.negative_prompts.extend(recipe.prompts(folder, file)?);
+                expert.negative_prompts.extend(recipe.texts(folder, file, recipe.gate_mode.is_fitted())?);
+            }
+            if let Some(file) = &expert.validation_file {
+                expert.validation.extend(recipe.texts(folder, file, true)?);
             }
         }
         (recipe.experts, recipe.shared_experts) = (experts, shared_experts);
         Ok(recipe)
     }
 
-    fn prompts(&self, folder: &Path, file: &Located<PathBuf>) -> Result<Vec<String>> {
+    fn texts(&self, folder: &Path, file: &Located<PathBuf>, running: bool) -> Result<Vec<String>> {
         let written = match (file.value.strip_prefix("~"), std::env::home_dir()) {
             (Ok(rest), Some(home)) => home.join(rest),
             _ => file.value.clone(),
@@ -55,7 +58,7 @@ impl Recipe {
             }
             return Err(error.hint("paths count from the recipe's folder"));
         };
-        if self.gate_mode.is_fitted() { prompts_file::load_texts(place) } else { prompts_file::load(place) }
+        if running { prompts_file::load_texts(place) } else { prompts_file::load(place) }
     }
 }
 

@@ -78,6 +78,10 @@ pub struct Expert {
     pub positive_prompts_file: Option<Located<PathBuf>>,
     /// A file of more negative prompts.
     pub negative_prompts_file: Option<Located<PathBuf>>,
+    /// Text like that it should see, to try the fitted routers on. [`Recipe::load`] adds that of the file.
+    pub validation: Vec<String>,
+    /// A file of it.
+    pub validation_file: Option<Located<PathBuf>>,
     /// Standard deviation of the normal noise added to its matrices; never negative.
     pub noise_scale: Option<f64>,
     /// Factor on its down projection, after the noise.
@@ -98,12 +102,13 @@ const KEYS: [&str; 11] = [
     "random_seed",
 ];
 
-const EXPERT_KEYS: [&str; 7] = [
+const EXPERT_KEYS: [&str; 8] = [
     "source_model",
     "positive_prompts",
     "negative_prompts",
     "positive_prompts_file",
     "negative_prompts_file",
+    "validation",
     "noise_scale",
     "residual_scale",
 ];
@@ -221,12 +226,20 @@ fn read_expert(source: &Source, node: &Node, what: String) -> Result<Expert> {
     let prompts = |key| fields.get(key).map_or(Ok(Vec::new()), |f| f.prompts());
     let file = |key| fields.get(key).map(|f| path(f)).transpose();
     let noise_scale = fields.get("noise_scale").map(noise_scale).transpose()?;
+    let (validation, validation_file) = match fields.get("validation") {
+        None => (Vec::new(), None),
+        // A list is of texts, a single value is a file.
+        Some(field) if matches!(field.node().kind, Kind::List(_)) => (field.prompts()?, None),
+        Some(field) => (Vec::new(), Some(path(field)?)),
+    };
     Ok(Expert {
         source_model,
         positive_prompts: prompts("positive_prompts")?,
         negative_prompts: prompts("negative_prompts")?,
         positive_prompts_file: file("positive_prompts_file")?,
         negative_prompts_file: file("negative_prompts_file")?,
+        validation,
+        validation_file,
         noise_scale,
         residual_scale: fields.get("residual_scale").map(|f| f.number()).transpose()?,
     })

@@ -37,8 +37,14 @@ mod tests {
 
     fn routers(gate_mode: GateMode, experts: usize, seed: u64) -> Routers {
         let experts = vec![Prompts::default(); experts];
-        let routing =
-            Routing { gate_mode, experts, shared_expert: Some(Prompts::default()), seed, fit: FitSettings::default() };
+        let routing = Routing {
+            gate_mode,
+            experts,
+            shared_expert: Some(Prompts::default()),
+            seed,
+            fit: FitSettings::default(),
+            validation: Vec::new(),
+        };
         random_routers(&routing, 3, 1024)
     }
 

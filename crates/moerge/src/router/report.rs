@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::fit::LayerFit;
+use super::{fit::LayerFit, validation::Validation};
 use crate::{
     error::{Error, Result},
     plan::Plan,
@@ -32,6 +32,9 @@ pub struct RoutingReport {
     pub layers: Vec<LayerReport>,
     /// Experts that are the same in some layers: there the router's choice between them changes nothing.
     pub same_ffn: Vec<SameFfn>,
+    /// Perplexities on text that nothing was fitted to, where the recipe gives some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
 }
 
 /// An expert's text.
@@ -91,6 +94,7 @@ impl RoutingReport {
             experts,
             layers,
             same_ffn: super::same_ffn::same_ffn(plan),
+            validation: Validation::blank(plan),
         }
     }
 
