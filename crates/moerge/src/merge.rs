@@ -28,6 +28,8 @@ use crate::{
     transformer::WeightRounding,
 };
 
+mod difference;
+
 /// Name of the file that keeps the routers for a resumed run.
 const ROUTERS: &str = "routers.safetensors";
 
@@ -273,6 +275,11 @@ impl Prepared {
         let mut warnings = self.plan.warnings.clone();
         let names: Vec<_> =
             (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+        let shared = match &routing {
+            Some(report) => report.shared_difference.clone(),
+            None => self.shared_differences()?,
+        };
+        warnings.extend(self.shared_warning(&shared, &names));
         match &routing {
             Some(report) => warnings.extend(report.warnings(&names)),
             None => warnings.extend(router::warnings(&routers, &names)),
@@ -437,6 +444,7 @@ impl Prepared {
         }
         let (routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
         let base = crate::source::SourceWeights::new(self.models.base())?;
+        report.shared_difference = self.shared_differences()?;
         report.validation = router::validate(&self.plan, &routers, &base, &tokenizer, options.rounding, progress)?;
         Ok((routers, report))
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     error::{Error, Result},
-    recipe::{Expert, GateMode, Recipe},
+    recipe::{Expert, GateMode, Recipe, SharedWeights},
 };
 
 /// What the user insists on.
@@ -38,6 +38,7 @@ pub fn check(recipe: &Recipe, options: &CheckOptions) -> Result<Vec<String>> {
         warnings
             .push(format!("`validation` is for routers that are fitted to text; `gate_mode: {mode}` does not use it"));
     }
+    check_shared_weights(recipe, &mut warnings)?;
     check_models(recipe, options, &mut warnings)?;
     Ok(warnings)
 }
@@ -82,6 +83,23 @@ fn check_numbers(recipe: &Recipe, options: &CheckOptions, warnings: &mut Vec<Str
             return Err(error.hint(format!("2 is the default; add {line}, or another expert")));
         }
         return Err(error.at(recipe.snippet(&per_token.span, "")));
+    }
+    Ok(())
+}
+
+fn check_shared_weights(recipe: &Recipe, warnings: &mut Vec<String>) -> Result<()> {
+    let given = recipe.experts.iter().any(|e| e.shared_weight.is_some());
+    match recipe.shared_weights {
+        SharedWeights::Base if given => {
+            warnings.push(
+                "`shared_weight` counts in `shared_weights: average` only; here these weights are the base's".into(),
+            );
+        }
+        SharedWeights::Average if recipe.experts.iter().all(|e| e.shared_weight == Some(0.0)) => {
+            return Err(Error::input("`shared_weight` is 0 for all experts, so there is nothing to average")
+                .hint("leave it out where an expert shall count, or write `shared_weights: base`"));
+        }
+        _ => {}
     }
     Ok(())
 }

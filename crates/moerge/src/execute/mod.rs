@@ -3,6 +3,7 @@
 //! A shard is the unit of work: it gets its final name in the staging folder when all of it is on the disk, and a run
 //! that was stopped goes on with the first shard that has none. Memory is a few chunks per worker.
 
+mod average;
 mod change;
 mod produce;
 
@@ -18,6 +19,7 @@ use std::{
 
 use checkpoint::{Fingerprint, Fingerprinter, OutputDir, Shard, ShardWriter};
 
+pub(crate) use average::Averaging;
 pub(crate) use change::Change;
 pub use produce::CHUNK;
 use produce::{Buffers, produce};

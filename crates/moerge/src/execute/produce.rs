@@ -2,11 +2,11 @@
 
 use checkpoint::TensorView;
 
-use super::change::Change;
+use super::{average::Averaging, change::Change};
 use crate::{
     element,
     error::{Error, Result},
-    plan::{OutputTensor, Step, Transform},
+    plan::{Average, OutputTensor, Step, Transform},
     router::Routers,
 };
 
@@ -35,6 +35,7 @@ pub fn produce(
     match &tensor.step {
         Step::Copy(view) => copy(view, buffers, emit),
         Step::Transform(step) => transform(tensor, step, seed, buffers, emit),
+        Step::Average(step) => average(tensor, step, seed, buffers, emit),
         Step::Router(layer) => emit_values(tensor, gate(tensor, &routers.gates, *layer)?, buffers, emit),
         Step::SharedExpertGate(layer) => {
             emit_values(tensor, gate(tensor, &routers.shared_gates, *layer)?, buffers, emit)
@@ -94,6 +95,30 @@ fn fill(
         let now = left.min(at_once);
         emit(&buffers.out[..(now * size) as usize])?;
         left -= now;
+    }
+    Ok(())
+}
+
+fn average(
+    tensor: &OutputTensor,
+    step: &Average,
+    seed: u64,
+    buffers: &mut Buffers,
+    emit: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let (rows, width) =
+        (tensor.shape.first().copied().unwrap_or(1), tensor.shape.iter().skip(1).product::<usize>().max(1));
+    let lora = step.parts.iter().any(|(part, _)| part.lora.is_some());
+    let rows_at_once = (if lora { ELEMENTS_WITH_LORA } else { CHUNK / 4 } / width).clamp(1, rows.max(1));
+    let averaging = Averaging::new(step)?;
+    for first in (0..rows).step_by(rows_at_once) {
+        let now = first..(first + rows_at_once).min(rows);
+        averaging.fetch(now.clone(), width, &mut buffers.bytes)?;
+        buffers.values.resize(now.len() * width, 0.0);
+        averaging.mean(&tensor.name, seed, now, &buffers.bytes, &mut buffers.values)?;
+        buffers.out.clear();
+        element::narrow(tensor.dtype, &buffers.values, &mut buffers.out);
+        emit(&buffers.out)?;
     }
     Ok(())
 }

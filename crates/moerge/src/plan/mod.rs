@@ -3,6 +3,7 @@
 mod choose;
 mod fit;
 mod routing;
+mod shared;
 mod step;
 mod summary;
 mod unused;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 pub use routing::{Prompts, Routing};
-pub use step::{OutputTensor, Step, Transform};
+pub use step::{Average, OutputTensor, Step, Transform};
 pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
 pub use unused::UnusedWeights;
 
@@ -20,7 +21,7 @@ use crate::{
     architecture::{Description, FfnMatrix, LayerRole, MoeFamily, MoeShape, Role, RoleTensor},
     error::Result,
     model_config::ModelConfig,
-    recipe::Recipe,
+    recipe::{Recipe, SharedWeights},
     source::{Source, Weight},
 };
 
@@ -136,6 +137,7 @@ impl Plan {
         let specs = tensors.iter().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
         let layout = ShardLayout::new(specs.collect(), options.shard_bytes)?;
         warnings.extend(maker.warnings());
+        warnings.extend(maker.averaging_warnings(&description));
         Ok(Self {
             family,
             why,
@@ -168,10 +170,14 @@ impl Plan {
                 hash.update(format!("{} {} {}", file.path.display(), file.len, file.modified_ns).as_bytes());
                 hash.update(format!("{} {} {}", view.name, view.offset, view.len).as_bytes());
             }
-            if let Step::Transform(step) = &tensor.step {
-                let Transform { lora, noise, scale, .. } = &**step;
+            let transforms: Vec<(&Transform, f64)> = match &tensor.step {
+                Step::Transform(step) => vec![(step, 1.0)],
+                Step::Average(average) => average.parts.iter().map(|(step, weight)| (step, *weight)).collect(),
+                _ => Vec::new(),
+            };
+            for (Transform { lora, noise, scale, .. }, weight) in transforms {
                 let lora = lora.as_ref().map(|(delta, dtype)| (delta.scale, *dtype));
-                hash.update(format!("{lora:?} {noise:?} {scale:?}").as_bytes());
+                hash.update(format!("{lora:?} {noise:?} {scale:?} {weight}").as_bytes());
             }
         }
         format!("{:032x}", hash.digest128())
@@ -243,7 +249,17 @@ impl StepMaker<'_> {
         }
     }
 
+    /// A weight that the MoE has only once.
     fn base_step(&self, tensor: &RoleTensor) -> Step {
+        if self.recipe.shared_weights == SharedWeights::Average {
+            let (weights, _) = shared::experts_weights(self.recipe, self.models, tensor);
+            if let Some((weight, _)) = weights.first().filter(|_| shared::all_the_same(&weights)) {
+                return self.transform(tensor, weight, None, None);
+            }
+            if let Some(step) = shared::mean(weights, self.lora_dtype) {
+                return step;
+            }
+        }
         match self.models.base().weight(tensor.role) {
             Some(weight) => self.transform(tensor, weight, None, None),
             // Qwen2-MoE always has q, k and v biases; Llama has none.
@@ -276,6 +292,30 @@ impl StepMaker<'_> {
         }
         let lora = weight.lora.clone().map(|delta| (delta, self.lora_dtype));
         Step::Transform(Box::new(Transform { view, lora, noise, scale }))
+    }
+
+    /// Experts that cannot take part in the mean of everything.
+    fn averaging_warnings(&self, description: &Description) -> Vec<String> {
+        if self.recipe.shared_weights == SharedWeights::Base {
+            return Vec::new();
+        }
+        let once = description.tensors.iter().filter(|t| self.models.base().weight(t.role).is_some());
+        let mut left_out: std::collections::BTreeMap<usize, Vec<&str>> = std::collections::BTreeMap::new();
+        for tensor in once {
+            for expert in shared::experts_weights(self.recipe, self.models, tensor).1 {
+                left_out.entry(expert).or_default().push(&tensor.name);
+            }
+        }
+        let tell = |(expert, names): (usize, Vec<&str>)| {
+            format!(
+                "expert {expert} ({}) takes no part in the average of {} tensors, whose shape is another or which it lacks: {}{}",
+                self.models.expert(expert).short_name(),
+                names.len(),
+                names[0],
+                if names.len() > 1 { ", ..." } else { "" }
+            )
+        };
+        left_out.into_iter().map(tell).collect()
     }
 
     fn warnings(&self) -> Vec<String> {

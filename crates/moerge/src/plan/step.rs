@@ -26,6 +26,8 @@ pub enum Step {
     Copy(TensorView),
     /// A source's elements, changed.
     Transform(Box<Transform>),
+    /// The mean of several sources' elements.
+    Average(Box<Average>),
     /// The router of a layer.
     Router(usize),
     /// The shared expert's gate of a layer.
@@ -48,6 +50,21 @@ pub struct Transform {
     pub scale: Option<f64>,
 }
 
+/// A weighted mean, in f64, rounded once to the output's dtype. All parts have the output's shape.
+#[derive(Debug, Clone)]
+pub struct Average {
+    /// What is averaged, and what each counts for. The sum of these is above 0.
+    pub parts: Vec<(Transform, f64)>,
+}
+
+impl Transform {
+    /// The source tensors it reads.
+    fn reads(&self) -> impl Iterator<Item = &TensorView> {
+        let halves = self.lora.iter().flat_map(|(delta, _)| [&delta.a, &delta.b]);
+        std::iter::once(&self.view).chain(halves)
+    }
+}
+
 impl OutputTensor {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
@@ -65,11 +82,8 @@ impl Step {
     pub fn reads(&self) -> Vec<&TensorView> {
         match self {
             Self::Copy(view) => vec![view],
-            Self::Transform(step) => {
-                let Transform { view, lora, .. } = &**step;
-                let halves = lora.iter().flat_map(|(delta, _)| [&delta.a, &delta.b]);
-                std::iter::once(view).chain(halves).collect()
-            }
+            Self::Transform(step) => step.reads().collect(),
+            Self::Average(average) => average.parts.iter().flat_map(|(step, _)| step.reads()).collect(),
             Self::Router(_) | Self::SharedExpertGate(_) | Self::Fill(_) => Vec::new(),
         }
     }

@@ -32,6 +32,8 @@ pub struct PlanSummary {
     pub weight_bytes: u64,
     /// Bytes read from the sources for them.
     pub source_bytes: u64,
+    /// Where attention, norms, embeddings and head come from: `base`, or `average` of the experts.
+    pub shared_weights: String,
     /// How the routers are made.
     pub gate_mode: String,
     /// Number of prompts.
@@ -126,6 +128,7 @@ impl PlanSummary {
             weight_bytes: shards.iter().map(|s| s.bytes).sum(),
             shards,
             source_bytes: plan.bytes_read(),
+            shared_weights: recipe.shared_weights.name().to_owned(),
             gate_mode: plan.routing.gate_mode.name().to_owned(),
             prompts: plan.routing.prompts(),
             base: model(models.base),

@@ -40,6 +40,29 @@ pub struct SelfText {
     pub seed: Option<u64>,
 }
 
+/// Where the weights come from that the MoE has only once: attention, norms, embeddings, head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SharedWeights {
+    /// The base, as with mergekit.
+    #[default]
+    Base,
+    /// The mean over the experts, each counting as much as its `shared_weight` says.
+    Average,
+}
+
+impl SharedWeights {
+    /// By the names a recipe uses.
+    pub const TABLE: [(&'static str, Self); 2] = [("base", Self::Base), ("average", Self::Average)];
+
+    /// The name a recipe uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Average => "average",
+        }
+    }
+}
+
 impl Label {
     /// By the names a recipe uses.
     pub const TABLE: [(&'static str, Self); 2] = [("prompt", Self::Prompt), ("loss", Self::Loss)];

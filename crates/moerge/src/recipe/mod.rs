@@ -21,7 +21,7 @@ use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use checkpoint::Dtype;
 use fields::{Field, Fields};
-pub use fit_settings::{FitSettings, Label, SelfText};
+pub use fit_settings::{FitSettings, Label, SelfText, SharedWeights};
 pub use gate_mode::GateMode;
 pub(crate) use load::read_text;
 pub use located::Located;
@@ -55,6 +55,8 @@ pub struct Recipe {
     pub gate_mode_given: bool,
     /// How routers are fitted, for the gate modes that are.
     pub fit: FitSettings,
+    /// Where attention, norms, embeddings and head come from.
+    pub shared_weights: SharedWeights,
     /// The output's type: F32, F16 or BF16; the base's where the recipe does not say.
     pub dtype: Option<Dtype>,
     /// Experts per token; 2 where the recipe does not say.
@@ -82,19 +84,22 @@ pub struct Expert {
     pub validation: Vec<String>,
     /// A file of it.
     pub validation_file: Option<Located<PathBuf>>,
+    /// What it counts for in `shared_weights: average`: 0 or more; 1 where the recipe does not say.
+    pub shared_weight: Option<f64>,
     /// Standard deviation of the normal noise added to its matrices; never negative.
     pub noise_scale: Option<f64>,
     /// Factor on its down projection, after the noise.
     pub residual_scale: Option<f64>,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "base_model",
     "experts",
     "gate_mode",
     FitSettings::KEYS[0],
     FitSettings::KEYS[1],
     FitSettings::KEYS[2],
+    "shared_weights",
     "dtype",
     "experts_per_token",
     "shared_experts",
@@ -102,13 +107,14 @@ const KEYS: [&str; 11] = [
     "random_seed",
 ];
 
-const EXPERT_KEYS: [&str; 8] = [
+const EXPERT_KEYS: [&str; 9] = [
     "source_model",
     "positive_prompts",
     "negative_prompts",
     "positive_prompts_file",
     "negative_prompts_file",
     "validation",
+    "shared_weight",
     "noise_scale",
     "residual_scale",
 ];
@@ -160,6 +166,11 @@ impl Recipe {
             experts,
             shared_experts: shared_experts.unwrap_or_default(),
             fit: FitSettings::read(source, &fields)?,
+            shared_weights: fields
+                .get("shared_weights")
+                .map(|f| f.one_of(&SharedWeights::TABLE))
+                .transpose()?
+                .map_or(SharedWeights::default(), |s| s.value),
             dtype: fields.get("dtype").map(dtype).transpose()?.flatten(),
             experts_per_token,
             architecture: fields.get("architecture").map(|f| architecture(f, source)).transpose()?.flatten(),
@@ -240,6 +251,7 @@ fn read_expert(source: &Source, node: &Node, what: String) -> Result<Expert> {
         negative_prompts_file: file("negative_prompts_file")?,
         validation,
         validation_file,
+        shared_weight: fields.get("shared_weight").map(shared_weight).transpose()?,
         noise_scale,
         residual_scale: fields.get("residual_scale").map(|f| f.number()).transpose()?,
     })
@@ -251,6 +263,11 @@ fn path(field: Field) -> Result<Located<PathBuf>> {
         return Err(field.wrong("a file"));
     }
     Ok(Located { value: PathBuf::from(text), span: field.span() })
+}
+
+fn shared_weight(field: Field) -> Result<f64> {
+    let weight = field.number()?;
+    if weight < 0.0 { Err(field.wrong("a weight, 0 or above")) } else { Ok(weight) }
 }
 
 fn noise_scale(field: Field) -> Result<f64> {

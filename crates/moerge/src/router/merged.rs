@@ -13,7 +13,7 @@ use crate::{
     architecture::{Description, FfnOptions, LayerRole, Role},
     element,
     error::{Error, Result},
-    execute::Change,
+    execute::{Averaging, Change},
     plan::{OutputTensor, Plan, Step},
     transformer::Weights,
 };
@@ -35,8 +35,15 @@ struct Gates {
 
 struct Part<'a> {
     tensor: &'a OutputTensor,
-    /// What is done to the elements, where something is.
-    change: Option<Change<'a>>,
+    made: Made<'a>,
+}
+
+/// How its elements are made of what is read.
+enum Made<'a> {
+    /// As they are.
+    Unchanged,
+    Changed(Change<'a>),
+    Averaged(Averaging<'a>),
 }
 
 impl<'a> Merged<'a> {
@@ -79,11 +86,12 @@ impl<'a> Merged<'a> {
         let mut parts = HashMap::new();
         for tensor in &plan.tensors {
             let Some(role) = name(tensor.role) else { continue };
-            let change = match &tensor.step {
-                Step::Transform(step) => Some(Change::new(step)?),
-                _ => None,
+            let made = match &tensor.step {
+                Step::Transform(step) => Made::Changed(Change::new(step)?),
+                Step::Average(step) => Made::Averaged(Averaging::new(step)?),
+                _ => Made::Unchanged,
             };
-            parts.insert(role, Part { tensor, change });
+            parts.insert(role, Part { tensor, made });
         }
         let gates = (0..description.decoder.layers).map(|_| Gates::default()).collect();
         Ok(Self { description, seed: plan.seed, parts, gates })
@@ -113,7 +121,7 @@ fn view(step: &Step) -> Option<&TensorView> {
     match step {
         Step::Copy(view) => Some(view),
         Step::Transform(step) => Some(&step.view),
-        Step::Router(_) | Step::SharedExpertGate(_) | Step::Fill(_) => None,
+        Step::Average(_) | Step::Router(_) | Step::SharedExpertGate(_) | Step::Fill(_) => None,
     }
 }
 
@@ -130,8 +138,13 @@ impl Weights for Merged<'_> {
 
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
         raw.clear();
+        let part = self.part(role)?;
+        if let Made::Averaged(averaging) = &part.made {
+            let (_, width) = shape(&part.tensor.shape);
+            return averaging.fetch(rows, width, raw);
+        }
         // A gate that does not exist yet cannot be read ahead; `widen` is called when it is used.
-        let Some(view) = view(&self.part(role)?.tensor.step) else { return Ok(()) };
+        let Some(view) = view(&part.tensor.step) else { return Ok(()) };
         let (there, width) = shape(&view.shape);
         let row_bytes = width * view.dtype.size_bits() as usize / 8;
         let read = rows.start.min(there)..rows.end.min(there);
@@ -151,7 +164,13 @@ impl Weights for Merged<'_> {
             }
             Ok(())
         };
+        if let Made::Averaged(averaging) = &part.made {
+            averaging.mean(&part.tensor.name, self.seed, rows, raw, out)?;
+            element::round_to(part.tensor.dtype, out);
+            return Ok(());
+        }
         let view = match &part.tensor.step {
+            Step::Average(_) => return Ok(()),
             Step::Fill(value) => {
                 out.fill(*value);
                 return Ok(());
@@ -173,7 +192,7 @@ impl Weights for Merged<'_> {
             &mut narrow[..]
         };
         element::widen(view.dtype, raw, values);
-        if let Some(change) = &part.change {
+        if let Made::Changed(change) = &part.made {
             change.apply(&part.tensor.name, self.seed, there, width, values)?;
             element::round_to(part.tensor.dtype, values);
         }

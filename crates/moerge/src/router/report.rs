@@ -32,6 +32,9 @@ pub struct RoutingReport {
     pub layers: Vec<LayerReport>,
     /// Experts that are the same in some layers: there the router's choice between them changes nothing.
     pub same_ffn: Vec<SameFfn>,
+    /// For each expert, how far its attention, norms, embeddings and head are from the base's: the norm of the difference
+    /// over the norm of the base's, on a sample of their rows.
+    pub shared_difference: Vec<f64>,
     /// Perplexities on text that nothing was fitted to, where the recipe gives some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
@@ -91,6 +94,7 @@ impl RoutingReport {
         Self {
             gate_mode: plan.routing.gate_mode.name().to_owned(),
             median_accuracy: median(layers.iter().map(|l| l.accuracy).collect()),
+            shared_difference: vec![0.0; experts.len()],
             experts,
             layers,
             same_ffn: super::same_ffn::same_ffn(plan),

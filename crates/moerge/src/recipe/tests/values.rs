@@ -255,6 +255,6 @@ fn a_value_over_several_lines_is_marked_in_its_first() {
       --> moe.yml:3:5
     3 |   - [
       |     ^
-      hint: write `key: value` lines; known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `noise_scale`, `residual_scale`
+      hint: write `key: value` lines; known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `shared_weight`, `noise_scale`, `residual_scale`
     ");
 }

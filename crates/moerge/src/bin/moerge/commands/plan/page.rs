@@ -17,7 +17,13 @@ pub fn lines(plan: &PlanSummary, output_bytes: u64, free: Option<u64>, (needed, 
     let mut models = vec![vec![
         row("base"),
         harmless(&base.reference),
-        format!("{}, {}: attention, norms, embeddings, head", base.model_type, base.dtype),
+        match plan.shared_weights.as_str() {
+            "average" => format!(
+                "{}, {}: tokenizer; attention, norms, embeddings, head are the experts' mean",
+                base.model_type, base.dtype
+            ),
+            _ => format!("{}, {}: attention, norms, embeddings, head", base.model_type, base.dtype),
+        },
     ]];
     let expert = |label: &str, e: &ExpertSummary| {
         let prompts = prompts(&e.positive_prompts, &e.negative_prompts);
