@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    plan::{Models, OutputTensor, Plan, Step},
+    plan::{Models, OutputTensor, Plan},
     recipe::GateMode,
     transformer::pass_memory,
 };
@@ -54,7 +54,7 @@ impl MemoryNeed {
     ) -> Self {
         let tensors = plan.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
         let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * prompts.tokenizer_bytes;
-        let merges = |t: &OutputTensor| matches!(&t.step, Step::Transform(step) if step.lora.is_some());
+        let merges = |t: &OutputTensor| t.step.merges_adapter();
         let worker = if plan.tensors.iter().any(merges) { MERGING } else { COPYING };
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
         let workers = workers.min(room).max(1);

@@ -88,8 +88,6 @@ fn what_cannot_be_fitted_is_refused() {
         assert!(!output.status.success() && !dir.join("out").exists());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    write_recipe(dir, "self_calibrated", "");
-    assert!(refused().contains("gate_mode: calibrated"));
     write_recipe(dir, "calibrated", "self_text: {samples: 0}\n");
     let told = refused();
     assert!(told.contains("`samples` is \"0\", expected 1 or more") && told.contains("moe.yml:4:"), "{told}");

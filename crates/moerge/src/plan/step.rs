@@ -78,6 +78,15 @@ impl OutputTensor {
 }
 
 impl Step {
+    /// Whether an adapter is merged into what it reads.
+    pub fn merges_adapter(&self) -> bool {
+        match self {
+            Self::Transform(step) => step.lora.is_some(),
+            Self::Average(average) => average.parts.iter().any(|(step, _)| step.lora.is_some()),
+            _ => false,
+        }
+    }
+
     /// The source tensors it reads.
     pub fn reads(&self) -> Vec<&TensorView> {
         match self {
