@@ -35,7 +35,8 @@ fn copy_of(name: &str) -> TempDir {
 
 #[test]
 fn sessions() {
-    trycmd::TestCases::new().case("tests/cmd/*.trycmd");
+    // No session asks the real Hub.
+    trycmd::TestCases::new().env("HF_HUB_OFFLINE", "1").case("tests/cmd/*.trycmd");
 }
 
 #[test]

@@ -77,8 +77,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         context: args.context,
         stride: args.stride,
     };
-    let models = args.placing.open(&args.models)?;
     let reporter = Reporter::new(false, args.quiet || args.json, false);
+    let models = args.placing.open(&args.models, &reporter)?;
     let scores: moerge::Result<Vec<ModelScore>> =
         models.iter().map(|model| tests.run(model, args.placing.placement(model), &reporter)).collect();
     reporter.close();

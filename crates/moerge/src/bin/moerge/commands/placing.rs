@@ -3,13 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use checkpoint::{LocalStorage, Storage};
-use moerge::{model::Model, model_source::HubCache, runner::Placement, transformer::Quantisation};
+use moerge::{model::Model, recipe::ModelRef, runner::Placement, transformer::Quantisation};
 
 use super::{
-    folder,
+    folder, hub,
     running::{available, quantisation},
 };
-use crate::sizes;
+use crate::{progress::Reporter, sizes};
 
 /// Flags of running a model over texts.
 #[derive(Debug, clap::Args)]
@@ -32,17 +32,20 @@ pub struct PlacingArgs {
 const USUAL_MEMORY: u64 = 4 << 30;
 
 impl PlacingArgs {
-    /// Opens the models that a user named, before anything is computed.
-    pub fn open(&self, references: &[String]) -> moerge::Result<Vec<Model>> {
+    /// Opens the models that a user named, before anything is computed; those on the Hub are downloaded.
+    pub fn open(&self, references: &[String], reporter: &Reporter) -> moerge::Result<Vec<Model>> {
         if let Some(threads) = self.num_threads {
             // Fails where the pool is there already, which then has a thread a core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-        let cache = HubCache::from_env();
+        let hub = hub()?;
         let open = |reference: &String| {
             let reference = folder(Path::new(reference)).display().to_string();
-            Model::open(&storage, &reference, Path::new("."), &cache)
+            if let Ok(parsed) = ModelRef::parse(&reference) {
+                hub.bring(&parsed, Path::new("."), reporter)?;
+            }
+            Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)
         };
         references.iter().map(open).collect()
     }

@@ -63,10 +63,10 @@ const SHOWN: usize = 600;
 
 /// Looks at the routing and shows it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let model = args.placing.open(std::slice::from_ref(&args.model))?.remove(0);
+    let reporter = Reporter::new(false, args.quiet || args.json, false);
+    let model = args.placing.open(std::slice::from_ref(&args.model), &reporter)?.remove(0);
     let names = expert_names(&model, &LocalStorage)?;
     let texts = if args.text.is_empty() { prompts(&model)? } else { texts(&args.text, &names)? };
-    let reporter = Reporter::new(false, args.quiet || args.json, false);
     let sample = if args.html.is_some() || args.json { SHOWN } else { 0 };
     let extent = Extent { context: args.context, tokens: args.tokens, sample };
     let routed = report(&model, &names, &texts, extent, args.placing.placement(&model), &reporter);
