@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 
 use checkpoint::{LocalStorage, Storage};
 use moerge::{
-    evaluate::{Choices, ModelScore, Tests, Text},
+    evaluate::{Choices, ModelScore, Question, Questions, Tests, Text},
     model::Model,
     model_source::HubCache,
     progress::Silent,
@@ -122,4 +122,23 @@ fn a_question_longer_than_the_context_is_cut() {
     let tests = Tests { choices: vec![choices], ..Tests::default() };
     let found = run(&tiny("story"), IN_MEMORY, &tests).choices.remove(0);
     assert_eq!((found.cut, found.items[0].chosen), (1, found.items[0].answer));
+}
+
+/// What the model writes is compared with the answer; a streamed model cannot write.
+#[test]
+fn written_answers_are_compared_after_the_regular_expression() {
+    let model = tiny("math");
+    let question = |answer: &str| Question { question: "What is 7 * 6?".into(), answer: answer.into() };
+    let tests = |answer: &str| Tests {
+        questions: vec![Questions { name: "q".into(), file: "q".into(), items: vec![question(answer)] }],
+        answer_tokens: 24,
+        ..Tests::default()
+    };
+    let first = run(&model, IN_MEMORY, &tests("-1")).answers.remove(0);
+    assert_eq!((first.exact_match.value, first.items[0].right), (0.0, false), "{first:?}");
+    let said = first.items[0].answer.clone().expect("the math model writes numbers");
+    let again = run(&model, IN_MEMORY, &tests(&format!("so #### {said}."))).answers.remove(0);
+    assert_eq!((again.exact_match.value, &again.items[0].text), (1.0, &first.items[0].text));
+    let error = tests("1").run(&model, STREAMED, &Silent).unwrap_err();
+    assert!(error.to_string().contains("cannot write answers"), "{error}");
 }

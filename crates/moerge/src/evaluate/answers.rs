@@ -50,8 +50,8 @@ pub fn score_answers(
     progress: &dyn Progress,
 ) -> Result<AnswersScore> {
     let resident = runner.resident().ok_or_else(|| {
-        Error::input(format!("{} does not fit into memory: streamed, it cannot write answers", model.reference))
-            .hint("--quant q8_0 or q4_k makes it smaller, --memory allows more")
+        Error::input(format!("{} is streamed from disk, and so cannot write answers", model.reference))
+            .hint("in memory it can: --quant q8_0 or q4_k makes it smaller, --memory allows more")
     })?;
     let mut generator = Generator::new(resident, model.config.max_positions);
     let mut items = Vec::new();
