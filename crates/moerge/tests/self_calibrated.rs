@@ -50,7 +50,8 @@ fn no_prompts_and_no_data_are_needed() {
     }
     // What the specialists write is theirs to a reader, too.
     let text = |expert: usize| written[expert]["samples"].to_string();
-    assert!(text(1).contains("self") && text(2).contains("Answer") && text(3).contains("the"));
+    assert!(text(1).contains('#') && text(2).contains("Problem: ") && text(3).contains("And "));
+    assert!(!text(1).contains("Problem: ") && !text(2).contains("LORD") && !text(3).contains("def "));
 
     let report: Value = read(dir, "routing_report.json");
     let median = report["median_accuracy"].as_f64().unwrap();
