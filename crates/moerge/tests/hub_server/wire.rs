@@ -1,7 +1,7 @@
 //! HTTP/1.1, as much of it as clients of a Hub use.
 
 use std::{
-    io::{BufRead, Read, Write},
+    io::{BufRead, Write},
     net::TcpStream,
 };
 
@@ -20,7 +20,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn read(reader: &mut (impl BufRead + Read), cdn: bool) -> Option<Self> {
+    pub fn read(reader: &mut impl BufRead, cdn: bool) -> Option<Self> {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
         let mut words = line.split_whitespace().map(str::to_owned);
