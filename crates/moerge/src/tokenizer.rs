@@ -84,6 +84,11 @@ impl Tokenizer {
         decoded.map_err(|why| Error::input(format!("{} cannot decode the tokens: {why}", self.path.display())))
     }
 
+    /// A token as the vocabulary spells it: marks by their names, text in the tokenizer's own alphabet.
+    pub fn spelling(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
     /// The tokens that are marks rather than text: those added to the vocabulary as special.
     pub fn special_tokens(&self) -> Vec<u32> {
         let mut ids: Vec<u32> =

@@ -3,11 +3,13 @@
 use crate::{
     error::{Error, Result},
     progress::Progress,
-    transformer::{KvCache, Observer, ResidentModel},
+    transformer::{Activations, KvCache, Observer, ResidentModel},
 };
 
 /// Tokens that are read at once: enough to be fast, few enough to stop soon.
 const PROMPT_TOKENS: usize = 256;
+/// Tokens whose scores are held at once: each has one for every token of the vocabulary.
+const SCORED_TOKENS: usize = 16;
 
 /// A sequence that goes on token by token.
 pub struct Generator<'a> {
@@ -46,17 +48,7 @@ impl<'a> Generator<'a> {
     /// Makes the sequence `tokens`. What it has in common with the one before is not computed again. `observer` sees
     /// the rest.
     pub fn set(&mut self, tokens: &[u32], observer: &mut dyn Observer, progress: &dyn Progress) -> Result<()> {
-        if tokens.is_empty() {
-            return Err(Error::input("the prompt has no tokens").hint("write at least a word"));
-        }
-        if tokens.len() > self.context {
-            return Err(Error::input(format!(
-                "the text has {} tokens, and the model's context is {}",
-                tokens.len(),
-                self.context
-            ))
-            .hint("shorten it, or begin a new conversation"));
-        }
+        self.check(tokens)?;
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         // The last token is always computed: its scores are wanted.
         let kept = common.min(tokens.len() - 1);
@@ -68,23 +60,66 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
+    /// As [`Generator::set`], computing all of it: `scored` gets, token after token, the scores `[vocabulary]` of what
+    /// follows it.
+    pub fn set_scored(
+        &mut self,
+        tokens: &[u32],
+        progress: &dyn Progress,
+        scored: &mut dyn FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check(tokens)?;
+        self.cache.truncate(0, 0);
+        self.tokens.clear();
+        for part in tokens.chunks(PROMPT_TOKENS) {
+            let x = self.forward(part, &mut (), progress)?;
+            let columns: Vec<usize> = (0..part.len()).collect();
+            for columns in columns.chunks(SCORED_TOKENS) {
+                progress.check()?;
+                let scores = self.model.logits(&x.gather(columns))?;
+                for column in 0..columns.len() {
+                    self.scores = scores.token(column);
+                    scored(&self.scores)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a sequence may be `tokens`.
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::input("the prompt has no tokens").hint("write at least a word"));
+        }
+        if tokens.len() > self.context {
+            return Err(Error::input(format!(
+                "the text has {} tokens, and the model's context is {}",
+                tokens.len(),
+                self.context
+            ))
+            .hint("shorten it, or begin a new conversation"));
+        }
+        Ok(())
+    }
+
     /// Appends a token, and computes what follows.
     pub fn push(&mut self, token: u32, observer: &mut dyn Observer, progress: &dyn Progress) -> Result<()> {
         self.read(&[token], observer, progress)
     }
 
     fn read(&mut self, tokens: &[u32], observer: &mut dyn Observer, progress: &dyn Progress) -> Result<()> {
-        let read = self.model.forward(&mut self.cache, &[(0, tokens)], observer, progress);
-        let x = match read {
-            Ok(x) => x,
-            Err(error) => {
-                // Some layers may have seen the tokens, others not.
-                self.cache.truncate(0, self.tokens.len());
-                return Err(error);
-            }
-        };
-        self.tokens.extend(tokens);
+        let x = self.forward(tokens, observer, progress)?;
         self.scores = self.model.logits(&x.gather(&[x.tokens() - 1]))?.token(0);
         Ok(())
+    }
+
+    fn forward(&mut self, tokens: &[u32], observer: &mut dyn Observer, progress: &dyn Progress) -> Result<Activations> {
+        let read = self.model.forward(&mut self.cache, &[(0, tokens)], observer, progress);
+        match read {
+            Ok(_) => self.tokens.extend(tokens),
+            // Some layers may have seen the tokens, others not.
+            Err(_) => self.cache.truncate(0, self.tokens.len()),
+        }
+        read
     }
 }

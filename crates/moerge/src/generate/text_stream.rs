@@ -33,6 +33,12 @@ impl<'a> TextStream<'a> {
         Ok(new.to_owned())
     }
 
+    /// The text that `token` would complete, were it the next one.
+    pub fn would_push(&self, token: u32) -> Result<String> {
+        let tokens = self.tokens[self.first..].to_vec();
+        Self { tokenizer: self.tokenizer, tokens, first: 0, given: self.given - self.first }.push(token)
+    }
+
     /// What is left at the end, whole or not.
     pub fn finish(&mut self) -> Result<String> {
         let before = self.tokenizer.decode(&self.tokens[self.first..self.given])?;

@@ -7,7 +7,7 @@ use clap::{
     builder::styling::{AnsiColor, Style, Styles},
 };
 
-use crate::commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, verify};
+use crate::commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, serve, verify};
 
 /// Turn language models into a Mixture of Experts
 ///
@@ -40,6 +40,7 @@ Examples:
   moerge chat out                    talk to it
   moerge eval base out --text *.txt  how good it is
   moerge route out                   which expert gets which token
+  moerge serve out                   a web page to talk to it, and OpenAI's API
 
 Exit codes:
   0  done
@@ -50,6 +51,7 @@ Environment:
   HF_HOME, HF_HUB_CACHE   where models like `org/name` are kept
   HF_TOKEN                who asks the Hub; `hf auth login` does as well
   HF_HUB_OFFLINE=1        ask nothing over the network
+  MOERGE_API_KEY          the key that requests to `moerge serve` need
   NO_COLOR                no colours";
 
 const STYLES: Styles = Styles::styled()
@@ -74,6 +76,7 @@ pub enum Command {
     Generate(generate::Args),
     Eval(eval::Args),
     Route(route::Args),
+    Serve(serve::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

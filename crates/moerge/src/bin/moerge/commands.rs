@@ -29,6 +29,7 @@ pub mod pull;
 pub mod push;
 pub mod route;
 mod running;
+pub mod serve;
 pub mod verify;
 
 /// Runs a command to its end.
@@ -44,6 +45,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Generate(args) => generate::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Route(args) => route::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -1,0 +1,243 @@
+//! The addresses of the server.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Request as HttpRequest, State, rejection::BytesRejection},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_core::Stream;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{
+    api_error::ApiError,
+    event::Event,
+    guard::Guard,
+    page,
+    request::{Defaults, Request},
+    response::{Choice, Head, Kind},
+    worker::Worker,
+};
+
+/// Largest request.
+const BODY_BYTES: usize = 8 << 20;
+
+/// What the server knows.
+pub struct Server {
+    pub worker: Worker,
+    pub guard: Guard,
+    /// The model as clients name it.
+    pub model: String,
+    /// What the page wants to know about it.
+    pub facts: Value,
+    pub defaults: Defaults,
+    /// Whether requests without a seed get the default's, rather than one of their own.
+    pub fixed_seed: bool,
+    /// Requests so far.
+    pub count: AtomicU64,
+}
+
+/// All addresses.
+pub fn router(server: Server) -> Router {
+    let server = Arc::new(server);
+    let api = Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/completions", post(completions))
+        .route("/v1/chat/completions", post(chat_completions))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), with_key));
+    let guarded = middleware::from_fn_with_state(Arc::clone(&server), from_here);
+    Router::new()
+        .merge(api)
+        .route("/", get(|| async { page::response() }))
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address") })
+        .method_not_allowed_fallback(|| async {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            ApiError::new(status, "method_not_allowed", "this address does not take this method")
+        })
+        .layer(guarded)
+        .with_state(server)
+}
+
+async fn from_here(State(server): State<Arc<Server>>, request: HttpRequest, next: Next) -> Response {
+    match server.guard.check_source(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn with_key(State(server): State<Arc<Server>>, request: HttpRequest, next: Next) -> Response {
+    match server.guard.check_key(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn models(State(server): State<Arc<Server>>) -> Response {
+    let model = json!({
+        "id": server.model, "object": "model", "created": now(), "owned_by": "moerge", "moerge": server.facts,
+    });
+    sent(&json!({ "object": "list", "data": [model] }))
+}
+
+async fn completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let request = whole(body).and_then(|body| Request::completion(&body, &server.defaults()));
+    server.answer(Kind::Completion, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn chat_completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let request = whole(body).and_then(|body| Request::chat(&body, &server.defaults()));
+    server.answer(Kind::Chat, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// The body, if it came whole and is not too large.
+fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("the request is larger than {} MiB", BODY_BYTES >> 20);
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+        }
+        _ => ApiError::request("the body of the request did not come whole"),
+    })
+}
+
+fn sent(body: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Server {
+    /// What holds for the next request where it says nothing.
+    fn defaults(&self) -> Defaults {
+        let mut defaults = self.defaults.clone();
+        if !self.fixed_seed {
+            let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+            defaults.sampling.seed = (time as u64) ^ self.count.load(Ordering::Relaxed).rotate_left(48);
+        }
+        defaults
+    }
+
+    /// Waits for the request's turn, and answers it.
+    async fn answer(&self, kind: Kind, request: Result<Request, ApiError>) -> Result<Response, ApiError> {
+        let request = request?;
+        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        let id = format!("{prefix}-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let head = Head { kind, id, model: self.model.clone(), created: now() };
+        let (stream, usage, logprobs) = (request.stream, request.stream_usage, request.logprobs.is_some());
+        let choices = request.prompts.len();
+        let mut events = self.worker.ask(request)?;
+        if let Some(Event::Failed(error)) = events.recv().await {
+            return Err(error);
+        }
+        if stream {
+            let pending = head.first().map(|first| line(&first)).unwrap_or_default();
+            return Ok(stream_of(Pieces { head, usage, events, pending, over: false }));
+        }
+        let mut choices: Vec<Choice> = (0..choices).map(|_| Choice::default()).collect();
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Begin => {}
+                Event::Token { choice, token } => {
+                    if let Some(choice) = choices.get_mut(choice) {
+                        choice.push(token);
+                    }
+                }
+                Event::End { choice, reason } => {
+                    if let Some(choice) = choices.get_mut(choice) {
+                        choice.end(reason);
+                    }
+                }
+                Event::Done(usage) => return Ok(sent(&head.whole(choices, logprobs, usage))),
+                Event::Failed(error) => return Err(error),
+            }
+        }
+        Err(broken())
+    }
+}
+
+/// The model's thread has ended, which it never should.
+fn broken() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the answer broke off")
+}
+
+fn stream_of(pieces: Pieces) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, Body::from_stream(pieces)).into_response()
+}
+
+/// An answer as server-sent events. Dropped with the connection, it ends the work.
+struct Pieces {
+    head: Head,
+    /// Whether the counts of tokens are wanted.
+    usage: bool,
+    events: UnboundedReceiver<Event>,
+    /// What goes out before the next event.
+    pending: String,
+    over: bool,
+}
+
+impl Pieces {
+    /// The lines that an event becomes.
+    fn lines(&mut self, event: Option<Event>) -> String {
+        match event {
+            Some(Event::Begin) => String::new(),
+            Some(Event::Token { choice, token }) => line(&self.head.piece(choice, token)),
+            Some(Event::End { choice, reason }) => line(&self.head.end(choice, reason)),
+            Some(Event::Done(usage)) => {
+                self.over = true;
+                let usage = if self.usage { line(&self.head.usage(usage)) } else { String::new() };
+                usage + "data: [DONE]\n\n"
+            }
+            Some(Event::Failed(error)) => {
+                self.over = true;
+                line(&error.json())
+            }
+            None => {
+                self.over = true;
+                line(&broken().json())
+            }
+        }
+    }
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if !self.pending.is_empty() {
+                return Poll::Ready(Some(Ok(std::mem::take(&mut self.pending).into())));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            match self.events.poll_recv(context) {
+                Poll::Ready(event) => self.pending = self.lines(event),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+fn line(json: &Value) -> String {
+    format!("data: {json}\n\n")
+}
