@@ -118,8 +118,20 @@ fn completions_and_manual_are_there_for_every_command() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    let commands =
-        ["chat", "completions", "eval", "generate", "inspect", "man", "merge", "plan", "pull", "route", "verify"];
+    let commands = [
+        "chat",
+        "completions",
+        "eval",
+        "generate",
+        "inspect",
+        "man",
+        "merge",
+        "plan",
+        "pull",
+        "route",
+        "serve",
+        "verify",
+    ];
     for page in commands.iter().map(|c| format!("moerge-{c}.1")).chain(["moerge.1".to_owned()]) {
         assert!(pages.contains(&page), "{page} is not among {pages:?}");
     }
