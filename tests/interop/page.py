@@ -18,12 +18,6 @@ parser.add_argument("--prompt", default="Problem: Nadia has 128 shells and Leo h
 arguments = parser.parse_args()
 
 
-def chat(page, text, tokens):
-    page.fill("#max_tokens", str(tokens))
-    page.fill("#text", text)
-    page.press("#text", "Enter")
-
-
 def finished(page):
     page.wait_for_selector("#send:not([hidden])", state="attached", timeout=120_000)
 
@@ -39,7 +33,7 @@ with sync_playwright() as playwright:
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.on("request", lambda request: asked.append(request.url))
             page.goto(arguments.url)
-            page.wait_for_function("document.getElementById('facts').textContent.length > 0")
+            page.wait_for_selector("#legend span")
             phone = device == "phone"
             if phone:
                 page.click("#open")
@@ -84,7 +78,7 @@ with sync_playwright() as playwright:
             page.evaluate("document.getElementById('max_tokens').value = '400'")
             page.fill("#text", "<img src=x onerror=alert(1)>")
             page.press("#text", "Enter")
-            page.wait_for_function("document.querySelectorAll('.turn.assistant')[1]?.querySelectorAll('.t').length > 2")
+            page.locator(".turn.assistant").nth(1).locator(".t").nth(2).wait_for(state="attached")
             page.click("#stop")
             finished(page)
             assert page.locator("#talk img").count() == 0

@@ -75,6 +75,11 @@ pub fn router(server: Server) -> Router {
 }
 
 async fn from_here(State(server): State<Arc<Server>>, request: HttpRequest, next: Next) -> Response {
+    // Before it is read: a client that waits for leave to send its body gets the answer at once.
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > BODY_BYTES as u64) {
+        return too_large().into_response();
+    }
     match server.guard.check_source(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -108,12 +113,14 @@ async fn chat_completions(State(server): State<Arc<Server>>, body: Result<Bytes,
 /// The body, if it came whole and is not too large.
 fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the request is larger than {} MiB", BODY_BYTES >> 20);
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => ApiError::request("the body of the request did not come whole"),
     })
+}
+
+fn too_large() -> ApiError {
+    let message = format!("the request is larger than {} MiB", BODY_BYTES >> 20);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 
 fn sent(body: &Value) -> Response {
