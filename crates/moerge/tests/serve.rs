@@ -24,7 +24,7 @@ use moerge::{
 use serde_json::{Value, json};
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running server; ended with the test.
 struct Server {
@@ -363,7 +363,7 @@ fn a_client_that_leaves_frees_its_work() {
         drop(client);
         let started = Instant::now();
         server.complete(&json!({"prompt": "a", "max_tokens": 1}));
-        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     }
 }
 
