@@ -57,6 +57,9 @@ pub struct MergeOptions {
     pub wanted: Wanted,
     /// Whether the experts' tokenizers are read, to warn of tokens that mean something else than in the base.
     pub compare_vocabularies: bool,
+    /// Whether some rows of the experts' attention, norms and embeddings are read, to warn of experts that were trained
+    /// in what the MoE takes from the base. Where routers are fitted that is always done.
+    pub measure_shared: bool,
     /// Where downloaded models lie.
     pub cache: HubCache,
 }
@@ -74,6 +77,7 @@ impl Default for MergeOptions {
             allow_same_experts: false,
             wanted: Wanted { tokenizer: true, card: true },
             compare_vocabularies: true,
+            measure_shared: true,
             cache: HubCache::default(),
         }
     }
@@ -277,7 +281,8 @@ impl Prepared {
             (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         let shared = match &routing {
             Some(report) => report.shared_difference.clone(),
-            None => self.shared_differences()?,
+            None if options.measure_shared => self.shared_differences()?,
+            None => Vec::new(),
         };
         warnings.extend(self.shared_warning(&shared, &names));
         match &routing {

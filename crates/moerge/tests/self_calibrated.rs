@@ -11,8 +11,8 @@ use serde_json::Value;
 fn write_recipe(dir: &Path) {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny").canonicalize().unwrap();
     let model = |name| tiny.join(name).display().to_string();
-    let mut recipe = format!("base_model: {}\nself_text: {{samples: 8, tokens: 40}}\nexperts:\n", model("base"));
-    for expert in ["base", "code", "math", "story"] {
+    let mut recipe = format!("base_model: {}\nself_text: {{samples: 10, tokens: 48}}\nexperts:\n", model("base"));
+    for expert in ["code", "math", "story"] {
         recipe += &format!("  - source_model: {}\n", model(expert));
     }
     fs::write(dir.join("moe.yml"), recipe).unwrap();
@@ -37,25 +37,25 @@ fn no_prompts_and_no_data_are_needed() {
 
     let written: Value = read(dir, "self_text.json");
     let written = written.as_array().unwrap();
-    assert_eq!(written.len(), 4);
+    assert_eq!(written.len(), 3);
     for (number, expert) in written.iter().enumerate() {
         let samples = expert["samples"].as_array().unwrap();
-        assert_eq!((expert["expert"].as_u64(), samples.len()), (Some(number as u64), 8));
+        assert_eq!((expert["expert"].as_u64(), samples.len()), (Some(number as u64), 10));
         for sample in samples {
             // bos, which is no text, and what was written: never the end of a text.
             let tokens: Vec<u64> = sample["tokens"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap()).collect();
-            assert_eq!(tokens.len(), 41);
+            assert_eq!(tokens.len(), 49);
             assert!(!tokens[1..].contains(&tokens[0]), "{tokens:?}");
         }
     }
     // What the specialists write is theirs to a reader, too.
     let text = |expert: usize| written[expert]["samples"].to_string();
-    assert!(text(1).contains('#') && text(2).contains("Problem: ") && text(3).contains("And "));
-    assert!(!text(1).contains("Problem: ") && !text(2).contains("LORD") && !text(3).contains("def "));
+    assert!(text(0).contains('#') && text(1).contains("Problem: ") && text(2).contains("And "));
+    assert!(!text(0).contains("Problem: ") && !text(1).contains("LORD") && !text(2).contains("def "));
 
     let report: Value = read(dir, "routing_report.json");
     let median = report["median_accuracy"].as_f64().unwrap();
-    assert!(median > 0.6, "chance is 0.25, the median layer has {median}");
+    assert!(median > 0.75, "chance is 0.33, the median layer has {median}");
 }
 
 #[test]

@@ -120,6 +120,10 @@ fn build_and_push(args: &Args, reporter: &Reporter) -> moerge::Result<(MergeRepo
 fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge::Result<MergeReport> {
     let path = folder(&args.recipe);
     let mut options = args.routers.options(args.build.options(args.force));
+    if let Some(threads) = options.threads {
+        // Fails where the pool is there already, which then has a thread a core.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
     let recipe = Recipe::load(&path)?;
     let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
     let mut mounted = None;
@@ -127,6 +131,8 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge::Result<Merg
         let remote = HubStorage::new(hub);
         options.cache = remote.mount_models(&recipe, recipe_dir(&path))?;
         storage = remote.clone();
+        // A row from far away costs a request.
+        options.measure_shared = false;
         mounted = Some(remote);
     } else {
         hub.bring_models(&recipe, recipe_dir(&path), reporter)?;
