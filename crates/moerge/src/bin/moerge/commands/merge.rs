@@ -182,7 +182,7 @@ fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Resul
     }
     let out = quoted(&args.out);
     let next = styled(HINT, "next:");
-    anstream::eprintln!("{next} moerge inspect {out} · moerge verify {out}");
+    anstream::eprintln!("{next} moerge chat {out} · moerge route {out} · moerge push {out} you/name");
     anstream::eprintln!(
         "{} AutoModelForCausalLM.from_pretrained({:?}) · vllm serve {out}",
         styled(HINT, "load:"),
