@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.
+#[cfg(any(feature = "inference", feature = "hub"))]
 pub(crate) const TOKENIZER_FILES: [&str; 12] = [
     "tokenizer.json",
     "tokenizer_config.json",
