@@ -2,7 +2,7 @@
 //!
 //! Every mode gives each expert a row of its own; a token goes to the experts whose rows point most in its direction.
 //! mergekit's modes make the rows of what the base says to the prompts ([`make_routers`]); [`warnings`] says where they
-//! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers`]), and
+//! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers()`]), and
 //! report how well that went.
 
 mod calibration;

@@ -4,7 +4,7 @@
 //! texts of expert i, `mu` the mean of these means, and `S` the pooled covariance within the classes, pulled a little
 //! towards a multiple of the identity (Friedman 1989; Ledoit and Wolf 2004). [`GateMode::RouterInput`] leaves `S` out.
 //! The parts: [`statistics`] sums up, [`discriminant`] makes rows, [`temperature`] makes their softmax mean what it
-//! says, [`scores`] tells how well they route. Nothing here reads a file or depends on the number of threads.
+//! says, [`scores()`] tells how well they route. Nothing here reads a file or depends on the number of threads.
 
 mod conjugate_gradients;
 mod discriminant;
