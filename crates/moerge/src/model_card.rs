@@ -34,6 +34,8 @@ pub struct CardFacts {
     pub active_parameters: u64,
     /// Experts per token.
     pub experts_per_token: usize,
+    /// Whether attention, norms and embeddings are the mean of the experts' rather than the base's.
+    pub averaged: bool,
     /// How the routers were made, as the recipe spells it.
     pub gate_mode: String,
     /// Element type, as transformers spells it.
@@ -63,11 +65,15 @@ pub fn model_card(facts: &CardFacts) -> String {
     let _ = write!(
         card,
         "\n# {}\n\nA Mixture of Experts made with moerge {} from models that were \
-         trained apart: attention, norms and embeddings come from {}, every layer's feed-forward network is a choice \
+         trained apart: attention, norms and embeddings {}, every layer's feed-forward network is a choice \
          among {} experts.\n\n",
         cell(&facts.name),
         facts.moerge_version,
-        link(facts, &facts.base),
+        if facts.averaged {
+            "are the mean of the experts'".to_owned()
+        } else {
+            format!("come from {}", link(facts, &facts.base))
+        },
         facts.experts.len(),
     );
     let _ = write!(

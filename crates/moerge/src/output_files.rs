@@ -11,7 +11,7 @@ use crate::{
     model_folder::TOKENIZER_FILES,
     moerge_json::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
     plan::{Models, Plan},
-    recipe::{Expert, Recipe},
+    recipe::{Expert, Recipe, SharedWeights},
     source::{Source, read_bytes},
 };
 
@@ -156,6 +156,7 @@ fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> Card
         parameters,
         active_parameters,
         experts_per_token: plan.shape.top_k,
+        averaged: recipe.shared_weights == SharedWeights::Average,
         gate_mode: plan.routing.gate_mode.name().to_owned(),
         dtype: match plan.tensors.first().map(|t| t.dtype) {
             Some(Dtype::F16) => "float16",

@@ -3,7 +3,7 @@
 use crate::{
     error::Result,
     progress::Progress,
-    transformer::{Activations, WeightRounding, Weights, forward, logits, ranges},
+    transformer::{WeightRounding, Weights, forward, log_probabilities, logits, ranges},
 };
 
 /// Scores that exist at once: 256 MB of them, each block of tokens reading the head once.
@@ -20,40 +20,20 @@ pub(super) fn next_token_losses(
     let options = &weights.description().decoder;
     let x = forward(weights, sequences, options.layers, rounding, &mut (), progress)?;
     let mut losses = vec![None; x.tokens()];
-    let mut wanted = Vec::new();
+    // A token that the model does not know has no loss.
+    let mut wanted: Vec<(usize, u32)> = Vec::new();
     for (range, sequence) in ranges(sequences).into_iter().zip(sequences) {
-        wanted.extend(range.zip(sequence.iter().skip(1).copied()));
+        let next = sequence.iter().skip(1).copied();
+        wanted.extend(range.zip(next).filter(|(_, next)| (*next as usize) < options.vocabulary));
     }
     for block in wanted.chunks((SCORES / options.vocabulary.max(1)).max(1)) {
-        let columns: Vec<usize> = block.iter().map(|(column, _)| *column).collect();
+        let (columns, came): (Vec<usize>, Vec<u32>) = block.iter().copied().unzip();
         let scores = logits(weights, &x.gather(&columns), progress)?;
-        for ((column, next), loss) in block.iter().zip(cross_entropies(&scores, block)) {
-            losses[*column] = (*next as usize).lt(&options.vocabulary).then_some(loss);
+        for (column, found) in columns.into_iter().zip(log_probabilities(&scores, &came)) {
+            losses[column] = Some(-found);
         }
     }
     Ok(losses)
-}
-
-/// `log(sum(exp(scores))) - score of the token that came`, column by column.
-fn cross_entropies(scores: &Activations, came: &[(usize, u32)]) -> Vec<f64> {
-    let mut largest = vec![f32::NEG_INFINITY; came.len()];
-    let mut own = vec![0.0; came.len()];
-    for entry in 0..scores.features() {
-        let row = scores.feature(entry);
-        largest.iter_mut().zip(row).for_each(|(m, s)| *m = m.max(*s));
-        for ((own, score), (_, next)) in own.iter_mut().zip(row).zip(came) {
-            if *next as usize == entry {
-                *own = *score;
-            }
-        }
-    }
-    let mut sums = vec![0.0f64; came.len()];
-    for entry in 0..scores.features() {
-        let row = scores.feature(entry);
-        sums.iter_mut().zip(&largest).zip(row).for_each(|((sum, m), s)| *sum += f64::from((s - m).exp()));
-    }
-    let loss = |((sum, largest), own): ((&f64, &f32), &f32)| sum.ln() + f64::from(*largest) - f64::from(*own);
-    sums.iter().zip(&largest).zip(&own).map(loss).collect()
 }
 
 /// `exp` of the mean of the losses that are known.

@@ -7,8 +7,8 @@ use moerge::{
     Error,
     generate::{GenerationConfig, Sampling},
     model::Model,
-    moerge_json::{MOERGE_JSON, MoergeJson},
-    recipe::{ModelRef, Recipe},
+    recipe::ModelRef,
+    route::expert_names,
     transformer::{Quantisation, ResidentModel},
 };
 
@@ -101,7 +101,7 @@ impl ModelArgs {
             reporter.warning(&format!("the model was trained for {longest} tokens, not for {context}"));
         }
         let context = self.context.unwrap_or(longest.min(CONTEXT)).max(1);
-        let experts = expert_names(storage.as_ref(), &model.dir);
+        let experts = expert_names(&model, storage.as_ref()).unwrap_or_default();
         Ok(Loaded { model, resident, generation, context, experts })
     }
 
@@ -142,21 +142,6 @@ pub fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// The experts as the recipe beside the weights names them.
-fn expert_names(storage: &dyn Storage, dir: &Path) -> Vec<String> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        storage.facts(&path).ok().and_then(|_| moerge::source::read_text(storage, &path).ok())
-    };
-    let recipe = read(MOERGE_JSON).and_then(|text| MoergeJson::parse(&text, MOERGE_JSON).ok()).map(|m| m.recipe);
-    let recipe = recipe.and_then(|text| Recipe::parse(MOERGE_JSON, &text).ok());
-    let name = |reference: String| {
-        let last = reference.trim_end_matches('/').rsplit(['/', '\\']).next().unwrap_or_default();
-        last.to_owned()
-    };
-    recipe.map_or_else(Vec::new, |r| r.experts.iter().map(|e| name(e.source_model.value.to_string())).collect())
 }
 
 /// A way of keeping weights, by the name that users know.
