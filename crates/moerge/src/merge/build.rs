@@ -1,0 +1,171 @@
+//! From a plan to a finished folder: make the routers, write, check, publish.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use checkpoint::{Checkpoint, Found, OutputDir, Storage};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{MergeOptions, MergeReport, Prepared};
+use crate::{
+    architecture::describe,
+    error::{Error, ErrorKind, Result},
+    execute,
+    model_config::ModelConfig,
+    moerge_json::{MOERGE_JSON, MoergeJson},
+    output_files::{OutputFile, record},
+    plan::PlanSummary,
+    progress::{Progress, Stage},
+    recipe::GateMode,
+    router::{self, ROUTING_REPORT, RoutingReport, SELF_TEXT_FILE},
+};
+
+impl Prepared {
+    /// Builds the output in `out`.
+    pub fn build(
+        &self,
+        storage: &Arc<dyn Storage>,
+        out: &Path,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<MergeReport> {
+        let start = Instant::now();
+        let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
+        let id = self.id(&files, options);
+        let report = |warnings, routing, already_there| MergeReport {
+            summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
+            out: out.to_owned(),
+            bytes,
+            warnings,
+            elapsed: start.elapsed(),
+            routing,
+            already_there,
+        };
+        if is_built(storage, out, &id) {
+            return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
+        }
+        let tokenizer = self.tokenizer(storage.as_ref())?;
+        let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
+        memory.within(options.memory)?;
+        let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
+        match found {
+            Found::AlreadyPublished => {
+                output.publish()?;
+                return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
+            }
+            Found::Resumed => {}
+            Found::OtherPlanDiscarded => progress.note("the unfinished build found there was of another recipe, of other sources or of another version; starting anew"),
+            Found::Fresh => {}
+        }
+        let output = self.check_space(output, bytes, found)?;
+        let (routers, routing) = self.routers(storage.as_ref(), &output, tokenizer.as_ref(), options, progress)?;
+        if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
+            progress.note(
+                "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \
+                 `gate_mode: self_calibrated` fits them to what the experts write, which routes much better",
+            );
+        }
+        let mut warnings = self.plan.warnings.clone();
+        let names: Vec<_> =
+            (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+        let shared = match &routing {
+            Some(report) => report.shared_difference.clone(),
+            None if options.measure_shared => self.shared_differences()?,
+            None => Vec::new(),
+        };
+        warnings.extend(self.shared_warning(&shared, &names));
+        match &routing {
+            Some(report) => warnings.extend(report.warnings(&names)),
+            None => warnings.extend(router::warnings(&routers, &names)),
+        }
+
+        let fingerprints = execute::write_shards(&self.plan, &routers, &output, memory.workers, progress)?;
+        for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &fingerprints)]) {
+            output.write_file(&file.name, &file.bytes)?;
+        }
+        if let Some(report) = &routing {
+            output.write_file(ROUTING_REPORT, report.to_text().as_bytes())?;
+        }
+        let mut bytes = bytes;
+        if self.plan.routing.gate_mode == GateMode::SelfCalibrated {
+            let text = self.self_text_file(&output)?;
+            bytes += text.len() as u64;
+            output.write_file(SELF_TEXT_FILE, &text)?;
+        }
+        self.check_output(storage, &output, progress)?;
+        for source in &self.models.sources {
+            source.checkpoint.check_unchanged()?;
+        }
+        output.publish()?;
+        Ok(MergeReport { bytes, ..report(warnings, routing, false) })
+    }
+
+    /// Equal ids, equal bytes in the output.
+    fn id(&self, files: &[OutputFile], options: &MergeOptions) -> String {
+        let mut hash = Xxh3::new();
+        hash.update(self.plan.id().as_bytes());
+        hash.update(format!("{:?}", options.rounding).as_bytes());
+        for file in files {
+            hash.update(file.name.as_bytes());
+            hash.update(&file.bytes);
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+        let finished = output.finished_shards(&self.plan.layout)?;
+        let shards = finished.iter().zip(&self.plan.layout.shards);
+        let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
+        let (needed, free) = (bytes.saturating_sub(done), output.free_space()?);
+        if free >= needed {
+            return Ok(output);
+        }
+        let error = Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
+            .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
+            .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
+            .hint("make room, or choose a folder on another disk");
+        if found != Found::Resumed {
+            output.discard()?;
+        }
+        Err(error)
+    }
+
+    /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
+    fn check_output(&self, storage: &Arc<dyn Storage>, output: &OutputDir, progress: &dyn Progress) -> Result<()> {
+        let dir = output.model_dir();
+        progress.start(Stage::Verify, self.plan.tensors.len() as u64, 0);
+        let written = Checkpoint::open(storage, &dir)?;
+        let config = ModelConfig::parse(
+            &crate::source::read_text(storage.as_ref(), &dir.join("config.json"))?,
+            &dir.join("config.json"),
+        )?;
+        let described = describe(&config)?;
+        for tensor in &described.tensors {
+            let fits = written.get(&tensor.name).is_some_and(|view| view.shape == tensor.shape);
+            if !fits || described.tensors.len() != written.len() {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format!("{} was not written as planned ({})", dir.display(), tensor.name),
+                )
+                .hint("the disk may be failing; run `moerge merge` again"));
+            }
+        }
+        progress.advance(Stage::Verify, described.tensors.len() as u64);
+        progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
+        Ok(())
+    }
+}
+
+/// The report of an output that is there already.
+fn published_report(storage: &dyn Storage, out: &Path) -> Option<RoutingReport> {
+    RoutingReport::parse(&crate::source::read_text(storage, &out.join(ROUTING_REPORT)).ok()?).ok()
+}
+
+/// Whether `out` is the finished output of the build with this id.
+fn is_built(storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
+    let path = out.join(MOERGE_JSON);
+    if Checkpoint::open(storage, out).is_err() {
+        return false;
+    }
+    let text = crate::source::read_text(storage.as_ref(), &path).ok();
+    text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok()).is_some_and(|record| record.plan_id == id)
+}

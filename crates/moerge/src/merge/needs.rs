@@ -1,0 +1,76 @@
+//! What a build needs, known before it begins: bytes on disk, bytes in memory, the base's tokenizer.
+
+use std::path::Path;
+
+use checkpoint::Storage;
+
+use super::{MergeOptions, Prepared};
+use crate::{
+    error::Result,
+    memory::{MemoryNeed, PromptTokens},
+    output_files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
+    router::{self, RoutingReport},
+    tokenizer::Tokenizer,
+};
+
+impl Prepared {
+    /// Every file beside the weights, and the number of bytes of the finished folder.
+    pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
+        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
+        let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
+        Ok((files, beside + self.weight_and_report_bytes()))
+    }
+
+    /// The number of bytes of the finished folder, without reading what is copied into it.
+    pub fn output_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
+        let made = made_files(&self.recipe, &self.models, &self.plan, out, wanted);
+        let copied = copied_files(storage, &self.models, wanted)?;
+        let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
+        Ok(beside.sum::<u64>() + self.weight_and_report_bytes())
+    }
+
+    fn weight_and_report_bytes(&self) -> u64 {
+        let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
+        let routing =
+            if self.plan.routing.gate_mode.is_fitted() { RoutingReport::blank(&self.plan).to_text().len() } else { 0 };
+        self.plan.layout.total_file_bytes() + (record.bytes.len() + routing) as u64
+    }
+
+    /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
+    /// one, a prompt is taken to have as many tokens as bytes.
+    pub fn memory(&self, storage: &dyn Storage, options: &MergeOptions) -> Result<MemoryNeed> {
+        let tokenizer = self.tokenizer(storage).unwrap_or_default();
+        self.memory_with(storage, tokenizer.as_ref(), options)
+    }
+
+    pub(super) fn memory_with(
+        &self,
+        storage: &dyn Storage,
+        tokenizer: Option<&Tokenizer>,
+        options: &MergeOptions,
+    ) -> Result<MemoryNeed> {
+        let routing = &self.plan.routing;
+        let lengths = match tokenizer {
+            Some(tokenizer) => router::prompt_lengths(routing, tokenizer)?,
+            None => routing.texts().map(|text| text.len() + 1).collect(),
+        };
+        let path = self.models.base().dir.join("tokenizer.json");
+        let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
+        let prompts = PromptTokens { lengths, tokenizer_bytes };
+        let multiplying = rayon::current_num_threads() + 1;
+        let workers = options.threads.unwrap_or_else(default_threads);
+        Ok(MemoryNeed::of(&self.plan, &self.models, &prompts, (workers, multiplying), options.memory))
+    }
+
+    /// The base's tokenizer, where the routers are made of what the base says to prompts.
+    pub(super) fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
+        let mode = self.plan.routing.gate_mode;
+        let needed = mode.needs_prompts() && !mode.is_fitted();
+        needed.then(|| Tokenizer::open(storage, &self.models.base().dir)).transpose()
+    }
+}
+
+/// Reads and writes wait for the disk: more workers than cores.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 16))
+}

@@ -1,0 +1,136 @@
+//! The routers of a build: made, fitted, or kept from the run before, with the text that the experts write for them.
+
+use checkpoint::{OutputDir, Storage};
+
+use super::{MergeOptions, Prepared};
+use crate::{
+    error::{Error, Result},
+    progress::{Progress, Stage},
+    recipe::{GateMode, Label},
+    router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport},
+    source::SourceWeights,
+    tokenizer::Tokenizer,
+};
+
+/// Name of the file that keeps the routers for a resumed run.
+const ROUTERS: &str = "routers.safetensors";
+
+impl Prepared {
+    /// The routers, and how well they route where they were fitted: made, or kept from the run before.
+    pub(super) fn routers(
+        &self,
+        storage: &dyn Storage,
+        output: &OutputDir,
+        tokenizer: Option<&Tokenizer>,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Routers, Option<RoutingReport>)> {
+        let fitted = self.plan.routing.gate_mode.is_fitted();
+        if let Some((routers, report)) = self.kept_routers(output)?
+            && report.is_some() == fitted
+        {
+            progress.note("the routers are there from the run before");
+            return Ok((routers, report));
+        }
+        let (routers, report) = if fitted {
+            let (routers, report) = self.fit_routers(storage, output, options, progress)?;
+            output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
+            (routers, Some(report))
+        } else {
+            let weights = SourceWeights::new(self.models.base())?;
+            let routing = &self.plan.routing;
+            (router::make_routers(routing, &weights, tokenizer, options.rounding, progress)?, None)
+        };
+        output.keep(ROUTERS, &routers.to_bytes()?)?;
+        Ok((routers, report))
+    }
+
+    fn kept_routers(&self, output: &OutputDir) -> Result<Option<(Routers, Option<RoutingReport>)>> {
+        let Some(kept) = output.kept(ROUTERS)? else { return Ok(None) };
+        let routers = Routers::from_bytes(&kept)?;
+        let fits = routers.experts == self.plan.shape.experts && routers.hidden == self.plan.description.decoder.hidden;
+        let report = output.kept(ROUTING_REPORT)?;
+        let report = report.map(|kept| RoutingReport::parse(&String::from_utf8_lossy(&kept))).transpose()?;
+        Ok(fits.then_some((routers, report)))
+    }
+
+    /// What the experts write, the shared one's last where it has a gate. Each one's text is kept when it is there.
+    fn self_texts(
+        &self,
+        output: &OutputDir,
+        tokenizer: &Tokenizer,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
+        let routing = &self.plan.routing;
+        let settings = &routing.fit.self_text;
+        let experts = (0..self.plan.shape.experts).map(|e| self.models.expert(e)).zip(&routing.experts);
+        let shared = routing.shared_expert.as_ref().and_then(|p| Some((self.models.shared_expert()?, p)));
+        let all: Vec<_> = experts.chain(shared).collect();
+        let each = (settings.samples * settings.tokens) as u64;
+        progress.start(Stage::SelfText, each * all.len() as u64, 0);
+        let mut texts = Vec::new();
+        for (expert, (source, prompts)) in all.into_iter().enumerate() {
+            let name = self_text_of(expert);
+            if let Some(kept) = output.kept(&name)?.and_then(|kept| serde_json::from_slice(&kept).ok()) {
+                progress.advance(Stage::SelfText, each);
+                texts.push(kept);
+                continue;
+            }
+            let weights = SourceWeights::new(source)?;
+            let seed = settings.seed.unwrap_or(self.plan.seed) ^ (expert as u64).rotate_right(16);
+            let samples =
+                router::write_samples(&weights, tokenizer, prompts, settings, seed, options.memory, progress)?;
+            let text = ExpertText { expert, model: source.reference.clone(), samples };
+            output.keep(&name, &serde_json::to_vec(&text).map_err(|e| Error::input(e.to_string()))?)?;
+            texts.push(text);
+        }
+        progress.finish(
+            Stage::SelfText,
+            &format!("{} samples of {} tokens by each expert", settings.samples, settings.tokens),
+        );
+        let mut tokens: Vec<ExpertTokens> = texts.into_iter().map(ExpertTokens::from).collect();
+        let shared = tokens.split_off(self.plan.shape.experts).pop();
+        Ok((tokens, shared))
+    }
+
+    /// What the experts wrote, to lie beside the output.
+    pub(super) fn self_text_file(&self, output: &OutputDir) -> Result<Vec<u8>> {
+        let mut lines = Vec::new();
+        for expert in 0.. {
+            let Some(kept) = output.kept(&self_text_of(expert))? else { break };
+            lines.push(String::from_utf8_lossy(&kept).into_owned());
+        }
+        Ok(format!("[{}]\n", lines.join(",\n")).into_bytes())
+    }
+
+    fn fit_routers(
+        &self,
+        storage: &dyn Storage,
+        output: &OutputDir,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Routers, RoutingReport)> {
+        let routing = &self.plan.routing;
+        let tokenizer = Tokenizer::open(storage, &self.models.base().dir)?;
+        let (experts, shared) = if routing.gate_mode == GateMode::SelfCalibrated {
+            self.self_texts(output, &tokenizer, options, progress)?
+        } else {
+            router::recipe_texts(routing, &tokenizer)?
+        };
+        let mut calibration = Calibration::new(&experts, shared.as_ref());
+        if routing.fit.label == Label::Loss {
+            router::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
+        }
+        let (routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
+        let base = SourceWeights::new(self.models.base())?;
+        report.shared_difference = self.shared_differences()?;
+        report.validation = router::validate(&self.plan, &routers, &base, &tokenizer, options.rounding, progress)?;
+        Ok((routers, report))
+    }
+}
+
+/// Name of the file that keeps an expert's text for a resumed run.
+fn self_text_of(expert: usize) -> String {
+    format!("self_text_{expert}.json")
+}
