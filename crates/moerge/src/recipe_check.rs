@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     error::{Error, Result},
-    recipe::{Expert, GateMode, Recipe, SharedWeights},
+    recipe::{Expert, GateMode, Label, Recipe, SharedWeights},
 };
 
 /// What the user insists on.
@@ -120,13 +120,7 @@ fn check_shared(recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-fn check_prompts(recipe: &Recipe, warnings: &mut Vec<String>) -> Result<()> {
-    let mode = recipe.gate_mode.name();
-    if let Some((index, expert)) = recipe.experts.iter().enumerate().find(|(_, e)| e.positive_prompts.is_empty()) {
-        return Err(Error::input(format!("expert {index} has no positive prompts"))
-            .at(recipe.snippet(&expert.source_model.span, format!("`gate_mode: {mode}` makes its router from them")))
-            .hint("add `positive_prompts`, or use `gate_mode: random` and train the routers"));
-    }
+fn check_prompts_differ(recipe: &Recipe, warnings: &mut Vec<String>) -> Result<()> {
     let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (index, expert) in recipe.experts.iter().enumerate() {
         alike.entry((&expert.positive_prompts, &expert.negative_prompts)).or_default().push(index);
@@ -139,6 +133,20 @@ fn check_prompts(recipe: &Recipe, warnings: &mut Vec<String>) -> Result<()> {
     for group in alike.into_values().filter(|group| group.len() > 1) {
         let numbers: Vec<String> = group.iter().map(usize::to_string).collect();
         warnings.push(format!("experts {} have the same prompts, so also the same gates", numbers.join(", ")));
+    }
+    Ok(())
+}
+
+fn check_prompts(recipe: &Recipe, warnings: &mut Vec<String>) -> Result<()> {
+    let mode = recipe.gate_mode.name();
+    if let Some((index, expert)) = recipe.experts.iter().enumerate().find(|(_, e)| e.positive_prompts.is_empty()) {
+        return Err(Error::input(format!("expert {index} has no positive prompts"))
+            .at(recipe.snippet(&expert.source_model.span, format!("`gate_mode: {mode}` makes its router from them")))
+            .hint("add `positive_prompts`, or use `gate_mode: random` and train the routers"));
+    }
+    // Where losses say whose a token is, one and the same text will do for all.
+    if recipe.fit.label != Label::Loss || !recipe.gate_mode.is_fitted() {
+        check_prompts_differ(recipe, warnings)?;
     }
     for (index, expert) in recipe.experts.iter().enumerate() {
         let positive: HashSet<&str> = expert.positive_prompts.iter().map(String::as_str).collect();

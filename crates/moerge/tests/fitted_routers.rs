@@ -2,10 +2,23 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use checkpoint::{LocalStorage, Storage};
 use common::{contents, example, moerge, moerge_ok};
-use moerge::router::RoutingReport;
+use moerge::{
+    merge::{MergeOptions, prepare},
+    progress::{Progress, Stage},
+    recipe::Recipe,
+    router::RoutingReport,
+};
 
 /// A recipe over the three specialists of `examples/tiny` and their calibration texts.
 fn write_recipe(dir: &Path, gate_mode: &str, more: &str) {
@@ -91,4 +104,121 @@ fn what_cannot_be_fitted_is_refused() {
     write_recipe(dir, "calibrated", "self_text: {samples: 0}\n");
     let told = refused();
     assert!(told.contains("`samples` is \"0\", expected 1 or more") && told.contains("moe.yml:4:"), "{told}");
+}
+
+/// A recipe over code and math of `examples/tiny` whose texts are `texts`, and what they are tried on: the beginning of
+/// each one's own held-out text, one window long, which it also writes to `code.txt` and `math.txt`.
+fn write_tried(dir: &Path, texts: [&str; 2], more: &str) {
+    let tiny = fs::canonicalize(example("tiny")).unwrap();
+    let mut recipe = format!(
+        "base_model: {}/base\ngate_mode: calibrated\ncalibration_tokens: 600\nexperts_per_token: 1\n{more}experts:\n",
+        tiny.display()
+    );
+    for (name, text) in ["code", "math"].into_iter().zip(texts) {
+        let held_out: String = fs::read_to_string(tiny.join(format!("valid/{name}.txt"))).unwrap();
+        fs::write(dir.join(format!("{name}.txt")), held_out.chars().take(700).collect::<String>()).unwrap();
+        let tiny = tiny.display();
+        recipe += &format!(
+            "- source_model: {tiny}/{name}\n  positive_prompts_file: {tiny}/calibration/{text}.txt\n  validation: {name}.txt\n"
+        );
+    }
+    fs::write(dir.join("moe.yml"), recipe).unwrap();
+}
+
+#[test]
+fn validation_gives_the_perplexities_that_eval_gives() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_tried(dir, ["code", "math"], "");
+    moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
+    let table = report(&dir.join("out")).validation.unwrap();
+    assert_eq!(table.texts_of, [0, 1]);
+    let rows: Vec<&str> = table.models.iter().map(|row| row.model.as_str()).collect();
+    assert_eq!(rows, ["base", "expert 0", "expert 1", "best expert", "moe"]);
+
+    let tiny = fs::canonicalize(example("tiny")).unwrap();
+    let [base, code, math] = ["base", "code", "math"].map(|name| tiny.join(name).display().to_string());
+    let models = [base.as_str(), &code, &math, "out"];
+    let window = ["--context", "512", "--stride", "512", "--text", "code.txt", "math.txt", "--json", "--quiet"];
+    let measured = moerge_ok(dir, &[&["eval"], &models[..], &window].concat());
+    let measured: serde_json::Value = serde_json::from_slice(&measured.stdout).unwrap();
+    for (index, row) in [0, 1, 2, 4].into_iter().enumerate() {
+        for text in 0..2 {
+            let scored = &measured["models"][index]["texts"][text];
+            assert!(scored["tokens"].as_u64().unwrap() <= 512, "one window");
+            let (expected, found) =
+                (scored["perplexity"]["value"].as_f64().unwrap(), table.models[row].perplexity[text]);
+            assert!((found / expected - 1.0).abs() < 1e-3, "{} on text {text}: {found}, {expected}", rows[row]);
+        }
+    }
+    for text in 0..2 {
+        let alone = [1, 2].map(|row| table.models[row].perplexity[text]);
+        assert_eq!(table.models[3].perplexity[text], alone[0].min(alone[1]));
+    }
+    for row in &table.models {
+        let mean = (row.perplexity[0] * row.perplexity[1]).sqrt();
+        assert!((row.geometric_mean / mean - 1.0).abs() < 1e-3, "{row:?}");
+    }
+}
+
+#[test]
+fn with_labels_by_loss_text_in_the_wrong_place_still_goes_to_the_expert_that_says_it_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let moe_and_best = |label: &str| {
+        write_tried(dir, ["math", "code"], label);
+        moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet", "--force"]);
+        let table = report(&dir.join("out")).validation.unwrap();
+        (table.models[4].geometric_mean, table.models[3].geometric_mean)
+    };
+    let (by_prompt, best) = moe_and_best("");
+    assert!(by_prompt > 3.0 * best, "the texts are exchanged, so this must fail: {by_prompt}, {best}");
+    let (by_loss, best) = moe_and_best("label: loss\n");
+    assert!(by_loss < 1.4 * best, "{by_loss}, {best}");
+}
+
+/// Stops in the validation, and writes down what happens.
+struct Watched {
+    stop_in_validation: bool,
+    passes: AtomicUsize,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Progress for Watched {
+    fn start(&self, stage: Stage, _: u64, _: u64) {
+        self.passes.fetch_add(usize::from(stage == Stage::Prompts), Ordering::Relaxed);
+    }
+    fn advance(&self, _: Stage, _: u64) {}
+    fn finish(&self, _: Stage, _: &str) {}
+    fn note(&self, message: &str) {
+        self.notes.lock().unwrap().push(message.to_owned());
+    }
+    fn stop_requested(&self) -> bool {
+        // The first pass fits, the second validates.
+        self.stop_in_validation && self.passes.load(Ordering::Relaxed) == 2
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_while_validating_does_not_fit_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_tried(dir, ["code", "math"], "");
+    moerge_ok(dir, &["merge", "moe.yml", "unbroken/out", "--quiet"]);
+
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let merge = |stop_in_validation| {
+        let watched = Watched { stop_in_validation, passes: AtomicUsize::new(0), notes: Mutex::default() };
+        let options = MergeOptions::default();
+        let prepared = prepare(&storage, Recipe::load(&dir.join("moe.yml")).unwrap(), dir, &options).unwrap();
+        (prepared.build(&storage, &dir.join("out"), &options, &watched).map(|_| ()), watched)
+    };
+    let (stopped, _) = merge(true);
+    assert!(stopped.is_err() && !dir.join("out").exists());
+    let (finished, watched) = merge(false);
+    finished.unwrap();
+    assert_eq!(watched.passes.into_inner(), 1, "the validation alone");
+    assert_eq!(watched.notes.into_inner().unwrap(), ["the routers are there from the run before"]);
+    let [unbroken, resumed] = ["unbroken/out", "out"].map(|name| contents(&dir.join(name)));
+    assert_eq!(resumed, unbroken);
 }

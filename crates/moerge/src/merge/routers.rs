@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     progress::{Progress, Stage},
     recipe::{GateMode, Label},
-    router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport},
+    router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, Validation},
     source::SourceWeights,
     tokenizer::Tokenizer,
 };
@@ -25,14 +25,32 @@ impl Prepared {
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
-        let fitted = self.plan.routing.gate_mode.is_fitted();
-        if let Some((routers, report)) = self.kept_routers(output)?
-            && report.is_some() == fitted
+        let (routers, mut report) = match self.kept_routers(output)? {
+            Some(kept) => {
+                progress.note("the routers are there from the run before");
+                kept
+            }
+            None => self.make_routers(storage, output, tokenizer, options, progress)?,
+        };
+        if let Some(report) =
+            report.as_mut().filter(|report| report.validation.is_none() && self.plan.routing.validates())
         {
-            progress.note("the routers are there from the run before");
-            return Ok((routers, report));
+            report.validation = Some(self.validate(storage, &routers, options, progress)?);
+            output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
         }
-        let (routers, report) = if fitted {
+        Ok((routers, report))
+    }
+
+    /// Makes the routers, and keeps them: what comes after can be stopped without their being made again.
+    fn make_routers(
+        &self,
+        storage: &dyn Storage,
+        output: &OutputDir,
+        tokenizer: Option<&Tokenizer>,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Routers, Option<RoutingReport>)> {
+        let (routers, report) = if self.plan.routing.gate_mode.is_fitted() {
             let (routers, report) = self.fit_routers(storage, output, options, progress)?;
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
             (routers, Some(report))
@@ -45,13 +63,15 @@ impl Prepared {
         Ok((routers, report))
     }
 
+    /// The routers of the run before, with their report where they were fitted.
     fn kept_routers(&self, output: &OutputDir) -> Result<Option<(Routers, Option<RoutingReport>)>> {
         let Some(kept) = output.kept(ROUTERS)? else { return Ok(None) };
         let routers = Routers::from_bytes(&kept)?;
         let fits = routers.experts == self.plan.shape.experts && routers.hidden == self.plan.description.decoder.hidden;
         let report = output.kept(ROUTING_REPORT)?;
         let report = report.map(|kept| RoutingReport::parse(&String::from_utf8_lossy(&kept))).transpose()?;
-        Ok(fits.then_some((routers, report)))
+        let whole = report.is_some() == self.plan.routing.gate_mode.is_fitted();
+        Ok((fits && whole).then_some((routers, report)))
     }
 
     /// What the experts write, the shared one's last where it has a gate. Each one's text is kept when it is there.
@@ -123,10 +143,20 @@ impl Prepared {
             router::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
         }
         let (routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
-        let base = SourceWeights::new(self.models.base())?;
         report.shared_difference = self.shared_differences()?;
-        report.validation = router::validate(&self.plan, &routers, &base, &tokenizer, options.rounding, progress)?;
         Ok((routers, report))
+    }
+
+    fn validate(
+        &self,
+        storage: &dyn Storage,
+        routers: &Routers,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<Validation> {
+        let tokenizer = Tokenizer::open(storage, &self.models.base().dir)?;
+        let base = SourceWeights::new(self.models.base())?;
+        router::validate(&self.plan, routers, &base, &tokenizer, options.rounding, progress)
     }
 }
 

@@ -47,6 +47,11 @@ impl Routing {
         }
     }
 
+    /// Whether there is text to try the routers on.
+    pub fn validates(&self) -> bool {
+        self.validation.iter().any(|texts| !texts.is_empty())
+    }
+
     /// All prompts in number.
     pub fn prompts(&self) -> usize {
         self.texts().count()

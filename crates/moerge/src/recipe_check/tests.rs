@@ -112,6 +112,13 @@ fn too_many_experts() {
 }
 
 #[test]
+fn one_text_for_all_where_losses_say_whose_a_token_is() {
+    let math = "source_model: math, positive_prompts: [python]";
+    assert_eq!(check_of(&[CODE, math], "gate_mode: calibrated\nlabel: loss"), "ok");
+    assert!(check_of(&[CODE, math], "gate_mode: calibrated").starts_with("error: the prompts are the same"));
+}
+
+#[test]
 fn an_expert_without_prompts() {
     assert_snapshot!(check_of(&[CODE, "source_model: math, negative_prompts: [poem]"], "gate_mode: cheap_embed"), @"
     error: expert 1 has no positive prompts

@@ -98,7 +98,7 @@ impl RoutingReport {
             experts,
             layers,
             same_ffn: super::same_ffn::same_ffn(plan),
-            validation: Validation::blank(plan),
+            validation: None,
         }
     }
 
@@ -108,7 +108,8 @@ impl RoutingReport {
         let confusion = if experts <= CONFUSION_UP_TO { vec![vec![0.0; experts]; experts] } else { Vec::new() };
         let layer = LayerReport { load: vec![0.0; experts], confusion, ..LayerReport::default() };
         let layers = std::iter::repeat_n(layer, plan.description.decoder.layers);
-        Self::new(plan, vec![ExpertReport::default(); experts], layers)
+        let validation = plan.routing.validates().then(|| Validation::blank(plan));
+        Self { validation, ..Self::new(plan, vec![ExpertReport::default(); experts], layers) }
     }
 
     /// Mean over the layers of the part of all choices that each expert gets.

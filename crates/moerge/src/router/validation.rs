@@ -44,19 +44,15 @@ impl ModelPerplexity {
 }
 
 impl Validation {
-    /// A table of the size that `plan`'s will have; `None` where no expert has text.
-    pub(super) fn blank(plan: &Plan) -> Option<Self> {
-        let texts_of = texts_of(plan);
+    /// A table of the size that `plan`'s will have.
+    pub(super) fn blank(plan: &Plan) -> Self {
+        let texts = plan.routing.validation.iter().enumerate();
+        let texts_of: Vec<usize> = texts.filter(|(_, texts)| !texts.is_empty()).map(|(expert, _)| expert).collect();
         let experts = (0..plan.shape.experts).map(|e| format!("expert {e}"));
         let names = std::iter::once("base".to_owned()).chain(experts).chain(["best expert".into(), "moe".into()]);
         let models = names.map(|name| ModelPerplexity::new(name, vec![0.0; texts_of.len()])).collect();
-        (!texts_of.is_empty()).then_some(Self { texts_of, models })
+        Self { texts_of, models }
     }
-}
-
-fn texts_of(plan: &Plan) -> Vec<usize> {
-    let texts = plan.routing.validation.iter().enumerate();
-    texts.filter(|(_, texts)| !texts.is_empty()).map(|(expert, _)| expert).collect()
 }
 
 /// Measures the MoE with `routers`, the experts alone behind the same shared weights, and the base. A pass over the
@@ -68,8 +64,8 @@ pub fn validate(
     tokenizer: &Tokenizer,
     rounding: Option<WeightRounding>,
     progress: &dyn Progress,
-) -> Result<Option<Validation>> {
-    let Some(mut validation) = Validation::blank(plan) else { return Ok(None) };
+) -> Result<Validation> {
+    let mut validation = Validation::blank(plan);
     let mut sequences = Vec::new();
     let mut texts = Vec::new();
     for expert in &validation.texts_of {
@@ -109,5 +105,5 @@ pub fn validate(
     let tokens: usize = sequences.iter().map(Vec::len).sum();
     progress.finish(Stage::Prompts, &format!("{} models on {tokens} tokens", experts + 2));
     validation.models = rows;
-    Ok(Some(validation))
+    Ok(validation)
 }
