@@ -30,7 +30,7 @@ pub use error::{Error, HeaderError, IndexError, Result};
 pub use fingerprint::{Fingerprint, Fingerprinter, ParseFingerprintError, TensorFingerprints};
 pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 pub use index::{INDEX_FILE, Index};
-pub use output_dir::{Found, OutputDir};
+pub use output_dir::{Found, OutputDir, write_durably};
 pub use shard_layout::{Placement, Shard, ShardLayout, TensorSpec};
 pub use shard_writer::ShardWriter;
 pub use source_file::SourceFile;

@@ -221,8 +221,8 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Writes a file so that its name exists only with its whole content, and lasts.
-pub(crate) fn write_durably(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+/// Writes the file `name` in `dir` so that it exists only with its whole content, and lasts.
+pub fn write_durably(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     let part = dir.join(format!("{name}{PART}"));
     let file = storage.create(&part).map_err(io_at("create", &part))?;

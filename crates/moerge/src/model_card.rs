@@ -5,11 +5,19 @@
 
 use std::fmt::Write as _;
 
+#[cfg(feature = "inference")]
+mod evaluation;
 mod licence;
 mod text;
 
+#[cfg(feature = "inference")]
+pub use evaluation::with_evaluation;
 pub use licence::source_licence;
+pub use text::markdown_table;
 use text::{billions, cell, fence, quoted};
+
+/// Name of the card in a model folder.
+pub const MODEL_CARD: &str = "README.md";
 
 /// What a model card says.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    model_card::{CardExpert, CardFacts, model_card, source_licence},
+    model_card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
     model_folder::TOKENIZER_FILES,
     moerge_json::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
     plan::{Models, Plan},
@@ -60,7 +60,7 @@ pub(crate) fn made_files(recipe: &Recipe, models: &Models, plan: &Plan, out: &Pa
         files.push(OutputFile { name: checkpoint::INDEX_FILE.to_owned(), bytes: Index::of(&plan.layout).encode() });
     }
     if wanted.card {
-        files.push(file("README.md", model_card(&card_facts(recipe, models, plan, out))));
+        files.push(file(MODEL_CARD, model_card(&card_facts(recipe, models, plan, out))));
         files.push(file(RECIPE_FILE, recipe.text.to_string()));
     }
     files

@@ -142,3 +142,38 @@ fn written_answers_are_compared_after_the_regular_expression() {
     let error = tests("1").run(&model, STREAMED, &Silent).unwrap_err();
     assert!(error.to_string().contains("cannot write answers"), "{error}");
 }
+
+/// `--card` writes into the output's card, and only there; without an output of moerge it says so before it computes.
+#[test]
+fn results_go_into_the_model_card() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(common::example("tiny/valid/code.txt")).unwrap();
+    std::fs::write(dir.path().join("code.txt"), text.chars().take(1500).collect::<String>()).unwrap();
+    let recipe = common::example("tiny/moe.yml");
+    common::moerge_ok(dir.path(), &["merge", "--quiet", recipe.to_str().unwrap(), "out"]);
+    let base = common::example("tiny/base");
+    let base = base.to_str().unwrap();
+    let ask = |models: &[&str]| {
+        let arguments = [&["eval"], models, &["--text", "code.txt", "--context", "128", "--card"]].concat();
+        common::moerge(dir.path(), &arguments)
+    };
+    let refused = ask(&[base]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--card: none of the models"), "{refused:?}");
+
+    let read = || std::fs::read_to_string(dir.path().join("out/README.md")).unwrap();
+    let before = read();
+    let done = ask(&[base, "out"]);
+    assert!(done.status.success(), "{done:?}");
+    let card = read();
+    let number = String::from_utf8_lossy(&done.stdout)
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("MoE out")?.trim().split(' ').next()?.to_owned()))
+        .unwrap();
+    assert!(card.contains("model-index:\n- name: \"out\"") && card.contains(&format!("value: {number}")), "{card}");
+    assert!(card.contains("| base | ") && card.contains(&format!("{number} ±")), "{card}");
+    assert!(before.lines().all(|line| card.contains(line)), "nothing else changed");
+    assert!(ask(&["out"]).status.success());
+    assert_eq!((read().matches("model-index").count(), read().matches("## Evaluation").count()), (1, 1));
+    common::moerge_ok(dir.path(), &["verify", "out"]);
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 /// `license: other` is made exact by `license_name`, so that two different "other"s never look alike.
 pub fn source_licence(dir: &Path) -> Option<String> {
     const MOST: usize = 1 << 20;
-    let file = std::fs::File::open(dir.join("README.md")).ok()?;
+    let file = std::fs::File::open(dir.join(super::MODEL_CARD)).ok()?;
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST as u64), &mut text).ok()?;
     front_matter_licence(&String::from_utf8_lossy(&text))

@@ -36,6 +36,18 @@ pub(super) fn cell(text: &str) -> String {
     out
 }
 
+/// A Markdown table of one-line cells, the first row its header; numbers, in all columns but the first, to the right.
+/// Cells with `true` are bold.
+pub fn markdown_table(rows: &[Vec<(String, bool)>]) -> String {
+    let line = |row: &Vec<(String, bool)>| {
+        let cells = row.iter().map(|(text, bold)| if *bold { format!("**{}**", cell(text)) } else { cell(text) });
+        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+    };
+    let Some((header, body)) = rows.split_first() else { return String::new() };
+    let rule = format!("|---|{}\n", "---:|".repeat(header.len().saturating_sub(1)));
+    std::iter::once(line(header)).chain([rule]).chain(body.iter().map(line)).collect()
+}
+
 /// A code block whose fence is longer than any run of backticks inside.
 pub(super) fn fence(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);

@@ -1,11 +1,13 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Tests, Text};
+use moerge::progress::Progress as _;
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
 use crate::{numbers::count, progress::Reporter};
 
+mod card;
 mod tables;
 
 /// Measure models side by side: perplexity over texts, questions with choices
@@ -20,6 +22,7 @@ mod tables;
 Examples:
   moerge eval base out --text valid/*.txt
   moerge eval examples/tiny/{base,code,math,story} out --text examples/tiny/valid/*.txt
+  moerge eval base out --text valid/*.txt --card    # and write it into out/README.md
   moerge eval out --choices arc.jsonl --shots 5 --json | jq '.models[].choices[].acc'
 
 A line of a --choices file:
@@ -57,6 +60,9 @@ pub struct Args {
     stride: Option<usize>,
     #[command(flatten)]
     placing: PlacingArgs,
+    /// Write the results into the model cards (README.md) of the models among these that moerge made
+    #[arg(long)]
+    card: bool,
     /// Print everything as JSON, question by question
     #[arg(long)]
     json: bool,
@@ -79,6 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     let models = args.placing.open(&args.models, &reporter)?;
+    let cards = if args.card { card::cards(&models)? } else { Vec::new() };
     let scores: moerge::Result<Vec<ModelScore>> =
         models.iter().map(|model| tests.run(model, args.placing.placement(model), &reporter)).collect();
     reporter.close();
@@ -89,12 +96,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             reporter.warning(&format!("{}: {cut} of {} lost the beginning to fit the context", score.model, file.name));
         }
     }
+    let tables = tables::tables(&scores);
+    for card in cards {
+        card.write(&scores, &tables)?;
+        reporter.note(&format!("the results are in {}", card.path().display()));
+    }
     let mut out = anstream::stdout();
     if args.json {
         writeln!(out, "{:#}", json!({ "shots": args.shots, "models": scores }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in tables::lines(&scores) {
+    for line in tables::lines(&tables) {
         writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
