@@ -3,13 +3,14 @@
 //! measured, and `tests/limits.rs` holds the sum against the real process.
 
 use checkpoint::Dtype;
-use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
     plan::{Models, OutputTensor, Plan},
     recipe::GateMode,
-    transformer::pass_memory,
+    router::fit_memory,
+    source::Source,
+    transformer::{Quantisation, generation_memory, pass_memory},
 };
 
 /// The program itself: code, stacks, and what the allocator keeps.
@@ -22,44 +23,64 @@ const TOKENIZER: u64 = 14;
 const COPYING: u64 = 1 << 20;
 const MERGING: u64 = 16 << 20;
 
-/// The prompts as far as memory is concerned.
+/// Memory for writing weights where the user names none.
+pub const USUAL_MEMORY: u64 = 2 << 30;
+
+/// What is known of a merge besides its plan.
 #[derive(Debug, Clone, Default)]
-pub struct PromptTokens {
-    /// Tokens of each distinct prompt.
+pub struct Circumstances {
+    /// Tokens of each sequence that goes through a model: distinct prompts, or the text that routers are fitted to.
     pub lengths: Vec<usize>,
+    /// Tokens of each text that one expert writes; none where they write nothing.
+    pub written: Vec<usize>,
     /// Length of `tokenizer.json`.
     pub tokenizer_bytes: u64,
+    /// Threads that write, if there is room for them.
+    pub workers: usize,
+    /// Threads that multiply.
+    pub threads: usize,
+    /// What the user allows, in bytes.
+    pub budget: Option<u64>,
 }
 
 /// Bytes that a merge holds at the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryNeed {
-    /// While the prompts go through the base; 0 where they don't, and where routers are fitted, which is not counted.
+    /// While the prompts go through the base, or their text through the MoE whose routers are fitted; 0 without either.
     pub prompts: u64,
+    /// While an expert writes text; 0 where none does.
+    pub self_text: u64,
     /// While the weights are written, by [`MemoryNeed::workers`].
     pub weights: u64,
     /// Threads that write, as many as the budget has room for.
     pub workers: usize,
+    /// How an expert that writes text is kept in memory.
+    pub expert: Quantisation,
 }
 
 impl MemoryNeed {
-    /// The need of `plan`, with at most `workers` threads that write and `threads` that multiply. A `budget` that is
-    /// too small for all workers has fewer of them, one at the least.
-    pub fn of(
-        plan: &Plan,
-        models: &Models,
-        prompts: &PromptTokens,
-        (workers, threads): (usize, usize),
-        budget: u64,
-    ) -> Self {
+    /// The need of `plan`. A budget that is too small for all workers has fewer of them, one at the least.
+    pub fn of(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Self {
         let tensors = plan.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
-        let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * prompts.tokenizer_bytes;
+        let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * circumstances.tokenizer_bytes;
         let merges = |t: &OutputTensor| t.step.merges_adapter();
         let worker = if plan.tensors.iter().any(merges) { MERGING } else { COPYING };
+        let budget = circumstances.budget.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
-        let workers = workers.min(room).max(1);
-        let pass = pass(plan, models, prompts, threads);
-        Self { prompts: pass.map_or(0, |pass| fixed + pass), weights: fixed + workers as u64 * worker, workers }
+        let workers = circumstances.workers.min(room).max(1);
+        let pass = pass(plan, models, circumstances);
+        // Which way it is must not depend on what else the machine does: the same recipe, the same text.
+        let ways = [Quantisation::Q8_0, Quantisation::Q4K];
+        let needs = ways.map(|way| (way, writing(plan, models, circumstances, way).map(|bytes| fixed + bytes)));
+        let fits = needs.into_iter().find(|(_, need)| need.is_none_or(|need| need <= budget));
+        let (expert, self_text) = fits.unwrap_or(needs[1]);
+        Self {
+            prompts: pass.map_or(0, |pass| fixed + pass),
+            self_text: self_text.unwrap_or(0),
+            weights: fixed + workers as u64 * worker,
+            workers,
+            expert,
+        }
     }
 
     /// Whether a run keeps within `budget` bytes.
@@ -69,7 +90,11 @@ impl MemoryNeed {
     pub fn within(&self, budget: u64) -> Result<()> {
         if self.prompts > budget {
             let few = "or give it fewer and shorter prompts; `gate_mode: cheap_embed` needs no pass";
-            return Err(too_small("the prompt pass", self.prompts, budget).hint(few));
+            return Err(too_small("the pass over the prompts", self.prompts, budget).hint(few));
+        }
+        if self.self_text > budget {
+            let yours = "`gate_mode: calibrated` fits the routers to text of yours, in less memory";
+            return Err(too_small("an expert that writes text", self.self_text, budget).hint(yours));
         }
         if self.weights > budget {
             return Err(too_small("writing the weights", self.weights, budget));
@@ -77,24 +102,40 @@ impl MemoryNeed {
         Ok(())
     }
 
-    /// The larger of the two.
+    /// The largest of them.
     pub fn peak(&self) -> u64 {
-        self.prompts.max(self.weights)
+        self.prompts.max(self.self_text).max(self.weights)
     }
 }
 
-/// What the pass over the base holds, where there is one.
-fn pass(plan: &Plan, models: &Models, prompts: &PromptTokens, threads: usize) -> Option<u64> {
+/// What the pass over the base holds, or over the MoE where routers are fitted; `None` without one.
+fn pass(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Option<u64> {
     let mode = plan.routing.gate_mode;
-    if !mode.needs_prompts() || mode.is_fitted() || mode == GateMode::CheapEmbed {
+    let (lengths, threads) = (&circumstances.lengths, circumstances.threads);
+    let bytes = |dtype: Dtype| dtype.size_bits().div_ceil(8) as usize;
+    let widest = |source: &Source| source.weights().map(|w| bytes(w.view.dtype)).max().unwrap_or(4);
+    // The A matrices of an adapter are held in f32.
+    let adapter = |source: &Source| -> u64 {
+        source.weights().filter_map(|w| w.lora.as_ref()).map(|lora| 4 * lora.a.elements()).sum()
+    };
+    if mode.is_fitted() {
+        let weight = models.sources.iter().map(widest).max().unwrap_or(4);
+        let adapters: u64 = models.sources.iter().map(adapter).sum();
+        let fitting = fit_memory(plan.description.decoder.hidden, threads);
+        return Some(adapters + fitting + pass_memory(&plan.description, lengths, weight, threads));
+    }
+    if !mode.needs_prompts() || mode == GateMode::CheapEmbed {
         return None;
     }
     let base = models.base();
-    let bytes = |dtype: Dtype| dtype.size_bits().div_ceil(8) as usize;
-    let weight_bytes = base.weights().map(|w| bytes(w.view.dtype)).max().unwrap_or(4);
-    // The A matrices of a base's adapter are held in f32.
-    let adapter: u64 = base.weights().filter_map(|w| w.lora.as_ref()).map(|lora| 4 * lora.a.elements()).sum();
-    Some(adapter + pass_memory(&base.description, &prompts.lengths, weight_bytes, threads))
+    Some(adapter(base) + pass_memory(&base.description, lengths, widest(base), threads))
+}
+
+/// What the largest expert takes to write its text, kept in this way.
+fn writing(plan: &Plan, models: &Models, circumstances: &Circumstances, way: Quantisation) -> Option<u64> {
+    let experts = (0..plan.shape.experts).map(|e| models.expert(e)).chain(models.shared_expert());
+    let need = |expert: &Source| generation_memory(&expert.description, way, &circumstances.written);
+    (!circumstances.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))
 }
 
 fn too_small(what: &str, needed: u64, budget: u64) -> Error {

@@ -32,8 +32,8 @@ pub struct MergeOptions {
     /// Worker threads; by the machine where it is not given.
     pub threads: Option<usize>,
     /// Memory to stay within, in bytes: fewer threads write where it is small, and what cannot do with it is refused
-    /// before anything is written.
-    pub memory: u64,
+    /// before anything is written. Where it is not given, writing stays within [`crate::memory::USUAL_MEMORY`].
+    pub memory: Option<u64>,
     /// Rounding of the base's weights in the prompt pass.
     pub rounding: Option<WeightRounding>,
     /// What merged LoRA weights are rounded to.
@@ -59,7 +59,7 @@ impl Default for MergeOptions {
             shard_bytes: 5_000_000_000,
             random_seed: None,
             threads: None,
-            memory: 2 << 30,
+            memory: None,
             rounding: None,
             lora_dtype: None,
             force: false,

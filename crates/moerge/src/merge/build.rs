@@ -45,7 +45,9 @@ impl Prepared {
         }
         let tokenizer = self.tokenizer(storage.as_ref())?;
         let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
-        memory.within(options.memory)?;
+        if let Some(budget) = options.memory {
+            memory.within(budget)?;
+        }
         let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
         match found {
             Found::AlreadyPublished => {
@@ -57,7 +59,7 @@ impl Prepared {
             Found::Fresh => {}
         }
         let output = self.check_space(output, bytes, found)?;
-        let (routers, routing) = self.routers(storage.as_ref(), &output, tokenizer.as_ref(), options, progress)?;
+        let (routers, routing) = self.routers(&output, tokenizer.as_ref(), memory.expert, options, progress)?;
         if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
             progress.note(
                 "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \

@@ -7,8 +7,9 @@ use checkpoint::Storage;
 use super::{MergeOptions, Prepared};
 use crate::{
     error::Result,
-    memory::{MemoryNeed, PromptTokens},
+    memory::{Circumstances, MemoryNeed},
     output_files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
+    recipe::GateMode,
     router::{self, RoutingReport},
     tokenizer::Tokenizer,
 };
@@ -49,23 +50,46 @@ impl Prepared {
         tokenizer: Option<&Tokenizer>,
         options: &MergeOptions,
     ) -> Result<MemoryNeed> {
+        let (lengths, written) = self.lengths(tokenizer)?;
+        let path = self.models.base().dir.join("tokenizer.json");
+        let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
+        let circumstances = Circumstances {
+            lengths,
+            written,
+            tokenizer_bytes,
+            workers: options.threads.unwrap_or_else(default_threads),
+            threads: rayon::current_num_threads() + 1,
+            budget: options.memory,
+        };
+        Ok(MemoryNeed::of(&self.plan, &self.models, &circumstances))
+    }
+
+    /// Tokens of each sequence that goes through a model to make the routers, and of each text that one expert writes.
+    fn lengths(&self, tokenizer: Option<&Tokenizer>) -> Result<(Vec<usize>, Vec<usize>)> {
         let routing = &self.plan.routing;
+        if routing.gate_mode == GateMode::SelfCalibrated {
+            let settings = &routing.fit.self_text;
+            let texts = routing.experts.iter().chain(&routing.shared_expert);
+            let of = |prompts| match tokenizer {
+                Some(tokenizer) => router::sample_lengths(tokenizer, prompts, settings),
+                None => Ok(vec![settings.tokens + 1; settings.samples]),
+            };
+            let each: Vec<Vec<usize>> = texts.map(of).collect::<Result<_>>()?;
+            let longest = each.iter().max_by_key(|lengths| lengths.iter().sum::<usize>()).cloned().unwrap_or_default();
+            return Ok((each.concat(), longest));
+        }
         let lengths = match tokenizer {
+            Some(tokenizer) if routing.gate_mode.is_fitted() => router::text_lengths(routing, tokenizer)?,
             Some(tokenizer) => router::prompt_lengths(routing, tokenizer)?,
             None => routing.texts().map(|text| text.len() + 1).collect(),
         };
-        let path = self.models.base().dir.join("tokenizer.json");
-        let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
-        let prompts = PromptTokens { lengths, tokenizer_bytes };
-        let multiplying = rayon::current_num_threads() + 1;
-        let workers = options.threads.unwrap_or_else(default_threads);
-        Ok(MemoryNeed::of(&self.plan, &self.models, &prompts, (workers, multiplying), options.memory))
+        Ok((lengths, Vec::new()))
     }
 
-    /// The base's tokenizer, where the routers are made of what the base says to prompts.
+    /// The base's tokenizer, where the routers are made of text.
     pub(super) fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
         let mode = self.plan.routing.gate_mode;
-        let needed = mode.needs_prompts() && !mode.is_fitted();
+        let needed = mode.needs_prompts() || mode.is_fitted();
         needed.then(|| Tokenizer::open(storage, &self.models.base().dir)).transpose()
     }
 }

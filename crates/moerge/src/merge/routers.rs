@@ -1,6 +1,6 @@
 //! The routers of a build: made, fitted, or kept from the run before, with the text that the experts write for them.
 
-use checkpoint::{OutputDir, Storage};
+use checkpoint::OutputDir;
 
 use super::{MergeOptions, Prepared};
 use crate::{
@@ -10,18 +10,20 @@ use crate::{
     router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, Validation},
     source::SourceWeights,
     tokenizer::Tokenizer,
+    transformer::Quantisation,
 };
 
 /// Name of the file that keeps the routers for a resumed run.
 const ROUTERS: &str = "routers.safetensors";
 
 impl Prepared {
-    /// The routers, and how well they route where they were fitted: made, or kept from the run before.
+    /// The routers, and how well they route where they were fitted: made, or kept from the run before. An expert that
+    /// writes text for them is kept in memory as `expert` says.
     pub(super) fn routers(
         &self,
-        storage: &dyn Storage,
         output: &OutputDir,
         tokenizer: Option<&Tokenizer>,
+        expert: Quantisation,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
@@ -30,12 +32,12 @@ impl Prepared {
                 progress.note("the routers are there from the run before");
                 kept
             }
-            None => self.make_routers(storage, output, tokenizer, options, progress)?,
+            None => self.make_routers(output, tokenizer, expert, options, progress)?,
         };
         if let Some(report) =
             report.as_mut().filter(|report| report.validation.is_none() && self.plan.routing.validates())
         {
-            report.validation = Some(self.validate(storage, &routers, options, progress)?);
+            report.validation = Some(self.validate(&routers, text_tokenizer(tokenizer)?, options, progress)?);
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
         }
         Ok((routers, report))
@@ -44,14 +46,14 @@ impl Prepared {
     /// Makes the routers, and keeps them: what comes after can be stopped without their being made again.
     fn make_routers(
         &self,
-        storage: &dyn Storage,
         output: &OutputDir,
         tokenizer: Option<&Tokenizer>,
+        expert: Quantisation,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
         let (routers, report) = if self.plan.routing.gate_mode.is_fitted() {
-            let (routers, report) = self.fit_routers(storage, output, options, progress)?;
+            let (routers, report) = self.fit_routers(output, text_tokenizer(tokenizer)?, expert, options, progress)?;
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
             (routers, Some(report))
         } else {
@@ -79,7 +81,7 @@ impl Prepared {
         &self,
         output: &OutputDir,
         tokenizer: &Tokenizer,
-        options: &MergeOptions,
+        quantisation: Quantisation,
         progress: &dyn Progress,
     ) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
         let routing = &self.plan.routing;
@@ -99,8 +101,7 @@ impl Prepared {
             }
             let weights = SourceWeights::new(source)?;
             let seed = settings.seed.unwrap_or(self.plan.seed) ^ (expert as u64).rotate_right(16);
-            let samples =
-                router::write_samples(&weights, tokenizer, prompts, settings, seed, options.memory, progress)?;
+            let samples = router::write_samples(&weights, tokenizer, prompts, settings, seed, quantisation, progress)?;
             let text = ExpertText { expert, model: source.reference.clone(), samples };
             output.keep(&name, &serde_json::to_vec(&text).map_err(|e| Error::input(e.to_string()))?)?;
             texts.push(text);
@@ -126,17 +127,17 @@ impl Prepared {
 
     fn fit_routers(
         &self,
-        storage: &dyn Storage,
         output: &OutputDir,
+        tokenizer: &Tokenizer,
+        expert: Quantisation,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, RoutingReport)> {
         let routing = &self.plan.routing;
-        let tokenizer = Tokenizer::open(storage, &self.models.base().dir)?;
         let (experts, shared) = if routing.gate_mode == GateMode::SelfCalibrated {
-            self.self_texts(output, &tokenizer, options, progress)?
+            self.self_texts(output, tokenizer, expert, progress)?
         } else {
-            router::recipe_texts(routing, &tokenizer)?
+            router::recipe_texts(routing, tokenizer)?
         };
         let mut calibration = Calibration::new(&experts, shared.as_ref());
         if routing.fit.label == Label::Loss {
@@ -149,15 +150,19 @@ impl Prepared {
 
     fn validate(
         &self,
-        storage: &dyn Storage,
         routers: &Routers,
+        tokenizer: &Tokenizer,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<Validation> {
-        let tokenizer = Tokenizer::open(storage, &self.models.base().dir)?;
         let base = SourceWeights::new(self.models.base())?;
-        router::validate(&self.plan, routers, &base, &tokenizer, options.rounding, progress)
+        router::validate(&self.plan, routers, &base, tokenizer, options.rounding, progress)
     }
+}
+
+/// The tokenizer, which is there wherever routers are fitted.
+fn text_tokenizer(tokenizer: Option<&Tokenizer>) -> Result<&Tokenizer> {
+    tokenizer.ok_or_else(|| Error::input("routers are fitted to text, which needs the base's tokenizer"))
 }
 
 /// Name of the file that keeps an expert's text for a resumed run.

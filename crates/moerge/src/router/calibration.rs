@@ -141,6 +141,13 @@ pub fn recipe_texts(routing: &Routing, tokenizer: &Tokenizer) -> Result<(Vec<Exp
     Ok((experts, routing.shared_expert.as_ref().map(tokens).transpose()?))
 }
 
+/// How long the sequences of the recipe's texts are, in tokens.
+pub fn text_lengths(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<usize>> {
+    let (experts, shared) = recipe_texts(routing, tokenizer)?;
+    let sequences = |tokens: ExpertTokens| tokens.positive.into_iter().chain(tokens.negative);
+    Ok(experts.into_iter().chain(shared).flat_map(sequences).map(|sequence| sequence.len()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,8 +24,9 @@ mod same_ffn;
 mod self_text;
 mod validation;
 
-pub use calibration::{Calibration, ExpertTokens, recipe_texts};
+pub use calibration::{Calibration, ExpertTokens, recipe_texts, text_lengths};
 pub use degenerate::warnings;
+pub use fit::fit_memory;
 pub use fit_routers::fit_routers;
 pub use label::label_by_loss;
 pub use make::make_routers;
@@ -33,5 +34,5 @@ pub use merged::Merged;
 pub use prompts::prompt_lengths;
 pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport, SameFfn};
 pub use routers::Routers;
-pub use self_text::{ExpertText, SELF_TEXT_FILE, Sample, write_samples};
+pub use self_text::{ExpertText, SELF_TEXT_FILE, Sample, sample_lengths, write_samples};
 pub use validation::{ModelPerplexity, Validation, validate};

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     generate::{Sampling, generate_batch},
     plan::Prompts,
     progress::{Progress, Stage},
@@ -42,18 +42,16 @@ pub struct Sample {
     pub tokens: Vec<u32>,
 }
 
-/// Lets the model with these `weights` write. `seed` is this expert's own; `memory` is what its weights may take, in
-/// bytes.
+/// Lets the model with these `weights` write, kept in memory as `quantisation` says. `seed` is this expert's own.
 pub fn write_samples(
     weights: &dyn Weights,
     tokenizer: &Tokenizer,
     prompts: &Prompts,
     settings: &SelfText,
     seed: u64,
-    memory: u64,
+    quantisation: Quantisation,
     progress: &dyn Progress,
 ) -> Result<Vec<Sample>> {
-    let quantisation = fitting(weights, memory)?;
     let begins = beginnings(tokenizer, prompts, settings.samples)?;
     // Marks such as end of text would end a sample before it says anything; ids above the base's vocabulary mean
     // nothing to the MoE.
@@ -78,19 +76,10 @@ pub fn write_samples(
     begins.iter().zip(written).map(sample).collect()
 }
 
-/// The most exact way of keeping the weights that has room.
-fn fitting(weights: &dyn Weights, memory: u64) -> Result<Quantisation> {
-    let needed = |quantisation| ResidentModel::bytes(weights.description(), quantisation);
-    let ways = [Quantisation::Q8_0, Quantisation::Q4K];
-    ways.into_iter().find(|way| needed(*way) <= memory).ok_or_else(|| {
-        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
-        let least = needed(Quantisation::Q4K);
-        Error::input("an expert does not fit into memory, which it must to write text")
-            .fact("needed", format!("{} with 4.5 bits per weight", gib(least)))
-            .fact("allowed", gib(memory))
-            .hint(format!("--memory {}GiB allows it", least.div_ceil(1 << 30) + 1))
-            .hint("`gate_mode: calibrated` fits the routers to text of yours, in little memory")
-    })
+/// How long each text of an expert will be, in tokens, with what it begins with.
+pub fn sample_lengths(tokenizer: &Tokenizer, prompts: &Prompts, settings: &SelfText) -> Result<Vec<usize>> {
+    let begins = beginnings(tokenizer, prompts, settings.samples)?;
+    Ok(begins.iter().map(|begin| begin.len() + settings.tokens).collect())
 }
 
 /// What each of `samples` texts begins with: the prompts in turn, or bos, or what is nearest to it.

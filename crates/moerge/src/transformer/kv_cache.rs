@@ -34,6 +34,13 @@ impl KvCache {
         Self { sequences: vec![vec![LayerCache::default(); options.layers]; sequences] }
     }
 
+    /// Bytes that a sequence of this many tokens takes.
+    pub(super) fn bytes(options: &DecoderOptions, tokens: usize) -> u64 {
+        let room = tokens.next_power_of_two().max(FIRST_ROOM);
+        let strips = 2 * options.layers * options.kv_heads * options.head_dim;
+        (strips * room * size_of::<f32>()) as u64
+    }
+
     /// Tokens of sequence `sequence`.
     pub fn tokens(&self, sequence: usize) -> usize {
         self.sequences[sequence].first().map_or(0, |layer| layer.keys.tokens)

@@ -38,7 +38,7 @@ pub use forward::{Observer, embeddings, forward, logits};
 pub use kv_cache::KvCache;
 pub use log_probabilities::log_probabilities;
 pub use matmul::Operand;
-pub use pass_memory::pass_memory;
+pub use pass_memory::{generation_memory, pass_memory};
 pub use quantised::Quantisation;
 pub use resident::ResidentModel;
 pub use rounding::WeightRounding;

@@ -2,8 +2,8 @@
 //! [`super::ffn`] have in use at once, counted from shapes alone.
 
 use super::{
-    activations::Activations, attention::QUERY_BLOCK, ffn::FFN_TOKENS, linear::CHUNK_WEIGHTS, stream,
-    weights::matrix_shape,
+    activations::Activations, attention::QUERY_BLOCK, ffn::FFN_TOKENS, kv_cache::KvCache, linear::CHUNK_WEIGHTS,
+    quantised::Quantisation, resident::ResidentModel, stream, weights::matrix_shape,
 };
 use crate::architecture::{Description, FfnOptions, LayerRole, Role};
 
@@ -45,4 +45,20 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let scoring = F32 * (2 * longest.min(QUERY_BLOCK) * longest + 4 * longest * options.head_dim);
     let per_thread = PACKED + multiplying.max(scoring);
     (tiles + activations + threads * per_thread) as u64
+}
+
+/// Bytes that a model takes which is kept in memory as `quantisation` says and writes texts together, each in the end
+/// of one of these `lengths` in tokens.
+pub fn generation_memory(description: &Description, quantisation: Quantisation, lengths: &[usize]) -> u64 {
+    let options = &description.decoder;
+    let remembered: u64 = lengths.iter().map(|tokens| KvCache::bytes(options, *tokens)).sum();
+    let columns = Activations::padded(lengths.len());
+    let matrices = description.tensors.iter().map(matrix_shape);
+    let widest = matrices.clone().map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
+    // The scores and what is sorted of them, or the widest of a layer's products.
+    let activations = F32 * columns * 4 * widest;
+    // What a matrix is quantised from, or multiplied in.
+    let scratch = F32 * matrices.map(|(_, inputs)| inputs).max().unwrap_or(0).max(2 * CHUNK_WEIGHTS) + PACKED;
+    let threads = rayon::current_num_threads() + 1;
+    ResidentModel::bytes(description, quantisation) + remembered + (activations + threads * scratch) as u64
 }

@@ -115,6 +115,11 @@ impl Shape {
     }
 }
 
+/// Bytes that the fit of a layer takes beside the router inputs, for a model of this width and so many threads.
+pub fn fit_memory(hidden: usize, threads: usize) -> u64 {
+    statistics::bytes(hidden, threads)
+}
+
 /// Fits the router of a layer whose router inputs are `u`, a column per sample.
 ///
 /// The temperature and the confusion are measured on the tokens kept back, with rows fitted to the others; the rows

@@ -10,9 +10,9 @@ use crate::sizes;
 /// Flags that change what is written, or how.
 #[derive(Debug, clap::Args)]
 pub struct BuildArgs {
-    /// Memory to stay within
-    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = sizes::bytes)]
-    memory: u64,
+    /// Memory to stay within [default: what it takes, and 2GiB for the threads that write]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    memory: Option<u64>,
     /// Largest shard: 5B (5 billion bytes), 500MB, 2GiB; 0 for one file
     #[arg(long, value_name = "SIZE", default_value = "5B", value_parser = sizes::shard)]
     out_shard_size: u64,

@@ -79,8 +79,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         let mut plan = serde_json::to_value(&summary)?;
         plan["output"] = json!({ "bytes": output_bytes, "disk_free": free });
-        plan["memory"] =
-            json!({ "needed": need.peak(), "prompts": need.prompts, "weights": need.weights, "budget": budget });
+        plan["memory"] = json!({
+            "needed": need.peak(),
+            "prompts": need.prompts,
+            "self_text": need.self_text,
+            "weights": need.weights,
+            "budget": budget,
+        });
         plan["on_hub"] = on_hub.json();
         writeln!(stdout, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
@@ -94,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for warning in &summary.warnings {
         diagnostics::warning(warning);
     }
-    if let Err(error) = need.within(budget) {
+    if let Some(Err(error)) = budget.map(|budget| need.within(budget)) {
         diagnostics::warning(&error.to_string());
     }
     Ok(ExitCode::SUCCESS)

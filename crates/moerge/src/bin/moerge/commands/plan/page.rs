@@ -7,8 +7,13 @@ use crate::{
     terminal::{DIM, LABEL, harmless, styled, table},
 };
 
-/// The plan; `output_bytes` of the finished folder, `free` bytes of its disk, the most memory a run holds and its budget.
-pub fn lines(plan: &PlanSummary, output_bytes: u64, free: Option<u64>, (needed, budget): (u64, u64)) -> Vec<String> {
+/// The plan; `output_bytes` of the finished folder, `free` bytes of its disk, the most memory a run holds, and what the user allows.
+pub fn lines(
+    plan: &PlanSummary,
+    output_bytes: u64,
+    free: Option<u64>,
+    (needed, budget): (u64, Option<u64>),
+) -> Vec<String> {
     let class = plan.architecture.as_str();
     let shared = if plan.shared_expert.is_some() { " and a shared one" } else { "" };
     let what = format!("{class}, {} experts{shared}, {} per token", plan.experts, plan.experts_per_token);
@@ -46,7 +51,13 @@ pub fn lines(plan: &PlanSummary, output_bytes: u64, free: Option<u64>, (needed, 
         ("reads", bytes(plan.source_bytes)),
         ("output", format!("{} ({output_bytes} bytes) in {shards}{free}", bytes(output_bytes))),
         ("tensors", format!("{}, {}, {copied}", plan.tensors, plan.dtype)),
-        ("memory", format!("{} of {}{}", memory(needed), memory(budget), not_counted(plan))),
+        (
+            "memory",
+            match budget {
+                Some(budget) => format!("{} of {}", memory(needed), memory(budget)),
+                None => memory(needed),
+            },
+        ),
     ];
     lines.push(String::new());
     let facts: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![row(name), harmless(&value)]).collect();
@@ -65,14 +76,6 @@ pub fn lines(plan: &PlanSummary, output_bytes: u64, free: Option<u64>, (needed, 
 /// The first column.
 pub fn row(label: &str) -> String {
     format!("  {}", styled(LABEL, label))
-}
-
-/// What the memory needed leaves out.
-fn not_counted(plan: &PlanSummary) -> &'static str {
-    match plan.gate_mode.as_str() {
-        "router_input" | "calibrated" | "self_calibrated" => ", without the fitting of the routers",
-        _ => "",
-    }
 }
 
 fn routers(plan: &PlanSummary) -> String {
