@@ -35,7 +35,7 @@ impl RoutingTrace {
 }
 
 impl Observer for RoutingTrace {
-    fn routed(&mut self, layer: usize, routes: &Routes) -> Result<()> {
+    fn routed(&mut self, layer: usize, routes: &mut Routes) -> Result<()> {
         self.layers.resize(self.layers.len().max(layer + 1), Vec::new());
         self.layers[layer] = routes.experts.last().cloned().unwrap_or_default();
         Ok(())
@@ -52,8 +52,8 @@ mod tests {
         assert_eq!(trace.main_expert(), None);
         let layers = [vec![(0, 0.6), (2, 0.4)], vec![(2, 0.9), (1, 0.1)]];
         for (layer, chosen) in layers.into_iter().enumerate() {
-            let routes = Routes { experts: vec![vec![(1, 1.0)], chosen], shared: Vec::new() };
-            trace.routed(layer, &routes).unwrap();
+            let mut routes = Routes { experts: vec![vec![(1, 1.0)], chosen], shared: Vec::new() };
+            trace.routed(layer, &mut routes).unwrap();
         }
         assert_eq!(trace.main_expert(), Some(2));
         assert_eq!(trace.shares(), [0.3, 0.05, 0.65]);

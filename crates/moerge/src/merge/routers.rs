@@ -143,7 +143,8 @@ impl Prepared {
         if routing.fit.label == Label::Loss {
             router::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
         }
-        let (routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
+        let (mut routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
+        report.sharpness = router::sharpen(&self.plan, &mut routers, &calibration, options.rounding, progress)?;
         report.shared_difference = self.shared_differences()?;
         Ok((routers, report))
     }

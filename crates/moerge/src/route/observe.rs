@@ -85,7 +85,7 @@ impl Observer for Watch<'_> {
         Ok(())
     }
 
-    fn routed(&mut self, layer: usize, routes: &Routes) -> Result<()> {
+    fn routed(&mut self, layer: usize, routes: &mut Routes) -> Result<()> {
         let Some(counts) = self.layers.get_mut(layer) else { return Ok(()) };
         counts.tokens += routes.experts.len();
         for choices in &routes.experts {

@@ -8,11 +8,13 @@
 use super::{
     Routers,
     calibration::Calibration,
-    fit::{LayerFit, Shape, fit, load, scores},
+    fit::{LayerFit, Shape, fit, load, scores, statistics_bytes},
+    losses::scores_bytes,
     merged::Merged,
     report::{ExpertReport, LayerReport, RoutingReport},
 };
 use crate::{
+    architecture::DecoderOptions,
     error::{Error, Result},
     plan::Plan,
     progress::{Progress, Stage},
@@ -53,6 +55,12 @@ pub fn fit_routers(
         gates: fits.into_iter().map(|fit| fit.gate).collect(),
     };
     Ok((routers, report))
+}
+
+/// Bytes that a fit to so many `tokens` takes beside the pass of the text through the layers: the sums of a layer's fit,
+/// or the scores of the next token where losses decide.
+pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u64 {
+    statistics_bytes(decoder.hidden, threads).max(scores_bytes(decoder.vocabulary, tokens))
 }
 
 /// The text of expert `index` in numbers; none at all is refused.

@@ -20,7 +20,8 @@ pub fn label_by_loss(
     progress.start(Stage::Prompts, (plan.description.decoder.layers * experts) as u64, 0);
     let mut best: Vec<Option<(f64, usize)>> = vec![None; calibration.tokens()];
     for expert in 0..experts {
-        let losses = next_token_losses(&Merged::only(plan, expert)?, &calibration.sequences, rounding, progress)?;
+        let losses =
+            next_token_losses(&Merged::only(plan, expert)?, &calibration.sequences, rounding, &mut (), progress)?;
         for ((best, loss), class) in best.iter_mut().zip(losses).zip(&calibration.samples.classes) {
             let allowed = *class != Some(Class::NotExpert(expert));
             if let Some(loss) = loss.filter(|_| allowed)
@@ -75,7 +76,7 @@ mod tests {
 
         let losses = [0, 1].map(|expert| {
             let weights = SourceWeights::new(prepared.models.expert(expert)).unwrap();
-            next_token_losses(&weights, &calibration.sequences, None, &Silent).unwrap()
+            next_token_losses(&weights, &calibration.sequences, None, &mut (), &Silent).unwrap()
         });
         let mut of_each = [0, 0];
         for (column, class) in calibration.samples.classes.iter().enumerate() {

@@ -3,11 +3,11 @@
 use crate::{
     error::Result,
     progress::Progress,
-    transformer::{WeightRounding, Weights, forward, log_probabilities, logits, ranges},
+    transformer::{Observer, WeightRounding, Weights, forward, log_probabilities, logits, ranges},
 };
 
-/// Scores that exist at once: 256 MB of them, each block of tokens reading the head once.
-const SCORES: usize = 64 << 20;
+/// Scores that exist at once: 64 MiB of them, each block of tokens reading the head once.
+const SCORES: usize = 16 << 20;
 
 /// For every token of the packed `sequences`, minus the natural logarithm of the probability that `weights` give to the
 /// token after it; `None` for the last of each sequence.
@@ -15,10 +15,11 @@ pub(super) fn next_token_losses(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],
     rounding: Option<WeightRounding>,
+    observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Vec<Option<f64>>> {
     let options = &weights.description().decoder;
-    let x = forward(weights, sequences, options.layers, rounding, &mut (), progress)?;
+    let x = forward(weights, sequences, options.layers, rounding, observer, progress)?;
     let mut losses = vec![None; x.tokens()];
     // A token that the model does not know has no loss.
     let mut wanted: Vec<(usize, u32)> = Vec::new();
@@ -34,6 +35,11 @@ pub(super) fn next_token_losses(
         }
     }
     Ok(losses)
+}
+
+/// Bytes that the scores of so many tokens take at the most.
+pub(super) fn scores_bytes(vocabulary: usize, tokens: usize) -> u64 {
+    (SCORES.max(vocabulary).min(vocabulary * tokens) * size_of::<f32>()) as u64
 }
 
 /// `exp` of the mean of the losses that are known.

@@ -9,6 +9,7 @@ use std::{collections::HashMap, ops::Range, sync::OnceLock};
 
 use checkpoint::TensorView;
 
+use super::Routers;
 use crate::{
     architecture::{Description, FfnOptions, LayerRole, Role},
     element,
@@ -50,6 +51,18 @@ impl<'a> Merged<'a> {
     /// The whole MoE.
     pub fn new(plan: &'a Plan) -> Result<Self> {
         Self::with(plan, plan.description.clone(), Some)
+    }
+
+    /// The whole MoE with the routers it will have.
+    pub(super) fn with_routers(plan: &'a Plan, routers: &Routers) -> Result<Self> {
+        let merged = Self::new(plan)?;
+        for (layer, gate) in routers.gates.iter().enumerate() {
+            merged.set_gate(layer, gate.clone())?;
+        }
+        for (layer, gate) in routers.shared_gates.iter().enumerate() {
+            merged.set_shared_gate(layer, gate.clone())?;
+        }
+        Ok(merged)
     }
 
     /// The MoE with `expert` as its only one: the dense model that the expert is behind the shared weights.

@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{fit::LayerFit, validation::Validation};
+use super::{fit::LayerFit, sharpness::Sharpness, validation::Validation};
 use crate::{
     error::{Error, Result},
     plan::Plan,
@@ -35,6 +35,9 @@ pub struct RoutingReport {
     /// For each expert, how far its attention, norms, embeddings and head are from the base's: the norm of the difference
     /// over the norm of the base's, on a sample of their rows.
     pub shared_difference: Vec<f64>,
+    /// How sharply the routers decide, where more than one expert a token is mixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharpness: Option<Sharpness>,
     /// Perplexities on text that nothing was fitted to, where the recipe gives some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
@@ -98,6 +101,7 @@ impl RoutingReport {
             experts,
             layers,
             same_ffn: super::same_ffn::same_ffn(plan),
+            sharpness: None,
             validation: None,
         }
     }
@@ -109,7 +113,11 @@ impl RoutingReport {
         let layer = LayerReport { load: vec![0.0; experts], confusion, ..LayerReport::default() };
         let layers = std::iter::repeat_n(layer, plan.description.decoder.layers);
         let validation = plan.routing.validates().then(|| Validation::blank(plan));
-        Self { validation, ..Self::new(plan, vec![ExpertReport::default(); experts], layers) }
+        Self {
+            sharpness: Sharpness::blank(plan),
+            validation,
+            ..Self::new(plan, vec![ExpertReport::default(); experts], layers)
+        }
     }
 
     /// Mean over the layers of the part of all choices that each expert gets.

@@ -78,7 +78,7 @@ pub fn validate(
     }
     let columns = ranges(&sequences);
     let perplexities = |weights: &dyn Weights| -> Result<Vec<f64>> {
-        let losses = next_token_losses(weights, &sequences, rounding, progress)?;
+        let losses = next_token_losses(weights, &sequences, rounding, &mut (), progress)?;
         let text = |text: &std::ops::Range<usize>| match columns.get(text.clone()) {
             Some([first, .., last]) => perplexity(&losses[first.start..last.end]),
             Some([only]) => perplexity(&losses[only.clone()]),
@@ -94,13 +94,7 @@ pub fn validate(
     }
     let best = |text: usize| rows.iter().skip(1).map(|row| row.perplexity[text]).fold(f64::INFINITY, f64::min);
     rows.push(ModelPerplexity::new("best expert", (0..texts.len()).map(best).collect()));
-    let moe = Merged::new(plan)?;
-    for (layer, gate) in routers.gates.iter().enumerate() {
-        moe.set_gate(layer, gate.clone())?;
-    }
-    for (layer, gate) in routers.shared_gates.iter().enumerate() {
-        moe.set_shared_gate(layer, gate.clone())?;
-    }
+    let moe = Merged::with_routers(plan, routers)?;
     rows.push(ModelPerplexity::new("moe", perplexities(&moe)?));
     let tokens: usize = sequences.iter().map(Vec::len).sum();
     progress.finish(Stage::Prompts, &format!("{} models on {tokens} tokens", experts + 2));

@@ -61,8 +61,8 @@ pub(super) fn route(
         Some(_) => vec![1.0; x.tokens()],
         None => Vec::new(),
     };
-    let routes = Routes { experts, shared };
-    observer.routed(layer, &routes)?;
+    let mut routes = Routes { experts, shared };
+    observer.routed(layer, &mut routes)?;
     Ok(routes)
 }
 

@@ -28,8 +28,8 @@ pub trait Observer {
         Ok(())
     }
 
-    /// Where the router of `layer` sends the tokens.
-    fn routed(&mut self, _layer: usize, _routes: &Routes) -> Result<()> {
+    /// Where the router of `layer` sends the tokens; they go where `routes` then says.
+    fn routed(&mut self, _layer: usize, _routes: &mut Routes) -> Result<()> {
         Ok(())
     }
 }

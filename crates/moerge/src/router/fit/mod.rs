@@ -20,6 +20,7 @@ use crate::{error::Result, recipe::GateMode, transformer::Activations};
 use discriminant::rows;
 use scores::ranked;
 use statistics::Statistics;
+pub(super) use statistics::bytes as statistics_bytes;
 
 /// What the text of a token says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,11 +114,6 @@ impl Shape {
     fn covariance(self) -> bool {
         self.mode != GateMode::RouterInput
     }
-}
-
-/// Bytes that the fit of a layer takes beside the router inputs, for a model of this width and so many threads.
-pub fn fit_memory(hidden: usize, threads: usize) -> u64 {
-    statistics::bytes(hidden, threads)
 }
 
 /// Fits the router of a layer whose router inputs are `u`, a column per sample.

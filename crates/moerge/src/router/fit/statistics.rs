@@ -15,7 +15,7 @@ const TOKENS: usize = 1024;
 const FEATURES: usize = 256;
 
 /// Bytes that sums over vectors of this width take, with what is made of them.
-pub(super) fn bytes(hidden: usize, threads: usize) -> u64 {
+pub fn bytes(hidden: usize, threads: usize) -> u64 {
     let sums = 2 * hidden * hidden * size_of::<f64>();
     let shared = 2 * hidden * TOKENS * size_of::<f32>();
     let per_thread = (FEATURES * (hidden + TOKENS)) * size_of::<f32>();

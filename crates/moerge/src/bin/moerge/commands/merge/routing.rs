@@ -20,6 +20,15 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
         ),
         format!("worst layers {}; load {} % of the choices", worst.join(", "), load.join(" / ")),
     ];
+    if let Some(sharpness) = report.sharpness.as_ref().filter(|s| s.factor != 1.0) {
+        let of = |factor: f64| sharpness.tried.iter().find(|t| t.factor == factor).map_or(f64::NAN, |t| t.perplexity);
+        lines.push(format!(
+            "rows times {}: perplexity of the text kept back {:.2} instead of {:.2}",
+            sharpness.factor,
+            of(sharpness.factor),
+            of(1.0)
+        ));
+    }
     lines.extend(report.validation.iter().flat_map(perplexities));
     lines
 }
