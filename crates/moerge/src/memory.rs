@@ -133,7 +133,9 @@ fn pass(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Option<u
 
 /// What the largest expert takes to write its text, kept in this way.
 fn writing(plan: &Plan, models: &Models, circumstances: &Circumstances, way: Quantisation) -> Option<u64> {
-    let experts = (0..plan.shape.experts).map(|e| models.expert(e)).chain(models.shared_expert());
+    let experts = (0..models.experts.len()).map(|e| models.expert(e)).chain(models.shared_expert());
+    // One that is limited to some layers has the base's FFN in the others.
+    let experts = experts.chain((!plan.routing.slots.are_plain()).then(|| models.base()));
     let need = |expert: &Source| generation_memory(&expert.description, way, &circumstances.written);
     (!circumstances.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))
 }

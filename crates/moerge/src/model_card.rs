@@ -40,6 +40,8 @@ pub struct CardFacts {
     pub parameters: u64,
     /// Parameters that a token meets.
     pub active_parameters: u64,
+    /// Routed experts of a layer.
+    pub experts_per_layer: usize,
     /// Experts per token.
     pub experts_per_token: usize,
     /// Whether attention, norms and embeddings are the mean of the experts' rather than the base's.
@@ -61,6 +63,8 @@ pub struct CardFacts {
 pub struct CardExpert {
     /// The model, as the recipe calls it; `model+adapter` for a LoRA.
     pub reference: String,
+    /// The layers that it is limited to, such as `0-11, 20`.
+    pub layers: Option<String>,
     /// Prompts that lead to it.
     pub positive_prompts: Vec<String>,
     /// Prompts that lead away from it.
@@ -82,7 +86,7 @@ pub fn model_card(facts: &CardFacts) -> String {
         } else {
             format!("come from {}", link(facts, &facts.base))
         },
-        facts.experts.len(),
+        facts.experts_per_layer,
     );
     let _ = write!(
         card,
@@ -92,14 +96,15 @@ pub fn model_card(facts: &CardFacts) -> String {
         billions(facts.parameters),
         billions(facts.active_parameters),
         facts.experts_per_token,
-        facts.experts.len(),
+        facts.experts_per_layer,
         facts.dtype,
         facts.gate_mode,
     );
     card.push_str("## Experts\n\n| | model | prompts |\n|---|---|---|\n");
     let shared = facts.shared_experts.iter().map(|e| ("shared".to_owned(), e));
     for (number, expert) in facts.experts.iter().enumerate().map(|(i, e)| (i.to_string(), e)).chain(shared) {
-        let _ = writeln!(card, "| {number} | {} | {} |", link(facts, &expert.reference), prompts(expert));
+        let layers = expert.layers.as_ref().map(|layers| format!(" (layers {layers})")).unwrap_or_default();
+        let _ = writeln!(card, "| {number} | {}{layers} | {} |", link(facts, &expert.reference), prompts(expert));
     }
     card.push_str(&usage(facts));
     let _ = write!(card, "\n## Recipe\n\n{}", fence("yaml", &facts.recipe));

@@ -141,6 +141,7 @@ fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> Card
     let (parameters, active_parameters) = plan.parameters();
     let expert = |e: &Expert| CardExpert {
         reference: e.source_model.to_string(),
+        layers: e.layers.as_ref().map(ToString::to_string),
         positive_prompts: e.positive_prompts.clone(),
         negative_prompts: e.negative_prompts.clone(),
     };
@@ -155,6 +156,7 @@ fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> Card
         architecture: plan.family.class.to_owned(),
         parameters,
         active_parameters,
+        experts_per_layer: plan.shape.experts,
         experts_per_token: plan.shape.top_k,
         averaged: recipe.shared_weights == SharedWeights::Average,
         gate_mode: plan.routing.gate_mode.name().to_owned(),

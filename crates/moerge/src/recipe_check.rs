@@ -111,6 +111,11 @@ fn check_shared(recipe: &Recipe) -> Result<()> {
             .hint("no MoE family has more than one; keep one, or make the others routed experts"));
     }
     for shared in &recipe.shared_experts {
+        if let Some(range) = shared.layers.as_ref().and_then(|layers| layers.ranges().first()) {
+            return Err(Error::input("a shared expert is in every layer")
+                .at(recipe.snippet(&range.span, ""))
+                .hint("`layers` is for routed experts"));
+        }
         if shared.positive_prompts.is_empty() && !shared.negative_prompts.is_empty() {
             return Err(Error::input("the shared expert has negative prompts but no positive ones")
                 .at(recipe.snippet(&shared.source_model.span, ""))

@@ -25,9 +25,17 @@ fn floats(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
 
 /// Merges copies of `dense` with `more` lines in the recipe, and compares logits.
 fn check(dense: &str, model_type: &str, more: &str) {
+    check_experts(dense, model_type, &["", "", "", ""], more);
+    // Limited to some layers: three slots, of which two in layer 1 and all in layer 2 are the same expert's.
+    check_experts(dense, model_type, &["layers: 0-1", "layers: [0]", "layers: [0, 1]", "layers: 2"], more);
+}
+
+/// The same with keys for each expert.
+fn check_experts(dense: &str, model_type: &str, experts: &[&str], more: &str) {
     let dir = tempfile::tempdir().unwrap();
     let model = golden(dense);
-    let experts = format!("- source_model: {}\n", model.display()).repeat(4);
+    let experts: String =
+        experts.iter().map(|keys| format!("- {{source_model: {}, {keys}}}\n", model.display())).collect();
     let recipe = format!("base_model: {}\ngate_mode: random\nexperts:\n{experts}{more}", model.display());
     fs::write(dir.path().join("moe.yml"), recipe).unwrap();
     moerge_ok(

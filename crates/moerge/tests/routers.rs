@@ -17,7 +17,7 @@ use moerge::{
     ErrorKind, Result,
     architecture::{DenseFamily, MoeFamily, describe},
     model_config::ModelConfig,
-    plan::{Prompts, Routing},
+    plan::{Prompts, Routing, Slots},
     progress::{Progress, Silent, Stage},
     recipe::{FitSettings, GateMode, Recipe},
     router::{Routers, make_routers, warnings},
@@ -71,14 +71,14 @@ fn smollm2() {
     let (model, reference) = (PathBuf::from(model), PathBuf::from(reference));
     let recipe = reference.join("article.yml");
     let expected = open_file(&reference.join("mergekit_routers.safetensors"));
-    let hidden = 576;
+    let (hidden, slots) = (576, Slots::all(4, 30));
     for mode in [GateMode::Hidden, GateMode::CheapEmbed] {
         let exact = routers(&model, &recipe, mode, None);
         let cosine = smallest_cosine(&exact.gates.concat(), &floats(&expected, mode.name()).unwrap(), hidden);
         println!("smollm2 {}: smallest cosine to mergekit {cosine:.6}", mode.name());
         assert!(cosine >= MERGEKIT);
-        println!("  {}", warnings(&exact, &["chat", "code", "story", "math"].map(String::from)).join("\n  "));
-        assert!(warnings(&exact, &[]).len() == if mode == GateMode::Hidden { 3 } else { 1 });
+        println!("  {}", warnings(&exact, &slots, &["chat", "code", "story", "math"].map(String::from)).join("\n  "));
+        assert!(warnings(&exact, &slots, &[]).len() == if mode == GateMode::Hidden { 3 } else { 1 });
         for rounding in [WeightRounding::Q8_0, WeightRounding::Q4_0] {
             let rounded = routers(&model, &recipe, mode, Some(rounding));
             let cosine = smallest_cosine(&exact.gates.concat(), &rounded.gates.concat(), hidden);
@@ -89,8 +89,10 @@ fn smollm2() {
 
 fn routers(dir: &Path, recipe: &Path, mode: GateMode, rounding: Option<WeightRounding>) -> Routers {
     let recipe = Recipe::parse("moe.yml", &std::fs::read_to_string(recipe).unwrap()).unwrap();
-    let family: &MoeFamily = DenseFamily::of(&config(dir)).unwrap().becomes[0];
-    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, family, 0) }, rounding, &Silent).unwrap()
+    let config = config(dir);
+    let family: &MoeFamily = DenseFamily::of(&config).unwrap().becomes[0];
+    let slots = Slots::of(&recipe, config.layers);
+    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, family, slots, 0) }, rounding, &Silent).unwrap()
 }
 
 fn config(dir: &Path) -> ModelConfig {
@@ -157,6 +159,7 @@ fn second_expert(mode: GateMode, positive: &[&str], negative: &[&str], listener:
     let routing = Routing {
         gate_mode: mode,
         experts: vec![first, second],
+        slots: Slots::all(2, 3),
         shared_expert: None,
         seed: 0,
         fit,

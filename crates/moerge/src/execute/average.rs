@@ -47,7 +47,7 @@ impl<'a> Averaging<'a> {
     }
 
     /// The mean of what [`Averaging::fetch`] read. Sums are f64, part after part.
-    pub fn mean(&self, name: &str, seed: u64, rows: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()> {
+    pub fn mean(&self, seed: u64, rows: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()> {
         let width = out.len() / rows.len().max(1);
         let row_bytes = self.row_bytes(width);
         let mut sums = vec![0.0f64; out.len()];
@@ -57,7 +57,7 @@ impl<'a> Averaging<'a> {
             for (row, out) in raw.chunks_exact(row_bytes).zip(out.chunks_exact_mut(width)) {
                 element::widen(step.view.dtype, &row[start..start + own_bytes], out);
             }
-            change.apply(name, seed, rows.clone(), width, out)?;
+            change.apply(seed, rows.clone(), width, out)?;
             sums.iter_mut().zip(out.iter()).for_each(|(sum, x)| *sum += weight * f64::from(*x));
             start += own_bytes;
         }

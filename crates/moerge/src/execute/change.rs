@@ -4,12 +4,18 @@ use std::ops::Range;
 
 use checkpoint::Dtype;
 
-use crate::{element, error::Result, noise::add_noise, plan::Transform, source::LoadedDelta};
+use crate::{
+    element,
+    error::Result,
+    noise::add_noise,
+    plan::{Noise, Transform},
+    source::LoadedDelta,
+};
 
 /// A transform with its adapter's A in memory.
 pub(crate) struct Change<'a> {
     lora: Option<(LoadedDelta<'a>, Option<Dtype>)>,
-    noise: Option<f64>,
+    noise: Option<&'a Noise>,
     scale: Option<f64>,
 }
 
@@ -20,11 +26,11 @@ impl<'a> Change<'a> {
             Some((delta, dtype)) => Some((LoadedDelta::new(delta)?, *dtype)),
             None => None,
         };
-        Ok(Self { lora, noise: step.noise, scale: step.scale })
+        Ok(Self { lora, noise: step.noise.as_ref(), scale: step.scale })
     }
 
-    /// Changes `values`, which are rows `rows` of `width` elements of what becomes the output tensor `name`.
-    pub fn apply(&self, name: &str, seed: u64, rows: Range<usize>, width: usize, values: &mut [f32]) -> Result<()> {
+    /// Changes `values`, which are rows `rows` of `width` elements.
+    pub fn apply(&self, seed: u64, rows: Range<usize>, width: usize, values: &mut [f32]) -> Result<()> {
         let first = (rows.start * width) as u64;
         if let Some((lora, dtype)) = &self.lora {
             lora.add_to(rows, values)?;
@@ -32,8 +38,8 @@ impl<'a> Change<'a> {
                 element::round_to(*dtype, values);
             }
         }
-        if let Some(scale) = self.noise {
-            add_noise(values, seed, name, first, scale);
+        if let Some(noise) = self.noise {
+            add_noise(values, seed, &noise.name, first, noise.scale);
         }
         if let Some(scale) = self.scale {
             values.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);

@@ -115,7 +115,7 @@ fn average(
         let now = first..(first + rows_at_once).min(rows);
         averaging.fetch(now.clone(), width, &mut buffers.bytes)?;
         buffers.values.resize(now.len() * width, 0.0);
-        averaging.mean(&tensor.name, seed, now, &buffers.bytes, &mut buffers.values)?;
+        averaging.mean(seed, now, &buffers.bytes, &mut buffers.values)?;
         buffers.out.clear();
         element::narrow(tensor.dtype, &buffers.values, &mut buffers.out);
         emit(&buffers.out)?;
@@ -144,7 +144,7 @@ fn transform(
         view.read_at((first * row_bytes) as u64, &mut buffers.bytes)?;
         buffers.values.resize(count * width, 0.0);
         element::widen(view.dtype, &buffers.bytes, &mut buffers.values);
-        change.apply(&tensor.name, seed, first..first + count, width, &mut buffers.values)?;
+        change.apply(seed, first..first + count, width, &mut buffers.values)?;
         buffers.out.clear();
         if width == out_width {
             element::narrow(tensor.dtype, &buffers.values, &mut buffers.out);

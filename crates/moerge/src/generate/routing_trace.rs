@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    plan::Slots,
     transformer::{Observer, Routes},
 };
 
@@ -21,6 +22,12 @@ impl RoutingTrace {
             _ => Some(this),
         };
         shares.into_iter().enumerate().fold(None, best).map(|(expert, _)| expert)
+    }
+
+    /// The same by the experts of the recipe, which `slots` says where to find.
+    pub fn by_expert(&self, slots: &Slots) -> Self {
+        let layers = self.layers.iter().enumerate();
+        Self { layers: layers.map(|(layer, chosen)| slots.choices(layer, chosen)).collect() }
     }
 
     /// Each expert's share of the weight over all layers.

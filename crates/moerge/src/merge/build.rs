@@ -68,7 +68,7 @@ impl Prepared {
         }
         let mut warnings = self.plan.warnings.clone();
         let names: Vec<_> =
-            (0..self.plan.shape.experts).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+            (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         let shared = match &routing {
             Some(report) => report.shared_difference.clone(),
             None if options.measure_shared => self.shared_differences()?,
@@ -77,7 +77,7 @@ impl Prepared {
         warnings.extend(self.shared_warning(&shared, &names));
         match &routing {
             Some(report) => warnings.extend(report.warnings(&names)),
-            None => warnings.extend(router::warnings(&routers, &names)),
+            None => warnings.extend(router::warnings(&routers, &self.plan.routing.slots, &names)),
         }
 
         let fingerprints = execute::write_shards(&self.plan, &routers, &output, memory.workers, progress)?;

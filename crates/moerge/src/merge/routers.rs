@@ -8,7 +8,7 @@ use crate::{
     progress::{Progress, Stage},
     recipe::{GateMode, Label},
     router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, Validation},
-    source::SourceWeights,
+    source::{InSomeLayers, SourceWeights},
     tokenizer::Tokenizer,
     transformer::Quantisation,
 };
@@ -85,8 +85,8 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
         let routing = &self.plan.routing;
-        let settings = &routing.fit.self_text;
-        let experts = (0..self.plan.shape.experts).map(|e| self.models.expert(e)).zip(&routing.experts);
+        let (settings, slots) = (&routing.fit.self_text, &routing.slots);
+        let experts = (0..routing.experts.len()).map(|e| self.models.expert(e)).zip(&routing.experts);
         let shared = routing.shared_expert.as_ref().and_then(|p| Some((self.models.shared_expert()?, p)));
         let all: Vec<_> = experts.chain(shared).collect();
         let each = (settings.samples * settings.tokens) as u64;
@@ -99,7 +99,9 @@ impl Prepared {
                 texts.push(kept);
                 continue;
             }
-            let weights = SourceWeights::new(source)?;
+            let absent = |layer: &usize| expert < slots.experts() && slots.slot(*layer, expert).is_none();
+            let absent = (0..slots.layers()).filter(absent).collect();
+            let weights = InSomeLayers::new(source, self.models.base(), absent)?;
             let seed = settings.seed.unwrap_or(self.plan.seed) ^ (expert as u64).rotate_right(16);
             let samples = router::write_samples(&weights, tokenizer, prompts, settings, seed, quantisation, progress)?;
             let text = ExpertText { expert, model: source.reference.clone(), samples };
@@ -111,7 +113,7 @@ impl Prepared {
             &format!("{} samples of {} tokens by each expert", settings.samples, settings.tokens),
         );
         let mut tokens: Vec<ExpertTokens> = texts.into_iter().map(ExpertTokens::from).collect();
-        let shared = tokens.split_off(self.plan.shape.experts).pop();
+        let shared = tokens.split_off(routing.experts.len()).pop();
         Ok((tokens, shared))
     }
 

@@ -1,11 +1,12 @@
 //! Whether the experts' FFNs can stand behind the base's attention.
 
-use super::Models;
+use super::{Models, Slots};
 use crate::{
     architecture::{FfnMatrix, LayerRole, Role},
     error::{Error, Result},
     recipe::{Expert, Recipe},
     source::Source,
+    spelling::ranges,
 };
 
 /// Checks every expert against the base; what is odd but possible comes back as warnings.
@@ -19,6 +20,54 @@ pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
         check_one(recipe, models.base(), &models.sources[index], &who, expert, &mut warnings)?;
     }
     Ok(warnings)
+}
+
+/// Checks the layers that experts are limited to, which are those of `slots`.
+pub fn check_layers(recipe: &Recipe, slots: &Slots) -> Result<()> {
+    let layers = slots.layers();
+    for (index, expert) in recipe.experts.iter().enumerate() {
+        let ranges = expert.layers.iter().flat_map(|layers| layers.ranges());
+        if let Some(range) = ranges.into_iter().find(|range| *range.end() >= layers) {
+            return Err(Error::input(format!("expert {index} cannot be in layer {}", range.end()))
+                .at(recipe.snippet(&range.span, format!("the base has layers 0 to {}", layers.saturating_sub(1))))
+                .hint("a range such as 0-11 includes both ends"));
+        }
+    }
+    let empty: Vec<usize> = (0..layers).filter(|layer| slots.in_layer(*layer).is_empty()).collect();
+    if !empty.is_empty() {
+        return Err(Error::input(format!("no expert is in {}", named(&empty)))
+            .hint("let one be in all layers, such as the base: leave out its `layers`"));
+    }
+    check_experts_per_token(recipe, slots)
+}
+
+fn check_experts_per_token(recipe: &Recipe, slots: &Slots) -> Result<()> {
+    let (wanted, width) = (&recipe.experts_per_token, slots.width());
+    let refuse = |message: String| {
+        let error = Error::input(message);
+        if wanted.span.is_empty() { error } else { error.at(recipe.snippet(&wanted.span, "")) }
+    };
+    if wanted.value > width {
+        return Err(refuse(format!("`experts_per_token` is {}, but no layer has more than {width} experts", **wanted))
+            .hint(format!("`experts_per_token: {width}`, or experts in more layers")));
+    }
+    // Of three choices two may be the same expert, which would then count twice beside the third.
+    let uneven = |layer: &usize| (2..width).contains(&slots.members(*layer).len());
+    let uneven: Vec<usize> = (0..slots.layers()).filter(uneven).collect();
+    if wanted.value > 2 && !uneven.is_empty() {
+        return Err(refuse(format!(
+            "`experts_per_token` is {}, and {} fewer experts than others: one is there twice, and would count twice",
+            **wanted,
+            if uneven.len() == 1 { format!("{} has", named(&uneven)) } else { format!("{} have", named(&uneven)) },
+        ))
+        .hint("`experts_per_token: 2`, or as many experts in every layer"));
+    }
+    Ok(())
+}
+
+/// `layer 3`, `layers 0-3, 7`.
+fn named(layers: &[usize]) -> String {
+    format!("{} {}", if layers.len() == 1 { "layer" } else { "layers" }, ranges(layers))
 }
 
 fn check_one(

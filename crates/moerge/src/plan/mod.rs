@@ -4,6 +4,7 @@ mod choose;
 mod fit;
 mod routing;
 mod shared;
+mod slots;
 mod step;
 mod summary;
 mod unused;
@@ -13,7 +14,8 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 pub use routing::{Prompts, Routing};
-pub use step::{Average, OutputTensor, Step, Transform};
+pub use slots::Slots;
+pub use step::{Average, Noise, OutputTensor, Step, Transform};
 pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
 pub use unused::UnusedWeights;
 
@@ -21,7 +23,7 @@ use crate::{
     architecture::{Description, FfnMatrix, LayerRole, MoeFamily, MoeShape, Role, RoleTensor},
     error::Result,
     model_config::ModelConfig,
-    recipe::{Recipe, SharedWeights},
+    recipe::{Expert, Recipe, SharedWeights},
     source::{Source, Weight},
 };
 
@@ -70,7 +72,10 @@ pub struct Plan {
     pub description: Description,
     /// Every tensor, in file order.
     pub tensors: Vec<OutputTensor>,
-    /// Where they lie.
+    /// The base's FFN in the layers that some expert is not in, which that expert has there when it stands alone. It is
+    /// not written.
+    pub stand_ins: Vec<OutputTensor>,
+    /// Where the tensors lie.
     pub layout: ShardLayout,
     /// How the routers are made.
     pub routing: Routing,
@@ -110,8 +115,10 @@ impl Plan {
             Some(source) => Some(width(source)),
             None => family.needs_shared_expert().then_some(IDLE_SHARED_WIDTH),
         };
+        let slots = Slots::of(recipe, base.config.layers);
+        fit::check_layers(recipe, &slots)?;
         let shape = MoeShape {
-            experts: models.experts.len(),
+            experts: slots.width(),
             top_k: recipe.experts_per_token.value,
             intermediate: models.experts.iter().map(|i| width(&models.sources[*i])).max().unwrap_or(0),
             shared,
@@ -122,7 +129,14 @@ impl Plan {
         let text = serde_json::to_string(&config).unwrap_or_default();
         let description = family.describe(&ModelConfig::parse(&text, &base.config.path)?)?;
 
-        let maker = StepMaker { recipe, models, dtype, lora_dtype: options.lora_dtype };
+        let maker = StepMaker {
+            recipe,
+            models,
+            slots: &slots,
+            description: &description,
+            dtype,
+            lora_dtype: options.lora_dtype,
+        };
         let mut tensors = Vec::with_capacity(description.tensors.len());
         for tensor in &description.tensors {
             let step = maker.step(tensor);
@@ -137,14 +151,16 @@ impl Plan {
         let specs = tensors.iter().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
         let layout = ShardLayout::new(specs.collect(), options.shard_bytes)?;
         warnings.extend(maker.warnings());
-        warnings.extend(maker.averaging_warnings(&description));
+        warnings.extend(maker.averaging_warnings());
+        let stand_ins = maker.stand_ins();
         Ok(Self {
             family,
             why,
             shape,
             config,
             unused: unused::unused_weights(models, &tensors),
-            routing: Routing::new(recipe, family, options.seed),
+            stand_ins,
+            routing: Routing::new(recipe, family, slots, options.seed),
             description,
             tensors,
             layout,
@@ -225,6 +241,8 @@ fn transformers_dtype(dtype: Dtype) -> &'static str {
 struct StepMaker<'a> {
     recipe: &'a Recipe,
     models: &'a Models,
+    slots: &'a Slots,
+    description: &'a Description,
     dtype: Dtype,
     lora_dtype: Option<Dtype>,
 }
@@ -234,12 +252,10 @@ impl StepMaker<'_> {
         let Role::Layer(layer, role) = tensor.role else { return self.base_step(tensor) };
         match role {
             LayerRole::Router => Step::Router(layer),
-            LayerRole::Expert(index, matrix) => {
-                self.expert_step(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index])
-            }
+            LayerRole::Expert(slot, matrix) => self.expert_step(tensor, layer, slot, matrix),
             LayerRole::SharedExpert(matrix) => {
                 match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
-                    (Some(source), Some(expert)) => self.expert_step(tensor, layer, matrix, source, expert),
+                    (Some(source), Some(expert)) => self.ffn_step(tensor, layer, matrix, source, expert, &tensor.name),
                     _ => Step::Fill(0.0),
                 }
             }
@@ -267,23 +283,51 @@ impl StepMaker<'_> {
         }
     }
 
-    fn expert_step(
+    fn expert_step(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Step {
+        let Some(index) = self.slots.in_layer(layer).get(slot).copied() else { return Step::Fill(0.0) };
+        // One that is there twice is the same twice, noise included.
+        let first = self.slots.slot(layer, index).unwrap_or(slot);
+        let name = self.description.get(Role::Layer(layer, LayerRole::Expert(first, matrix))).map_or("", |t| &t.name);
+        self.ffn_step(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index], name)
+    }
+
+    /// A matrix of `expert`, whose noise is that of the output tensor `name`.
+    fn ffn_step(
         &self,
         tensor: &RoleTensor,
         layer: usize,
         matrix: FfnMatrix,
         source: &Source,
-        expert: &crate::recipe::Expert,
+        expert: &Expert,
+        name: &str,
     ) -> Step {
+        let noise = expert.noise_scale.filter(|n| *n != 0.0).map(|scale| Noise { scale, name: name.to_owned() });
         let scale = expert.residual_scale.filter(|_| matrix == FfnMatrix::Down);
         match source.weight(Role::Layer(layer, LayerRole::Ffn(matrix))) {
-            Some(weight) => self.transform(tensor, weight, expert.noise_scale, scale),
+            Some(weight) => self.transform(tensor, weight, noise, scale),
             None => Step::Fill(0.0),
         }
     }
 
-    fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<f64>, scale: Option<f64>) -> Step {
-        let noise = noise.filter(|n| *n != 0.0);
+    /// What an expert has when it stands alone, in layers that it is not in.
+    fn stand_ins(&self) -> Vec<OutputTensor> {
+        let base = self.models.base();
+        let in_all = |layer: usize| (0..self.slots.experts()).all(|e| self.slots.slot(layer, e).is_some());
+        let stand_in = |tensor: &RoleTensor| {
+            let Role::Layer(layer, LayerRole::Ffn(_)) = tensor.role else { return None };
+            let weight = base.weight(tensor.role).filter(|_| !in_all(layer))?;
+            Some(OutputTensor {
+                name: tensor.name.clone(),
+                role: tensor.role,
+                dtype: self.dtype,
+                shape: tensor.shape.clone(),
+                step: self.transform(tensor, weight, None, None),
+            })
+        };
+        base.description.tensors.iter().filter_map(stand_in).collect()
+    }
+
+    fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<Noise>, scale: Option<f64>) -> Step {
         let scale = scale.filter(|s| *s != 1.0);
         let view = weight.view.clone();
         let as_it_is = weight.lora.is_none() && noise.is_none() && scale.is_none();
@@ -295,11 +339,11 @@ impl StepMaker<'_> {
     }
 
     /// Experts that cannot take part in the mean of everything.
-    fn averaging_warnings(&self, description: &Description) -> Vec<String> {
+    fn averaging_warnings(&self) -> Vec<String> {
         if self.recipe.shared_weights == SharedWeights::Base {
             return Vec::new();
         }
-        let once = description.tensors.iter().filter(|t| self.models.base().weight(t.role).is_some());
+        let once = self.description.tensors.iter().filter(|t| self.models.base().weight(t.role).is_some());
         let mut left_out: std::collections::BTreeMap<usize, Vec<&str>> = std::collections::BTreeMap::new();
         for tensor in once {
             for expert in shared::experts_weights(self.recipe, self.models, tensor).1 {

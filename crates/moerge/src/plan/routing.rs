@@ -1,5 +1,6 @@
 //! How the routers are made, as facts: what the router module is asked for.
 
+use super::Slots;
 use crate::{
     architecture::MoeFamily,
     recipe::{Expert, FitSettings, GateMode, Recipe},
@@ -12,6 +13,8 @@ pub struct Routing {
     pub gate_mode: GateMode,
     /// Each expert's prompts.
     pub experts: Vec<Prompts>,
+    /// Which expert is where.
+    pub slots: Slots,
     /// The shared expert's, where it has a gate of its own.
     pub shared_expert: Option<Prompts>,
     /// Seed of the random modes.
@@ -33,13 +36,14 @@ pub struct Prompts {
 
 impl Routing {
     /// What `recipe` asks for.
-    pub fn new(recipe: &Recipe, family: &MoeFamily, seed: u64) -> Self {
+    pub fn new(recipe: &Recipe, family: &MoeFamily, slots: Slots, seed: u64) -> Self {
         let prompts =
             |e: &Expert| Prompts { positive: e.positive_prompts.clone(), negative: e.negative_prompts.clone() };
         let gated = family.shared_expert_gate() == Some(true);
         Self {
             gate_mode: recipe.gate_mode,
             experts: recipe.experts.iter().map(prompts).collect(),
+            slots,
             shared_expert: recipe.shared_experts.first().filter(|_| gated).map(prompts),
             seed,
             fit: recipe.fit,

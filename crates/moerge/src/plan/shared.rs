@@ -3,12 +3,13 @@
 use super::{Average, Models, Step, Transform};
 use crate::{
     architecture::{Role, RoleTensor},
-    recipe::Recipe,
+    recipe::{Expert, Recipe},
     source::Weight,
 };
 
 /// The experts' weights of `tensor` with what each counts for, and the numbers of the experts that have none of this
-/// shape. An expert's embeddings may have more rows than the base's; those are cut off.
+/// shape. An expert's embeddings may have more rows than the base's; those are cut off. An expert that is not in a layer
+/// has no say in it.
 pub(super) fn experts_weights(
     recipe: &Recipe,
     models: &Models,
@@ -16,7 +17,11 @@ pub(super) fn experts_weights(
 ) -> (Vec<(Weight, f64)>, Vec<usize>) {
     let vocabulary = matches!(tensor.role, Role::Embeddings | Role::LmHead);
     let (mut fitting, mut others) = (Vec::new(), Vec::new());
-    for (index, expert) in recipe.experts.iter().enumerate() {
+    let here = |expert: &&Expert| match (&expert.layers, tensor.role) {
+        (Some(layers), Role::Layer(layer, _)) => layers.contains(layer),
+        _ => true,
+    };
+    for (index, expert) in recipe.experts.iter().enumerate().filter(|(_, expert)| here(expert)) {
         let share = expert.shared_weight.unwrap_or(1.0);
         let fits = |weight: &Weight| {
             let (rows, wanted) = (weight.view.shape.first(), tensor.shape.first());

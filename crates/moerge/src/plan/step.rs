@@ -44,10 +44,19 @@ pub struct Transform {
     pub view: TensorView,
     /// `+ scale * B A`, and what the sum is rounded to (`--lora-merge-dtype`).
     pub lora: Option<(LoraDelta, Option<Dtype>)>,
-    /// `+ noise * N(0, 1)`, keyed by (seed, output name, element).
-    pub noise: Option<f64>,
+    /// Added noise.
+    pub noise: Option<Noise>,
     /// `* scale`.
     pub scale: Option<f64>,
+}
+
+/// `+ scale * N(0, 1)`, keyed by (seed, name, element).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noise {
+    /// The standard deviation.
+    pub scale: f64,
+    /// The output tensor's name; of an expert that is in a layer twice, the first one's, so that both are the same.
+    pub name: String,
 }
 
 /// A weighted mean, in f64, rounded once to the output's dtype. All parts have the output's shape.

@@ -12,8 +12,11 @@ pub struct PlanSummary {
     pub architecture: String,
     /// Why this one.
     pub why: String,
-    /// Routed experts.
+    /// Routed experts of a layer.
     pub experts: usize,
+    /// Layer by layer the expert in each slot, where not every expert is in every layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<Vec<usize>>,
     /// Experts per token.
     pub experts_per_token: usize,
     /// Parameters in all.
@@ -84,6 +87,9 @@ pub struct ExpertSummary {
     pub positive_prompts: Vec<String>,
     /// The prompts it is kept away from.
     pub negative_prompts: Vec<String>,
+    /// The layers that it is limited to, such as `0-11, 20`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<String>,
     /// Width of its FFN.
     pub intermediate_size: usize,
 }
@@ -92,6 +98,7 @@ impl PlanSummary {
     /// Sums up `plan`.
     pub fn new(recipe: &Recipe, models: &Models, plan: &Plan) -> Self {
         let (parameters, active_parameters) = plan.parameters();
+        let slots = &plan.routing.slots;
         let model = |index: usize| {
             let source = &models.sources[index];
             let dtype = source.weight(crate::architecture::Role::Embeddings).map(|w| w.view.dtype.name().to_owned());
@@ -105,6 +112,7 @@ impl PlanSummary {
             model: model(index),
             positive_prompts: e.positive_prompts.clone(),
             negative_prompts: e.negative_prompts.clone(),
+            layers: e.layers.as_ref().map(ToString::to_string),
             intermediate_size: models.sources[index].config.intermediate_size,
         };
         let shard = |s: &checkpoint::Shard| FileRecord { name: s.file_name.clone(), bytes: s.file_len };
@@ -119,6 +127,7 @@ impl PlanSummary {
             architecture: plan.family.class.to_owned(),
             why: plan.why.clone(),
             experts: plan.shape.experts,
+            slots: if slots.are_plain() { Vec::new() } else { slots.all_layers().to_vec() },
             experts_per_token: plan.shape.top_k,
             parameters,
             active_parameters,

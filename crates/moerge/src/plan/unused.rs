@@ -1,6 +1,6 @@
 //! Weights of the sources that do not go into the output. Nothing is left out without a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Models, OutputTensor};
 use crate::{
@@ -34,6 +34,7 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
     let known: BTreeMap<&str, Role> = source.description.tensors.iter().map(|t| (t.name.as_str(), t.role)).collect();
     let mut groups: BTreeMap<&str, UnusedWeights> = BTreeMap::new();
     let is_base = source.reference == models.base().reference;
+    let is_expert = models.experts.iter().any(|index| models.sources[*index].reference == source.reference);
     let mut add = |what: &'static str, name: &str, bytes: u64| {
         let group = groups.entry(what).or_insert_with(|| UnusedWeights {
             source: source.reference.clone(),
@@ -51,6 +52,7 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             continue;
         }
         let what = match known.get(view.name.as_str()) {
+            Some(Role::Layer(_, LayerRole::Ffn(_))) if is_expert => "FFN (of layers that it is not in)",
             Some(Role::Layer(_, LayerRole::Ffn(_))) => "FFN (the base is not an expert)",
             Some(_) if is_base => "not part of the output",
             Some(_) => "attention, norms, embeddings, head (these come from the base)",
@@ -61,6 +63,12 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
         };
         add(what, &view.name, view.len);
     }
+    let ffn = source.description.tensors.iter().filter(|t| matches!(t.role, Role::Layer(_, LayerRole::Ffn(_))));
+    let of_ffn: BTreeSet<(&std::path::Path, u64)> = ffn
+        .filter_map(|tensor| source.weight(tensor.role)?.lora.as_ref())
+        .flat_map(|delta| [&delta.a, &delta.b])
+        .map(|view| (view.file.path.as_path(), view.offset))
+        .collect();
     if let Some(adapter) = &source.adapter {
         for view in adapter.checkpoint.tensors() {
             if read.contains_key(&(view.file.path.as_path(), view.offset)) {
@@ -68,6 +76,8 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             }
             let what = if adapter.others.contains(&view.name) {
                 "adapter: neither lora_A nor lora_B"
+            } else if of_ffn.contains(&(view.file.path.as_path(), view.offset)) {
+                "adapter: FFN (of layers that it is not in)"
             } else {
                 "adapter: outside the FFN (attention comes from the base)"
             };

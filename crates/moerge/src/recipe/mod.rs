@@ -10,6 +10,7 @@
 mod fields;
 mod fit_settings;
 mod gate_mode;
+mod layers;
 mod load;
 mod located;
 mod model_ref;
@@ -23,6 +24,7 @@ use checkpoint::Dtype;
 use fields::{Field, Fields};
 pub use fit_settings::{FitSettings, Label, SelfText, SharedWeights};
 pub use gate_mode::GateMode;
+pub use layers::Layers;
 pub(crate) use load::read_text;
 pub use located::Located;
 pub use model_ref::{Adapter, ModelRef};
@@ -84,6 +86,8 @@ pub struct Expert {
     pub validation: Vec<String>,
     /// A file of it.
     pub validation_file: Option<Located<PathBuf>>,
+    /// The layers that it is limited to; all where the recipe does not say.
+    pub layers: Option<Layers>,
     /// What it counts for in `shared_weights: average`: 0 or more; 1 where the recipe does not say.
     pub shared_weight: Option<f64>,
     /// Standard deviation of the normal noise added to its matrices; never negative.
@@ -107,13 +111,14 @@ const KEYS: [&str; 12] = [
     "random_seed",
 ];
 
-const EXPERT_KEYS: [&str; 9] = [
+const EXPERT_KEYS: [&str; 10] = [
     "source_model",
     "positive_prompts",
     "negative_prompts",
     "positive_prompts_file",
     "negative_prompts_file",
     "validation",
+    "layers",
     "shared_weight",
     "noise_scale",
     "residual_scale",
@@ -251,6 +256,7 @@ fn read_expert(source: &Source, node: &Node, what: String) -> Result<Expert> {
         negative_prompts_file: file("negative_prompts_file")?,
         validation,
         validation_file,
+        layers: fields.get("layers").map(|f| Layers::read(f, source)).transpose()?,
         shared_weight: fields.get("shared_weight").map(shared_weight).transpose()?,
         noise_scale,
         residual_scale: fields.get("residual_scale").map(|f| f.number()).transpose()?,

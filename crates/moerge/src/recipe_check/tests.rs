@@ -230,3 +230,15 @@ fn a_shared_expert_with_negative_prompts_only() {
 fn a_shared_expert() {
     assert_snapshot!(check_of(&[CODE, MATH], "shared_experts: [{source_model: a}]"), @"ok");
 }
+
+#[test]
+fn a_shared_expert_is_in_all_layers() {
+    let more = "gate_mode: random\nshared_experts: [{source_model: c, layers: [0-3, 5]}]";
+    assert_snapshot!(check_of(&[CODE, MATH], more), @"
+    error: a shared expert is in every layer
+      --> moe.yml:3:45
+    3 | shared_experts: [{source_model: c, layers: [0-3, 5]}]
+      |                                             ^^^
+      hint: `layers` is for routed experts
+    ");
+}

@@ -4,6 +4,7 @@ use crate::{
     architecture::{LayerRole, Role},
     error::Result,
     model::Model,
+    plan::Slots,
 };
 
 /// Per layer, the gate matrix `[experts, hidden]`, row after row.
@@ -18,6 +19,17 @@ pub(super) fn read(model: &Model) -> Result<Vec<Vec<f32>>> {
         }
     }
     Ok(gates)
+}
+
+/// A layer's gate with a row for each expert: zeros for one that is not there.
+pub(super) fn by_expert(gate: &[f32], slots: &Slots, layer: usize) -> Vec<f32> {
+    let hidden = gate.len() / slots.width().max(1);
+    let row = |expert: usize| {
+        let slot = slots.slot(layer, expert);
+        let row = slot.and_then(|slot| gate.get(slot * hidden..(slot + 1) * hidden));
+        row.map_or_else(|| vec![0.0; hidden], <[f32]>::to_vec)
+    };
+    (0..slots.experts()).flat_map(row).collect()
 }
 
 /// Cosine of each pair of rows of `gate` `[experts, hidden]`; 0 with a row of zeros.

@@ -86,7 +86,7 @@ fn summary(page: &mut String, report: &RouteReport) {
             let own = if text.expert == Some(expert) { " class=\"own\"" } else { "" };
             let _ = write!(page, "<td{own}>{:.0} %</td>", 100.0 * text.weighted(expert));
         }
-        match text.accuracy() {
+        match report.accuracy_of(text) {
             Some(accuracy) => drop(write!(page, "<td>{:.0} %</td>", 100.0 * accuracy)),
             None if known => page.push_str("<td>–</td>"),
             None => {}
@@ -162,6 +162,7 @@ mod tests {
             entropy: 0.8,
             accuracy: Some(0.75),
             dead: vec![],
+            absent: vec![],
         };
         let routed = || TextLayer {
             first_choice: vec![0.75, 0.25],

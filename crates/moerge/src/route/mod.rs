@@ -11,12 +11,13 @@ mod texts;
 use serde::Serialize;
 
 pub use gates::cosines;
-pub use texts::{RoutedText, expert_names, recipe_texts};
+pub use texts::{RoutedText, expert_names, expert_slots, recipe_texts};
 
 use crate::{
     architecture::FfnOptions,
     error::{Error, Result},
     model::Model,
+    plan::Slots,
     progress::{Progress, Stage},
     runner::{Placement, Runner},
 };
@@ -37,7 +38,7 @@ pub struct RouteReport {
     pub texts: Vec<TextReport>,
 }
 
-/// A layer's gates and what all texts together make of them.
+/// A layer's gates and what all texts together make of them. Vectors have an entry per expert.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerReport {
     /// Cosine of each pair of gate rows `[experts][experts]`.
@@ -53,6 +54,9 @@ pub struct LayerReport {
     pub accuracy: Option<f64>,
     /// Experts that not one token chose.
     pub dead: Vec<usize>,
+    /// Experts that are not in the layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<usize>,
 }
 
 /// Where the tokens of a text went.
@@ -103,16 +107,17 @@ pub struct Extent {
     pub sample: usize,
 }
 
-/// Sends `texts` through `model` and tells where their tokens went. `experts` are names; missing ones are numbers.
+/// Sends `texts` through `model` and tells where their tokens went. `experts` are names; missing ones are numbers. `slots`
+/// says where the experts are.
 pub fn report(
     model: &Model,
-    experts: &[String],
+    (experts, slots): (&[String], &Slots),
     texts: &[RoutedText],
     extent: Extent,
     placement: Placement,
     progress: &dyn Progress,
 ) -> Result<RouteReport> {
-    let FfnOptions::Moe { experts: count, top_k, .. } = model.description().decoder.ffn else {
+    let FfnOptions::Moe { top_k, .. } = model.description().decoder.ffn else {
         return Err(Error::input(format!("{} is a dense model: it has no routers", model.reference))
             .hint("`moerge merge` makes a Mixture of Experts"));
     };
@@ -126,7 +131,7 @@ pub fn report(
     progress.start(Stage::Score, texts.iter().map(|text| text.tokens() as u64).sum(), 0);
     let mut reports = Vec::new();
     for text in &texts {
-        let mut watch = Watch::new(&gates, count, extent.sample);
+        let mut watch = Watch::new(&gates, slots, extent.sample);
         for pass in text.passes(runner.pass_tokens()) {
             runner.forward(pass, &mut watch, progress)?;
             progress.advance(Stage::Score, pass.iter().map(|s| s.len() as u64).sum());
@@ -134,27 +139,31 @@ pub fn report(
         reports.push(watch.report(text));
     }
     progress.finish(Stage::Score, "");
-    let layers = gates.iter().enumerate().map(|(layer, gate)| layer_report(layer, gate, count, &reports)).collect();
+    let layers = gates.iter().enumerate().map(|(layer, gate)| layer_report(layer, gate, slots, &reports)).collect();
     Ok(RouteReport {
         model: model.reference.clone(),
-        experts: (0..count).map(name).collect(),
+        experts: (0..slots.experts()).map(name).collect(),
         experts_per_token: top_k,
         layers,
         texts: reports,
     })
 }
 
-fn layer_report(layer: usize, gate: &[f32], experts: usize, texts: &[TextReport]) -> LayerReport {
+fn layer_report(layer: usize, gate: &[f32], slots: &Slots, texts: &[TextReport]) -> LayerReport {
     let of = || texts.iter().map(|text| &text.layers[layer]);
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let shares: Vec<f64> = (0..experts).map(|e| mean(of().map(|l| l.weighted[e]).collect())).collect();
-    let known: Vec<f64> = texts.iter().filter_map(|text| Some(text.layers[layer].first_choice[text.expert?])).collect();
+    let members = slots.members(layer);
+    let shares: Vec<f64> = members.iter().map(|e| mean(of().map(|l| l.weighted[*e]).collect())).collect();
+    let own =
+        |text: &TextReport| text.expert.filter(|e| members.contains(e)).map(|e| text.layers[layer].first_choice[e]);
+    let known: Vec<f64> = texts.iter().filter_map(own).collect();
     LayerReport {
-        gate_cosines: gates::cosines(gate, experts),
+        gate_cosines: gates::cosines(&gates::by_expert(gate, slots, layer), slots.experts()),
         balance: entropy(&shares),
         entropy: mean(of().map(|l| l.entropy).collect()),
         accuracy: (!known.is_empty()).then(|| mean(known)),
-        dead: (0..experts).filter(|e| of().all(|l| l.chosen[*e] == 0.0)).collect(),
+        dead: members.iter().copied().filter(|e| of().all(|l| l.chosen[*e] == 0.0)).collect(),
+        absent: (0..slots.experts()).filter(|e| !members.contains(e)).collect(),
     }
 }
 
@@ -164,28 +173,30 @@ fn entropy(shares: &[f64]) -> f64 {
     if shares.len() > 1 { sum / (shares.len() as f64).ln() } else { 1.0 }
 }
 
+/// `None` of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
 impl TextReport {
     /// Its share of weight that `expert` has over all layers.
     pub fn weighted(&self, expert: usize) -> f64 {
-        self.mean(|layer| layer.weighted[expert])
-    }
-
-    /// Share of its tokens whose first choice is its own expert, over all layers.
-    pub fn accuracy(&self) -> Option<f64> {
-        let expert = self.expert?;
-        Some(self.mean(|layer| layer.first_choice[expert]))
-    }
-
-    fn mean(&self, of: impl Fn(&TextLayer) -> f64) -> f64 {
-        self.layers.iter().map(of).sum::<f64>() / self.layers.len().max(1) as f64
+        self.layers.iter().map(|layer| layer.weighted[expert]).sum::<f64>() / self.layers.len().max(1) as f64
     }
 }
 
 impl RouteReport {
     /// Share of tokens whose first choice is the text's own expert, over texts and layers alike.
     pub fn accuracy(&self) -> Option<f64> {
-        let layers: Option<Vec<f64>> = self.layers.iter().map(|layer| layer.accuracy).collect();
-        layers.filter(|l| !l.is_empty()).map(|l| l.iter().sum::<f64>() / l.len() as f64)
+        mean(self.layers.iter().filter_map(|layer| layer.accuracy))
+    }
+
+    /// Share of the tokens of `text` whose first choice is its own expert, over the layers that this is in.
+    pub fn accuracy_of(&self, text: &TextReport) -> Option<f64> {
+        let expert = text.expert?;
+        let layers = self.layers.iter().zip(&text.layers).filter(|(layer, _)| !layer.absent.contains(&expert));
+        mean(layers.map(|(_, routed)| routed.first_choice[expert]))
     }
 }
 
@@ -215,7 +226,7 @@ mod tests {
             sample: Vec::new(),
         };
         let texts = [text(Some(0), [0.9, 0.1, 0.0]), text(Some(1), [0.5, 0.5, 0.0]), text(None, [1.0, 0.0, 0.0])];
-        let found = layer_report(0, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3, &texts);
+        let found = layer_report(0, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], &Slots::all(3, 1), &texts);
         assert!((found.accuracy.unwrap() - 0.7).abs() < 1e-12, "{found:?}");
         assert_eq!(found.dead, [2]);
         assert_eq!(found.gate_cosines[0][1], 0.0);

@@ -3,13 +3,14 @@
 use super::{SampleToken, TextLayer, TextReport, entropy, texts::Tokenized};
 use crate::{
     error::Result,
+    plan::Slots,
     transformer::{Activations, Observer, Routes},
 };
 
 /// Watches the tokens of one text, pass after pass.
 pub(super) struct Watch<'a> {
     gates: &'a [Vec<f32>],
-    experts: usize,
+    slots: &'a Slots,
     layers: Vec<Counts>,
     sample: usize,
 }
@@ -27,7 +28,8 @@ struct Counts {
 
 impl<'a> Watch<'a> {
     /// Nothing seen yet; the choices of the first `sample` tokens will be kept.
-    pub fn new(gates: &'a [Vec<f32>], experts: usize, sample: usize) -> Self {
+    pub fn new(gates: &'a [Vec<f32>], slots: &'a Slots, sample: usize) -> Self {
+        let experts = slots.experts();
         let none = Counts {
             tokens: 0,
             first: vec![0; experts],
@@ -36,7 +38,7 @@ impl<'a> Watch<'a> {
             entropy: 0.0,
             sample: Vec::new(),
         };
-        Self { gates, experts, layers: vec![none; gates.len()], sample }
+        Self { gates, slots, layers: vec![none; gates.len()], sample }
     }
 
     /// What was seen of `text`.
@@ -69,8 +71,9 @@ impl<'a> Watch<'a> {
 impl Observer for Watch<'_> {
     fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
         let (Some(gate), Some(counts)) = (self.gates.get(layer), self.layers.get_mut(layer)) else { return Ok(()) };
-        // [expert][token], feature by feature, as the activations lie.
-        let mut scores = vec![vec![0.0f32; u.tokens()]; self.experts];
+        // [slot][token], feature by feature, as the activations lie.
+        let mut scores = vec![vec![0.0f32; u.tokens()]; self.slots.in_layer(layer).len()];
+        let members = self.slots.members(layer);
         for (scores, row) in scores.iter_mut().zip(gate.chunks_exact(u.features().max(1))) {
             for (feature, weight) in row.iter().enumerate() {
                 scores.iter_mut().zip(u.feature(feature)).for_each(|(score, u)| *score += weight * u);
@@ -80,7 +83,9 @@ impl Observer for Watch<'_> {
             let of_token = || scores.iter().map(|scores| f64::from(scores[token]));
             let largest = of_token().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = of_token().map(|score| (score - largest).exp()).sum();
-            counts.entropy += entropy(&of_token().map(|score| (score - largest).exp() / sum).collect::<Vec<_>>());
+            let of_slots: Vec<f64> = of_token().map(|score| (score - largest).exp() / sum).collect();
+            let of_experts = self.slots.by_expert(layer, &of_slots);
+            counts.entropy += entropy(&members.iter().map(|expert| of_experts[*expert]).collect::<Vec<_>>());
         }
         Ok(())
     }
@@ -88,8 +93,9 @@ impl Observer for Watch<'_> {
     fn routed(&mut self, layer: usize, routes: &mut Routes) -> Result<()> {
         let Some(counts) = self.layers.get_mut(layer) else { return Ok(()) };
         counts.tokens += routes.experts.len();
-        for choices in &routes.experts {
-            for (expert, weight) in choices {
+        for chosen in &routes.experts {
+            let choices = self.slots.choices(layer, chosen);
+            for (expert, weight) in &choices {
                 counts.chosen[*expert] += 1;
                 counts.weight[*expert] += f64::from(*weight);
             }

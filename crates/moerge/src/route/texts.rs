@@ -3,9 +3,11 @@
 use checkpoint::Storage;
 
 use crate::{
+    architecture::FfnOptions,
     error::{Error, Result},
     model::Model,
     moerge_json::{MOERGE_JSON, MoergeJson},
+    plan::Slots,
     recipe::Recipe,
     source::read_text,
 };
@@ -40,6 +42,15 @@ fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
     }
     let record = MoergeJson::parse(&read_text(storage, &path)?, &path.display().to_string())?;
     Recipe::parse(&path.display().to_string(), &record.recipe).map(Some)
+}
+
+/// Which expert of its recipe is where in `model`; every slot an expert of its own where there is no recipe.
+pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
+    let decoder = &model.description().decoder;
+    let FfnOptions::Moe { experts, .. } = decoder.ffn else { return Ok(Slots::all(0, decoder.layers)) };
+    let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers));
+    // A recipe that was changed by hand says nothing about the weights.
+    Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| Slots::all(experts, decoder.layers)))
 }
 
 /// What the recipe of `model` calls its experts: the last part of their models' names. Empty where there is no recipe.

@@ -6,22 +6,30 @@
 use std::collections::BTreeMap;
 
 use super::Routers;
+use crate::{plan::Slots, spelling::ranges};
 
 /// Above this condition number a layer is called degenerate.
 const LARGEST_CONDITION: f64 = 5.0;
 
 /// What the user should know about `routers`: a sentence for each pair of experts that is too much alike, with the
-/// layers it is about. `names` are the experts', in order.
-pub fn warnings(routers: &Routers, names: &[String]) -> Vec<String> {
+/// layers it is about. `names` are the experts', in order, and `slots` says where they are.
+pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<String> {
     // Pair of experts -> layers, and the largest cosine.
     let mut alike: BTreeMap<(usize, usize), (Vec<usize>, f64)> = BTreeMap::new();
     for (layer, gate) in routers.gates.iter().enumerate() {
-        let products = products(gate, routers.experts, routers.hidden);
+        let members = slots.members(layer);
+        let first_slots = members.iter().filter_map(|expert| slots.slot(layer, *expert));
+        let rows: Vec<f32> = first_slots
+            .filter_map(|slot| gate.get(slot * routers.hidden..(slot + 1) * routers.hidden))
+            .flatten()
+            .copied()
+            .collect();
+        let products = products(&rows, members.len(), routers.hidden);
         if condition_number(products.clone(), routers.hidden) <= LARGEST_CONDITION {
             continue;
         }
-        if let Some((pair, cosine)) = most_alike(&products) {
-            let (layers, largest) = alike.entry(pair).or_insert((Vec::new(), cosine));
+        if let Some(((a, b), cosine)) = most_alike(&products) {
+            let (layers, largest) = alike.entry((members[a], members[b])).or_insert((Vec::new(), cosine));
             layers.push(layer);
             *largest = largest.max(cosine);
         }
@@ -106,16 +114,6 @@ fn rotate(a: &mut [Vec<f64>], p: usize, q: usize) {
     }
 }
 
-/// `0-3, 7`.
-pub(super) fn ranges(layers: &[usize]) -> String {
-    let runs = layers.chunk_by(|a, b| a + 1 == *b);
-    let shown = runs.map(|run| match run {
-        [first, .., last] => format!("{first}-{last}"),
-        run => run.iter().map(usize::to_string).collect(),
-    });
-    shown.collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +144,7 @@ mod tests {
         let routers = Routers { experts: 3, hidden: 3, gates, shared_gates: Vec::new() };
         let names = ["chat", "code", "math"].map(String::from);
         assert_eq!(
-            warnings(&routers, &names),
+            warnings(&routers, &Slots::all(3, 4), &names),
             [
                 "the router hardly tells expert 1 (code) from expert 2 (math) in 3 of 4 layers (0-1, 3): their gates have a \
               cosine of up to 1.000; give them prompts that differ more"

@@ -8,7 +8,7 @@
 use super::{
     Routers,
     calibration::Calibration,
-    fit::{LayerFit, Shape, fit, load, scores, statistics_bytes},
+    fit::{Shape, fit, load, scores, statistics_bytes},
     losses::scores_bytes,
     merged::Merged,
     report::{ExpertReport, LayerReport, RoutingReport},
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     architecture::DecoderOptions,
     error::{Error, Result},
-    plan::Plan,
+    plan::{Plan, Routing},
     progress::{Progress, Stage},
     transformer::{Activations, Observer, WeightRounding, forward},
 };
@@ -31,30 +31,26 @@ pub fn fit_routers(
     rounding: Option<WeightRounding>,
     progress: &dyn Progress,
 ) -> Result<(Routers, RoutingReport)> {
-    let shape = Shape {
-        mode: plan.routing.gate_mode,
-        experts: plan.shape.experts,
-        shared: plan.routing.shared_expert.is_some(),
-    };
-    let experts: Vec<ExpertReport> = (0..shape.experts).map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
+    let experts = 0..plan.routing.slots.experts();
+    let experts: Vec<ExpertReport> = experts.map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
     let layers = plan.description.decoder.layers;
     let merged = Merged::new(plan)?;
-    let mut fitting =
-        Fitting { merged: &merged, calibration, shape, top_k: plan.shape.top_k, fits: Vec::new(), loads: Vec::new() };
+    let mut fitting = Fitting {
+        plan,
+        merged: &merged,
+        calibration,
+        gates: Vec::new(),
+        shared_gates: Vec::new(),
+        reports: Vec::new(),
+    };
     progress.start(Stage::Prompts, layers as u64, 0);
     forward(&merged, &calibration.sequences, layers, rounding, &mut fitting, progress)?;
     progress.finish(Stage::Prompts, &format!("{} texts, {} tokens", calibration.sequences.len(), calibration.tokens()));
 
-    let Fitting { fits, loads, .. } = fitting;
-    let report =
-        RoutingReport::new(plan, experts, fits.iter().zip(loads).map(|(fit, load)| LayerReport::new(fit, load)));
-    let routers = Routers {
-        experts: shape.experts,
-        hidden: plan.description.decoder.hidden,
-        shared_gates: fits.iter().filter_map(|fit| fit.shared_gate.clone()).collect(),
-        gates: fits.into_iter().map(|fit| fit.gate).collect(),
-    };
-    Ok((routers, report))
+    let Fitting { gates, shared_gates, reports, .. } = fitting;
+    let hidden = plan.description.decoder.hidden;
+    let routers = Routers { experts: plan.shape.experts, hidden, gates, shared_gates };
+    Ok((routers, RoutingReport::new(plan, experts, reports)))
 }
 
 /// Bytes that a fit to so many `tokens` takes beside the pass of the text through the layers: the sums of a layer's fit,
@@ -77,32 +73,37 @@ fn expert(plan: &Plan, calibration: &Calibration, index: usize) -> Result<Expert
 }
 
 struct Fitting<'a> {
+    plan: &'a Plan,
     merged: &'a Merged<'a>,
     calibration: &'a Calibration,
-    shape: Shape,
-    top_k: usize,
-    fits: Vec<LayerFit>,
-    /// Per layer, the part of all choices that each expert gets.
-    loads: Vec<Vec<f64>>,
+    gates: Vec<Vec<f32>>,
+    shared_gates: Vec<Vec<f32>>,
+    reports: Vec<LayerReport>,
 }
 
 impl Observer for Fitting<'_> {
     fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
-        let fit = fit(u, &self.calibration.samples, self.shape)?;
+        let Routing { gate_mode, slots, shared_expert, .. } = &self.plan.routing;
+        let members = slots.members(layer);
+        let shape = Shape { mode: *gate_mode, experts: members.len(), shared: shared_expert.is_some() };
+        let fit = fit(u, &self.calibration.samples.among(&members), shape)?;
         if fit.gate.iter().chain(fit.shared_gate.iter().flatten()).any(|w| !w.is_finite()) {
             return Err(Error::input(format!("the numbers that the router of layer {layer} is given are not finite"))
                 .hint("a model's weights may hold NaN or infinite numbers, or not fit its config.json"));
         }
-        self.merged.set_gate(layer, fit.gate.clone())?;
+        let gate = slots.spread(layer, &fit.gate);
+        self.merged.set_gate(layer, gate.clone())?;
         if let Some(gate) = &fit.shared_gate {
             self.merged.set_shared_gate(layer, gate.clone())?;
         }
         let rows: Vec<Vec<f64>> =
-            fit.gate.chunks(u.features().max(1)).map(|row| row.iter().map(|w| f64::from(*w)).collect()).collect();
+            gate.chunks(u.features().max(1)).map(|row| row.iter().map(|w| f64::from(*w)).collect()).collect();
         let labelled = self.calibration.samples.classes.iter().enumerate().filter(|(_, class)| class.is_some());
         let columns: Vec<usize> = labelled.map(|(column, _)| column).collect();
-        self.loads.push(load(&scores(&rows, u, &columns), self.top_k));
-        self.fits.push(fit);
+        let load = load(&scores(&rows, u, &columns), self.plan.shape.top_k);
+        self.reports.push(LayerReport::new(slots, layer, &fit, &load));
+        self.gates.push(gate);
+        self.shared_gates.extend(fit.shared_gate);
         Ok(())
     }
 }

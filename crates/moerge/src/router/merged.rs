@@ -11,7 +11,7 @@ use checkpoint::TensorView;
 
 use super::Routers;
 use crate::{
-    architecture::{Description, FfnOptions, LayerRole, Role},
+    architecture::{Description, FfnOptions, LayerRole, Role, RoleTensor},
     element,
     error::{Error, Result},
     execute::{Averaging, Change},
@@ -50,7 +50,8 @@ enum Made<'a> {
 impl<'a> Merged<'a> {
     /// The whole MoE.
     pub fn new(plan: &'a Plan) -> Result<Self> {
-        Self::with(plan, plan.description.clone(), Some)
+        let written = |role| (!matches!(role, Role::Layer(_, LayerRole::Ffn(_)))).then_some(role);
+        Self::with(plan, plan.description.clone(), written)
     }
 
     /// The whole MoE with the routers it will have.
@@ -65,11 +66,18 @@ impl<'a> Merged<'a> {
         Ok(merged)
     }
 
-    /// The MoE with `expert` as its only one: the dense model that the expert is behind the shared weights.
+    /// The MoE with `expert` as its only one: the dense model that the expert is behind the shared weights, with the
+    /// base's FFN in layers that the expert is not in.
     pub fn only(plan: &'a Plan, expert: usize) -> Result<Self> {
+        let slots = &plan.routing.slots;
         let keep = |role| match role {
-            Role::Layer(layer, LayerRole::Expert(e, matrix)) => {
-                (e == expert).then_some(Role::Layer(layer, LayerRole::Expert(0, matrix)))
+            Role::Layer(layer, LayerRole::Expert(slot, matrix)) => {
+                let own = slots.slot(layer, expert) == Some(slot);
+                own.then_some(Role::Layer(layer, LayerRole::Expert(0, matrix)))
+            }
+            Role::Layer(layer, LayerRole::Ffn(matrix)) => {
+                let absent = slots.slot(layer, expert).is_none();
+                absent.then_some(Role::Layer(layer, LayerRole::Expert(0, matrix)))
             }
             role => Some(role),
         };
@@ -77,8 +85,15 @@ impl<'a> Merged<'a> {
         if let FfnOptions::Moe { experts, top_k, .. } = &mut description.decoder.ffn {
             (*experts, *top_k) = (1, 1);
         }
+        let stand_in = |tensor: &OutputTensor| RoleTensor {
+            role: tensor.role,
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            part_of: None,
+        };
         description.tensors = std::mem::take(&mut description.tensors)
             .into_iter()
+            .chain(plan.stand_ins.iter().map(stand_in))
             .filter_map(|mut tensor| {
                 tensor.role = keep(tensor.role)?;
                 if matches!(tensor.role, Role::Layer(_, LayerRole::Router)) {
@@ -97,7 +112,7 @@ impl<'a> Merged<'a> {
 
     fn with(plan: &'a Plan, description: Description, name: impl Fn(Role) -> Option<Role>) -> Result<Self> {
         let mut parts = HashMap::new();
-        for tensor in &plan.tensors {
+        for tensor in plan.tensors.iter().chain(&plan.stand_ins) {
             let Some(role) = name(tensor.role) else { continue };
             let made = match &tensor.step {
                 Step::Transform(step) => Made::Changed(Change::new(step)?),
@@ -178,7 +193,7 @@ impl Weights for Merged<'_> {
             Ok(())
         };
         if let Made::Averaged(averaging) = &part.made {
-            averaging.mean(&part.tensor.name, self.seed, rows, raw, out)?;
+            averaging.mean(self.seed, rows, raw, out)?;
             element::round_to(part.tensor.dtype, out);
             return Ok(());
         }
@@ -206,7 +221,7 @@ impl Weights for Merged<'_> {
         };
         element::widen(view.dtype, raw, values);
         if let Made::Changed(change) = &part.made {
-            change.apply(&part.tensor.name, self.seed, there, width, values)?;
+            change.apply(self.seed, there, width, values)?;
             element::round_to(part.tensor.dtype, values);
         }
         if width != columns {

@@ -21,11 +21,15 @@ pub(super) fn random_routers(routing: &Routing, layers: usize, hidden: usize) ->
         gate
     };
     let experts = routing.experts.len();
+    let in_slots = |layer: usize, rows: Vec<f32>| -> Vec<f32> {
+        let slots = routing.slots.in_layer(layer).iter();
+        slots.flat_map(|expert| &rows[expert * hidden..(expert + 1) * hidden]).copied().collect()
+    };
     let shared = if routing.shared_expert.is_some() { layers } else { 0 };
     Routers {
-        experts,
+        experts: routing.slots.width(),
         hidden,
-        gates: (0..layers).map(|layer| gate(format!("layers.{layer}.gate"), experts)).collect(),
+        gates: (0..layers).map(|layer| in_slots(layer, gate(format!("layers.{layer}.gate"), experts))).collect(),
         shared_gates: (0..shared).map(|layer| gate(format!("layers.{layer}.shared_expert_gate"), 1)).collect(),
     }
 }
@@ -33,13 +37,16 @@ pub(super) fn random_routers(routing: &Routing, layers: usize, hidden: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan::Prompts, recipe::FitSettings};
+    use crate::{
+        plan::{Prompts, Slots},
+        recipe::FitSettings,
+    };
 
     fn routers(gate_mode: GateMode, experts: usize, seed: u64) -> Routers {
-        let experts = vec![Prompts::default(); experts];
         let routing = Routing {
             gate_mode,
-            experts,
+            experts: vec![Prompts::default(); experts],
+            slots: Slots::all(experts, 3),
             shared_expert: Some(Prompts::default()),
             seed,
             fit: FitSettings::default(),

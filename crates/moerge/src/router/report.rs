@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{fit::LayerFit, sharpness::Sharpness, validation::Validation};
 use crate::{
     error::{Error, Result},
-    plan::Plan,
+    plan::{Plan, Slots},
+    spelling::ranges,
 };
 
 /// The file's name in the model folder.
@@ -61,7 +62,10 @@ pub struct LayerReport {
     pub degenerate: bool,
     /// What the rows were divided by so that their softmax is calibrated.
     pub temperature: f64,
-    /// The part of all choices that each expert gets.
+    /// The expert in each slot, where not every expert is in every layer. One may be there twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<u64>,
+    /// The part of all choices that each expert gets; 0 for one that is not in the layer.
     pub load: Vec<f64>,
     /// `[own][first]`: the part of the tokens of each expert for which each expert comes first.
     pub confusion: Vec<Vec<f64>>,
@@ -77,23 +81,41 @@ pub struct SameFfn {
 }
 
 impl LayerReport {
-    pub(super) fn new(fit: &LayerFit, load: Vec<f64>) -> Self {
-        let experts = load.len();
+    /// Of the `fit` of `layer`, in which each slot gets its part of `load`.
+    pub(super) fn new(slots: &Slots, layer: usize, fit: &LayerFit, load: &[f64]) -> Self {
+        let members = slots.members(layer);
+        let mut report = Self::blank(slots, layer);
+        let shares = fit.confusion.shares();
+        for (own, shares) in members.iter().zip(&shares) {
+            let Some(row) = report.confusion.get_mut(*own) else { continue };
+            members.iter().zip(shares).for_each(|(first, share)| row[*first] = *share);
+        }
         let accuracy = fit.confusion.accuracy();
-        let chance = 1.0 / experts.max(1) as f64;
+        let chance = 1.0 / members.len().max(1) as f64;
         Self {
             accuracy,
             degenerate: accuracy < (1.0 + chance) / 2.0,
             temperature: fit.temperature,
-            load,
-            confusion: if experts <= CONFUSION_UP_TO { fit.confusion.shares() } else { Vec::new() },
+            load: slots.by_expert(layer, load),
+            ..report
+        }
+    }
+
+    /// As long as that of `layer` will be.
+    fn blank(slots: &Slots, layer: usize) -> Self {
+        let experts = slots.experts();
+        let here = slots.in_layer(layer).iter().map(|expert| *expert as u64);
+        Self {
+            slots: if slots.are_plain() { Vec::new() } else { here.collect() },
+            load: vec![0.0; experts],
+            confusion: if experts <= CONFUSION_UP_TO { vec![vec![0.0; experts]; experts] } else { Vec::new() },
+            ..Self::default()
         }
     }
 }
 
 impl RoutingReport {
-    pub(super) fn new(plan: &Plan, experts: Vec<ExpertReport>, layers: impl Iterator<Item = LayerReport>) -> Self {
-        let layers: Vec<LayerReport> = layers.collect();
+    pub(super) fn new(plan: &Plan, experts: Vec<ExpertReport>, layers: Vec<LayerReport>) -> Self {
         Self {
             gate_mode: plan.routing.gate_mode.name().to_owned(),
             median_accuracy: median(layers.iter().map(|l| l.accuracy).collect()),
@@ -108,10 +130,9 @@ impl RoutingReport {
 
     /// A report as long as that of `plan` will be.
     pub fn blank(plan: &Plan) -> Self {
-        let experts = plan.shape.experts;
-        let confusion = if experts <= CONFUSION_UP_TO { vec![vec![0.0; experts]; experts] } else { Vec::new() };
-        let layer = LayerReport { load: vec![0.0; experts], confusion, ..LayerReport::default() };
-        let layers = std::iter::repeat_n(layer, plan.description.decoder.layers);
+        let slots = &plan.routing.slots;
+        let experts = slots.experts();
+        let layers = (0..slots.layers()).map(|layer| LayerReport::blank(slots, layer)).collect();
         let validation = plan.routing.validates().then(|| Validation::blank(plan));
         Self {
             sharpness: Sharpness::blank(plan),
@@ -148,7 +169,7 @@ impl RoutingReport {
                 "the router hardly tells {who} in {} of {} layers ({}); give them more text, or text that differs more",
                 degenerate.len(),
                 self.layers.len(),
-                super::degenerate::ranges(&degenerate)
+                ranges(&degenerate)
             ));
         }
         for same in &self.same_ffn {
@@ -158,7 +179,7 @@ impl RoutingReport {
                 who.join(" and "),
                 same.layers.len(),
                 self.layers.len(),
-                super::degenerate::ranges(&same.layers)
+                ranges(&same.layers)
             ));
         }
         warnings

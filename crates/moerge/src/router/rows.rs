@@ -40,13 +40,13 @@ pub(super) fn assemble(
     }
     let mut gates = Vec::new();
     let mut shared_gates = Vec::new();
-    for mut rows in layers {
+    for (layer, mut rows) in layers.into_iter().enumerate() {
         if routing.shared_expert.is_some() {
             shared_gates.extend(rows.pop());
         }
-        gates.push(rows.concat());
+        gates.push(routing.slots.in_layer(layer).iter().flat_map(|expert| &rows[*expert]).copied().collect());
     }
-    Ok(Routers { experts, hidden, gates, shared_gates })
+    Ok(Routers { experts: routing.slots.width(), hidden, gates, shared_gates })
 }
 
 /// Two prompts that end in the same token begin alike, so a row may be zero in a layer or two, but not in all.

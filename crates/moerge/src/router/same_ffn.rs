@@ -10,24 +10,28 @@ use crate::{
 
 /// The groups of experts of `plan` whose three matrices are the same in some layers.
 pub(super) fn same_ffn(plan: &Plan) -> Vec<SameFfn> {
-    // (layer, expert) -> what its matrices are made of.
+    let slots = &plan.routing.slots;
+    // (layer, slot) -> what its matrices are made of.
     let mut made_of: BTreeMap<(usize, usize), [Option<String>; 3]> = BTreeMap::new();
     for tensor in &plan.tensors {
-        let Role::Layer(layer, LayerRole::Expert(expert, matrix)) = tensor.role else { continue };
-        let slot = match matrix {
+        let Role::Layer(layer, LayerRole::Expert(slot, matrix)) = tensor.role else { continue };
+        let which = match matrix {
             FfnMatrix::Gate => 0,
             FfnMatrix::Up => 1,
             FfnMatrix::Down => 2,
         };
-        made_of.entry((layer, expert)).or_default()[slot] = origin(tensor);
+        made_of.entry((layer, slot)).or_default()[which] = origin(tensor);
     }
     let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
     for layer in 0..plan.description.decoder.layers {
         let mut alike: BTreeMap<Vec<&String>, Vec<usize>> = BTreeMap::new();
-        for ((_, expert), origins) in made_of.range((layer, 0)..(layer + 1, 0)) {
+        for expert in slots.members(layer) {
+            let Some(origins) = slots.slot(layer, expert).and_then(|slot| made_of.get(&(layer, slot))) else {
+                continue;
+            };
             let known: Vec<&String> = origins.iter().flatten().collect();
             if known.len() == origins.len() {
-                alike.entry(known).or_default().push(*expert);
+                alike.entry(known).or_default().push(expert);
             }
         }
         for experts in alike.into_values().filter(|experts| experts.len() > 1) {

@@ -48,7 +48,7 @@ impl Validation {
     pub(super) fn blank(plan: &Plan) -> Self {
         let texts = plan.routing.validation.iter().enumerate();
         let texts_of: Vec<usize> = texts.filter(|(_, texts)| !texts.is_empty()).map(|(expert, _)| expert).collect();
-        let experts = (0..plan.shape.experts).map(|e| format!("expert {e}"));
+        let experts = (0..plan.routing.slots.experts()).map(|e| format!("expert {e}"));
         let names = std::iter::once("base".to_owned()).chain(experts).chain(["best expert".into(), "moe".into()]);
         let models = names.map(|name| ModelPerplexity::new(name, vec![0.0; texts_of.len()])).collect();
         Self { texts_of, models }
@@ -86,7 +86,7 @@ pub fn validate(
         };
         Ok(texts.iter().map(text).collect())
     };
-    let experts = plan.shape.experts;
+    let experts = plan.routing.slots.experts();
     progress.start(Stage::Prompts, (plan.description.decoder.layers * (experts + 2)) as u64, 0);
     let mut rows = vec![ModelPerplexity::new("base", perplexities(base)?)];
     for expert in 0..experts {

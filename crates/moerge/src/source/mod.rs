@@ -2,6 +2,8 @@
 
 mod adapter;
 #[cfg(feature = "inference")]
+mod in_some_layers;
+#[cfg(feature = "inference")]
 mod lora;
 mod vocabulary;
 #[cfg(feature = "inference")]
@@ -16,6 +18,8 @@ use std::{
 use checkpoint::{Checkpoint, Storage, TensorView};
 
 pub use adapter::{Adapter, LoraDelta};
+#[cfg(feature = "inference")]
+pub use in_some_layers::InSomeLayers;
 #[cfg(feature = "inference")]
 pub use lora::LoadedDelta;
 pub use vocabulary::Vocabulary;

@@ -167,3 +167,25 @@ pub fn write_fused(from: &Path, to: &Path) {
     }
     fs::write(to.join("model.safetensors"), bytes).unwrap();
 }
+
+/// Writes the dense model `to` that is `base` with each tensor for which `other` names a model taken from that. All have
+/// the same names and shapes.
+pub fn write_mixed(base: &Path, to: &Path, other: impl Fn(&str) -> Option<PathBuf>) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(base.join(name), to.join(name)).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let open = |dir: &Path| Checkpoint::open(&storage, dir).unwrap();
+    let from_base = open(base);
+    let specs =
+        from_base.tensors().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
+    let layout = ShardLayout::new(specs.collect(), u64::MAX).unwrap();
+    let mut bytes = layout.shards[0].header.clone();
+    for tensor in &layout.shards[0].tensors {
+        let name = &tensor.spec.name;
+        let from = other(name).map(|dir| open(&dir));
+        bytes.extend(from.as_ref().unwrap_or(&from_base).get(name).unwrap().read().unwrap());
+    }
+    fs::write(to.join("model.safetensors"), bytes).unwrap();
+}

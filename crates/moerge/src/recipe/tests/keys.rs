@@ -87,7 +87,7 @@ fn unknown_key_in_an_expert_like_no_other() {
       --> moe.yml:4:5
     4 |     colour: red
       |     ^^^^^^
-      hint: known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `shared_weight`, `noise_scale`, `residual_scale`
+      hint: known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `layers`, `shared_weight`, `noise_scale`, `residual_scale`
     ");
 }
 
@@ -249,7 +249,7 @@ fn an_expert_is_empty() {
       --> moe.yml:3:4
     3 |   -
       |    ^
-      hint: write `key: value` lines; known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `shared_weight`, `noise_scale`, `residual_scale`
+      hint: write `key: value` lines; known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `layers`, `shared_weight`, `noise_scale`, `residual_scale`
     ");
 }
 

@@ -255,6 +255,54 @@ fn a_value_over_several_lines_is_marked_in_its_first() {
       --> moe.yml:3:5
     3 |   - [
       |     ^
-      hint: write `key: value` lines; known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `shared_weight`, `noise_scale`, `residual_scale`
+      hint: write `key: value` lines; known keys: `source_model`, `positive_prompts`, `negative_prompts`, `positive_prompts_file`, `negative_prompts_file`, `validation`, `layers`, `shared_weight`, `noise_scale`, `residual_scale`
+    ");
+}
+
+#[test]
+fn layers() {
+    let read = |layers: &str| {
+        let recipe = recipe(&expert(&format!("layers: {layers}")));
+        let layers = recipe.experts[0].layers.clone().unwrap();
+        (layers.to_string(), (0..30).filter(|layer| layers.contains(*layer)).collect::<Vec<_>>())
+    };
+    assert_eq!(read("7"), ("7".to_owned(), vec![7]));
+    assert_eq!(read("2-4"), ("2-4".to_owned(), vec![2, 3, 4]), "both ends are included");
+    assert_eq!(read("[0 - 2, \"20\", 4-4]"), ("0-2, 20, 4".to_owned(), vec![0, 1, 2, 4, 20]));
+}
+
+#[test]
+fn layers_that_are_none() {
+    assert_snapshot!(error(&expert("layers: []")), @"
+    error: `layers` is an empty list, so the expert would be nowhere
+      --> moe.yml:4:13
+    4 |     layers: []
+      |             ^^
+      hint: leave `layers` out for an expert in all layers
+    ");
+    assert_snapshot!(error(&expert("layers: [0-2, 11-4]")), @r#"
+    error: `layers` has "11-4" in it, which ends before it begins
+      --> moe.yml:4:19
+    4 |     layers: [0-2, 11-4]
+      |                   ^^^^
+      hint: write `4-11`
+    "#);
+    assert_snapshot!(error(&expert("layers: [0-2, -1]")), @r#"
+    error: `layers` has "-1" in it, expected a layer such as `3`, or a range such as `0-11`
+      --> moe.yml:4:19
+    4 |     layers: [0-2, -1]
+      |                   ^^
+    "#);
+    assert_snapshot!(error(&expert("layers: all")), @r#"
+    error: `layers` has "all" in it, expected a layer such as `3`, or a range such as `0-11`
+      --> moe.yml:4:13
+    4 |     layers: all
+      |             ^^^
+    "#);
+    assert_snapshot!(error(&expert("layers: [[1, 2]]")), @"
+    error: `layers` has a list in it, expected a layer such as `3`, or a range such as `0-11`
+      --> moe.yml:4:14
+    4 |     layers: [[1, 2]]
+      |              ^^^^^^
     ");
 }

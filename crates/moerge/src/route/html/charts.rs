@@ -23,6 +23,9 @@ pub(super) fn heat_map(report: &RouteReport, text: &TextReport) -> String {
             escaped(&short(name))
         );
         for (layer, routed) in text.layers.iter().enumerate() {
+            if report.layers.get(layer).is_some_and(|l| l.absent.contains(&expert)) {
+                continue;
+            }
             let share = routed.first_choice[expert];
             let x = label + layer * width;
             let _ = write!(

@@ -85,6 +85,18 @@ impl Samples {
         wanted.filter_map(|(column, (class, _))| Some((column, (*class)?.index(experts)?))).unzip()
     }
 
+    /// The same tokens for those experts only that are `members` of a layer, numbered by their places among them. What is
+    /// for another is for nobody.
+    pub fn among(&self, members: &[usize]) -> Self {
+        let place = |expert: &usize| members.iter().position(|e| e == expert);
+        let class = |class: &Option<Class>| match class.as_ref()? {
+            Class::Expert(expert) => place(expert).map(Class::Expert),
+            Class::NotExpert(expert) => place(expert).map(Class::NotExpert),
+            Class::Shared => Some(Class::Shared),
+        };
+        Self { classes: self.classes.iter().map(class).collect(), held_out: self.held_out.clone() }
+    }
+
     /// Text that is not for an expert counts as text of that other expert whom it suits best.
     fn without_negatives(&self, u: &Activations, shape: Shape) -> Result<Cow<'_, Self>> {
         let negative = |(column, class): (usize, &Option<Class>)| match class {

@@ -8,9 +8,9 @@ const RANGE: f64 = 32.0;
 const STEPS: usize = 40;
 
 /// By what to divide the scores `[expert][token]` so that `softmax` of them tells how likely each expert is, where
-/// `labels` are the true ones. 1 where there are none.
+/// `labels` are the true ones. 1 where there are none, or only one expert.
 pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize]) -> f64 {
-    if labels.is_empty() {
+    if labels.is_empty() || scores.len() < 2 {
         return 1.0;
     }
     // The loss is convex in the scale, so unimodal in its logarithm: golden section.

@@ -149,7 +149,8 @@ impl Chat<'_> {
             answer(generator, tokenizer, &prompt, sampler, &limits, reporter, &mut |piece| {
                 said.push_str(piece.text);
                 let text = harmless(piece.text);
-                let shown = match piece.trace.main_expert().filter(|_| self.experts) {
+                let main = self.experts.then(|| piece.trace.by_expert(&self.loaded.slots).main_expert()).flatten();
+                let shown = match main {
                     Some(expert) => styled(colour(expert), &text),
                     None => text,
                 };

@@ -10,7 +10,7 @@ use moerge::{
     Error,
     evaluate::Text,
     model::Model,
-    route::{Extent, RoutedText, expert_names, html, recipe_texts, report},
+    route::{Extent, RoutedText, expert_names, expert_slots, html, recipe_texts, report},
 };
 
 use super::{folder, placing::PlacingArgs};
@@ -66,10 +66,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     let model = args.placing.open(std::slice::from_ref(&args.model), &reporter)?.remove(0);
     let names = expert_names(&model, &LocalStorage)?;
+    let slots = expert_slots(&model, &LocalStorage)?;
     let texts = if args.text.is_empty() { prompts(&model)? } else { texts(&args.text, &names)? };
     let sample = if args.html.is_some() || args.json { SHOWN } else { 0 };
     let extent = Extent { context: args.context, tokens: args.tokens, sample };
-    let routed = report(&model, &names, &texts, extent, args.placing.placement(&model), &reporter);
+    let routed = report(&model, (&names, &slots), &texts, extent, args.placing.placement(&model), &reporter);
     reporter.close();
     let routed = routed?;
     if let Some(path) = &args.html {

@@ -7,8 +7,9 @@ use moerge::{
     Error,
     generate::{GenerationConfig, Sampling},
     model::Model,
+    plan::Slots,
     recipe::ModelRef,
-    route::expert_names,
+    route::{expert_names, expert_slots},
     transformer::{Quantisation, ResidentModel},
 };
 
@@ -74,6 +75,8 @@ pub struct Loaded {
     pub context: usize,
     /// Names of the experts, where moerge wrote the model; otherwise empty.
     pub experts: Vec<String>,
+    /// Where they are.
+    pub slots: Slots,
 }
 
 /// Longest conversation unless the user asks for more: its keys and values take memory, too.
@@ -102,7 +105,8 @@ impl ModelArgs {
         }
         let context = self.context.unwrap_or(longest.min(CONTEXT)).max(1);
         let experts = expert_names(&model, storage.as_ref()).unwrap_or_default();
-        Ok(Loaded { model, resident, generation, context, experts })
+        let slots = expert_slots(&model, storage.as_ref())?;
+        Ok(Loaded { model, resident, generation, context, experts, slots })
     }
 
     fn check_memory(&self, model: &Model) -> Result<(), Error> {

@@ -115,14 +115,14 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> moerge::Error {
 /// What the page wants to know about the model.
 fn facts(loaded: &Loaded, defaults: &request::Defaults, has_template: bool) -> Value {
     let options = loaded.resident.options();
-    let (experts, top_k) = match options.ffn {
-        FfnOptions::Moe { experts, top_k, .. } => (experts, top_k),
-        FfnOptions::Dense { .. } => (0, 0),
+    let top_k = match options.ffn {
+        FfnOptions::Moe { top_k, .. } => top_k,
+        FfnOptions::Dense { .. } => 0,
     };
     let name = |expert: usize| loaded.experts.get(expert).cloned().unwrap_or_else(|| format!("expert {expert}"));
     let sampling = defaults.sampling;
     json!({
-        "experts": (0..experts).map(name).collect::<Vec<_>>(),
+        "experts": (0..loaded.slots.experts()).map(name).collect::<Vec<_>>(),
         "experts_per_token": top_k,
         "layers": options.layers,
         "context": loaded.context,

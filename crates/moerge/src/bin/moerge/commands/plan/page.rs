@@ -1,5 +1,7 @@
 //! A plan as lines for people.
 
+use std::collections::BTreeMap;
+
 use moerge::plan::{ExpertSummary, PlanSummary};
 
 use crate::{
@@ -32,7 +34,8 @@ pub fn lines(
     ]];
     let expert = |label: &str, e: &ExpertSummary| {
         let prompts = prompts(&e.positive_prompts, &e.negative_prompts);
-        vec![row(label), harmless(&e.model.reference), prompts]
+        let layers = e.layers.as_ref().map(|layers| format!(", layers {layers}")).unwrap_or_default();
+        vec![row(label), harmless(&format!("{}{layers}", e.model.reference)), prompts]
     };
     models.extend(plan.expert_models.iter().enumerate().map(|(i, e)| expert(&format!("expert {i}"), e)));
     models.extend(plan.shared_expert.iter().map(|e| expert("shared", e)));
@@ -43,6 +46,10 @@ pub fn lines(
         n if n == plan.tensors => "all copied bit for bit".to_owned(),
         n => format!("{n} copied bit for bit"),
     };
+    if let Some(spare) = spare_slots(plan) {
+        lines.push(String::new());
+        lines.extend(table(&[vec![row("slots"), spare]], &[]));
+    }
     let shards = count(plan.shards.len(), "shard");
     let free = free.map(|f| format!("; the disk has {} free", bytes(f))).unwrap_or_default();
     let facts = [
@@ -71,6 +78,20 @@ pub fn lines(
         lines.extend(table(&unused.collect::<Vec<_>>(), &[3, 4]));
     }
     lines
+}
+
+/// What fills layers of fewer experts than others, where there are some.
+fn spare_slots(plan: &PlanSummary) -> Option<String> {
+    // Expert -> the layers that it is in more than once.
+    let mut twice: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (layer, slots) in plan.slots.iter().enumerate() {
+        let again = slots.iter().enumerate().find(|(slot, expert)| slots[..*slot].contains(expert));
+        again.into_iter().for_each(|(_, expert)| twice.entry(*expert).or_default().push(layer));
+    }
+    let all = plan.slots.len();
+    let expert = |(expert, layers): (usize, Vec<usize>)| format!("expert {expert} in {} of {all} layers", layers.len());
+    let twice: Vec<String> = twice.into_iter().map(expert).collect();
+    (!twice.is_empty()).then(|| format!("where there are fewer experts, one is there twice: {}", twice.join(", ")))
 }
 
 /// The first column.

@@ -1,6 +1,6 @@
 //! What `moerge route` prints: shares by text, a heat map, facts by layer.
 
-use moerge::route::{RouteReport, TextReport};
+use moerge::route::{LayerReport, RouteReport, TextReport};
 
 use crate::{
     numbers::count,
@@ -49,7 +49,7 @@ fn shares(report: &RouteReport) -> Vec<String> {
             let share = percent(text.weighted(expert));
             if text.expert == Some(expert) { styled(LABEL, &share) } else { share }
         }));
-        row.extend(text.accuracy().map(percent).or(known.then(|| "-".to_owned())));
+        row.extend(report.accuracy_of(text).map(percent).or(known.then(|| "-".to_owned())));
         rows.push(row);
     }
     if let Some(accuracy) = report.accuracy().filter(|_| report.texts.len() > 1) {
@@ -72,7 +72,7 @@ fn maps(report: &RouteReport) -> Vec<String> {
     for text in &report.texts {
         for (expert, name) in report.experts.iter().enumerate() {
             let own = text.expert == Some(expert);
-            let (map, name) = (map(text, expert), harmless(name));
+            let (map, name) = (map(report, text, expert), harmless(name));
             rows.push(vec![
                 if expert == 0 { harmless(&text.name) } else { String::new() },
                 if own { styled(LABEL, &name) } else { name },
@@ -83,9 +83,12 @@ fn maps(report: &RouteReport) -> Vec<String> {
     table(&rows, &[])
 }
 
-fn map(text: &TextReport, expert: usize) -> String {
+fn map(report: &RouteReport, text: &TextReport, expert: usize) -> String {
     let shade = |share: f64| SHADES[((share * 5.0) as usize).min(SHADES.len() - 1)];
-    let cells = text.layers.iter().map(|layer| shade(layer.first_choice[expert]));
+    let cells = text.layers.iter().zip(&report.layers).map(|(routed, layer)| match layer.absent.contains(&expert) {
+        true => "  ",
+        false => shade(routed.first_choice[expert]),
+    });
     if text.layers.len() <= WIDE { cells.collect() } else { cells.filter_map(|cell| cell.chars().next()).collect() }
 }
 
@@ -101,7 +104,7 @@ fn layers(report: &RouteReport) -> Vec<String> {
         row.extend(layer.accuracy.map(percent).or(known.then(|| "-".to_owned())));
         row.push(format!("{:.2}", layer.balance));
         row.push(format!("{:.2}", layer.entropy));
-        row.push(most_alike(report, &layer.gate_cosines));
+        row.push(most_alike(report, layer));
         rows.push(row);
     }
     let right = if known { 4 } else { 3 };
@@ -112,8 +115,10 @@ fn layers(report: &RouteReport) -> Vec<String> {
 }
 
 /// `base and story, cosine 0.97`
-fn most_alike(report: &RouteReport, cosines: &[Vec<f64>]) -> String {
-    let pairs = (0..cosines.len()).flat_map(|i| (i + 1..cosines.len()).map(move |j| (i, j)));
+fn most_alike(report: &RouteReport, layer: &LayerReport) -> String {
+    let cosines = &layer.gate_cosines;
+    let here: Vec<usize> = (0..cosines.len()).filter(|expert| !layer.absent.contains(expert)).collect();
+    let pairs = here.iter().enumerate().flat_map(|(n, i)| here[n + 1..].iter().map(move |j| (*i, *j)));
     let best = pairs.max_by(|(a, b), (c, d)| cosines[*a][*b].total_cmp(&cosines[*c][*d]));
     best.map_or_else(String::new, |(i, j)| {
         harmless(&format!("{} and {}, cosine {:.2}", report.experts[i], report.experts[j], cosines[i][j]))

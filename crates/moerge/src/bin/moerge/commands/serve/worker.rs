@@ -182,7 +182,7 @@ impl<'m> Turn<'_, 'm> {
                 reason = Reason::Stop;
                 return ControlFlow::Break(());
             }
-            let routes = request.routes.then(|| piece.trace.layers.clone());
+            let routes = request.routes.then(|| piece.trace.by_expert(&self.loaded.slots).layers);
             let (clear, ended) = texts.push(Token { text: piece.text.to_owned(), scored, routes });
             tell(clear);
             if ended {
