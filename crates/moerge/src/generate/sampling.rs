@@ -68,38 +68,86 @@ impl Sampler {
         if temperature <= 0.0 {
             return best(&scores);
         }
-        let kept = self.kept(&scores);
-        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-        let mut left = random * total;
-        for (token, weight) in &kept {
-            left -= weight;
-            if left < 0.0 {
-                return *token;
-            }
-        }
-        kept.last().map_or_else(|| best(&scores), |(token, _)| *token)
+        self.draw(&scores, random).unwrap_or_else(|| best(&scores))
     }
 
-    /// The tokens that may be chosen with their weights, the likeliest first.
-    fn kept(&self, scores: &[f32]) -> Vec<(u32, f64)> {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+    /// The token at place `random` of `0..1` in the weights of those that may be chosen, the likeliest first.
+    fn draw(&self, scores: &[f32], random: f64) -> Option<u32> {
+        let Sampling { top_p, min_p, .. } = self.sampling;
+        let mut ranked = self.candidates(scores);
+        let (mut kept, mut total) = (ranked.len(), ranked.weight());
+        if top_p < 1.0 || min_p > 0.0 {
+            let enough = if top_p < 1.0 { f64::from(top_p) * total } else { f64::INFINITY };
+            (kept, total) = (0, 0.0);
+            // The token that reaches the mark is kept, too. The likeliest has weight 1, so `min_p` is a weight.
+            while (kept == 0 || total < enough)
+                && let Some((_, weight)) = ranked.get(kept).filter(|(_, weight)| *weight >= f64::from(min_p))
+            {
+                (kept, total) = (kept + 1, total + weight);
+            }
+        }
+        let mut left = random * total;
+        for index in 0..kept {
+            let (token, weight) = ranked.get(index)?;
+            left -= weight;
+            if left < 0.0 {
+                return Some(token);
+            }
+        }
+        ranked.get(kept.checked_sub(1)?).map(|(token, _)| token)
+    }
+
+    /// The `top_k` likeliest tokens with their weights, `exp((score - largest) / temperature)`.
+    fn candidates(&self, scores: &[f32]) -> Ranked {
+        let Sampling { temperature, top_k, .. } = self.sampling;
         let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
         let weight = |score: f32| (f64::from(score - largest) / f64::from(temperature)).exp();
-        let mut kept: Vec<(u32, f64)> = (0..).zip(scores.iter().map(|s| weight(*s))).filter(|k| k.1 > 0.0).collect();
-        kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if top_k > 0 {
-            kept.truncate(top_k);
+        let mut scored: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).filter(|(_, s)| !s.is_nan()).collect();
+        if (1..scored.len()).contains(&top_k) {
+            scored.select_nth_unstable_by(top_k - 1, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            scored.truncate(top_k);
         }
-        if top_p < 1.0 {
-            let enough = f64::from(top_p) * kept.iter().map(|(_, weight)| weight).sum::<f64>();
-            let mut sum = 0.0;
-            // The token that reaches the mark is kept, too.
-            let count = kept.iter().take_while(|(_, weight)| (sum < enough, sum += weight).0).count();
-            kept.truncate(count.max(1));
+        Ranked::new(scored.into_iter().map(|(token, score)| (token, weight(score))).filter(|k| k.1 > 0.0).collect())
+    }
+}
+
+/// Tokens with their weights, put in order only as far as somebody looks: of a vocabulary of 50 000, a few dozen.
+struct Ranked {
+    tokens: Vec<(u32, f64)>,
+    /// How many are in order, the likeliest first. The others are less likely than all of these.
+    ordered: usize,
+}
+
+/// Tokens put in order at first; as many again as there are whenever these are not enough.
+const FIRST_ORDERED: usize = 64;
+
+impl Ranked {
+    fn new(tokens: Vec<(u32, f64)>) -> Self {
+        Self { tokens, ordered: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The sum of all weights.
+    fn weight(&self) -> f64 {
+        self.tokens.iter().map(|(_, weight)| weight).sum()
+    }
+
+    /// The token of rank `index` with its weight; of equally likely ones the first has the lower rank.
+    fn get(&mut self, index: usize) -> Option<(u32, f64)> {
+        while index >= self.ordered && self.ordered < self.tokens.len() {
+            let likelier = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+            let rest = &mut self.tokens[self.ordered..];
+            let more = self.ordered.max(FIRST_ORDERED).min(rest.len());
+            if more < rest.len() {
+                rest.select_nth_unstable_by(more - 1, likelier);
+            }
+            rest[..more].sort_unstable_by(likelier);
+            self.ordered += more;
         }
-        // The likeliest has weight 1.
-        kept.retain(|(_, weight)| *weight >= f64::from(min_p));
-        kept
+        self.tokens.get(index).copied()
     }
 }
 
@@ -141,6 +189,49 @@ mod tests {
         near(shares(Sampling { temperature: 0.5, ..PLAIN }, &[]), [0.706, 0.1765, 0.113, 0.007]);
         near(shares(PLAIN, &[0]), [0.0, 0.5, 0.4, 0.1]);
         near(shares(Sampling { temperature: 0.0, ..PLAIN }, &[]), [1.0, 0.0, 0.0, 0.0]);
+    }
+
+    /// What may be chosen, with everything put in order first: the definition that [`Sampler::draw`] is quicker than.
+    fn kept(sampling: Sampling, scores: &[f32]) -> Vec<(u32, f64)> {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = sampling;
+        let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
+        let weight = |score: f32| (f64::from(score - largest) / f64::from(temperature)).exp();
+        let mut kept: Vec<(u32, f64)> = (0..).zip(scores.iter().map(|s| weight(*s))).collect();
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1));
+        kept.truncate(if top_k > 0 { top_k } else { kept.len() });
+        let enough = f64::from(top_p) * kept.iter().map(|(_, weight)| weight).sum::<f64>();
+        let mut sum = 0.0;
+        let count = kept.iter().take_while(|(_, weight)| (sum < enough, sum += weight).0).count();
+        kept.truncate(if top_p < 1.0 { count.max(1) } else { kept.len() });
+        kept.retain(|(_, weight)| *weight >= f64::from(min_p));
+        kept
+    }
+
+    #[test]
+    fn what_is_not_looked_at_need_not_be_in_order() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        // Steps of a quarter, so that many are equally likely.
+        let mut scores = |tokens: usize| -> Vec<f32> {
+            (0..tokens)
+                .map(|_| (random.next_u32() >> 8) as f32 / 2f32.powi(24) * 40.0)
+                .map(|s| s.round() / 4.0)
+                .collect()
+        };
+        let cases = [(0, 1.0, 0.0), (40, 1.0, 0.0), (0, 0.95, 0.0), (0, 0.0, 0.0), (0, 1.0, 0.05), (300, 0.9, 0.01)];
+        for (top_k, top_p, min_p) in cases {
+            for (temperature, tokens) in [(0.7, 3000), (5.0, 3000), (1.0, 20), (5.0, 65)] {
+                let sampling = Sampling { temperature, top_k, top_p, min_p, repetition_penalty: 1.0, seed: 0 };
+                let scores = scores(tokens);
+                let kept = kept(sampling, &scores);
+                let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+                let sampler = Sampler::new(sampling, 0);
+                for place in (0..200).map(|i| (f64::from(i) + 0.37) / 200.0) {
+                    let mut left = place * total;
+                    let expected = kept.iter().find(|(_, weight)| (left -= weight, left < 0.0).1).unwrap().0;
+                    assert_eq!(sampler.draw(&scores, place), Some(expected), "{sampling:?} at {place}");
+                }
+            }
+        }
     }
 
     #[test]
