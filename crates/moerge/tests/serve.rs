@@ -347,6 +347,39 @@ fn endless(stream: bool) -> Value {
     json!({"prompt": vec!["a b c"; 1000], "max_tokens": 500, "temperature": 1.0, "stream": stream})
 }
 
+/// One request is answered, 256 wait, and one more is too many.
+#[test]
+fn a_full_queue_turns_away_and_loses_nobody() {
+    let server = Server::start(&base(), &[]);
+    let mut first = server.send("POST", "/v1/completions", &[], endless(true).to_string().as_bytes());
+    first.read_exact(&mut [0; 20]).unwrap();
+    let body = json!({"prompt": "a", "max_tokens": 1}).to_string();
+    let mut clients: Vec<TcpStream> =
+        (0..257).map(|_| server.send("POST", "/v1/completions", &[], body.as_bytes())).collect();
+    let answered = |client: &TcpStream| {
+        client.set_nonblocking(true).unwrap();
+        let found = client.peek(&mut [0]).is_ok();
+        client.set_nonblocking(false).unwrap();
+        found
+    };
+    let started = Instant::now();
+    let refused = loop {
+        if let Some(refused) = clients.iter().position(answered) {
+            break Answer::read(clients.remove(refused));
+        }
+        assert!(started.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(refused.error(), (503, "server_error".into(), "overloaded".into()));
+    assert!(refused.head.to_lowercase().contains("retry-after: 5"), "{}", refused.head);
+    assert!(!clients.iter().any(answered), "the others wait");
+    drop(first);
+    for client in clients {
+        let answer = Answer::read(client);
+        assert_eq!((answer.status, answer.json()["usage"]["completion_tokens"].as_u64()), (200, Some(1)));
+    }
+}
+
 #[test]
 fn a_client_that_leaves_frees_its_work() {
     let server = Server::start(&base(), &[]);

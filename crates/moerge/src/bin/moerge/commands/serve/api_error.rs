@@ -1,10 +1,13 @@
 //! Errors as OpenAI's API tells them: `{"error": {"message", "type", "param", "code"}}`.
 
 use axum::{
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+
+/// Seconds after which a client that was turned away may ask again: what OpenAI's clients heed.
+const RETRY_AFTER: &str = "5";
 
 /// What a client is told instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,11 @@ impl From<moerge::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, [(header::CONTENT_TYPE, "application/json")], self.json().to_string()).into_response()
+        let mut response = (self.status, self.json().to_string()).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
     }
 }
