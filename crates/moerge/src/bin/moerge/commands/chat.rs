@@ -1,8 +1,4 @@
-use std::{
-    io::{BufRead as _, IsTerminal as _, Write as _},
-    ops::ControlFlow,
-    process::ExitCode,
-};
+use std::{io::Write as _, ops::ControlFlow, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
 use checkpoint::LocalStorage;
@@ -15,13 +11,16 @@ use super::running::{Loaded, ModelArgs, SamplingArgs};
 use crate::{
     diagnostics, interrupt,
     progress::Reporter,
-    terminal::{DIM, HINT, LABEL, harmless, styled},
+    terminal::{DIM, HINT, harmless, styled},
 };
+
+mod input;
 
 /// Talk to a model
 ///
 /// Uses the model's own chat template. In the conversation, /experts colours each word by the expert that had most to
-/// say in it, /reset begins anew, /exit or Ctrl-D leaves; Ctrl-C ends an answer.
+/// say in it, /reset begins anew, /exit or Ctrl-D leaves; Ctrl-C ends an answer. Lines can be edited as in a shell, and
+/// the arrow keys bring back those before.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -66,17 +65,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     chat.begin();
     let mut generator = Generator::new(&loaded.resident, loaded.context);
     let mut sampler = Sampler::new(args.sampling.sampling(&loaded.generation.sampling), 0);
-    let interactive = std::io::stdin().is_terminal();
-    if interactive {
+    let mut input = input::Input::open()?;
+    if input.is_interactive() {
         anstream::eprintln!("{}", styled(DIM, "/experts colours words by expert, /reset begins anew, Ctrl-D leaves"));
     }
-    let mut lines = std::io::stdin().lock().lines();
-    loop {
-        if interactive {
-            anstream::eprint!("\n{} ", styled(LABEL, ">"));
-            std::io::stderr().flush()?;
-        }
-        let Some(line) = lines.next().transpose()? else { break };
+    while let Some(line) = input.next()? {
         interrupt::forget();
         match line.trim() {
             "" => {}
