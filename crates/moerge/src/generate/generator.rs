@@ -47,7 +47,7 @@ impl<'a> Generator<'a> {
 
     /// Makes the sequence `tokens`. What it has in common with the one before is not computed again. `observer` sees
     /// the rest.
-    pub fn set(&mut self, tokens: &[u32], observer: &mut dyn Observer, progress: &dyn Progress) -> Result<()> {
+    pub fn set(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         self.check(tokens)?;
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         // The last token is always computed: its scores are wanted.
@@ -103,17 +103,22 @@ impl<'a> Generator<'a> {
     }
 
     /// Appends a token, and computes what follows.
-    pub fn push(&mut self, token: u32, observer: &mut dyn Observer, progress: &dyn Progress) -> Result<()> {
+    pub fn push(&mut self, token: u32, observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         self.read(&[token], observer, progress)
     }
 
-    fn read(&mut self, tokens: &[u32], observer: &mut dyn Observer, progress: &dyn Progress) -> Result<()> {
+    fn read(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         let x = self.forward(tokens, observer, progress)?;
         self.scores = self.model.logits(&x.gather(&[x.tokens() - 1]))?.token(0);
         Ok(())
     }
 
-    fn forward(&mut self, tokens: &[u32], observer: &mut dyn Observer, progress: &dyn Progress) -> Result<Activations> {
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        observer: &mut (dyn Observer + Send),
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
         let read = self.model.forward(&mut self.cache, &[(0, tokens)], observer, progress);
         match read {
             Ok(_) => self.tokens.extend(tokens),

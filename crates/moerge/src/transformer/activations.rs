@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-/// Columns come in multiples of this, the width of the vector units; the last ones may be padding, which is zero.
+/// Columns come in multiples of this, the width of the vector units; the last ones may be padding, which is zero. Less
+/// of them come in powers of two: a token alone is a vector without gaps.
 const LANES: usize = 8;
 
 /// A matrix `[features, tokens]`.
@@ -21,7 +22,7 @@ pub struct Activations {
 impl Activations {
     /// Columns that `tokens` tokens take.
     pub(super) fn padded(tokens: usize) -> usize {
-        tokens.next_multiple_of(LANES)
+        if (1..LANES).contains(&tokens) { tokens.next_power_of_two() } else { tokens.next_multiple_of(LANES) }
     }
 
     /// All zeros.
@@ -154,10 +155,10 @@ mod tests {
         let mut x = Activations::zeros(2, 3);
         x.set_token(1, &[1.0, 2.0]);
         x.add_bias(&[10.0, 20.0]);
-        assert_eq!(x.columns(), 8);
+        assert_eq!(x.columns(), 4);
         assert_eq!(x.feature(0), [10.0, 11.0, 10.0]);
         assert_eq!(x.token(1), [11.0, 22.0]);
-        assert_eq!(x.values()[3..8], [0.0; 5]);
+        assert_eq!((x.values()[3], x.values()[7]), (0.0, 0.0));
         let part = x.gather(&[1, 2]);
         assert_eq!((part.feature(0), part.feature(1)), (&[11.0, 10.0][..], &[22.0, 20.0][..]));
         x.add_scaled(&[1, 0], &[1.0, 0.5], &part);

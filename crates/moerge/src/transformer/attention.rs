@@ -76,19 +76,19 @@ pub(super) fn attention(
             }
         }
         Some(cache) => {
-            let queries = Operand::new(&q)?;
+            let queries = batch.ranges.iter().any(|range| range.len() > 1).then(|| Operand::new(&q)).transpose()?;
             for (sequence, range) in batch.slots.iter().zip(&batch.ranges) {
                 let layer = cache.layer(*sequence, layer);
                 layer.keys.append(&k, range.clone());
                 layer.values.append(&v, range.clone());
-                if range.len() == 1 {
+                let Some(queries) = queries.as_ref().filter(|_| range.len() > 1) else {
                     mixed.set_token(range.start, &decode(&options, heads.window, &q.token(range.start), layer));
                     continue;
-                }
+                };
                 let (keys, values) = (layer.keys.to_activations(), layer.values.to_activations());
                 let before = layer.keys.tokens() - range.len();
                 let seen = Seen { keys: &Operand::new(&keys)?, values: &Operand::new(&values)?, first: 0, before };
-                heads.mix(&queries, range, &seen, &mut mixed)?;
+                heads.mix(queries, range, &seen, &mut mixed)?;
             }
         }
     }

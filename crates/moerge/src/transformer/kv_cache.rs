@@ -3,8 +3,10 @@
 use super::activations::Activations;
 use crate::architecture::DecoderOptions;
 
-/// Tokens for which room is made at first; it doubles from there.
-const FIRST_ROOM: usize = 64;
+/// Tokens for which room is made at first; it grows by half from there.
+const FIRST_ROOM: usize = 128;
+/// Values of a cache line. Room is an odd number of these, so that features do not all want the same part of a cache.
+const LINE: usize = 16;
 
 /// What a model remembers of some sequences.
 pub struct KvCache {
@@ -79,7 +81,7 @@ impl Strip {
         self.features = x.features();
         let tokens = self.tokens + columns.len();
         if tokens > self.room {
-            let room = tokens.next_power_of_two().max(FIRST_ROOM);
+            let room = (tokens + tokens / 2).max(FIRST_ROOM).next_multiple_of(2 * LINE) + LINE;
             let mut values = vec![0.0; self.features * room];
             if self.tokens > 0 {
                 for (row, old) in values.chunks_exact_mut(room).zip(self.values.chunks_exact(self.room)) {

@@ -24,6 +24,8 @@ mod matmul;
 mod matrices;
 mod norm;
 mod pass_memory;
+mod products;
+mod q8_0;
 mod quantised;
 mod resident;
 mod rounding;

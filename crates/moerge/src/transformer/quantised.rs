@@ -1,19 +1,17 @@
-//! A weight matrix that stays in memory, plain or in llama.cpp's block formats, and its products.
+//! A weight matrix that stays in memory, plain or in llama.cpp's block formats, and its rows' products.
 //!
-//! Products with block formats use candle's inner loops: the activations are rounded to 8 bits per block, too, as
-//! llama.cpp does. What is spread over threads is decided here, because a token alone has a thousand small products.
+//! With few tokens every weight is read once and multiplied as it is stored; in block formats the activations are then
+//! rounded to 8 bits per block, too, as llama.cpp does. Q4_K's loops are candle's. How products are put together and
+//! spread over threads is [`super::products`].
 
-use std::sync::Mutex;
-
-use candle_core::quantized::k_quants::{BlockQ4K, BlockQ8_0, GgmlType};
+use candle_core::quantized::k_quants::{BlockQ4K, BlockQ8K, GgmlType};
 use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    activations::Activations,
-    dot::dot,
-    linear::{CHUNK_WEIGHTS, chunks},
-    matmul::{Operand, ScratchPool},
+    dot::{dot, vectorised},
+    linear::CHUNK_WEIGHTS,
+    q8_0::{self, Rounded},
     weights::bug,
 };
 use crate::error::{Error, Result};
@@ -41,14 +39,17 @@ pub(super) struct Matrix {
 enum Values {
     F32(Vec<f32>),
     BF16(Vec<bf16>),
-    Q8_0(Vec<BlockQ8_0>),
+    Q8_0(Vec<q8_0::Block>),
     Q4K(Vec<BlockQ4K>),
 }
 
-/// Multiplications that are worth waking a thread for.
-const WORTH_A_THREAD: usize = 1 << 20;
-/// Tokens up to which a product reads each weight once for every token, instead of going through blocked products.
-const FEW_TOKENS: usize = 4;
+/// Activations of some tokens, as the products with the ways of keeping weights want them.
+pub(super) struct Inputs {
+    /// Token after token.
+    plain: Vec<f32>,
+    q8_0: Vec<Rounded>,
+    q8_k: Vec<BlockQ8K>,
+}
 
 impl Quantisation {
     /// All, with the names that users know.
@@ -60,7 +61,7 @@ impl Quantisation {
         let in_blocks = |of: usize| columns > 0 && columns.is_multiple_of(of);
         match self {
             Self::Q4K if in_blocks(BlockQ4K::BLCK_SIZE) => self,
-            Self::Q4K | Self::Q8_0 if in_blocks(BlockQ8_0::BLCK_SIZE) => Self::Q8_0,
+            Self::Q4K | Self::Q8_0 if in_blocks(q8_0::BLOCK) => Self::Q8_0,
             Self::Q4K | Self::Q8_0 => Self::BF16,
             plain => plain,
         }
@@ -93,8 +94,13 @@ impl Matrix {
                 };
                 Values::BF16(filled(rows, columns, 1, bf16::ZERO, &read, narrow)?)
             }
-            Quantisation::Q8_0 => Values::Q8_0(blocks(rows, columns, &read)?),
-            Quantisation::Q4K => Values::Q4K(blocks(rows, columns, &read)?),
+            Quantisation::Q8_0 => {
+                Values::Q8_0(filled(rows, columns, q8_0::BLOCK, q8_0::Block::ZERO, &read, q8_0::Block::round)?)
+            }
+            Quantisation::Q4K => {
+                let room = BlockQ4K::zeros();
+                Values::Q4K(filled(rows, columns, BlockQ4K::BLCK_SIZE, room, &read, BlockQ4K::from_float)?)
+            }
         };
         Ok(Self { rows, columns, values })
     }
@@ -105,134 +111,97 @@ impl Matrix {
             return Err(bug(format!("row {index} of a matrix of {} rows", self.rows)));
         }
         let mut row = vec![0.0; self.columns];
-        match &self.values {
-            Values::Q8_0(blocks) => to_float(blocks, self.columns, index, &mut row),
-            Values::Q4K(blocks) => to_float(blocks, self.columns, index, &mut row),
-            plain => plain.widen(index * self.columns, &mut row),
-        }
+        self.widen(index, &mut row);
         Ok(row)
     }
 
-    /// `W x`.
-    pub(super) fn times(&self, x: &Activations, scratches: &ScratchPool) -> Result<Activations> {
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Rows from `first` on in f32, as many as `out` has room for.
+    pub(super) fn widen(&self, first: usize, out: &mut [f32]) {
+        let (first, end) = (first * self.columns, first * self.columns + out.len());
         match &self.values {
-            Values::Q8_0(blocks) => Ok(self.times_blocks(blocks, x)),
-            Values::Q4K(blocks) => Ok(self.times_blocks(blocks, x)),
-            plain if x.tokens() <= FEW_TOKENS => Ok(self.times_few(plain, x)),
-            plain => self.times_many(plain, x, scratches),
+            Values::F32(values) => out.copy_from_slice(&values[first..end]),
+            Values::BF16(values) => vectorised(
+                #[inline(always)]
+                || out.iter_mut().zip(&values[first..end]).for_each(|(out, x)| *out = widened(*x)),
+            ),
+            Values::Q8_0(blocks) => q8_0::Block::widen(&blocks[first / q8_0::BLOCK..end / q8_0::BLOCK], out),
+            Values::Q4K(blocks) => {
+                BlockQ4K::to_float(&blocks[first / BlockQ4K::BLCK_SIZE..end / BlockQ4K::BLCK_SIZE], out)
+            }
         }
     }
 
-    fn times_blocks<B: GgmlType>(&self, blocks: &[B], x: &Activations) -> Activations {
-        // Rows of weights and of activations are the same blocks long.
-        let per_row = (self.columns / B::BLCK_SIZE).max(1);
-        let tokens = x.to_tokens();
-        let mut rounded = vec![B::VecDotType::zeros(); x.tokens() * per_row];
-        for (x, out) in tokens.chunks_exact(self.columns.max(1)).zip(rounded.chunks_exact_mut(per_row)) {
-            B::VecDotType::from_float(x, out);
-        }
-        self.by_rows(x.tokens(), |row, out, columns| {
-            let weights = blocks[row * per_row..].chunks_exact(per_row);
-            let mut rows = weights.zip(out.chunks_exact_mut(columns));
-            while let Some((w0, y0)) = rows.next() {
-                let (Some((w1, y1)), Some((w2, y2)), Some((w3, y3))) = (rows.next(), rows.next(), rows.next()) else {
-                    // Less than four are left: they are taken one by one below.
-                    break;
-                };
-                for (token, x) in rounded.chunks_exact(per_row).enumerate() {
-                    (y0[token], y1[token], y2[token], y3[token]) = B::vec_dot_4(self.columns, w0, w1, w2, w3, x);
-                }
-            }
-            let done = out.len() / columns / 4 * 4;
-            for (row, out) in (row + done..).zip(out.chunks_exact_mut(columns).skip(done)) {
-                let weights = &blocks[row * per_row..][..per_row];
-                for (out, x) in out.iter_mut().zip(rounded.chunks_exact(per_row)) {
-                    *out = B::vec_dot(self.columns, weights, x);
-                }
-            }
-        })
-    }
-
-    fn times_few(&self, values: &Values, x: &Activations) -> Activations {
-        let tokens = x.to_tokens();
-        self.by_rows(x.tokens(), |first, out, columns| {
-            let mut widened = vec![0.0; self.columns];
-            for (row, out) in (first..).zip(out.chunks_exact_mut(columns)) {
-                values.widen(row * self.columns, &mut widened);
-                out.iter_mut().zip(tokens.chunks_exact(self.columns)).for_each(|(y, x)| *y = dot(&widened, x));
-            }
-        })
-    }
-
-    /// A product whose rows `some` computes: from a row on, as many as its second argument, `columns` wide, has room
-    /// for. Small ones are not worth a second thread.
-    fn by_rows(&self, tokens: usize, some: impl Fn(usize, &mut [f32], usize) + Sync) -> Activations {
-        let mut y = Activations::zeros(self.rows, tokens);
-        let columns = y.columns();
-        let step = (WORTH_A_THREAD / (self.columns * tokens).max(1)).next_multiple_of(4);
-        if step >= self.rows {
-            some(0, y.values_mut(), columns.max(1));
-        } else {
-            let chunks = y.values_mut().par_chunks_mut(step * columns).enumerate();
-            chunks.for_each(|(chunk, out)| some(chunk * step, out, columns));
-        }
-        y
-    }
-
-    fn times_many(&self, values: &Values, x: &Activations, scratches: &ScratchPool) -> Result<Activations> {
-        let mut y = Activations::zeros(self.rows, x.tokens());
-        let columns = y.columns();
-        let x = Operand::new(x)?;
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        rayon::scope(|scope| {
-            let mut rest = y.values_mut();
-            for chunk in chunks(&(0..self.rows), self.columns) {
-                let (out, after) = std::mem::take(&mut rest).split_at_mut(chunk.len() * columns);
-                rest = after;
-                let (x, failure) = (&x, &failure);
-                scope.spawn(move |_| {
-                    let shape = (chunk.len(), self.columns);
-                    let fill = |w: &mut [f32]| {
-                        values.widen(chunk.start * self.columns, w);
-                        Ok(())
-                    };
-                    let room = CHUNK_WEIGHTS.max(self.columns);
-                    if let Err(error) = scratches.with(room, |s| s.multiply(shape, fill, x, out)) {
-                        super::keep_first(failure, error);
+    /// Products of the rows from `first` on with each of the inputs, token by token in the first of `columns` places
+    /// per row; as many rows as `out` has room for.
+    pub(super) fn times_few(&self, first: usize, inputs: &Inputs, out: &mut [f32], columns: usize) {
+        let (start, end) = (first * self.columns, first * self.columns + out.len() / columns * self.columns);
+        match &self.values {
+            Values::F32(values) => vectorised(
+                #[inline(always)]
+                || {
+                    for (row, out) in values[start..end].chunks_exact(self.columns).zip(out.chunks_exact_mut(columns)) {
+                        inputs.plain(self.columns).zip(out).for_each(|(x, y)| *y = dot(row, x));
                     }
-                });
+                },
+            ),
+            Values::BF16(values) => vectorised(
+                #[inline(always)]
+                || {
+                    let mut wide = vec![0.0; self.columns];
+                    for (row, out) in values[start..end].chunks_exact(self.columns).zip(out.chunks_exact_mut(columns)) {
+                        wide.iter_mut().zip(row).for_each(|(wide, x)| *wide = widened(*x));
+                        inputs.plain(self.columns).zip(out).for_each(|(x, y)| *y = dot(&wide, x));
+                    }
+                },
+            ),
+            Values::Q8_0(blocks) => {
+                q8_0::products(&blocks[start / q8_0::BLOCK..end / q8_0::BLOCK], &inputs.q8_0, out, columns);
             }
-        });
-        super::first_failure(failure)?;
-        Ok(y)
-    }
-}
-
-impl Values {
-    /// The plain values from `first` on; block formats have their own way.
-    fn widen(&self, first: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(values) => out.copy_from_slice(&values[first..first + out.len()]),
-            Self::BF16(values) => {
-                let values = &values[first..first + out.len()];
-                out.iter_mut().zip(values).for_each(|(out, x)| *out = x.to_f32());
+            Values::Q4K(blocks) => {
+                let per_row = self.columns / BlockQ4K::BLCK_SIZE;
+                let rows = blocks[start / BlockQ4K::BLCK_SIZE..end / BlockQ4K::BLCK_SIZE].chunks_exact(per_row);
+                for (row, out) in rows.zip(out.chunks_exact_mut(columns)) {
+                    let tokens = inputs.q8_k.chunks_exact(per_row);
+                    tokens.zip(out).for_each(|(x, y)| *y = BlockQ4K::vec_dot(self.columns, row, x));
+                }
             }
-            Self::Q8_0(_) | Self::Q4K(_) => out.fill(f32::NAN),
         }
     }
 }
 
-fn to_float<B: GgmlType>(blocks: &[B], columns: usize, row: usize, out: &mut [f32]) {
-    let per_row = columns / B::BLCK_SIZE;
-    B::to_float(&blocks[row * per_row..(row + 1) * per_row], out);
+impl Inputs {
+    /// `tokens`, one after the other, made ready for products with `matrices`, whose rows are as long as a token.
+    pub(super) fn new(tokens: Vec<f32>, matrices: &[&Matrix]) -> Self {
+        let columns = matrices.first().map_or(1, |m| m.columns).max(1);
+        let mut inputs = Self { plain: tokens, q8_0: Vec::new(), q8_k: Vec::new() };
+        if matrices.iter().any(|m| matches!(m.values, Values::Q8_0(_))) {
+            inputs.q8_0 = inputs.plain.chunks_exact(columns).map(Rounded::new).collect();
+        }
+        if matrices.iter().any(|m| matches!(m.values, Values::Q4K(_))) {
+            inputs.q8_k = vec![BlockQ8K::zeros(); inputs.plain.len() / BlockQ8K::BLCK_SIZE];
+            BlockQ8K::from_float(&inputs.plain, &mut inputs.q8_k);
+        }
+        inputs
+    }
+
+    #[inline(always)]
+    fn plain(&self, columns: usize) -> impl Iterator<Item = &[f32]> {
+        self.plain.chunks_exact(columns)
+    }
 }
 
-fn blocks<B: GgmlType>(
-    rows: usize,
-    columns: usize,
-    read: &(impl Fn(std::ops::Range<usize>, &mut [f32]) -> Result<()> + Sync),
-) -> Result<Vec<B>> {
-    filled(rows, columns, B::BLCK_SIZE, B::zeros(), read, |x, out| B::from_float(x, out))
+/// A bf16 is the upper half of an f32.
+#[inline(always)]
+fn widened(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
 /// Elements that stand for `block` weights each, made by `convert` of what `read` gives.

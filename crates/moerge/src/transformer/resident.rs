@@ -9,6 +9,7 @@ use super::{
     kv_cache::KvCache,
     matmul::ScratchPool,
     matrices::Matrices,
+    products,
     quantised::{Matrix, Quantisation},
     weights::{Weights, bug, matrix_shape},
 };
@@ -99,7 +100,7 @@ impl ResidentModel {
         &self,
         cache: &mut KvCache,
         next: &[(usize, &[u32])],
-        observer: &mut dyn Observer,
+        observer: &mut (dyn Observer + Send),
         progress: &dyn Progress,
     ) -> Result<Activations> {
         let sequences: Vec<Vec<u32>> = next.iter().map(|(_, tokens)| tokens.to_vec()).collect();
@@ -108,7 +109,8 @@ impl ResidentModel {
         batch.slots = next.iter().map(|(sequence, _)| *sequence).collect();
         let mut matrices = self;
         let x = matrices.embeddings(&batch.ids)?;
-        run(&mut matrices, x, &batch, Some(cache), self.options.layers, observer, progress)
+        // Inside the pool: from outside, each of the hundreds of products of a token would wait for it to wake up.
+        rayon::scope(|_| run(&mut matrices, x, &batch, Some(cache), self.options.layers, observer, progress))
     }
 
     /// The residual stream that leaves the last layer over whole sequences, packed in order; nothing is remembered.
@@ -159,12 +161,12 @@ impl Matrices for &ResidentModel {
     }
 
     fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]> {
-        let mut results = roles.map(|_| Activations::zeros(0, 0));
-        for (role, y) in roles.into_iter().zip(&mut results) {
-            let matrix = self.matrices.get(&role).ok_or_else(|| bug(format!("a model in memory without {role:?}")))?;
-            *y = matrix.times(x, &self.scratches)?;
+        let matrix = |role| self.matrices.get(&role).ok_or_else(|| bug(format!("a model in memory without {role:?}")));
+        let mut matrices = [&self.embeddings; N];
+        for (place, role) in matrices.iter_mut().zip(roles) {
+            *place = matrix(role)?;
         }
-        Ok(results)
+        products::times(matrices, x, &self.scratches)
     }
 
     fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
