@@ -38,6 +38,8 @@ pub struct MergeOptions {
     pub rounding: Option<WeightRounding>,
     /// What merged LoRA weights are rounded to.
     pub lora_dtype: Option<Dtype>,
+    /// Whether fitted routers are shifted until no expert is starved.
+    pub balance: bool,
     /// Whether an existing output folder is replaced.
     pub force: bool,
     /// Whether all experts may be the same model.
@@ -62,6 +64,7 @@ impl Default for MergeOptions {
             memory: None,
             rounding: None,
             lora_dtype: None,
+            balance: false,
             force: false,
             allow_same_experts: false,
             wanted: Wanted { tokenizer: true, card: true },

@@ -42,7 +42,8 @@ fn merge(storage: &Arc<dyn Storage>, force: bool) -> moerge::Result<()> {
     let open = |name: &str| Source::open(storage, name, &Path::new("/models").join(name), None);
     let models = Models { sources: vec![open("base")?, open("a")?], base: 0, experts: vec![0, 1], shared_expert: None };
     let options = MergeOptions { shard_bytes: 1_500, threads: Some(1), force, ..MergeOptions::default() };
-    let plan = Plan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None })?;
+    let plan =
+        Plan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None, balance: false })?;
     let prepared = Prepared { recipe, models, plan };
     prepared.build(storage, Path::new(OUT), &options, &Silent).map(|_| ())
 }

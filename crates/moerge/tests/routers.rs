@@ -163,6 +163,7 @@ fn second_expert(mode: GateMode, positive: &[&str], negative: &[&str], listener:
         shared_expert: None,
         seed: 0,
         fit,
+        balance: false,
         validation: Vec::new(),
     };
     make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama"), &routing, None, listener)

@@ -27,6 +27,7 @@ pub fn prepare(
         shard_bytes: options.shard_bytes,
         seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
         lora_dtype: options.lora_dtype,
+        balance: options.balance,
     };
     let mut plan = Plan::new(&recipe, &models, &plan_options)?;
     warnings.append(&mut plan.warnings);

@@ -15,6 +15,9 @@ use crate::{
 
 /// Name of the file that keeps the routers for a resumed run.
 const ROUTERS: &str = "routers.safetensors";
+/// Name of that which keeps them balanced. It is another, so that a run that is stopped between this file and the report
+/// does not balance what is balanced.
+const BALANCED: &str = "balanced_routers.safetensors";
 
 impl Prepared {
     /// The routers, and how well they route where they were fitted: made, or kept from the run before. An expert that
@@ -27,13 +30,21 @@ impl Prepared {
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
-        let (routers, mut report) = match self.kept_routers(output)? {
+        let (mut routers, mut report) = match self.kept_routers(output)? {
             Some(kept) => {
                 progress.note("the routers are there from the run before");
                 kept
             }
             None => self.make_routers(output, tokenizer, expert, options, progress)?,
         };
+        if let Some(report) = report.as_mut().filter(|report| report.balance.is_none() && self.plan.routing.balance) {
+            let calibration = self.calibration(output, text_tokenizer(tokenizer)?, expert, progress)?;
+            let balanced = router::balance(&self.plan, &routers, &calibration, options.rounding, progress)?;
+            report.set_balance(balanced.balance, balanced.load);
+            routers = balanced.routers;
+            output.keep(BALANCED, &routers.to_bytes()?)?;
+            output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
+        }
         if let Some(report) =
             report.as_mut().filter(|report| report.validation.is_none() && self.plan.routing.validates())
         {
@@ -67,11 +78,12 @@ impl Prepared {
 
     /// The routers of the run before, with their report where they were fitted.
     fn kept_routers(&self, output: &OutputDir) -> Result<Option<(Routers, Option<RoutingReport>)>> {
-        let Some(kept) = output.kept(ROUTERS)? else { return Ok(None) };
-        let routers = Routers::from_bytes(&kept)?;
-        let fits = routers.experts == self.plan.shape.experts && routers.hidden == self.plan.description.decoder.hidden;
         let report = output.kept(ROUTING_REPORT)?;
         let report = report.map(|kept| RoutingReport::parse(&String::from_utf8_lossy(&kept))).transpose()?;
+        let balanced = report.as_ref().is_some_and(|report| report.balance.is_some());
+        let Some(kept) = output.kept(if balanced { BALANCED } else { ROUTERS })? else { return Ok(None) };
+        let routers = Routers::from_bytes(&kept)?;
+        let fits = routers.experts == self.plan.shape.experts && routers.hidden == self.plan.description.decoder.hidden;
         let whole = report.is_some() == self.plan.routing.gate_mode.is_fitted();
         Ok((fits && whole).then_some((routers, report)))
     }
@@ -127,6 +139,23 @@ impl Prepared {
         Ok(format!("[{}]\n", lines.join(",\n")).into_bytes())
     }
 
+    /// The text that routers are fitted to, its tokens labelled by whose it is.
+    fn calibration(
+        &self,
+        output: &OutputDir,
+        tokenizer: &Tokenizer,
+        expert: Quantisation,
+        progress: &dyn Progress,
+    ) -> Result<Calibration> {
+        let routing = &self.plan.routing;
+        let (experts, shared) = if routing.gate_mode == GateMode::SelfCalibrated {
+            self.self_texts(output, tokenizer, expert, progress)?
+        } else {
+            router::recipe_texts(routing, tokenizer)?
+        };
+        Ok(Calibration::new(&experts, shared.as_ref()))
+    }
+
     fn fit_routers(
         &self,
         output: &OutputDir,
@@ -135,14 +164,8 @@ impl Prepared {
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, RoutingReport)> {
-        let routing = &self.plan.routing;
-        let (experts, shared) = if routing.gate_mode == GateMode::SelfCalibrated {
-            self.self_texts(output, tokenizer, expert, progress)?
-        } else {
-            router::recipe_texts(routing, tokenizer)?
-        };
-        let mut calibration = Calibration::new(&experts, shared.as_ref());
-        if routing.fit.label == Label::Loss {
+        let mut calibration = self.calibration(output, tokenizer, expert, progress)?;
+        if self.plan.routing.fit.label == Label::Loss {
             router::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
         }
         let (mut routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;

@@ -21,7 +21,7 @@ pub use unused::UnusedWeights;
 
 use crate::{
     architecture::{Description, FfnMatrix, LayerRole, MoeFamily, MoeShape, Role, RoleTensor},
-    error::Result,
+    error::{Error, Result},
     model_config::ModelConfig,
     recipe::{Expert, Recipe, SharedWeights},
     source::{Source, Weight},
@@ -55,6 +55,8 @@ pub struct PlanOptions {
     pub seed: u64,
     /// What merged LoRA weights are rounded to before anything else is done with them; `None` keeps f32.
     pub lora_dtype: Option<Dtype>,
+    /// Whether fitted routers are shifted until no expert is starved.
+    pub balance: bool,
 }
 
 /// Everything about the output's weights before one of them is read.
@@ -115,6 +117,11 @@ impl Plan {
             Some(source) => Some(width(source)),
             None => family.needs_shared_expert().then_some(IDLE_SHARED_WIDTH),
         };
+        if options.balance && !recipe.gate_mode.is_fitted() {
+            let mode = recipe.gate_mode.name();
+            return Err(Error::input(format!("`gate_mode: {mode}` fits no routers that could be balanced"))
+                .hint("`gate_mode: self_calibrated` does, without prompts; `calibrated` fits them to text of yours"));
+        }
         let slots = Slots::of(recipe, base.config.layers);
         fit::check_layers(recipe, &slots)?;
         let shape = MoeShape {
@@ -160,7 +167,7 @@ impl Plan {
             config,
             unused: unused::unused_weights(models, &tensors),
             stand_ins,
-            routing: Routing::new(recipe, family, slots, options.seed),
+            routing: Routing { balance: options.balance, ..Routing::new(recipe, family, slots, options.seed) },
             description,
             tensors,
             layout,

@@ -21,6 +21,8 @@ pub struct Routing {
     pub seed: u64,
     /// How routers are fitted, for the modes that are.
     pub fit: FitSettings,
+    /// Whether fitted routers are shifted until no expert is starved.
+    pub balance: bool,
     /// Each expert's text that they are tried on.
     pub validation: Vec<Vec<String>>,
 }
@@ -47,6 +49,7 @@ impl Routing {
             shared_expert: recipe.shared_experts.first().filter(|_| gated).map(prompts),
             seed,
             fit: recipe.fit,
+            balance: false,
             validation: recipe.experts.iter().map(|e| e.validation.clone()).collect(),
         }
     }

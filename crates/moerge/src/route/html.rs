@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{RouteReport, TextReport};
+use super::{BalancedLoad, RouteReport, TextReport};
 
 mod charts;
 
@@ -60,8 +60,26 @@ pub fn page(report: &RouteReport) -> String {
             charts::cosines(report, &facts.gate_cosines)
         );
     }
-    let _ = write!(page, "</div>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
+    page.push_str("</div>\n");
+    balanced(&mut page, report);
+    let _ = write!(page, "</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
     page
+}
+
+/// Loads before and after `moerge merge --balance`.
+fn balanced(page: &mut String, report: &RouteReport) {
+    let Some(BalancedLoad { balance, load_after }) = &report.balance else { return };
+    let _ = writeln!(
+        page,
+        "<h2>Balanced</h2>\n<p>Part of all choices that each expert gets on the text that the routers were fitted to. \
+         {}.</p>\n<div class=\"maps\">",
+        escaped(&balance.told())
+    );
+    for (when, load) in [("before", &balance.load_before), ("after", load_after)] {
+        let map = charts::load_map(report, load);
+        let _ = writeln!(page, "<figure class=\"load\"><figcaption>{when}</figcaption>{map}</figure>");
+    }
+    page.push_str("</div>\n");
 }
 
 fn legend(page: &mut String, report: &RouteReport) {
@@ -185,6 +203,7 @@ mod tests {
                     SampleToken { text: "\u{1b}\n".into(), experts: vec![0, 0, 1] },
                 ],
             }],
+            balance: None,
         };
         let page = page(&report);
         assert!(page.contains("if a &lt; b") && page.contains("data-e=\"0,1,1\"") && page.contains("a&amp;b"));

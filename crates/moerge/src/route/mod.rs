@@ -11,7 +11,7 @@ mod texts;
 use serde::Serialize;
 
 pub use gates::cosines;
-pub use texts::{RoutedText, expert_names, expert_slots, recipe_texts};
+pub use texts::{RoutedText, balanced_load, expert_names, expert_slots, recipe_texts};
 
 use crate::{
     architecture::FfnOptions,
@@ -19,6 +19,7 @@ use crate::{
     model::Model,
     plan::Slots,
     progress::{Progress, Stage},
+    router::Balance,
     runner::{Placement, Runner},
 };
 use observe::Watch;
@@ -36,6 +37,19 @@ pub struct RouteReport {
     pub layers: Vec<LayerReport>,
     /// Text by text.
     pub texts: Vec<TextReport>,
+    /// What `moerge merge --balance` did to the routers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<BalancedLoad>,
+}
+
+/// Loads on the text that the routers were fitted to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BalancedLoad {
+    /// What it cost, and the loads before.
+    #[serde(flatten)]
+    pub balance: Balance,
+    /// Layer by layer the part of all choices that each expert got after.
+    pub load_after: Vec<Vec<f64>>,
 }
 
 /// A layer's gates and what all texts together make of them. Vectors have an entry per expert.
@@ -146,6 +160,7 @@ pub fn report(
         experts_per_token: top_k,
         layers,
         texts: reports,
+        balance: None,
     })
 }
 

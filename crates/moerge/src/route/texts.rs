@@ -2,6 +2,7 @@
 
 use checkpoint::Storage;
 
+use super::BalancedLoad;
 use crate::{
     architecture::FfnOptions,
     error::{Error, Result},
@@ -9,6 +10,7 @@ use crate::{
     moerge_json::{MOERGE_JSON, MoergeJson},
     plan::Slots,
     recipe::Recipe,
+    router::{ROUTING_REPORT, RoutingReport},
     source::read_text,
 };
 
@@ -51,6 +53,13 @@ pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
     let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers));
     // A recipe that was changed by hand says nothing about the weights.
     Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| Slots::all(experts, decoder.layers)))
+}
+
+/// What balancing did to `model`, where its routing report says so.
+pub fn balanced_load(model: &Model, storage: &dyn Storage) -> Option<BalancedLoad> {
+    let report = RoutingReport::parse(&read_text(storage, &model.dir.join(ROUTING_REPORT)).ok()?).ok()?;
+    let load_after = report.layers.into_iter().map(|layer| layer.load).collect();
+    Some(BalancedLoad { balance: report.balance?, load_after })
 }
 
 /// What the recipe of `model` calls its experts: the last part of their models' names. Empty where there is no recipe.

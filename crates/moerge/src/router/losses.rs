@@ -18,6 +18,18 @@ pub(super) fn next_token_losses(
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Vec<Option<f64>>> {
+    losses_at(weights, sequences, |_| true, rounding, observer, progress)
+}
+
+/// The same for those tokens only that are `counted`, while `observer` looks on.
+pub(super) fn losses_at(
+    weights: &dyn Weights,
+    sequences: &[Vec<u32>],
+    counted: impl Fn(usize) -> bool,
+    rounding: Option<WeightRounding>,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<Vec<Option<f64>>> {
     let options = &weights.description().decoder;
     let x = forward(weights, sequences, options.layers, rounding, observer, progress)?;
     let mut losses = vec![None; x.tokens()];
@@ -25,7 +37,8 @@ pub(super) fn next_token_losses(
     let mut wanted: Vec<(usize, u32)> = Vec::new();
     for (range, sequence) in ranges(sequences).into_iter().zip(sequences) {
         let next = sequence.iter().skip(1).copied();
-        wanted.extend(range.zip(next).filter(|(_, next)| (*next as usize) < options.vocabulary));
+        let known = |(column, next): &(usize, u32)| (*next as usize) < options.vocabulary && counted(*column);
+        wanted.extend(range.zip(next).filter(known));
     }
     for block in wanted.chunks((SCORES / options.vocabulary.max(1)).max(1)) {
         let (columns, came): (Vec<usize>, Vec<u32>) = block.iter().copied().unzip();

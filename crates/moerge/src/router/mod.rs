@@ -5,6 +5,7 @@
 //! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers()`]), and
 //! report how well that went.
 
+mod balance;
 mod calibration;
 mod cheap_embed;
 mod degenerate;
@@ -25,6 +26,7 @@ mod self_text;
 mod sharpness;
 mod validation;
 
+pub use balance::{Balance, Balanced, MOST_COST, SHARES, balance};
 pub use calibration::{Calibration, ExpertTokens, recipe_texts, text_lengths};
 pub use degenerate::warnings;
 pub use fit_routers::{fit_memory, fit_routers};

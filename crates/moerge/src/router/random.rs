@@ -50,6 +50,7 @@ mod tests {
             shared_expert: Some(Prompts::default()),
             seed,
             fit: FitSettings::default(),
+            balance: false,
             validation: Vec::new(),
         };
         random_routers(&routing, 3, 1024)

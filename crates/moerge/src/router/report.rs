@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{fit::LayerFit, sharpness::Sharpness, validation::Validation};
+use super::{balance::Balance, fit::LayerFit, sharpness::Sharpness, validation::Validation};
 use crate::{
     error::{Error, Result},
     plan::{Plan, Slots},
@@ -39,6 +39,9 @@ pub struct RoutingReport {
     /// How sharply the routers decide, where more than one expert a token is mixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharpness: Option<Sharpness>,
+    /// What `--balance` did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Balance>,
     /// Perplexities on text that nothing was fitted to, where the recipe gives some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
@@ -124,6 +127,7 @@ impl RoutingReport {
             layers,
             same_ffn: super::same_ffn::same_ffn(plan),
             sharpness: None,
+            balance: None,
             validation: None,
         }
     }
@@ -134,11 +138,19 @@ impl RoutingReport {
         let experts = slots.experts();
         let layers = (0..slots.layers()).map(|layer| LayerReport::blank(slots, layer)).collect();
         let validation = plan.routing.validates().then(|| Validation::blank(plan));
+        let balance = plan.routing.balance.then(|| Balance::blank(plan));
         Self {
             sharpness: Sharpness::blank(plan),
+            balance,
             validation,
             ..Self::new(plan, vec![ExpertReport::default(); experts], layers)
         }
+    }
+
+    /// Adds what `--balance` did, after which each expert has its part of `load`, layer by layer.
+    pub fn set_balance(&mut self, balance: Balance, load: Vec<Vec<f64>>) {
+        self.layers.iter_mut().zip(load).for_each(|(layer, load)| layer.load = load);
+        self.balance = Some(balance);
     }
 
     /// Mean over the layers of the part of all choices that each expert gets.

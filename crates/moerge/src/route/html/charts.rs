@@ -7,12 +7,41 @@ use crate::route::{RouteReport, TextReport};
 
 /// A row an expert, a column a layer; the darker, the more tokens.
 pub(super) fn heat_map(report: &RouteReport, text: &TextReport) -> String {
-    let (experts, layers) = (report.experts.len(), text.layers.len());
+    map(report, text.expert, |expert, layer| {
+        let routed = text.layers.get(layer)?;
+        let (share, weight) = (routed.first_choice[expert], 100.0 * routed.weighted[expert]);
+        let title = format!("{:.0} % first choice, {weight:.0} % of weight", 100.0 * share);
+        Some(Cell { share, shade: share, title })
+    })
+}
+
+/// The same of loads; an even share is half dark.
+pub(super) fn load_map(report: &RouteReport, load: &[Vec<f64>]) -> String {
+    map(report, None, |expert, layer| {
+        let share = *load.get(layer)?.get(expert)?;
+        let even = 1.0 / (report.experts.len() - report.layers.get(layer)?.absent.len()).max(1) as f64;
+        let title = format!("{:.1} % of the choices, {:.2} of an even share", 100.0 * share, share / even);
+        Some(Cell { share, shade: (share / even / 2.0).min(1.0), title })
+    })
+}
+
+/// An expert in a layer.
+struct Cell {
+    /// Part of 1, the number that is written.
+    share: f64,
+    /// How dark it is.
+    shade: f64,
+    title: String,
+}
+
+/// A row an expert, `own` marked, a column a layer. Experts that are not in a layer have no cell there.
+fn map(report: &RouteReport, own: Option<usize>, cell: impl Fn(usize, usize) -> Option<Cell>) -> String {
+    let (experts, layers) = (report.experts.len(), report.layers.len());
     // Few layers get wide cells with numbers in them.
     let (width, height, label) = (if layers <= 8 { 40 } else { 14 }, 22, 84);
     let mut svg = open(label + layers * width + 2, experts * height + 18, "heat map of experts by layers");
     for (expert, name) in report.experts.iter().enumerate() {
-        let own = text.expert == Some(expert);
+        let own = own == Some(expert);
         let (y, class) = (expert * height, if own { "own" } else { "name" });
         let mark = if own { "▸ " } else { "" };
         let _ = write!(
@@ -22,27 +51,23 @@ pub(super) fn heat_map(report: &RouteReport, text: &TextReport) -> String {
             y + 15,
             escaped(&short(name))
         );
-        for (layer, routed) in text.layers.iter().enumerate() {
-            if report.layers.get(layer).is_some_and(|l| l.absent.contains(&expert)) {
+        for (layer, facts) in report.layers.iter().enumerate() {
+            let Some(Cell { share, shade, title }) = cell(expert, layer).filter(|_| !facts.absent.contains(&expert))
+            else {
                 continue;
-            }
-            let share = routed.first_choice[expert];
+            };
             let x = label + layer * width;
             let _ = write!(
                 svg,
-                "<rect class=\"cell\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\"/>\
-                 <rect class=\"heat\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" fill-opacity=\"{share:.3}\">\
-                 <title>layer {layer}, {}: {:.0} % first choice, {:.0} % of weight</title></rect>",
-                width - 2,
-                height - 2,
+                "<rect class=\"cell\" x=\"{x}\" y=\"{y}\" width=\"{0}\" height=\"{1}\"/>\
+                 <rect class=\"heat\" x=\"{x}\" y=\"{y}\" width=\"{0}\" height=\"{1}\" fill-opacity=\"{shade:.3}\">\
+                 <title>layer {layer}, {2}: {title}</title></rect>",
                 width - 2,
                 height - 2,
                 escaped(name),
-                100.0 * share,
-                100.0 * routed.weighted[expert],
             );
             if layers <= 8 {
-                let class = if share > 0.55 { "on" } else { "off" };
+                let class = if shade > 0.55 { "on" } else { "off" };
                 let _ = write!(
                     svg,
                     "<text class=\"{class}\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{:.0}</text>",

@@ -53,6 +53,20 @@ pub(super) fn rows(statistics: &Statistics, shape: Shape) -> Rows {
     Rows { experts: solved, shared }
 }
 
+/// The direction `a` along which every router input has about 1.
+pub(super) fn common(statistics: &Statistics, shape: Shape) -> Vec<f64> {
+    let means: Vec<Vec<f64>> = (0..shape.experts).filter_map(|e| statistics.mean(e)).collect();
+    let mean = mean(means.iter());
+    let mut along = if shape.covariance() {
+        solve(&shrunk(statistics.within(), mean.len()), std::slice::from_ref(&mean)).pop().unwrap_or_default()
+    } else {
+        mean.clone()
+    };
+    let length = dot(&along, &mean).max(f64::MIN_POSITIVE);
+    along.iter_mut().for_each(|a| *a /= length);
+    along
+}
+
 fn mean<'a>(vectors: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
     let mut sum = Vec::new();
     let mut count = 0.0;

@@ -155,5 +155,17 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     Ok(LayerFit { gate, shared_gate, confusion, temperature })
 }
 
+/// The direction along which all of the router inputs `u` have about 1: a part `c` of it in a row is a constant `c` in
+/// the scores.
+pub(super) fn common_direction(u: &Activations, samples: &Samples, shape: Shape) -> Result<Vec<f64>> {
+    let parts = [false, true].map(|held_out| samples.select(held_out, shape.experts));
+    let [(mut columns, mut classes), (held, held_classes)] = parts;
+    columns.extend(held);
+    classes.extend(held_classes);
+    let mut statistics = Statistics::new(shape.experts + 1, u, &columns);
+    statistics.add(u, &columns, &classes, shape.covariance())?;
+    Ok(discriminant::common(&statistics, shape))
+}
+
 #[cfg(test)]
 mod tests;

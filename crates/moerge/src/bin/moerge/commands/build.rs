@@ -22,6 +22,9 @@ pub struct BuildArgs {
     /// Round weights with a merged adapter to this type first: float32, float16 or bfloat16
     #[arg(long, value_name = "DTYPE", value_parser = dtype)]
     lora_merge_dtype: Option<Dtype>,
+    /// Shift fitted routers until no expert is starved, for at most 0.5 % of perplexity
+    #[arg(long)]
+    balance: bool,
     /// Allow experts that are all the same model
     #[arg(long)]
     i_understand_this_is_not_useful_without_training: bool,
@@ -65,6 +68,7 @@ impl BuildArgs {
             random_seed: self.random_seed,
             memory: self.memory,
             lora_dtype: self.lora_merge_dtype,
+            balance: self.balance,
             force,
             allow_same_experts: self.i_understand_this_is_not_useful_without_training,
             wanted: Wanted { tokenizer: !self.no_copy_tokenizer, card: !self.no_write_model_card },

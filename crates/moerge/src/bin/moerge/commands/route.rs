@@ -10,7 +10,7 @@ use moerge::{
     Error,
     evaluate::Text,
     model::Model,
-    route::{Extent, RoutedText, expert_names, expert_slots, html, recipe_texts, report},
+    route::{Extent, RoutedText, balanced_load, expert_names, expert_slots, html, recipe_texts, report},
 };
 
 use super::{folder, placing::PlacingArgs};
@@ -72,7 +72,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let extent = Extent { context: args.context, tokens: args.tokens, sample };
     let routed = report(&model, (&names, &slots), &texts, extent, args.placing.placement(&model), &reporter);
     reporter.close();
-    let routed = routed?;
+    let mut routed = routed?;
+    routed.balance = balanced_load(&model, &LocalStorage);
     if let Some(path) = &args.html {
         let path = folder(path);
         fs::write(&path, html::page(&routed)).map_err(|e| Error::io("write", &path, &e))?;

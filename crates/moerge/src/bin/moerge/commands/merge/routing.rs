@@ -1,6 +1,6 @@
 //! How well fitted routers route, in a few lines.
 
-use moerge::router::{RoutingReport, Validation};
+use moerge::router::{Balance, RoutingReport, Validation};
 
 use crate::terminal::table;
 
@@ -29,6 +29,7 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
             of(1.0)
         ));
     }
+    lines.extend(report.balance.iter().map(Balance::told));
     lines.extend(report.validation.iter().flat_map(perplexities));
     lines
 }
