@@ -86,8 +86,8 @@ impl Balance {
         let why = if self.least_before >= SHARES[0] {
             "no expert is starved".to_owned()
         } else {
-            let smallest = percent(SHARES[SHARES.len() - 1]);
-            format!("even {smallest} would cost more than {:.1} % of perplexity", 100.0 * MOST_COST)
+            let smallest = 100.0 * SHARES[SHARES.len() - 1];
+            format!("even {smallest} % would cost more than {:.1} % of perplexity", 100.0 * MOST_COST)
         };
         format!("balanced: nothing is shifted, the least loaded expert of a layer has {before} of an even share; {why}")
     }
