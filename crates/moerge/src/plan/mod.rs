@@ -6,6 +6,7 @@ mod routing;
 mod shared;
 mod slots;
 mod step;
+mod step_maker;
 mod summary;
 mod unused;
 
@@ -16,15 +17,16 @@ use xxhash_rust::xxh3::Xxh3;
 pub use routing::{Prompts, Routing};
 pub use slots::Slots;
 pub use step::{Average, Noise, OutputTensor, Step, Transform};
+use step_maker::StepMaker;
 pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
 pub use unused::UnusedWeights;
 
 use crate::{
-    architecture::{Description, FfnMatrix, LayerRole, MoeFamily, MoeShape, Role, RoleTensor},
+    architecture::{Description, LayerRole, MoeFamily, MoeShape, Role},
     error::{Error, Result},
     model_config::ModelConfig,
-    recipe::{Expert, Recipe, SharedWeights},
-    source::{Source, Weight},
+    recipe::Recipe,
+    source::Source,
 };
 
 /// Width of the zeroed shared expert that Qwen2-MoE needs where the recipe gives none: no effect on the output, wide
@@ -242,147 +244,5 @@ fn transformers_dtype(dtype: Dtype) -> &'static str {
         Dtype::F32 => "float32",
         Dtype::F64 => "float64",
         _ => "bfloat16",
-    }
-}
-
-struct StepMaker<'a> {
-    recipe: &'a Recipe,
-    models: &'a Models,
-    slots: &'a Slots,
-    description: &'a Description,
-    dtype: Dtype,
-    lora_dtype: Option<Dtype>,
-}
-
-impl StepMaker<'_> {
-    fn step(&self, tensor: &RoleTensor) -> Step {
-        let Role::Layer(layer, role) = tensor.role else { return self.base_step(tensor) };
-        match role {
-            LayerRole::Router => Step::Router(layer),
-            LayerRole::Expert(slot, matrix) => self.expert_step(tensor, layer, slot, matrix),
-            LayerRole::SharedExpert(matrix) => {
-                match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
-                    (Some(source), Some(expert)) => self.ffn_step(tensor, layer, matrix, source, expert, &tensor.name),
-                    _ => Step::Fill(0.0),
-                }
-            }
-            LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => Step::SharedExpertGate(layer),
-            LayerRole::SharedExpertGate => Step::Fill(IDLE_SHARED_GATE),
-            _ => self.base_step(tensor),
-        }
-    }
-
-    /// A weight that the MoE has only once.
-    fn base_step(&self, tensor: &RoleTensor) -> Step {
-        if self.recipe.shared_weights == SharedWeights::Average {
-            let (weights, _) = shared::experts_weights(self.recipe, self.models, tensor);
-            if let Some((weight, _)) = weights.first().filter(|_| shared::all_the_same(&weights)) {
-                return self.transform(tensor, weight, None, None);
-            }
-            if let Some(step) = shared::mean(weights, self.lora_dtype) {
-                return step;
-            }
-        }
-        match self.models.base().weight(tensor.role) {
-            Some(weight) => self.transform(tensor, weight, None, None),
-            // Qwen2-MoE always has q, k and v biases; Llama has none.
-            None => Step::Fill(0.0),
-        }
-    }
-
-    fn expert_step(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Step {
-        let Some(index) = self.slots.in_layer(layer).get(slot).copied() else { return Step::Fill(0.0) };
-        // One that is there twice is the same twice, noise included.
-        let first = self.slots.slot(layer, index).unwrap_or(slot);
-        let name = self.description.get(Role::Layer(layer, LayerRole::Expert(first, matrix))).map_or("", |t| &t.name);
-        self.ffn_step(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index], name)
-    }
-
-    /// A matrix of `expert`, whose noise is that of the output tensor `name`.
-    fn ffn_step(
-        &self,
-        tensor: &RoleTensor,
-        layer: usize,
-        matrix: FfnMatrix,
-        source: &Source,
-        expert: &Expert,
-        name: &str,
-    ) -> Step {
-        let noise = expert.noise_scale.filter(|n| *n != 0.0).map(|scale| Noise { scale, name: name.to_owned() });
-        let scale = expert.residual_scale.filter(|_| matrix == FfnMatrix::Down);
-        match source.weight(Role::Layer(layer, LayerRole::Ffn(matrix))) {
-            Some(weight) => self.transform(tensor, weight, noise, scale),
-            None => Step::Fill(0.0),
-        }
-    }
-
-    /// What an expert has when it stands alone, in layers that it is not in.
-    fn stand_ins(&self) -> Vec<OutputTensor> {
-        let base = self.models.base();
-        let in_all = |layer: usize| (0..self.slots.experts()).all(|e| self.slots.slot(layer, e).is_some());
-        let stand_in = |tensor: &RoleTensor| {
-            let Role::Layer(layer, LayerRole::Ffn(_)) = tensor.role else { return None };
-            let weight = base.weight(tensor.role).filter(|_| !in_all(layer))?;
-            Some(OutputTensor {
-                name: tensor.name.clone(),
-                role: tensor.role,
-                dtype: self.dtype,
-                shape: tensor.shape.clone(),
-                step: self.transform(tensor, weight, None, None),
-            })
-        };
-        base.description.tensors.iter().filter_map(stand_in).collect()
-    }
-
-    fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<Noise>, scale: Option<f64>) -> Step {
-        let scale = scale.filter(|s| *s != 1.0);
-        let view = weight.view.clone();
-        let as_it_is = weight.lora.is_none() && noise.is_none() && scale.is_none();
-        if as_it_is && view.dtype == self.dtype && view.shape == tensor.shape {
-            return Step::Copy(view);
-        }
-        let lora = weight.lora.clone().map(|delta| (delta, self.lora_dtype));
-        Step::Transform(Box::new(Transform { view, lora, noise, scale }))
-    }
-
-    /// Experts that cannot take part in the mean of everything.
-    fn averaging_warnings(&self) -> Vec<String> {
-        if self.recipe.shared_weights == SharedWeights::Base {
-            return Vec::new();
-        }
-        let once = self.description.tensors.iter().filter(|t| self.models.base().weight(t.role).is_some());
-        let mut left_out: std::collections::BTreeMap<usize, Vec<&str>> = std::collections::BTreeMap::new();
-        for tensor in once {
-            for expert in shared::experts_weights(self.recipe, self.models, tensor).1 {
-                left_out.entry(expert).or_default().push(&tensor.name);
-            }
-        }
-        let tell = |(expert, names): (usize, Vec<&str>)| {
-            format!(
-                "expert {expert} ({}) takes no part in the average of {} tensors, whose shape is another or which it lacks: {}{}",
-                self.models.expert(expert).short_name(),
-                names.len(),
-                names[0],
-                if names.len() > 1 { ", ..." } else { "" }
-            )
-        };
-        left_out.into_iter().map(tell).collect()
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for source in &self.models.sources {
-            let dtype = source.weight(Role::Layer(0, LayerRole::Ffn(FfnMatrix::Down))).map(|w| w.view.dtype);
-            if let (Some(dtype), true) = (dtype, self.dtype == Dtype::F16)
-                && dtype != Dtype::F16
-            {
-                warnings.push(format!(
-                    "{} is {}; values above 65504 become infinite in float16",
-                    source.reference,
-                    dtype.name()
-                ));
-            }
-        }
-        warnings
     }
 }
