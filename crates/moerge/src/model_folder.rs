@@ -100,14 +100,19 @@ impl<'a> ModelFolder<'a> {
 
     /// `config.json` typed, and what it promises. An error where moerge does not know the family.
     pub fn description(&self) -> Result<(ModelConfig, Description)> {
+        let config = self.config()?;
+        let description = describe(&config)?;
+        Ok((config, description))
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self) -> Result<ModelConfig> {
         let path = self.dir.join("config.json");
         let text = self.text("config.json")?.ok_or_else(|| {
             Error::input(format!("{} has no config.json", self.dir.display()))
                 .hint("a model folder has config.json beside its .safetensors files")
         })?;
-        let config = ModelConfig::parse(&text, &path)?;
-        let description = describe(&config)?;
-        Ok((config, description))
+        ModelConfig::parse(&text, &path)
     }
 
     /// The record of the moerge run that wrote the folder, if there is one.

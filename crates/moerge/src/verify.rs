@@ -21,6 +21,8 @@ use crate::{
 
 mod against_config;
 mod non_finite;
+
+pub(crate) use non_finite::NonFinite;
 mod read;
 
 use read::TensorBytes;
@@ -141,8 +143,11 @@ fn check(
                 expected = Some(names);
             }
             Err(error) => {
+                // A family that moerge does not know may be sound; a config that is none is not.
+                let known = folder.config().is_err();
+                let severity = if known { Severity::Error } else { Severity::Warning };
                 let message = format!("shapes were not checked: {}", error.parts().message);
-                report.add(Severity::Warning, FindingKind::NotChecked, None, message);
+                report.add(severity, FindingKind::NotChecked, None, message);
             }
         }
     }

@@ -26,32 +26,44 @@ use produce::{Buffers, produce};
 
 use crate::{
     error::{Error, Result},
-    plan::{OutputTensor, Plan},
+    plan::{OutputTensor, Plan, Step},
     progress::{Progress, Stage},
     router::Routers,
+    verify::NonFinite,
 };
 
 /// Bytes written after which the disk is asked to catch up, so that the sync at a shard's end is short.
 const FLUSH_EVERY: u64 = 128 << 20;
 
-/// Writes every shard of `plan` that `output` does not have yet; the fingerprints of all tensors in shard order.
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Fingerprints of all tensors, in shard order.
+    pub fingerprints: Vec<(String, Fingerprint)>,
+    /// What to tell the user: tensors that hold values that are no numbers, as their source does.
+    pub warnings: Vec<String>,
+}
+
+/// Writes every shard of `plan` that `output` does not have yet.
 pub fn write_shards(
     plan: &Plan,
     routers: &Routers,
     output: &OutputDir,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Vec<(String, Fingerprint)>> {
+) -> Result<Written> {
     let finished = output.finished_shards(&plan.layout)?;
     let shards = &plan.layout.shards;
     let done = finished.iter().zip(shards).filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
     progress.start(Stage::Weights, plan.layout.total_file_bytes(), done);
     let tensors: HashMap<&str, &OutputTensor> = plan.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut all = Vec::with_capacity(plan.tensors.len());
+    let warnings = Mutex::default();
     for (shard, finished) in shards.iter().zip(finished) {
         let fingerprints = match finished {
             Some(fingerprints) => fingerprints,
-            None => ShardRun { plan, routers, tensors: &tensors, shard, progress }.write(output, threads)?,
+            None => ShardRun { plan, routers, tensors: &tensors, shard, warnings: &warnings, progress }
+                .write(output, threads)?,
         };
         all.extend(fingerprints);
     }
@@ -63,7 +75,9 @@ pub fn write_shards(
             if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) }
         ),
     );
-    Ok(all)
+    let mut warnings = warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    warnings.sort();
+    Ok(Written { fingerprints: all, warnings })
 }
 
 struct ShardRun<'a> {
@@ -71,6 +85,7 @@ struct ShardRun<'a> {
     routers: &'a Routers,
     tensors: &'a HashMap<&'a str, &'a OutputTensor>,
     shard: &'a Shard,
+    warnings: &'a Mutex<Vec<String>>,
     progress: &'a dyn Progress,
 }
 
@@ -139,19 +154,37 @@ impl ShardRun<'_> {
         let tensor = self.tensors.get(name).ok_or_else(|| Error::input(format!("no step makes {name}")))?;
         let mut fingerprint = Fingerprinter::new();
         let mut offset = 0;
+        let mut non_finite = NonFinite::default();
         produce(tensor, self.routers, self.plan.seed, buffers, &mut |bytes| {
             if over.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
             self.progress.check()?;
             fingerprint.update(bytes);
+            non_finite.count(tensor.dtype, bytes);
             writer.write(index, offset, bytes)?;
             offset += bytes.len() as u64;
             unsynced.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.progress.advance(Stage::Weights, bytes.len() as u64);
             Ok(())
         })?;
+        if non_finite.any() {
+            self.not_finite(tensor, non_finite)?;
+        }
         Ok(fingerprint.finish())
+    }
+
+    /// What a source holds is copied to the bit, and said; what is made here is not written with such values.
+    fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
+        let from = tensor.step.reads().first().map_or_else(String::new, |view| view.file.path.display().to_string());
+        if !matches!(tensor.step, Step::Copy(_)) {
+            return Err(Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from).hint(
+                "the weights, their adapter, or the recipe's noise_scale or residual_scale are too large, or NaN",
+            ));
+        }
+        let warning = format!("{} has {found}, as in {from}: what goes through it is lost", tensor.name);
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+        Ok(())
     }
 
     /// A source that was written to while this shard was copied from it spoils the shard.

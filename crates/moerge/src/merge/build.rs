@@ -48,6 +48,7 @@ impl Prepared {
         if let Some(budget) = options.memory {
             memory.within(budget)?;
         }
+        self.check_replaced(storage.as_ref(), out)?;
         let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
         match found {
             Found::AlreadyPublished => {
@@ -80,8 +81,9 @@ impl Prepared {
             None => warnings.extend(router::warnings(&routers, &self.plan.routing.slots, &names)),
         }
 
-        let fingerprints = execute::write_shards(&self.plan, &routers, &output, memory.workers, progress)?;
-        for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &fingerprints)]) {
+        let written = execute::write_shards(&self.plan, &routers, &output, memory.workers, progress)?;
+        warnings.extend(written.warnings);
+        for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &written.fingerprints)]) {
             output.write_file(&file.name, &file.bytes)?;
         }
         if let Some(report) = &routing {
@@ -111,6 +113,26 @@ impl Prepared {
             hash.update(&file.bytes);
         }
         format!("{:032x}", hash.digest128())
+    }
+
+    /// What `force` may replace: an earlier output, and none that the models of this one lie in.
+    fn check_replaced(&self, storage: &dyn Storage, out: &Path) -> Result<()> {
+        let there = storage.list(out).unwrap_or_default();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let refuse = |why: &str| Err(Error::input(format!("{} is not replaced: {why}", out.display())));
+        if !there.iter().any(|name| name == MOERGE_JSON) {
+            return refuse("moerge did not make what is in it")
+                .map_err(|e| e.hint("choose another folder, or remove this one yourself"));
+        }
+        let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let adapters = self.models.sources.iter().filter_map(|source| Some(&source.adapter.as_ref()?.dir));
+        let mut dirs = self.models.sources.iter().map(|source| &source.dir).chain(adapters);
+        match dirs.find(|dir| real(dir).starts_with(real(out))) {
+            Some(dir) => refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder")),
+            None => Ok(()),
+        }
     }
 
     fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {

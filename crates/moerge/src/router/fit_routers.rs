@@ -21,6 +21,9 @@ use crate::{
     transformer::{Activations, Observer, WeightRounding, forward},
 };
 
+/// Tokens of an expert without which its text has no spread.
+const LEAST_TOKENS: usize = 2;
+
 /// Fits the routers of `plan` to `calibration`.
 ///
 /// The result is the same for any number of threads. Every weight is read once (more often only where there are more
@@ -62,12 +65,12 @@ pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u6
 /// The text of expert `index` in numbers; none at all is refused.
 fn expert(plan: &Plan, calibration: &Calibration, index: usize) -> Result<ExpertReport> {
     let (tokens, held_out) = calibration.tokens_of(index);
-    if tokens == 0 {
+    if tokens < LEAST_TOKENS {
         let mode = plan.routing.gate_mode.name();
-        return Err(Error::input(format!(
-            "expert {index} has no text to fit its router to, which gate_mode {mode} needs"
-        ))
-        .hint("give it `positive_prompts`, or a `positive_prompts_file`, of more than one token"));
+        return Err(Error::input(format!("expert {index} has too little text for gate_mode {mode}"))
+            .fact("tokens", format!("{tokens} (a first one that all texts share does not count)"))
+            .fact("needed", format!("{LEAST_TOKENS}, and some hundred to route well"))
+            .hint("give it more `positive_prompts`, a `positive_prompts_file`, or more `self_text`"));
     }
     Ok(ExpertReport { tokens: tokens as u64, held_out: held_out as u64 })
 }

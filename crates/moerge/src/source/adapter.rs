@@ -41,6 +41,31 @@ pub struct LoraDelta {
     pub scale: f64,
 }
 
+/// Refuses what would silently count as not given: a number that is a text, a switch that is neither on nor off.
+fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
+    let wrong = |key: &str, expected: &str, found: &Value| {
+        Err(Error::input(format!("{}: `{key}` is not {expected}", path.display()))
+            .fact("found", found.to_string())
+            .hint("PEFT writes this file; take it from where the adapter comes from"))
+    };
+    let given = |key: &str| config.get(key).filter(|value| !value.is_null());
+    for key in ["r", "lora_alpha"] {
+        if let Some(value) = given(key).filter(|value| !value.as_f64().is_some_and(|x| (x as f32).is_finite())) {
+            return wrong(key, "a number", value);
+        }
+    }
+    if let Some(value) = given("use_rslora").filter(|value| !value.is_boolean()) {
+        return wrong("use_rslora", "true or false", value);
+    }
+    for key in ["rank_pattern", "alpha_pattern"] {
+        let numbers = |value: &Value| value.as_object().is_some_and(|of| of.values().all(Value::is_number));
+        if let Some(value) = given(key).filter(|value| !numbers(value)) {
+            return wrong(key, "an object of numbers", value);
+        }
+    }
+    Ok(())
+}
+
 impl Adapter {
     /// Opens the adapter in `dir`.
     pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Self> {
@@ -78,6 +103,7 @@ impl Adapter {
             weights = pickled;
         }
         let checkpoint = Checkpoint::open_file(storage, &weights)?;
+        check_types(&config, &config_path)?;
         let mut adapter =
             Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
         adapter.pair_up()?;

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use checkpoint::{Checkpoint, Storage, TensorView};
+use checkpoint::{Checkpoint, Kind, Storage, TensorView};
 
 pub use adapter::{Adapter, LoraDelta};
 #[cfg(feature = "inference")]
@@ -134,6 +134,10 @@ pub fn read_text(storage: &dyn Storage, path: &Path) -> Result<String> {
 /// Reads a small file whole; more than 256 MiB is taken for a mistake.
 pub fn read_bytes(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
     let read = || {
+        // Opening a pipe could wait for ever.
+        if storage.facts(path)?.kind != Kind::File {
+            return Err(std::io::Error::other("it is not a file"));
+        }
         let file = storage.open(path)?;
         if file.len() > 256 << 20 {
             return Err(std::io::Error::other("it is larger than 256 MiB"));

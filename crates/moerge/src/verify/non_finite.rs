@@ -6,7 +6,7 @@ use checkpoint::Dtype;
 
 /// How many values are no numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct NonFinite {
+pub(crate) struct NonFinite {
     pub nan: u64,
     pub infinite: u64,
 }
