@@ -128,16 +128,14 @@ impl Calibration {
         tokens.fold((0, 0), |(all, held), (_, h)| (all + 1, held + usize::from(*h)))
     }
 
-    /// The experts' sequences that were kept back whole; all of them where there are none.
-    pub(super) fn kept_back(&self) -> Vec<Vec<u32>> {
+    /// The sequences that are text for some expert.
+    pub(super) fn texts_of_experts(&self) -> Vec<Vec<u32>> {
         let of_experts = |range: &std::ops::Range<usize>| {
             self.samples.classes[range.clone()].iter().any(|class| matches!(class, Some(Class::Expert(_))))
         };
         let ranges = crate::transformer::ranges(&self.sequences);
-        let texts: Vec<_> = self.sequences.iter().zip(ranges).filter(|(_, range)| of_experts(range)).collect();
-        let kept: Vec<_> = texts.iter().filter(|(_, r)| self.samples.held_out[r.clone()].iter().all(|h| *h)).collect();
-        let chosen = if kept.is_empty() { texts.iter().collect() } else { kept };
-        chosen.into_iter().map(|(sequence, _)| (*sequence).clone()).collect()
+        let texts = self.sequences.iter().zip(ranges).filter(|(_, range)| of_experts(range));
+        texts.map(|(sequence, _)| sequence.clone()).collect()
     }
 
     /// All tokens.
