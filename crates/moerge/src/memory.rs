@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     plan::{Models, OutputTensor, Plan},
     recipe::GateMode,
-    router::fit_memory,
+    router::{fit_memory, training_memory},
     source::Source,
     transformer::{Quantisation, generation_memory, pass_memory},
 };
@@ -50,10 +50,14 @@ pub struct MemoryNeed {
     pub prompts: u64,
     /// While an expert writes text; 0 where none does.
     pub self_text: u64,
+    /// While gates are trained; 0 where none are.
+    pub training: u64,
     /// While the weights are written, by [`MemoryNeed::workers`].
     pub weights: u64,
     /// Threads that write, as many as the budget has room for.
     pub workers: usize,
+    /// What of the budget is left beside what a run holds all the time.
+    pub room: u64,
     /// How an expert that writes text is kept in memory.
     pub expert: Quantisation,
 }
@@ -74,11 +78,14 @@ impl MemoryNeed {
         let needs = ways.map(|way| (way, writing(plan, models, circumstances, way).map(|bytes| fixed + bytes)));
         let fits = needs.into_iter().find(|(_, need)| need.is_none_or(|need| need <= budget));
         let (expert, self_text) = fits.unwrap_or(needs[1]);
+        let training = training(plan, models, circumstances.threads, budget.saturating_sub(fixed));
         Self {
             prompts: pass.map_or(0, |pass| fixed + pass),
             self_text: self_text.unwrap_or(0),
+            training: training.map_or(0, |training| fixed + training),
             weights: fixed + workers as u64 * worker,
             workers,
+            room: budget.saturating_sub(fixed),
             expert,
         }
     }
@@ -96,6 +103,10 @@ impl MemoryNeed {
             let yours = "`gate_mode: calibrated` fits the routers to text of yours, in less memory";
             return Err(too_small("an expert that writes text", self.self_text, budget).hint(yours));
         }
+        if self.training > budget {
+            let less = "or make `batch_tokens` of `phatgoose` smaller; `gate_mode: calibrated` needs no gradients";
+            return Err(too_small("training the gates", self.training, budget).hint(less));
+        }
         if self.weights > budget {
             return Err(too_small("writing the weights", self.weights, budget));
         }
@@ -104,7 +115,7 @@ impl MemoryNeed {
 
     /// The largest of them.
     pub fn peak(&self) -> u64 {
-        self.prompts.max(self.self_text).max(self.weights)
+        self.prompts.max(self.self_text).max(self.training).max(self.weights)
     }
 }
 
@@ -138,6 +149,12 @@ fn writing(plan: &Plan, models: &Models, circumstances: &Circumstances, way: Qua
     let experts = experts.chain((!plan.routing.slots.are_plain()).then(|| models.base()));
     let need = |expert: &Source| generation_memory(&expert.description, way, &circumstances.written);
     (!circumstances.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))
+}
+
+/// What training holds, where gates are trained: all weights where there is `room`, and otherwise a layer's.
+fn training(plan: &Plan, models: &Models, threads: usize, room: u64) -> Option<u64> {
+    let trains = plan.routing.gate_mode == GateMode::PhatGoose;
+    trains.then(|| training_memory(plan, &models.base().description, threads).within(room))
 }
 
 fn too_small(what: &str, needed: u64, budget: u64) -> Error {

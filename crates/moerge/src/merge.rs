@@ -16,6 +16,7 @@ use crate::{
 
 mod build;
 mod difference;
+mod gates;
 mod needs;
 mod prepare;
 mod routers;

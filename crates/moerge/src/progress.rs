@@ -23,6 +23,8 @@ pub enum Stage {
     Upload,
     /// The experts write text; counted in tokens.
     SelfText,
+    /// Training gates; counted in layers, each up and down in every step.
+    Gates,
     /// Running a model over texts; counted in tokens.
     Score,
 }
@@ -44,7 +46,7 @@ impl Stage {
     /// What the stage counts.
     pub fn unit(self) -> Unit {
         match self {
-            Self::Prompts => Unit::Layers,
+            Self::Prompts | Self::Gates => Unit::Layers,
             Self::Verify => Unit::Tensors,
             Self::Download | Self::Weights | Self::Read | Self::Load | Self::Upload => Unit::Bytes,
             Self::SelfText | Self::Score => Unit::Tokens,
@@ -62,6 +64,7 @@ impl Stage {
             Self::Load => "load",
             Self::Upload => "upload",
             Self::SelfText => "text",
+            Self::Gates => "gates",
             Self::Score => "score",
         }
     }

@@ -38,6 +38,9 @@ pub fn check(recipe: &Recipe, options: &CheckOptions) -> Result<Vec<String>> {
         warnings
             .push(format!("`validation` is for routers that are fitted to text; `gate_mode: {mode}` does not use it"));
     }
+    if recipe.gate_mode == GateMode::PhatGoose {
+        warn_of_what_training_ignores(recipe, &mut warnings);
+    }
     check_shared_weights(recipe, &mut warnings)?;
     check_models(recipe, options, &mut warnings)?;
     Ok(warnings)
@@ -166,6 +169,16 @@ fn warn_of_unused_prompts(recipe: &Recipe, warnings: &mut Vec<String>) {
     let mode = recipe.gate_mode.name();
     if recipe.experts.iter().chain(&recipe.shared_experts).any(|e| prompts(e).next().is_some()) {
         warnings.push(format!("`gate_mode: {mode}` uses no prompts; those of the recipe are ignored"));
+    }
+}
+
+fn warn_of_what_training_ignores(recipe: &Recipe, warnings: &mut Vec<String>) {
+    if recipe.experts.iter().any(|e| !e.negative_prompts.is_empty()) {
+        warnings
+            .push("`gate_mode: phatgoose` learns from positive prompts only; negative ones count for nothing".into());
+    }
+    if recipe.fit.label == Label::Loss {
+        warnings.push("`label: loss` changes the report of `gate_mode: phatgoose` only, not its gates".into());
     }
 }
 

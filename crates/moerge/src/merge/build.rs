@@ -60,7 +60,7 @@ impl Prepared {
             Found::Fresh => {}
         }
         let output = self.check_space(output, bytes, found)?;
-        let (routers, routing) = self.routers(&output, tokenizer.as_ref(), memory.expert, options, progress)?;
+        let (routers, routing) = self.routers(&output, tokenizer.as_ref(), &memory, options, progress)?;
         if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
             progress.note(
                 "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \
@@ -90,7 +90,7 @@ impl Prepared {
             output.write_file(ROUTING_REPORT, report.to_text().as_bytes())?;
         }
         let mut bytes = bytes;
-        if self.plan.routing.gate_mode == GateMode::SelfCalibrated {
+        if !self.writers().is_empty() {
             let text = self.self_text_file(&output)?;
             bytes += text.len() as u64;
             output.write_file(SELF_TEXT_FILE, &text)?;

@@ -67,23 +67,24 @@ impl Prepared {
     /// Tokens of each sequence that goes through a model to make the routers, and of each text that one expert writes.
     fn lengths(&self, tokenizer: Option<&Tokenizer>) -> Result<(Vec<usize>, Vec<usize>)> {
         let routing = &self.plan.routing;
-        if routing.gate_mode == GateMode::SelfCalibrated {
-            let settings = &routing.fit.self_text;
-            let texts = routing.experts.iter().chain(&routing.shared_expert);
-            let of = |prompts| match tokenizer {
-                Some(tokenizer) => router::sample_lengths(tokenizer, prompts, settings),
-                None => Ok(vec![settings.tokens + 1; settings.samples]),
-            };
-            let each: Vec<Vec<usize>> = texts.map(of).collect::<Result<_>>()?;
-            let longest = each.iter().max_by_key(|lengths| lengths.iter().sum::<usize>()).cloned().unwrap_or_default();
-            return Ok((each.concat(), longest));
-        }
-        let lengths = match tokenizer {
-            Some(tokenizer) if routing.gate_mode.is_fitted() => router::text_lengths(routing, tokenizer)?,
-            Some(tokenizer) => router::prompt_lengths(routing, tokenizer)?,
-            None => routing.texts().map(|text| text.len() + 1).collect(),
+        let (settings, writers) = (&routing.fit.self_text, self.writers());
+        let all = routing.experts.iter().chain(&routing.shared_expert).enumerate();
+        let of = |(_, prompts)| match tokenizer {
+            Some(tokenizer) => router::sample_lengths(tokenizer, prompts, settings),
+            None => Ok(vec![settings.tokens + 1; settings.samples]),
         };
-        Ok((lengths, Vec::new()))
+        let each: Vec<Vec<usize>> =
+            all.filter(|(writer, _)| writers.contains(writer)).map(of).collect::<Result<_>>()?;
+        let longest = each.iter().max_by_key(|lengths| lengths.iter().sum::<usize>()).cloned().unwrap_or_default();
+        let mut lengths = each.concat();
+        if routing.gate_mode != GateMode::SelfCalibrated {
+            lengths.extend(match tokenizer {
+                Some(tokenizer) if routing.gate_mode.is_fitted() => router::text_lengths(routing, tokenizer)?,
+                Some(tokenizer) => router::prompt_lengths(routing, tokenizer)?,
+                None => routing.texts().map(|text| text.len() + 1).collect(),
+            });
+        }
+        Ok((lengths, longest))
     }
 
     /// The base's tokenizer, where the routers are made of text.

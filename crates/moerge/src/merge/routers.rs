@@ -5,6 +5,8 @@ use checkpoint::OutputDir;
 use super::{MergeOptions, Prepared};
 use crate::{
     error::{Error, Result},
+    memory::MemoryNeed,
+    plan::Prompts,
     progress::{Progress, Stage},
     recipe::{GateMode, Label},
     router::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, Validation},
@@ -20,13 +22,13 @@ const ROUTERS: &str = "routers.safetensors";
 const BALANCED: &str = "balanced_routers.safetensors";
 
 impl Prepared {
-    /// The routers, and how well they route where they were fitted: made, or kept from the run before. An expert that
-    /// writes text for them is kept in memory as `expert` says.
+    /// The routers, and how well they route where they were fitted: made, or kept from the run before, in the
+    /// memory that is `need`ed.
     pub(super) fn routers(
         &self,
         output: &OutputDir,
         tokenizer: Option<&Tokenizer>,
-        expert: Quantisation,
+        need: &MemoryNeed,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
@@ -35,10 +37,10 @@ impl Prepared {
                 progress.note("the routers are there from the run before");
                 kept
             }
-            None => self.make_routers(output, tokenizer, expert, options, progress)?,
+            None => self.make_routers(output, tokenizer, need, options, progress)?,
         };
         if let Some(report) = report.as_mut().filter(|report| report.balance.is_none() && self.plan.routing.balance) {
-            let calibration = self.calibration(output, text_tokenizer(tokenizer)?, expert, progress)?;
+            let calibration = self.calibration(output, text_tokenizer(tokenizer)?, need.expert, progress)?;
             let balanced = router::balance(&self.plan, &routers, &calibration, options.rounding, progress)?;
             report.set_balance(balanced.balance, balanced.load);
             routers = balanced.routers;
@@ -59,12 +61,12 @@ impl Prepared {
         &self,
         output: &OutputDir,
         tokenizer: Option<&Tokenizer>,
-        expert: Quantisation,
+        need: &MemoryNeed,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, Option<RoutingReport>)> {
         let (routers, report) = if self.plan.routing.gate_mode.is_fitted() {
-            let (routers, report) = self.fit_routers(output, text_tokenizer(tokenizer)?, expert, options, progress)?;
+            let (routers, report) = self.fit_routers(output, text_tokenizer(tokenizer)?, need, options, progress)?;
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
             (routers, Some(report))
         } else {
@@ -88,23 +90,36 @@ impl Prepared {
         Ok((fits && whole).then_some((routers, report)))
     }
 
-    /// What the experts write, the shared one's last where it has a gate. Each one's text is kept when it is there.
+    /// The models that write text: experts by their numbers, and after them the shared one where it has a gate.
+    pub(super) fn writers(&self) -> Vec<usize> {
+        let routing = &self.plan.routing;
+        let writes = |prompts: &Prompts| match routing.gate_mode {
+            GateMode::SelfCalibrated => true,
+            GateMode::PhatGoose => prompts.positive.is_empty(),
+            _ => false,
+        };
+        let all = routing.experts.iter().chain(&routing.shared_expert).enumerate();
+        all.filter(|(_, prompts)| writes(prompts)).map(|(writer, _)| writer).collect()
+    }
+
+    /// What each of `writers` writes. Its text is kept when it is there.
     fn self_texts(
         &self,
+        writers: &[usize],
         output: &OutputDir,
         tokenizer: &Tokenizer,
         quantisation: Quantisation,
         progress: &dyn Progress,
-    ) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
+    ) -> Result<Vec<ExpertTokens>> {
         let routing = &self.plan.routing;
         let (settings, slots) = (&routing.fit.self_text, &routing.slots);
         let experts = (0..routing.experts.len()).map(|e| self.models.expert(e)).zip(&routing.experts);
         let shared = routing.shared_expert.as_ref().and_then(|p| Some((self.models.shared_expert()?, p)));
-        let all: Vec<_> = experts.chain(shared).collect();
+        let all: Vec<_> = experts.chain(shared).enumerate().filter(|(writer, _)| writers.contains(writer)).collect();
         let each = (settings.samples * settings.tokens) as u64;
         progress.start(Stage::SelfText, each * all.len() as u64, 0);
         let mut texts = Vec::new();
-        for (expert, (source, prompts)) in all.into_iter().enumerate() {
+        for (expert, (source, prompts)) in all {
             let name = self_text_of(expert);
             if let Some(kept) = output.kept(&name)?.and_then(|kept| serde_json::from_slice(&kept).ok()) {
                 progress.advance(Stage::SelfText, each);
@@ -124,16 +139,14 @@ impl Prepared {
             Stage::SelfText,
             &format!("{} samples of {} tokens by each expert", settings.samples, settings.tokens),
         );
-        let mut tokens: Vec<ExpertTokens> = texts.into_iter().map(ExpertTokens::from).collect();
-        let shared = tokens.split_off(routing.experts.len()).pop();
-        Ok((tokens, shared))
+        Ok(texts.into_iter().map(ExpertTokens::from).collect())
     }
 
     /// What the experts wrote, to lie beside the output.
     pub(super) fn self_text_file(&self, output: &OutputDir) -> Result<Vec<u8>> {
         let mut lines = Vec::new();
-        for expert in 0.. {
-            let Some(kept) = output.kept(&self_text_of(expert))? else { break };
+        for expert in self.writers() {
+            let Some(kept) = output.kept(&self_text_of(expert))? else { continue };
             lines.push(String::from_utf8_lossy(&kept).into_owned());
         }
         Ok(format!("[{}]\n", lines.join(",\n")).into_bytes())
@@ -147,12 +160,17 @@ impl Prepared {
         expert: Quantisation,
         progress: &dyn Progress,
     ) -> Result<Calibration> {
-        let routing = &self.plan.routing;
-        let (experts, shared) = if routing.gate_mode == GateMode::SelfCalibrated {
-            self.self_texts(output, tokenizer, expert, progress)?
-        } else {
-            router::recipe_texts(routing, tokenizer)?
-        };
+        let (mut experts, mut shared) = router::recipe_texts(&self.plan.routing, tokenizer)?;
+        let writers = self.writers();
+        if !writers.is_empty() {
+            let texts = self.self_texts(&writers, output, tokenizer, expert, progress)?;
+            for (writer, text) in writers.into_iter().zip(texts) {
+                match experts.get_mut(writer) {
+                    Some(own) => *own = text,
+                    None => shared = Some(text),
+                }
+            }
+        }
         Ok(Calibration::new(&experts, shared.as_ref()))
     }
 
@@ -160,15 +178,17 @@ impl Prepared {
         &self,
         output: &OutputDir,
         tokenizer: &Tokenizer,
-        expert: Quantisation,
+        need: &MemoryNeed,
         options: &MergeOptions,
         progress: &dyn Progress,
     ) -> Result<(Routers, RoutingReport)> {
-        let mut calibration = self.calibration(output, tokenizer, expert, progress)?;
+        let mut calibration = self.calibration(output, tokenizer, need.expert, progress)?;
         if self.plan.routing.fit.label == Label::Loss {
             router::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
         }
-        let (mut routers, mut report) = router::fit_routers(&self.plan, &calibration, options.rounding, progress)?;
+        let trained = self.trained_gates(&calibration, need.room, output, options, progress)?;
+        let (mut routers, mut report) =
+            router::fit_routers(&self.plan, &calibration, trained.as_ref(), options.rounding, progress)?;
         report.sharpness = router::sharpen(&self.plan, &mut routers, &calibration, options.rounding, progress)?;
         report.shared_difference = self.shared_differences()?;
         Ok((routers, report))

@@ -15,6 +15,8 @@ pub struct FitSettings {
     pub tokens: usize,
     /// `self_text`: what the experts write themselves.
     pub self_text: SelfText,
+    /// `phatgoose`: how gates are trained.
+    pub phatgoose: PhatGoose,
 }
 
 /// Which expert a token of text is for.
@@ -27,7 +29,7 @@ pub enum Label {
     Loss,
 }
 
-/// How much text each expert writes for `self_calibrated`.
+/// How much text each expert writes for `self_calibrated`, and those without prompts for `phatgoose`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SelfText {
     /// Texts of each expert.
@@ -38,6 +40,17 @@ pub struct SelfText {
     pub temperature: f64,
     /// The sampling's seed; the recipe's where it is not given.
     pub seed: Option<u64>,
+}
+
+/// How gates are trained for `gate_mode: phatgoose`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PhatGoose {
+    /// Steps of the optimiser.
+    pub steps: usize,
+    /// Its learning rate, after the first 6 % of the steps.
+    pub learning_rate: f64,
+    /// Tokens of a step at the most, but at least one text.
+    pub batch_tokens: usize,
 }
 
 /// Where the weights come from that the MoE has only once: attention, norms, embeddings, head.
@@ -74,15 +87,21 @@ impl Default for SelfText {
     }
 }
 
+impl Default for PhatGoose {
+    fn default() -> Self {
+        Self { steps: 100, learning_rate: 5e-3, batch_tokens: 1024 }
+    }
+}
+
 impl Default for FitSettings {
     fn default() -> Self {
-        Self { label: Label::default(), tokens: 8192, self_text: SelfText::default() }
+        Self { label: Label::default(), tokens: 8192, self_text: SelfText::default(), phatgoose: PhatGoose::default() }
     }
 }
 
 impl FitSettings {
     /// The keys of the recipe that are read here.
-    pub(super) const KEYS: [&'static str; 3] = ["label", "calibration_tokens", "self_text"];
+    pub(super) const KEYS: [&'static str; 4] = ["label", "calibration_tokens", "self_text", "phatgoose"];
 
     pub(super) fn read(source: &Source, fields: &Fields) -> Result<Self> {
         let default = Self::default();
@@ -90,6 +109,7 @@ impl FitSettings {
             label: fields.get("label").map(|f| f.one_of(&Label::TABLE)).transpose()?.map_or(default.label, |l| l.value),
             tokens: fields.get("calibration_tokens").map(count).transpose()?.unwrap_or(default.tokens),
             self_text: fields.get("self_text").map(|f| self_text(source, f)).transpose()?.unwrap_or(default.self_text),
+            phatgoose: fields.get("phatgoose").map(|f| phatgoose(source, f)).transpose()?.unwrap_or(default.phatgoose),
         })
     }
 }
@@ -105,6 +125,17 @@ fn self_text(source: &Source, field: Field) -> Result<SelfText> {
     })
 }
 
+fn phatgoose(source: &Source, field: Field) -> Result<PhatGoose> {
+    let keys = ["steps", "learning_rate", "batch_tokens"];
+    let fields = Fields::open(source, field.node(), "`phatgoose`", &keys)?;
+    let default = PhatGoose::default();
+    Ok(PhatGoose {
+        steps: fields.get("steps").map(count).transpose()?.unwrap_or(default.steps),
+        learning_rate: fields.get("learning_rate").map(learning_rate).transpose()?.unwrap_or(default.learning_rate),
+        batch_tokens: fields.get("batch_tokens").map(count).transpose()?.unwrap_or(default.batch_tokens),
+    })
+}
+
 /// A number of something there must be some of, and not more than any machine could take.
 fn count(field: Field) -> Result<usize> {
     const MOST: u64 = 1 << 24;
@@ -113,6 +144,11 @@ fn count(field: Field) -> Result<usize> {
         n if n > MOST => Err(field.wrong(&format!("at most {MOST}"))),
         n => Ok(n as usize),
     }
+}
+
+fn learning_rate(field: Field) -> Result<f64> {
+    let rate = field.number()?;
+    if rate > 0.0 && rate <= 1.0 { Ok(rate) } else { Err(field.wrong("a learning rate above 0, at most 1")) }
 }
 
 fn temperature(field: Field) -> Result<f64> {

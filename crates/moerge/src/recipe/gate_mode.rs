@@ -22,11 +22,13 @@ pub enum GateMode {
     Calibrated,
     /// The same, on text that the experts write themselves.
     SelfCalibrated,
+    /// Gates trained by gradient, each expert's on its own text or on what it writes (arXiv 2402.05859).
+    PhatGoose,
 }
 
 impl GateMode {
     /// The modes by the names a recipe uses.
-    pub const TABLE: [(&'static str, Self); 9] = [
+    pub const TABLE: [(&'static str, Self); 10] = [
         ("hidden", Self::Hidden),
         ("hidden_avg", Self::HiddenAvg),
         ("hidden_last", Self::HiddenLast),
@@ -36,6 +38,7 @@ impl GateMode {
         ("router_input", Self::RouterInput),
         ("calibrated", Self::Calibrated),
         ("self_calibrated", Self::SelfCalibrated),
+        ("phatgoose", Self::PhatGoose),
     ];
 
     /// The name a recipe uses.
@@ -50,17 +53,18 @@ impl GateMode {
             Self::RouterInput => "router_input",
             Self::Calibrated => "calibrated",
             Self::SelfCalibrated => "self_calibrated",
+            Self::PhatGoose => "phatgoose",
         }
     }
 
     /// Whether the routers cannot be made without prompts.
     pub fn needs_prompts(self) -> bool {
-        !matches!(self, Self::Random | Self::UniformRandom | Self::SelfCalibrated)
+        !matches!(self, Self::Random | Self::UniformRandom | Self::SelfCalibrated | Self::PhatGoose)
     }
 
     /// Whether the routers are fitted to text that runs through the new MoE.
     pub fn is_fitted(self) -> bool {
-        matches!(self, Self::RouterInput | Self::Calibrated | Self::SelfCalibrated)
+        matches!(self, Self::RouterInput | Self::Calibrated | Self::SelfCalibrated | Self::PhatGoose)
     }
 
     /// Whether the routers are random.

@@ -22,7 +22,7 @@ use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use checkpoint::Dtype;
 use fields::{Field, Fields};
-pub use fit_settings::{FitSettings, Label, SelfText, SharedWeights};
+pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText, SharedWeights};
 pub use gate_mode::GateMode;
 pub use layers::Layers;
 pub(crate) use load::read_text;
@@ -96,13 +96,14 @@ pub struct Expert {
     pub residual_scale: Option<f64>,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "base_model",
     "experts",
     "gate_mode",
     FitSettings::KEYS[0],
     FitSettings::KEYS[1],
     FitSettings::KEYS[2],
+    FitSettings::KEYS[3],
     "shared_weights",
     "dtype",
     "experts_per_token",

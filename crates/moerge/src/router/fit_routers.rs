@@ -11,6 +11,7 @@ use super::{
     fit::{Shape, fit, load, scores, statistics_bytes},
     losses::scores_bytes,
     merged::Merged,
+    phatgoose::TrainedGates,
     report::{ExpertReport, LayerReport, RoutingReport},
 };
 use crate::{
@@ -24,13 +25,14 @@ use crate::{
 /// Tokens of an expert without which its text has no spread.
 const LEAST_TOKENS: usize = 2;
 
-/// Fits the routers of `plan` to `calibration`.
+/// Fits the routers of `plan` to `calibration`; where gates are `trained`, makes them of these.
 ///
 /// The result is the same for any number of threads. Every weight is read once (more often only where there are more
 /// tokens than an FFN takes at once).
 pub fn fit_routers(
     plan: &Plan,
     calibration: &Calibration,
+    trained: Option<&TrainedGates>,
     rounding: Option<WeightRounding>,
     progress: &dyn Progress,
 ) -> Result<(Routers, RoutingReport)> {
@@ -42,6 +44,7 @@ pub fn fit_routers(
         plan,
         merged: &merged,
         calibration,
+        trained,
         gates: Vec::new(),
         shared_gates: Vec::new(),
         reports: Vec::new(),
@@ -79,6 +82,7 @@ struct Fitting<'a> {
     plan: &'a Plan,
     merged: &'a Merged<'a>,
     calibration: &'a Calibration,
+    trained: Option<&'a TrainedGates>,
     gates: Vec<Vec<f32>>,
     shared_gates: Vec<Vec<f32>>,
     reports: Vec<LayerReport>,
@@ -89,7 +93,11 @@ impl Observer for Fitting<'_> {
         let Routing { gate_mode, slots, shared_expert, .. } = &self.plan.routing;
         let members = slots.members(layer);
         let shape = Shape { mode: *gate_mode, experts: members.len(), shared: shared_expert.is_some() };
-        let fit = fit(u, &self.calibration.samples.among(&members), shape)?;
+        let samples = self.calibration.samples.among(&members);
+        let fit = match self.trained {
+            Some(gates) => gates.layer(layer, &members, u, &samples, shape)?,
+            None => fit(u, &samples, shape)?,
+        };
         if fit.gate.iter().chain(fit.shared_gate.iter().flatten()).any(|w| !w.is_finite()) {
             return Err(Error::input(format!("the numbers that the router of layer {layer} is given are not finite"))
                 .hint("a model's weights may hold NaN or infinite numbers, or not fit its config.json"));

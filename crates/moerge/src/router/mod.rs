@@ -2,8 +2,8 @@
 //!
 //! Every mode gives each expert a row of its own; a token goes to the experts whose rows point most in its direction.
 //! mergekit's modes make the rows of what the base says to the prompts ([`make_routers`]); [`warnings`] says where they
-//! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers()`]), and
-//! report how well that went.
+//! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers()`]), or
+//! train them ([`train_gates`]), and report how well that went.
 
 mod balance;
 mod calibration;
@@ -16,6 +16,7 @@ mod label;
 mod losses;
 mod make;
 mod merged;
+mod phatgoose;
 mod prompts;
 mod random;
 mod report;
@@ -33,6 +34,7 @@ pub use fit_routers::{fit_memory, fit_routers};
 pub use label::label_by_loss;
 pub use make::make_routers;
 pub use merged::Merged;
+pub use phatgoose::{TrainedGates, train_gates, training_memory};
 pub use prompts::prompt_lengths;
 pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport, SameFfn};
 pub use routers::Routers;

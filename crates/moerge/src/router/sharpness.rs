@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(texts.len(), 6);
 
         let plan_2 = plan(2);
-        let (mut routers, _) = fit_routers(&plan_2, &calibration, None, &Silent).unwrap();
+        let (mut routers, _) = fit_routers(&plan_2, &calibration, None, None, &Silent).unwrap();
         let fitted = routers.clone();
         let found = sharpen(&plan_2, &mut routers, &calibration, None, &Silent).unwrap().unwrap();
         for tried in &found.tried {

@@ -65,7 +65,7 @@ pub(super) fn gated(matrices: &mut impl Matrices, [gate, up, down]: [Role; 3], x
     Ok(y)
 }
 
-fn activate(activation: Activation, x: f32) -> f32 {
+pub(super) fn activate(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::GeluTanh => {

@@ -119,6 +119,6 @@ pub(super) fn scores(matrices: &mut impl Matrices, x: &Activations) -> Result<Ac
     Ok(scores)
 }
 
-fn head(options: &DecoderOptions) -> Role {
+pub(super) fn head(options: &DecoderOptions) -> Role {
     if options.tied_embeddings { Role::Embeddings } else { Role::LmHead }
 }

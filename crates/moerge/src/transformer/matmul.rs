@@ -28,6 +28,11 @@ impl Operand {
         Tensor::from_slice(x.values(), (x.features(), x.columns()), &Device::Cpu).map(Self).map_err(bug)
     }
 
+    /// Row `index`.
+    pub(super) fn row(&self, index: usize) -> Result<Vec<f32>> {
+        self.0.get(index).and_then(|row| row.to_vec1()).map_err(bug)
+    }
+
     /// The rows `first..first + rows` and columns `column..column + columns`, as a view.
     pub(super) fn block(&self, first: usize, rows: usize, column: usize, columns: usize) -> Result<Self> {
         self.0.narrow(0, first, rows).and_then(|t| t.narrow(1, column, columns)).map(Self).map_err(bug)

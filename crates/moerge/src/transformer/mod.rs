@@ -7,6 +7,8 @@
 //!
 //! A [`ResidentModel`] keeps the weights in memory, quantised if wanted, and a [`KvCache`] what it has seen: it runs
 //! the same layers, token after token. What the layers need of either is [`matrices`].
+//!
+//! A [`Blend`] is a model between two FFNs, and says how its loss changes with the gates that blend them.
 
 mod activations;
 mod attention;
@@ -17,6 +19,7 @@ mod dot;
 mod experts;
 mod ffn;
 mod forward;
+mod gradient;
 mod kv_cache;
 mod linear;
 mod log_probabilities;
@@ -37,6 +40,9 @@ pub use batch::ranges;
 pub use checkpoint_weights::CheckpointWeights;
 pub use experts::Routes;
 pub use forward::{Observer, embeddings, forward, logits};
+#[cfg(test)]
+pub(crate) use gradient::tests::{Golden, Reversed};
+pub use gradient::{Blend, GradientMemory, Gradients, Text, gradient_memory};
 pub use kv_cache::KvCache;
 pub use log_probabilities::log_probabilities;
 pub use matmul::Operand;

@@ -11,7 +11,7 @@ fn unknown_gate_mode() {
       --> moe.yml:5:12
     5 | gate_mode: hiden
       |            ^^^^^ did you mean `hidden`?
-      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`
+      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`, `phatgoose`
     "#);
 }
 
@@ -22,7 +22,7 @@ fn gate_mode_like_no_other() {
       --> moe.yml:5:12
     5 | gate_mode: best
       |            ^^^^
-      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`
+      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`, `phatgoose`
     "#);
 }
 
@@ -248,7 +248,7 @@ fn a_value_over_several_lines_is_marked_in_its_first() {
       --> moe.yml:5:12
     5 | gate_mode: best
       |            ^^^^
-      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`
+      hint: it can be `hidden`, `hidden_avg`, `hidden_last`, `cheap_embed`, `random`, `uniform_random`, `router_input`, `calibrated`, `self_calibrated`, `phatgoose`
     "#);
     assert_snapshot!(error("base_model: a\nexperts:\n  - [\n    a,\n    b]\n"), @"
     error: expert 0 is a list, expected keys with values

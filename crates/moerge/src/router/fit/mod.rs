@@ -97,6 +97,12 @@ impl Samples {
         Self { classes: self.classes.iter().map(class).collect(), held_out: self.held_out.clone() }
     }
 
+    /// The same of the tokens that are held out, the experts' own only.
+    fn experts_held_out(&self, experts: usize) -> (Vec<usize>, Vec<usize>) {
+        let (columns, labels) = self.select(true, experts);
+        columns.into_iter().zip(labels).filter(|(_, label)| *label < experts).unzip()
+    }
+
     /// Text that is not for an expert counts as text of that other expert whom it suits best.
     fn without_negatives(&self, u: &Activations, shape: Shape) -> Result<Cow<'_, Self>> {
         let negative = |(column, class): (usize, &Option<Class>)| match class {
@@ -134,10 +140,7 @@ impl Shape {
 /// that are returned are fitted to all.
 pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<LayerFit> {
     let experts = shape.experts;
-    let (columns, labels): (Vec<usize>, Vec<usize>) = {
-        let (columns, labels) = samples.select(true, experts);
-        columns.into_iter().zip(labels).filter(|(_, label)| *label < experts).unzip()
-    };
+    let (columns, labels) = samples.experts_held_out(experts);
     let samples = samples.without_negatives(u, shape)?;
     let (train, train_classes) = samples.select(false, experts);
     let (held, held_classes) = samples.select(true, experts);
@@ -165,6 +168,16 @@ pub(super) fn common_direction(u: &Activations, samples: &Samples, shape: Shape)
     let mut statistics = Statistics::new(shape.experts + 1, u, &columns);
     statistics.add(u, &columns, &classes, shape.covariance())?;
     Ok(discriminant::common(&statistics, shape))
+}
+
+/// A layer's router `gate` that is there already, measured on the tokens kept back; its rows were divided by
+/// `temperature`.
+pub(super) fn given(gate: Vec<f32>, temperature: f64, u: &Activations, samples: &Samples, shape: Shape) -> LayerFit {
+    let (columns, labels) = samples.experts_held_out(shape.experts);
+    let row = |row: &[f32]| row.iter().map(|w| f64::from(*w)).collect();
+    let rows: Vec<Vec<f64>> = gate.chunks(u.features().max(1)).map(row).collect();
+    let confusion = Confusion::new(shape.experts, &scores(&rows, u, &columns), &labels);
+    LayerFit { gate, shared_gate: None, confusion, temperature }
 }
 
 #[cfg(test)]

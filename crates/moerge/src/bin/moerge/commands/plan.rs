@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "needed": need.peak(),
             "prompts": need.prompts,
             "self_text": need.self_text,
+            "training": need.training,
             "weights": need.weights,
             "budget": budget,
         });

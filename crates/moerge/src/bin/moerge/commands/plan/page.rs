@@ -105,6 +105,7 @@ fn routers(plan: &PlanSummary) -> String {
         "cheap_embed" => "from the embeddings",
         "router_input" | "calibrated" => "fitted in one pass over the new MoE",
         "self_calibrated" => "fitted to what the experts write",
+        "phatgoose" => "trained on the experts' own text",
         _ => "one pass over the base",
     };
     match plan.prompts {
