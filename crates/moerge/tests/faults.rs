@@ -107,10 +107,12 @@ fn a_full_disk_is_said_before_anything_is_written_and_leaves_nothing() {
 #[test]
 fn force_replaces_an_old_folder_only_when_the_new_one_is_whole() {
     let (expected, operations) = whole_run();
-    let old = vec![("old.txt".into(), b"precious".to_vec())];
+    let old = vec![("moerge.json".into(), b"{}".to_vec()), ("old.txt".into(), b"precious".to_vec())];
     for cut in (0..operations + 8).step_by(3) {
         let disk = disk_with_models();
         disk.put(Path::new(OUT).join("old.txt"), b"precious");
+        assert!(merge(&disk.shared(), true).is_err(), "a folder that moerge did not make was overwritten");
+        disk.put(Path::new(OUT).join("moerge.json"), b"{}");
         assert!(merge(&disk.shared(), false).is_err(), "a folder with files in it was overwritten");
         disk.power_off_at(disk.operations() + cut);
         let _ = merge(&disk.shared(), true);

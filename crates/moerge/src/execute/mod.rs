@@ -119,7 +119,12 @@ impl ShardRun<'_> {
             }
         };
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.clamp(1, count.max(1))).map(|_| scope.spawn(worker)).collect();
+            let start = |_| thread::Builder::new().spawn_scoped(scope, worker).ok();
+            let workers: Vec<_> = (0..threads.clamp(1, count.max(1))).map_while(start).collect();
+            if workers.is_empty() {
+                // The system gives no threads; this one does it alone.
+                worker();
+            }
             while !workers.iter().all(|w| w.is_finished()) {
                 if unsynced.load(Ordering::Relaxed) < FLUSH_EVERY {
                     thread::sleep(Duration::from_millis(2));

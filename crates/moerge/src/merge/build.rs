@@ -68,6 +68,7 @@ impl Prepared {
             );
         }
         let mut warnings = self.plan.warnings.clone();
+        warnings.extend(self.beyond_context(tokenizer.as_ref())?);
         let names: Vec<_> =
             (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         let shared = match &routing {

@@ -87,6 +87,17 @@ impl Prepared {
         Ok((lengths, longest))
     }
 
+    /// A warning where text is longer than what the base was made for.
+    pub(super) fn beyond_context(&self, tokenizer: Option<&Tokenizer>) -> Result<Option<String>> {
+        let (lengths, _) = self.lengths(tokenizer)?;
+        let (longest, context) = (lengths.into_iter().max().unwrap_or(0), self.models.base().config.max_positions);
+        Ok((longest > context).then(|| {
+            format!(
+                "a prompt has {longest} tokens, and the base's context is {context}; what comes after it says little"
+            )
+        }))
+    }
+
     /// The base's tokenizer, where the routers are made of text.
     pub(super) fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
         let mode = self.plan.routing.gate_mode;

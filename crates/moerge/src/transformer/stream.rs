@@ -14,7 +14,7 @@ use std::{
 use super::weights::{Weights, bug, matrix_shape, tensor_of};
 use crate::{
     architecture::{DecoderOptions, Role},
-    error::Result,
+    error::{Error, Result},
     progress::{Progress, Stage},
 };
 
@@ -52,8 +52,10 @@ pub(super) fn with_stream<T>(
     let shared = Shared { jobs, state: Mutex::default(), changed: Condvar::new() };
     shared.lock().free = vec![Vec::new(); BUFFERS];
     std::thread::scope(|scope| {
-        for _ in 0..READERS {
-            scope.spawn(|| shared.read_ahead(weights));
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, || shared.read_ahead(weights)).ok();
+        if (0..READERS).map_while(start).count() == 0 {
+            return Err(Error::input("the system gives no thread to read weights with")
+                .hint("a limit on processes or memory may be too low; see `ulimit -a`"));
         }
         // Dropped when `body` is over, however that ends: the scope waits for the readers, so they must end too.
         let _close = Close(&shared);

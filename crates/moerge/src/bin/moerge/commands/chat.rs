@@ -61,12 +61,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if template.is_none() {
         reporter.warning("the model has no chat template: it continues your text as it stands");
     }
-    let mut chat = Chat { args, loaded: &loaded, template, messages: Vec::new(), experts: args.experts };
+    let mut input = input::Input::open()?;
+    let interactive = input.is_interactive();
+    let mut chat = Chat { args, loaded: &loaded, template, messages: Vec::new(), experts: args.experts, interactive };
     chat.begin();
     let mut generator = Generator::new(&loaded.resident, loaded.context);
     let mut sampler = Sampler::new(args.sampling.sampling(&loaded.generation.sampling), 0);
-    let mut input = input::Input::open()?;
-    if input.is_interactive() {
+    if interactive {
         anstream::eprintln!("{}", styled(DIM, "/experts colours words by expert, /reset begins anew, Ctrl-D leaves"));
     }
     while let Some(line) = input.next()? {
@@ -94,6 +95,8 @@ struct Chat<'a> {
     messages: Vec<Message>,
     /// Whether words are coloured by expert.
     experts: bool,
+    /// Whether someone is there to read an error and go on.
+    interactive: bool,
 }
 
 impl Chat<'_> {
@@ -121,7 +124,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Answers `text`. What goes wrong is told, and the conversation goes on.
+    /// Answers `text`. What goes wrong is told to whoever types, and the conversation goes on.
     fn answer(
         &mut self,
         text: &str,
@@ -165,6 +168,7 @@ impl Chat<'_> {
             Ok(End::Context) => anstream::eprintln!("{}", styled(DIM, "(the context is full: /reset begins anew)")),
             Ok(End::Stop | End::Cancelled) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => interrupt::forget(),
+            Err(error) if !self.interactive => return Err(error.into()),
             Err(error) => {
                 self.messages.pop();
                 diagnostics::error(&error);

@@ -46,7 +46,7 @@ pub struct Args {
     /// The folder to make
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Replace OUT if it exists
+    /// Replace OUT if it exists and moerge made it
     #[arg(long)]
     force: bool,
     /// Keep no copy of models on the Hub: read only the tensors that are used, straight into OUT
