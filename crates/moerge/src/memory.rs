@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     plan::{Models, OutputTensor, Plan},
     recipe::GateMode,
-    router::{fit_memory, training_memory},
+    router::{fit_memory, pass_lengths, training_memory},
     source::Source,
     transformer::{Quantisation, generation_memory, pass_memory},
 };
@@ -133,7 +133,9 @@ fn pass(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Option<u
         let weight = models.sources.iter().map(widest).max().unwrap_or(4);
         let adapters: u64 = models.sources.iter().map(adapter).sum();
         let fitting = fit_memory(&plan.description.decoder, lengths.iter().sum(), threads);
-        return Some(adapters + fitting + pass_memory(&plan.description, lengths, weight, threads));
+        return Some(
+            adapters + fitting + pass_memory(&plan.description, &pass_lengths(plan, lengths), weight, threads),
+        );
     }
     if !mode.needs_prompts() || mode == GateMode::CheapEmbed {
         return None;

@@ -128,14 +128,15 @@ impl Calibration {
         tokens.fold((0, 0), |(all, held), (_, h)| (all + 1, held + usize::from(*h)))
     }
 
-    /// The sequences that are text for some expert.
-    pub(super) fn texts_of_experts(&self) -> Vec<Vec<u32>> {
+    /// The sequences that are text for some expert: all, or some that lie evenly among them and have `most` tokens or
+    /// little more.
+    pub(super) fn texts_of_experts(&self, most: usize) -> Vec<Vec<u32>> {
         let of_experts = |range: &std::ops::Range<usize>| {
             self.samples.classes[range.clone()].iter().any(|class| matches!(class, Some(Class::Expert(_))))
         };
         let ranges = crate::transformer::ranges(&self.sequences);
         let texts = self.sequences.iter().zip(ranges).filter(|(_, range)| of_experts(range));
-        texts.map(|(sequence, _)| sequence.clone()).collect()
+        spread(texts.map(|(sequence, _)| sequence.clone()).collect(), most)
     }
 
     /// All tokens.

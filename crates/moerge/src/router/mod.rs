@@ -39,5 +39,5 @@ pub use prompts::prompt_lengths;
 pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport, SameFfn};
 pub use routers::Routers;
 pub use self_text::{ExpertText, SELF_TEXT_FILE, Sample, sample_lengths, write_samples};
-pub use sharpness::{Sharpness, TriedFactor, sharpen};
+pub use sharpness::{Sharpness, TriedFactor, pass_lengths, sharpen};
 pub use validation::{ModelPerplexity, Validation, validate};

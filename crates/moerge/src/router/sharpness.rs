@@ -25,6 +25,23 @@ use crate::{
 /// What the rows may be multiplied by.
 const FACTORS: [f64; 2] = [1.0, 2.0];
 
+/// Tokens of text that are read at the most, or little more.
+const TOKENS: usize = 4096;
+
+/// Lengths of the sequences in the longest pass over text of these `lengths`: all of it in the fit, or some of it with
+/// each factor.
+pub fn pass_lengths(plan: &Plan, lengths: &[usize]) -> Vec<usize> {
+    let all = lengths.iter().sum::<usize>();
+    let (copies, most) =
+        if Sharpness::matters(plan) { (FACTORS.len(), all.max(FACTORS.len() * TOKENS)) } else { (1, all) };
+    let mut tokens = 0;
+    let fits = |length: &usize| {
+        tokens += length;
+        tokens <= most
+    };
+    lengths.iter().copied().cycle().take(copies * lengths.len()).take_while(fits).collect()
+}
+
 /// What the rows of all layers were multiplied by, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sharpness {
@@ -67,7 +84,7 @@ pub fn sharpen(
     if !Sharpness::matters(plan) {
         return Ok(None);
     }
-    let sequences = calibration.texts_of_experts();
+    let sequences = calibration.texts_of_experts(TOKENS);
     let tried = try_factors(plan, routers, &sequences, rounding, progress)?;
     // The first of equals: where there is nothing to tell them apart, the rows stay as they are.
     let best = tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
@@ -154,7 +171,7 @@ mod tests {
             ExpertTokens { positive, negative: Vec::new() }
         };
         let calibration = Calibration::new(&["code", "math", "story"].map(text), None);
-        let texts = calibration.texts_of_experts();
+        let texts = calibration.texts_of_experts(TOKENS);
         assert_eq!(texts.len(), 6);
 
         let plan_2 = plan(2);
