@@ -22,6 +22,7 @@ use crate::{
 mod against_config;
 mod non_finite;
 
+#[cfg(feature = "inference")]
 pub(crate) use non_finite::NonFinite;
 mod read;
 
