@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The program itself: code, stacks, and what the allocator keeps.
-const PROGRAM: u64 = 12 << 20;
+const PROGRAM: u64 = 16 << 20;
 /// Names, places and headers of a tensor, of the output or of a source.
 const TENSOR: u64 = 4 << 10;
 /// A tokenizer in memory against its file.
