@@ -21,6 +21,10 @@ use crate::output_dir::{OutputDir, PART, write_durably};
 use crate::shard_layout::Shard;
 use crate::storage::{Storage, WriteAt};
 
+/// Bytes of a tensor after which the medium is to begin with them: it is busy from the start, and little is left for the
+/// sync at the end.
+const BEGIN_EVERY: u64 = 8 << 20;
+
 /// A shard under construction. Threads share it by reference.
 pub struct ShardWriter {
     storage: Arc<dyn Storage>,
@@ -82,17 +86,12 @@ impl ShardWriter {
         if !is_zero(bytes) {
             self.file.write_all_at(bytes, place.offset + offset).map_err(io_at("write", &self.part))?;
         }
+        let (begun, end) = (offset / BEGIN_EVERY * BEGIN_EVERY, (offset + len) / BEGIN_EVERY * BEGIN_EVERY);
+        if begun < end {
+            self.file.start_writing(place.offset + begun, end - begun);
+        }
         written.fetch_add(len, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Makes what was written so far durable. Another thread may call it now and then while writes
-    /// go on, so that little is left for the last sync.
-    ///
-    /// # Errors
-    /// The system could not write some of it.
-    pub fn flush(&self) -> Result<()> {
-        self.file.sync_data().map_err(io_at("sync", &self.part))
     }
 
     /// Completes the shard: durable, with its fingerprints, under its final name. `fingerprints`

@@ -3,7 +3,7 @@
 //! not synced and fail any operation.
 //!
 //! What is assumed of a medium, and no more:
-//! * bytes of a file are safe from a power cut once `sync` or `sync_data` returned;
+//! * bytes of a file are safe from a power cut once `sync` returned;
 //! * a new, renamed or removed name is safe once `sync_dir` of its folder returned;
 //! * a rename is atomic, also between two folders: after a cut the thing is found at its old place
 //!   or at its new one, never at both and never at neither (ext4, xfs, btrfs, zfs, APFS, NTFS);
@@ -74,8 +74,8 @@ pub trait WriteAt: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes content and metadata durable.
     fn sync(&self) -> io::Result<()>;
-    /// Makes the content, and the length it needs, durable.
-    fn sync_data(&self) -> io::Result<()>;
+    /// Asks the system to begin to write these bytes to the medium, without waiting for it and without any promise.
+    fn start_writing(&self, offset: u64, len: u64);
 }
 
 /// What a file system says about a path.

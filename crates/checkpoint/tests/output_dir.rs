@@ -46,7 +46,6 @@ fn write_shard(output: &OutputDir, layout: &ShardLayout) -> Vec<(String, Fingerp
                 scope.spawn(move || writer.write(tensor, i as u64 * 700, piece).unwrap());
             }
         }
-        scope.spawn(|| writer.flush().unwrap());
     });
     let names = shard.tensors.iter().map(|tensor| tensor.spec.name.clone());
     let fingerprints: Vec<_> = names.zip(bytes.iter().map(|bytes| Fingerprint::of(bytes))).collect();

@@ -30,7 +30,9 @@ fn content_lasts_by_sync_and_names_by_sync_dir() {
     let file = disk.create(p("/d/f")).unwrap();
     file.write_all_at(b"newer", 0).unwrap();
     assert_eq!(synced(&disk), ["d/f="]);
-    file.sync_data().unwrap();
+    file.start_writing(0, 5);
+    assert_eq!(synced(&disk), ["d/f="]);
+    file.sync().unwrap();
     assert_eq!(synced(&disk), ["d/f=newer"]);
     assert_eq!(disk.crash(Survives::Everything).files("/"), disk.files("/"));
 }

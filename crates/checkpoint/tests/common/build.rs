@@ -65,9 +65,6 @@ pub fn build(storage: &Arc<dyn Storage>, plan: &str, overwrite: bool, done: &mut
             let (first, second) = bytes.split_at(bytes.len() / 3);
             writer.write(i, first.len() as u64, second)?;
             writer.write(i, 0, first)?;
-            if i == 0 {
-                writer.flush()?;
-            }
         }
         writer.finish(&expected)?;
         done.shards_written += 1;
