@@ -22,8 +22,15 @@ use crate::{
     error::Result,
 };
 
-/// Weights in a chunk, but at least a row: 512 KiB of f32, about a core's own cache.
+/// Weights in a chunk of a small matrix, but at least a row: 512 KiB of f32, about a core's own cache.
 pub(super) const CHUNK_WEIGHTS: usize = 128 << 10;
+/// Weights in a chunk of a large one. A product packs all of `x` once more for every chunk: for 32 rows of 4096 that
+/// takes as long as half the product, for 256 a tenth.
+const MOST_CHUNK_WEIGHTS: usize = 1 << 20;
+/// Chunks of a matrix, where that makes them neither smaller nor larger than said: for that many threads.
+const CHUNKS: usize = 16;
+/// Elements of a chunk's product, in which it is computed before it is copied to its place.
+const MOST_PRODUCTS: usize = 4 << 20;
 
 /// The stream of a pass and how it multiplies.
 pub(super) struct Streamed<'s, 'w> {
@@ -85,12 +92,13 @@ impl Linear {
             for (role, y) in roles.into_iter().zip(&mut results) {
                 let (rows, inputs) = stream.shape(role)?;
                 let columns = y.columns();
+                let step = chunk_rows((rows, inputs), columns);
                 let mut rest = y.values_mut();
                 let mut next = 0;
                 while next < rows {
                     let tile = Arc::new(stream.next(role)?);
                     next = tile.rows.end;
-                    for chunk in chunks(&tile.rows, inputs) {
+                    for chunk in chunks(&tile.rows, step) {
                         let (out, after) = std::mem::take(&mut rest).split_at_mut(chunk.len() * columns);
                         rest = after;
                         let (tile, x, failure) = (tile.clone(), &x, &failure);
@@ -104,8 +112,8 @@ impl Linear {
                                 }
                                 Ok(())
                             };
-                            let room = CHUNK_WEIGHTS.max(inputs);
-                            if let Err(error) = self.scratches.with(room, |s| s.multiply(shape, fill, x, out)) {
+                            if let Err(error) = self.scratches.with(step * inputs, |s| s.multiply(shape, fill, x, out))
+                            {
                                 super::keep_first(failure, error);
                             }
                         });
@@ -119,8 +127,14 @@ impl Linear {
     }
 }
 
-/// Cuts a tile's rows into chunks of as many rows as [`CHUNK_WEIGHTS`] allows.
-pub(super) fn chunks(rows: &Range<usize>, inputs: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-    let (rows, step) = (rows.clone(), (CHUNK_WEIGHTS / inputs.max(1)).max(1));
+/// Rows of a matrix of this shape that are multiplied at once with `x` of so many columns.
+pub(super) fn chunk_rows((rows, inputs): (usize, usize), columns: usize) -> usize {
+    let weights = (rows * inputs / CHUNKS).clamp(CHUNK_WEIGHTS, MOST_CHUNK_WEIGHTS);
+    (weights / inputs.max(1)).min(MOST_PRODUCTS / columns.max(1)).max(1)
+}
+
+/// Cuts rows into chunks of `step`.
+pub(super) fn chunks(rows: &Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let rows = rows.clone();
     rows.clone().step_by(step).map(move |first| first..(first + step).min(rows.end))
 }

@@ -17,7 +17,10 @@ use crate::error::{Error, Result};
 pub struct Operand(Tensor);
 
 /// Room for one chunk of weights.
-pub(super) struct Scratch(Tensor);
+pub(super) struct Scratch {
+    weights: usize,
+    values: Tensor,
+}
 
 /// Scratches that nobody uses at the moment. There are never more than threads (and products nested in them).
 #[derive(Default)]
@@ -57,7 +60,8 @@ impl Operand {
 
 impl Scratch {
     fn new(weights: usize) -> Result<Self> {
-        Tensor::zeros(weights, candle_core::DType::F32, &Device::Cpu).map(Self).map_err(bug)
+        let values = Tensor::zeros(weights, candle_core::DType::F32, &Device::Cpu).map_err(bug)?;
+        Ok(Self { weights, values })
     }
 
     /// Lets `fill` write `rows` rows of `columns` weights, and writes `rows . x` to `out`, row after row.
@@ -69,18 +73,19 @@ impl Scratch {
         out: &mut [f32],
     ) -> Result<()> {
         let filling = Fill { weights: rows * columns, fill: Cell::new(Some(fill)), outcome: Cell::new(Ok(())) };
-        self.0.inplace_op1(&filling).map_err(bug)?;
+        self.values.inplace_op1(&filling).map_err(bug)?;
         filling.outcome.into_inner()?;
-        let weights = self.0.narrow(0, 0, rows * columns).and_then(|w| w.reshape((rows, columns))).map_err(bug)?;
+        let weights = self.values.narrow(0, 0, rows * columns).and_then(|w| w.reshape((rows, columns))).map_err(bug)?;
         with_values(&weights.matmul(&x.0).map_err(bug)?, |product| out.copy_from_slice(product))
     }
 }
 
 impl ScratchPool {
-    /// Calls `work` with a scratch of `weights` weights; all calls on a pool must name the same number.
+    /// Calls `work` with a scratch of at least `weights` weights.
     pub(super) fn with<T>(&self, weights: usize, work: impl FnOnce(&Scratch) -> Result<T>) -> Result<T> {
         let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let scratch = idle.map_or_else(|| Scratch::new(weights), Ok)?;
+        let roomy = idle.filter(|scratch| scratch.weights >= weights);
+        let scratch = roomy.map_or_else(|| Scratch::new(weights), Ok)?;
         let result = work(&scratch);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
         result

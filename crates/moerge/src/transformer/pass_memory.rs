@@ -2,8 +2,15 @@
 //! [`super::ffn`] have in use at once, counted from shapes alone.
 
 use super::{
-    activations::Activations, attention::QUERY_BLOCK, ffn::FFN_TOKENS, kv_cache::KvCache, linear::CHUNK_WEIGHTS,
-    quantised::Quantisation, resident::ResidentModel, stream, weights::matrix_shape,
+    activations::Activations,
+    attention::QUERY_BLOCK,
+    ffn::FFN_TOKENS,
+    kv_cache::KvCache,
+    linear::{CHUNK_WEIGHTS, chunk_rows},
+    quantised::Quantisation,
+    resident::ResidentModel,
+    stream,
+    weights::matrix_shape,
 };
 use crate::architecture::{Description, FfnOptions, LayerRole, Role};
 
@@ -38,9 +45,11 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let ffn = columns * (3 * hidden + options.head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
     let activations = F32 * ffn.max(columns * attention);
 
-    let products = streamed().map(|(rows, inputs)| rows.min((CHUNK_WEIGHTS / inputs.max(1)).max(1))).max().unwrap_or(0);
-    let inputs = streamed().map(|(_, inputs)| inputs).max().unwrap_or(0);
-    let multiplying = F32 * (CHUNK_WEIGHTS.max(inputs) + products * columns);
+    let multiplied = streamed().map(|(rows, inputs)| {
+        let at_once = chunk_rows((rows, inputs), columns);
+        at_once * inputs + rows.min(at_once) * columns
+    });
+    let multiplying = F32 * multiplied.max().unwrap_or(0);
     // Scores, their transpose, and a head's queries, keys and values.
     let scoring = F32 * (2 * longest.min(QUERY_BLOCK) * longest + 4 * longest * options.head_dim);
     let per_thread = PACKED + multiplying.max(scoring);
@@ -58,7 +67,8 @@ pub fn generation_memory(description: &Description, quantisation: Quantisation, 
     // The scores and what is sorted of them, or the widest of a layer's products.
     let activations = F32 * columns * 4 * widest;
     // What a matrix is quantised from, or multiplied in.
-    let scratch = F32 * matrices.map(|(_, inputs)| inputs).max().unwrap_or(0).max(2 * CHUNK_WEIGHTS) + PACKED;
+    let multiplied = matrices.map(|shape| chunk_rows(shape, columns) * shape.1).max().unwrap_or(0);
+    let scratch = F32 * multiplied.max(2 * CHUNK_WEIGHTS) + PACKED;
     let threads = rayon::current_num_threads() + 1;
     ResidentModel::bytes(description, quantisation) + remembered + (activations + threads * scratch) as u64
 }

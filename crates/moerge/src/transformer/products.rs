@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     activations::Activations,
-    linear::{CHUNK_WEIGHTS, chunks},
+    linear::{chunk_rows, chunks},
     matmul::{Operand, ScratchPool},
     quantised::{Inputs, Matrix},
 };
@@ -67,7 +67,8 @@ fn times_many<const N: usize>(
         for (matrix, y) in matrices.into_iter().zip(results) {
             let columns = y.columns();
             let mut rest = y.values_mut();
-            for chunk in chunks(&(0..matrix.rows()), matrix.columns()) {
+            let step = chunk_rows((matrix.rows(), matrix.columns()), columns);
+            for chunk in chunks(&(0..matrix.rows()), step) {
                 let (out, after) = std::mem::take(&mut rest).split_at_mut(chunk.len() * columns);
                 rest = after;
                 let (x, failure) = (&x, &failure);
@@ -77,8 +78,7 @@ fn times_many<const N: usize>(
                         matrix.widen(chunk.start, w);
                         Ok(())
                     };
-                    let room = CHUNK_WEIGHTS.max(matrix.columns());
-                    if let Err(error) = scratches.with(room, |s| s.multiply(shape, fill, x, out)) {
+                    if let Err(error) = scratches.with(step * matrix.columns(), |s| s.multiply(shape, fill, x, out)) {
                         super::keep_first(failure, error);
                     }
                 });
