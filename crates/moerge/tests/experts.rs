@@ -219,7 +219,10 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
         "base_model.model.model.layers.0.mlp.gate_proj.lora_magnitude_vector".into(),
         (vec![64], vec![1.0; 64]),
     );
+    let mut foreign = BTreeMap::new();
+    lora_pair(&mut foreign, "transformer.h.0.mlp.c_fc", 64, 32, 4);
     for (name, config, tensors, words) in [
+        ("foreign", json!({}), &foreign, ["changes no weight of this model", "transformer.h.0.mlp.c_fc"]),
         ("dora", json!({"use_dora": true}), &fitting, ["use_dora", "merge it into its model first"]),
         ("magnitude", json!({}), &magnitude, ["DoRA", "lora_magnitude_vector"]),
         ("ia3", json!({"peft_type": "IA3"}), &fitting, ["IA3", "only LORA"]),

@@ -87,6 +87,7 @@ impl Source {
             let weight = source.find(tensor)?;
             source.weights.insert(tensor.role, weight);
         }
+        source.check_adapter()?;
         Ok(source)
     }
 
@@ -111,6 +112,22 @@ impl Source {
         let end = |text: &'_ str| text.trim_end_matches(['/', '\\']).len();
         let reference = &self.reference[..end(&self.reference)];
         reference.rsplit(['/', '\\']).next().unwrap_or(reference)
+    }
+
+    /// An adapter that changes nothing was trained on another model.
+    fn check_adapter(&self) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        if self.weights().any(|weight| weight.lora.is_some()) {
+            return Ok(());
+        }
+        let first = adapter.adapted().next().unwrap_or("nothing");
+        let known = self.description.tensors.iter().find(|t| matches!(t.role, Role::Layer(..)));
+        let error = Error::input(format!("the adapter in {} changes no weight of this model", adapter.dir.display()));
+        Err(error
+            .fact("model", self.dir.display().to_string())
+            .fact("the adapter changes", first)
+            .fact("the model has", known.map_or("no layer", |t| t.name.as_str()))
+            .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
     }
 
     fn find(&self, tensor: &RoleTensor) -> Result<Weight> {
