@@ -143,7 +143,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A list of texts. Whatever stands in it counts as it is written: `- no` is the text "no", not a boolean.
+    /// A list of texts. What stands in it counts as it is written: `- no` is the text "no", not a boolean. Only null is
+    /// none: that is what YAML makes of a line somebody forgot to fill in.
     pub fn prompts(&self) -> Result<Vec<String>> {
         let prompt = |(index, node): (usize, &Node)| {
             let wrong = |why: &str| {
@@ -154,6 +155,9 @@ impl<'a> Field<'a> {
             match &node.kind {
                 Kind::Scalar(scalar) if scalar.text.trim().is_empty() => {
                     Err(wrong("empty").hint("write its text, or delete the line"))
+                }
+                Kind::Scalar(_) if node.is_null() => {
+                    Err(wrong("null").hint("write its text, or put quotes around it if this word is meant"))
                 }
                 Kind::Scalar(scalar) => Ok(scalar.text.clone()),
                 Kind::Map(_) => Err(wrong("a mapping, expected a text").hint("a text with `: ` in it needs quotes")),

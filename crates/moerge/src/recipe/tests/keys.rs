@@ -288,12 +288,12 @@ fn an_empty_prompt() {
 
 #[test]
 fn a_prompt_without_text() {
-    assert_snapshot!(error(&expert("positive_prompts:\n  - a\n  - ~\n  -")), @"
-    error: prompt 3 of `positive_prompts` is empty
-      --> moe.yml:4:5
-    4 |     positive_prompts:
-      |     ^^^^^^^^^^^^^^^^
-      hint: write its text, or delete the line
+    assert_snapshot!(error(&expert("positive_prompts:\n  - a\n  - ~")), @"
+    error: prompt 2 of `positive_prompts` is null
+      --> moe.yml:6:9
+    6 |       - ~
+      |         ^
+      hint: write its text, or put quotes around it if this word is meant
     ");
 }
 
