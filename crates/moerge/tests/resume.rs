@@ -78,3 +78,21 @@ fn killed_at_random_fifty_times_gives_the_same_bytes_and_repeats_at_most_a_shard
     assert_eq!(contents(&dir.join("out")), expected);
     assert!(!dir.join(".out.moerge-build").exists());
 }
+
+#[test]
+fn what_a_run_left_that_was_killed_after_the_rename_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_larger_family(dir);
+    moerge_ok(dir, &merge("out"));
+    let expected = contents(&dir.join("out"));
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("out/moerge.json")).unwrap()).unwrap();
+    let work = dir.join(".out.moerge-build");
+    for (plan_id, stays) in [(record["plan_id"].as_str().unwrap(), false), ("another plan", true)] {
+        fs::create_dir_all(work.join("old")).unwrap();
+        fs::write(work.join("plan-id"), plan_id).unwrap();
+        moerge_ok(dir, &merge("out"));
+        assert_eq!(work.exists(), stays, "{plan_id}");
+        assert_eq!(contents(&dir.join("out")), expected);
+    }
+}

@@ -41,6 +41,10 @@ impl Prepared {
             already_there,
         };
         if is_built(storage, out, &id) {
+            // A run that was killed just after the rename has left its work folder. Any other there is not ours.
+            if let Ok((output, Found::AlreadyPublished)) = OutputDir::open(storage, out, &id, false) {
+                output.publish()?;
+            }
             return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
         }
         let tokenizer = self.tokenizer(storage.as_ref())?;
