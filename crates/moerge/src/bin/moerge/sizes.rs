@@ -1,4 +1,4 @@
-//! Sizes as people write them on a command line: `5B`, `500MB`, `2GiB`.
+//! Sizes as people write them on a command line: `5B`, `500MB`, `2GiB`, or a number of tokens.
 
 /// What is between a size's number and its end.
 const UNITS: [(&str, f64); 12] = [
@@ -37,6 +37,11 @@ pub fn shard(text: &str) -> Result<u64, String> {
         _ if number == 0.0 => Ok(u64::MAX),
         _ => bytes(text).map_err(|e| e.replace("500MB, 2GB, 2GiB", "5B (5 billion bytes), 500MB, 2GiB; 0 is no limit")),
     }
+}
+
+/// A number of tokens that is enough for something.
+pub fn tokens(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number of tokens, at least 1".to_owned())
 }
 
 fn split(text: &str) -> Result<(f64, String), String> {

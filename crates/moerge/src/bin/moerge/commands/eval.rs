@@ -5,7 +5,7 @@ use moerge::progress::Progress as _;
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
-use crate::{numbers::count, progress::Reporter};
+use crate::{numbers::count, progress::Reporter, sizes};
 
 mod card;
 mod tables;
@@ -47,16 +47,16 @@ pub struct Args {
     #[arg(long, value_name = "REGEX", default_value = NUMBER)]
     answer_regex: String,
     /// Most tokens of a written answer
-    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = sizes::tokens)]
     answer_tokens: usize,
     /// Solved examples before each question: the first others of its file
     #[arg(long, value_name = "N", default_value_t = 0)]
     shots: usize,
     /// Tokens of a window over texts [default: the model's context, at most 2048]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     context: Option<usize>,
     /// Tokens from one window to the next [default: half the context]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     stride: Option<usize>,
     #[command(flatten)]
     placing: PlacingArgs,

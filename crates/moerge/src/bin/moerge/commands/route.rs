@@ -16,6 +16,7 @@ use moerge::{
 use super::{folder, placing::PlacingArgs};
 use crate::{
     progress::Reporter,
+    sizes,
     terminal::{HINT, quoted, styled},
 };
 
@@ -43,10 +44,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Most tokens of a text
-    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = sizes::tokens)]
     tokens: usize,
     /// Tokens of a sequence; longer texts are cut [default: the model's context, at most 2048]
-    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     context: Option<usize>,
     #[command(flatten)]
     placing: PlacingArgs,
@@ -124,8 +125,4 @@ fn texts(arguments: &[String], experts: &[String]) -> Result<Vec<RoutedText>, Er
         Ok(RoutedText { name: text.name, expert, documents: text.documents, prompts: false })
     };
     arguments.iter().map(one).collect()
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number of tokens, at least 1".to_owned())
 }

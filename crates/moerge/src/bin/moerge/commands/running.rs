@@ -30,7 +30,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = quantisation)]
     pub quant: Quantisation,
     /// Longest conversation in tokens [default: the model's, at most 8192]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     pub context: Option<usize>,
     /// Memory that the weights may take [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
@@ -103,7 +103,7 @@ impl ModelArgs {
         if let Some(context) = self.context.filter(|c| *c > longest) {
             reporter.warning(&format!("the model was trained for {longest} tokens, not for {context}"));
         }
-        let context = self.context.unwrap_or(longest.min(CONTEXT)).max(1);
+        let context = self.context.unwrap_or(longest.clamp(1, CONTEXT));
         let experts = expert_names(&model, storage.as_ref()).unwrap_or_default();
         let slots = expert_slots(&model, storage.as_ref())?;
         Ok(Loaded { model, resident, generation, context, experts, slots })
