@@ -55,7 +55,9 @@ impl Model {
             }
             (Some(_), None) => Opened::Moe(Checkpoint::open(storage, &folders.model)?, Box::new(description)),
             (None, adapter) => {
-                Opened::Dense(Box::new(Source::open(storage, reference, &folders.model, adapter.as_deref())?))
+                let source = Source::open(storage, reference, &folders.model, adapter.as_deref())?;
+                source.check_adapter_is_whole(|_| true)?;
+                Opened::Dense(Box::new(source))
             }
         };
         let tokenizer = Tokenizer::open(storage.as_ref(), &folders.model)?;

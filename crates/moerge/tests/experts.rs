@@ -219,6 +219,13 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
         "base_model.model.model.layers.0.mlp.gate_proj.lora_magnitude_vector".into(),
         (vec![64], vec![1.0; 64]),
     );
+    let with = |name: &str, shape: Vec<usize>| {
+        let mut tensors = fitting.clone();
+        tensors.insert(format!("base_model.model.{name}"), (shape.clone(), vec![0.5; shape.iter().product()]));
+        tensors
+    };
+    let biased = with("model.layers.0.mlp.gate_proj.lora_B.bias", vec![64]);
+    let whole = with("model.layers.1.mlp.down_proj.weight", vec![32, 64]);
     let mut foreign = BTreeMap::new();
     lora_pair(&mut foreign, "transformer.h.0.mlp.c_fc", 64, 32, 4);
     for (name, config, tensors, words) in [
@@ -229,9 +236,20 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
         ("misfit", json!({}), &misfit, ["does not fit its model", "[64, 32]"]),
         ("half", json!({}), &half, ["only one half", "lora_B"]),
         ("ranks", json!({"r": 8}), &fitting, ["ranks", "rank 8"]),
+        ("biased", json!({"lora_bias": true}), &biased, ["gate_proj.lora_B.bias", "merge it into its model first"]),
+        ("saved", json!({"modules_to_save": ["mlp"]}), &whole, ["mlp.down_proj.weight", "merge it"]),
+        ("repeated", json!({"layer_replication": [[0, 2], [1, 3]]}), &fitting, ["layer_replication", "merge it"]),
     ] {
         write_adapter(&dir.join(name), &config, tensors);
         write_recipe(dir, &["base", &format!("base+{name}")], "");
         refused(dir, &words);
     }
+    // Outside the FFN an expert's adapter is not used, and may hold what it likes; the base's is used there.
+    let attention = with("model.layers.0.self_attn.q_proj.lora_B.bias", vec![32]);
+    write_adapter(&dir.join("attention"), &json!({"layer_replication": null}), &attention);
+    write_recipe(dir, &["base", "base+attention"], "");
+    moerge_ok(dir, &["plan", "moe.yml"]);
+    let recipe = fs::read_to_string(dir.join("moe.yml")).unwrap();
+    fs::write(dir.join("moe.yml"), recipe.replace("base_model: base", "base_model: base+attention")).unwrap();
+    refused(dir, &["q_proj.lora_B.bias", "merge it into its model first"]);
 }

@@ -4,7 +4,7 @@ use super::{Models, Slots};
 use crate::{
     architecture::{FfnMatrix, LayerRole, Role},
     error::{Error, Result},
-    recipe::{Expert, Recipe},
+    recipe::{Expert, Located, ModelRef, Recipe, SharedWeights},
     source::Source,
     spelling::ranges,
 };
@@ -18,8 +18,25 @@ pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
         recipe.shared_experts.iter().zip(models.shared_expert).map(|(e, i)| ("the shared expert".to_owned(), e, i));
     for (who, expert, index) in routed.chain(shared) {
         check_one(recipe, models.base(), &models.sources[index], &who, expert, &mut warnings)?;
+        let used = |role| recipe.shared_weights == SharedWeights::Average || is_ffn(role);
+        check_adapter(recipe, &models.sources[index], &expert.source_model, used)?;
     }
+    check_adapter(recipe, models.base(), &recipe.base_model, |role| !is_ffn(role))?;
     Ok(warnings)
+}
+
+fn is_ffn(role: Role) -> bool {
+    matches!(role, Role::Layer(_, LayerRole::Ffn(_)))
+}
+
+/// Refuses an adapter that is more than A and B for a weight that goes into the output.
+fn check_adapter(
+    recipe: &Recipe,
+    source: &Source,
+    reference: &Located<ModelRef>,
+    used: impl Fn(Role) -> bool,
+) -> Result<()> {
+    source.check_adapter_is_whole(used).map_err(|error| error.at(recipe.snippet(&reference.span, "")))
 }
 
 /// Checks the layers that experts are limited to, which are those of `slots`.

@@ -16,6 +16,10 @@ use serde_json::{Map, Value};
 use super::read_text;
 use crate::error::{Error, Result};
 
+/// What to do with an adapter that is more than `scale * B A`.
+const MERGE_FIRST: &str =
+    "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
+
 /// An opened adapter.
 #[derive(Debug)]
 pub struct Adapter {
@@ -75,8 +79,7 @@ impl Adapter {
         let config: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|e| Error::input(format!("{} is not a JSON object: {e}", config_path.display())))?;
         let refuse = |what: &str, hint: &str| Error::input(format!("{}: {what}", config_path.display())).hint(hint);
-        let merge_first =
-            "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
+        let merge_first = MERGE_FIRST;
         match config.get("peft_type").and_then(Value::as_str) {
             Some("LORA") => {}
             found => {
@@ -97,6 +100,12 @@ impl Adapter {
                 merge_first,
             ));
         }
+        if config.get("layer_replication").is_some_and(|ranges| !ranges.is_null()) {
+            return Err(refuse(
+                "`layer_replication` is set; it was trained on a model with layers repeated, which is not supported",
+                merge_first,
+            ));
+        }
         let mut weights = dir.join("adapter_model.safetensors");
         let pickled = dir.join("adapter_model.bin");
         if storage.facts(&weights).is_err() && storage.facts(&pickled).is_ok() {
@@ -113,6 +122,22 @@ impl Adapter {
     /// Names of the weights that the adapter changes.
     pub fn adapted(&self) -> impl Iterator<Item = &str> {
         self.pairs.keys().map(String::as_str)
+    }
+
+    /// Refuses a tensor of the adapter that changes `weight` of the model otherwise than by `scale * B A`: a bias, a
+    /// whole weight of `modules_to_save`. Merged without it, the weight would silently be another one.
+    pub fn check_whole(&self, weight: &str) -> Result<()> {
+        let module = weight.strip_suffix(".weight").unwrap_or(weight);
+        let of_module = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+        let unknown = self.pairs.keys().filter(|name| *name != weight);
+        let plain = |name: &String| name.strip_prefix("base_model.model.").unwrap_or(name).to_owned();
+        match self.others.iter().map(plain).chain(unknown.cloned()).find(|name| of_module(name)) {
+            Some(name) => Err(Error::input(format!("the adapter in {} has {name}", self.dir.display()))
+                .fact("changes", weight)
+                .fact("expected", "lora_A.weight and lora_B.weight only")
+                .hint(MERGE_FIRST)),
+            None => Ok(()),
+        }
     }
 
     /// What the adapter adds to rows `rows` of tensor `name` of shape `shape`.

@@ -114,6 +114,13 @@ impl Source {
         reference.rsplit(['/', '\\']).next().unwrap_or(reference)
     }
 
+    /// Refuses an adapter that is more than A and B for one of the weights that are `used`.
+    pub fn check_adapter_is_whole(&self, used: impl Fn(Role) -> bool) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        let mut tensors = self.description.tensors.iter().filter(|tensor| used(tensor.role));
+        tensors.try_for_each(|tensor| adapter.check_whole(&tensor.name))
+    }
+
     /// An adapter that changes nothing was trained on another model.
     fn check_adapter(&self) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
