@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -193,13 +194,28 @@ fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Resul
 
 /// The run was stopped: how to go on.
 fn stopped(args: &Args) {
-    let (recipe, out): (&Path, &Path) = (&args.recipe, &args.out);
-    let name = harmless(&out.display().to_string());
+    let name = harmless(&args.out.display().to_string());
     anstream::eprintln!("stopped: {name} is not there yet, and what is done is kept");
     anstream::eprintln!(
-        "{} the same command goes on where it was: moerge merge {} {}",
+        "{} the same command goes on where it was: {}",
         styled(HINT, "next:"),
-        quoted(recipe),
-        quoted(out)
+        command_line(std::env::args_os())
     );
+}
+
+/// A command line as a shell takes it. Another flag may mean another output, which would start anew.
+fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    words.map(|word| quoted(Path::new(&word))).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_command_has_all_of_its_flags_and_its_quotes() {
+        let words = ["moerge", "merge", "my recipe.yml", "out", "--out-shard-size=1B", "--random-seed", "7", ""];
+        let line = command_line(words.into_iter().map(OsString::from));
+        assert_eq!(line, "moerge merge 'my recipe.yml' out --out-shard-size=1B --random-seed 7 ''");
+    }
 }
