@@ -37,6 +37,24 @@ fn force_replaces_what_moerge_made_and_nothing_else() {
     assert_eq!(contents(&dir.join("out/a")), before);
 }
 
+#[test]
+fn nothing_is_written_into_a_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "random");
+    let before = contents(&dir.join("a"));
+    for out in ["a/out", "./base/../a/b/out"] {
+        refused(dir, &["merge", "moe.yml", out], "would lie in a model");
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.join("a"), dir.join("link")).unwrap();
+        refused(dir, &["merge", "moe.yml", "link/out"], "would lie in a model");
+    }
+    assert_eq!(contents(&dir.join("a")), before);
+    moerge_ok(dir, &["merge", "moe.yml", "a-and-more", "--quiet"]);
+}
+
 /// The first weights of `name`'s file become NaN.
 fn spoil(dir: &Path, name: &str) {
     let path = dir.join(name).join("model.safetensors");

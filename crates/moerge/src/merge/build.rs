@@ -1,6 +1,10 @@
 //! From a plan to a finished folder: make the routers, write, check, publish.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use checkpoint::{Checkpoint, Found, OutputDir, Storage};
 use xxhash_rust::xxh3::Xxh3;
@@ -29,6 +33,7 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<MergeReport> {
         let start = Instant::now();
+        self.check_place(out)?;
         let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
         let id = self.id(&files, options);
         let report = |warnings, routing, already_there| MergeReport {
@@ -120,6 +125,23 @@ impl Prepared {
         format!("{:032x}", hash.digest128())
     }
 
+    /// Sources are never written to: `out` cannot lie in one.
+    fn check_place(&self, out: &Path) -> Result<()> {
+        let place = real(out);
+        match self.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
+            Some(dir) => Err(Error::input(format!("{} would lie in a model that it is made of", out.display()))
+                .fact("the model", dir.display().to_string())
+                .hint("choose another folder; moerge writes nothing into the models that it reads")),
+            None => Ok(()),
+        }
+    }
+
+    /// The folders of the models and adapters that are read.
+    fn source_dirs(&self) -> impl Iterator<Item = &Path> {
+        let adapters = self.models.sources.iter().filter_map(|source| Some(&source.adapter.as_ref()?.dir));
+        self.models.sources.iter().map(|source| &source.dir).chain(adapters).map(PathBuf::as_path)
+    }
+
     /// What `force` may replace: an earlier output, and none that the models of this one lie in.
     fn check_replaced(&self, storage: &dyn Storage, out: &Path) -> Result<()> {
         let there = storage.list(out).unwrap_or_default();
@@ -131,10 +153,7 @@ impl Prepared {
             return refuse("moerge did not make what is in it")
                 .map_err(|e| e.hint("choose another folder, or remove this one yourself"));
         }
-        let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let adapters = self.models.sources.iter().filter_map(|source| Some(&source.adapter.as_ref()?.dir));
-        let mut dirs = self.models.sources.iter().map(|source| &source.dir).chain(adapters);
-        match dirs.find(|dir| real(dir).starts_with(real(out))) {
+        match self.source_dirs().find(|dir| real(dir).starts_with(real(out))) {
             Some(dir) => refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder")),
             None => Ok(()),
         }
@@ -182,6 +201,19 @@ impl Prepared {
         progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
         Ok(())
     }
+}
+
+/// Where `path` is, links followed; its end may not be there yet.
+fn real(path: &Path) -> PathBuf {
+    let missing = |ancestor: &Path| path.strip_prefix(ancestor).map(Path::to_owned).unwrap_or_default();
+    for ancestor in path.ancestors() {
+        let here = if ancestor == Path::new("") { Path::new(".") } else { ancestor };
+        if let Ok(found) = here.canonicalize() {
+            // Joining nothing would add a slash.
+            return found.join(missing(ancestor)).components().collect();
+        }
+    }
+    path.to_owned()
 }
 
 /// The report of an output that is there already.
