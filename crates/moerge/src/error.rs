@@ -46,6 +46,8 @@ pub struct ErrorParts {
     pub snippet: Option<Snippet>,
     /// What to do about it.
     pub hints: Vec<String>,
+    /// Whether the input may well be right, and it is moerge that does not know it.
+    pub unsupported: bool,
 }
 
 /// The library's result.
@@ -65,7 +67,8 @@ impl Error {
     /// An error of the given kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(ErrorParts { kind, message, facts: Vec::new(), snippet: None, hints: Vec::new() }))
+        let (facts, hints) = (Vec::new(), Vec::new());
+        Self(Box::new(ErrorParts { kind, message, facts, snippet: None, hints, unsupported: false }))
     }
 
     /// The user stopped the run.
@@ -82,6 +85,12 @@ impl Error {
     /// Adds what to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hints.push(hint.into());
+        self
+    }
+
+    /// Says that the input may well be right: a family or a feature that moerge does not know.
+    pub fn unsupported(mut self) -> Self {
+        self.0.unsupported = true;
         self
     }
 

@@ -100,8 +100,7 @@ impl ModelConfig {
             vocab_size: keys.size("vocab_size")?,
             norm_eps,
             hidden_act: keys.text("hidden_act")?.unwrap_or("silu").to_owned(),
-            rope: Rope::from_config(&raw, head_dim, max_positions)
-                .map_err(|why| Error::input(format!("{}: {why}", path.display())))?,
+            rope: Rope::from_config(&raw, head_dim, max_positions).map_err(|why| rope_error(&raw, path, &why))?,
             tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(default_tied(&model_type)),
             max_positions,
             model_type,
@@ -145,6 +144,11 @@ impl ModelConfig {
     fn keys(&self) -> Keys<'_> {
         Keys { raw: &self.raw, path: &self.path }
     }
+}
+
+fn rope_error(raw: &Map<String, Value>, path: &Path, why: &str) -> Error {
+    let error = Error::input(format!("{}: {why}", path.display()));
+    if Rope::is_of_unknown_type(raw) { error.unsupported() } else { error }
 }
 
 /// Families whose class ties the embeddings when `config.json` does not say: none of ours, except by the general

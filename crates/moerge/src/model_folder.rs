@@ -105,6 +105,12 @@ impl<'a> ModelFolder<'a> {
         Ok((config, description))
     }
 
+    /// `model_type` in its `config.json`, whatever else that says.
+    pub fn family(&self) -> Option<String> {
+        let config = self.object("config.json").ok()??;
+        config.get("model_type")?.as_str().map(str::to_owned)
+    }
+
     /// Its `config.json`.
     pub fn config(&self) -> Result<ModelConfig> {
         let path = self.dir.join("config.json");

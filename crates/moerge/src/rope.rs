@@ -21,6 +21,9 @@ pub struct Rope {
     pub raw: Map<String, Value>,
 }
 
+/// Values of `rope_type`; `su` is an older name of longrope.
+const TYPES: [&str; 6] = ["default", "linear", "dynamic", "yarn", "longrope", "llama3"];
+
 /// The kinds of rope scaling.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
@@ -116,6 +119,15 @@ impl Rope {
             raw.clear();
         }
         Ok(Self { theta, scaling, partial, raw })
+    }
+
+    /// Whether a config that [`Rope::from_config`] refuses may be right: another type, or one for each kind of layer.
+    pub fn is_of_unknown_type(config: &Map<String, Value>) -> bool {
+        let unknown = |rope: &Map<String, Value>| {
+            let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str);
+            rope.values().any(Value::is_object) || kind.is_some_and(|kind| kind != "su" && !TYPES.contains(&kind))
+        };
+        ["rope_parameters", "rope_scaling"].into_iter().filter_map(|key| config.get(key)?.as_object()).any(unknown)
     }
 
     /// Inverse frequencies `[head_dim / 2]` and the factor on cos and sin, for a sequence of `length` tokens.
@@ -217,12 +229,7 @@ impl Fields<'_> {
                 original: self.original,
             },
             "longrope" | "su" => self.longrope()?,
-            other => {
-                return Err(format!(
-                    "rope type `{}` is not known (default, linear, dynamic, yarn, longrope, llama3)",
-                    shorten(other)
-                ));
-            }
+            other => return Err(format!("rope type `{}` is not known ({})", shorten(other), TYPES.join(", "))),
         })
     }
 

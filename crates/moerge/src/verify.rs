@@ -13,6 +13,7 @@ use checkpoint::{Checkpoint, Header, Storage};
 use serde::Serialize;
 
 use crate::{
+    architecture::is_known,
     error::{ErrorKind, Result},
     model_folder::ModelFolder,
     moerge_json::{MOERGE_JSON, MoergeJson, TensorRecord},
@@ -144,11 +145,12 @@ fn check(
                 expected = Some(names);
             }
             Err(error) => {
-                // A family that moerge does not know may be sound; a config that is none is not.
-                let known = folder.config().is_err();
-                let severity = if known { Severity::Error } else { Severity::Warning };
+                // What moerge does not know may be sound; a config that is none, or has impossible values, is not.
+                let unknown = error.parts().unsupported || folder.family().is_some_and(|family| !is_known(&family));
+                let severity = if unknown { Severity::Warning } else { Severity::Error };
                 let message = format!("shapes were not checked: {}", error.parts().message);
-                report.add(severity, FindingKind::NotChecked, None, message);
+                let hint = error.parts().hints.first().filter(|_| !unknown).cloned();
+                report.add(severity, FindingKind::NotChecked, None, message).hint = hint;
             }
         }
     }

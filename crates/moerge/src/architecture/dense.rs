@@ -81,7 +81,8 @@ impl DenseFamily {
                 config.path.display(),
                 shorten(&config.model_type)
             ))
-            .hint("families that can: Llama, Mistral, Phi-3, Qwen2, Qwen3 and models that say they are one of these"))
+            .hint("families that can: Llama, Mistral, Phi-3, Qwen2, Qwen3 and models that say they are one of these")
+            .unsupported())
         };
         let Some(family) = FAMILIES.iter().find(|f| f.model_type == config.model_type) else {
             return refuse(blocker(&config.model_type).to_owned());
@@ -161,7 +162,7 @@ pub(super) fn windows(config: &ModelConfig, optional: bool) -> Result<Vec<Option
             return Err(config.wrong("layer_types", &format!("one entry for each of {} layers", config.layers)));
         }
         if types.iter().any(|kind| !matches!(*kind, "full_attention" | "sliding_attention")) {
-            return Err(config.wrong("layer_types", "`full_attention` and `sliding_attention` only"));
+            return Err(config.wrong("layer_types", "`full_attention` and `sliding_attention` only").unsupported());
         }
     }
     let slides = |layer: usize| match types.as_ref().and_then(|t| t.get(layer)) {

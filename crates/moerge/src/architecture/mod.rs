@@ -69,6 +69,12 @@ pub fn describe(config: &ModelConfig) -> Result<Description> {
     DenseFamily::of(config)?.describe(config)
 }
 
+/// Whether moerge knows models of this type at all: a `config.json` of theirs that cannot be described is wrong, or has
+/// a feature that an error names as [unsupported](crate::Error::unsupported).
+pub fn is_known(model_type: &str) -> bool {
+    MoeFamily::of(model_type).is_some() || DenseFamily::names().any(|name| name == model_type)
+}
+
 /// The activation of the FFN.
 fn activation(config: &ModelConfig) -> Result<Activation> {
     match config.hidden_act.as_str() {
@@ -79,7 +85,8 @@ fn activation(config: &ModelConfig) -> Result<Activation> {
             config.path.display(),
             crate::spelling::shorten(other)
         ))
-        .hint("supported: silu, gelu_pytorch_tanh")),
+        .hint("supported: silu, gelu_pytorch_tanh")
+        .unsupported()),
     }
 }
 

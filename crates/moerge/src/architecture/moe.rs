@@ -289,10 +289,12 @@ impl MoeFamily {
                 "{}: {} layers of {experts} experts are more than {MOST_EXPERTS_IN_ALL} experts in all",
                 config.path.display(),
                 config.layers
-            )));
+            ))
+            .unsupported());
         }
         if let Some(key) = self.key_of_dense_layers(config)? {
-            return Err(config.wrong(key, "experts in every layer").hint("layers without experts are not supported"));
+            let error = config.wrong(key, "experts in every layer").unsupported();
+            return Err(error.hint("layers without experts are not supported"));
         }
         let intermediate = match self.model_type {
             "mixtral" => config.intermediate_size,

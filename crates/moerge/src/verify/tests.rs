@@ -98,6 +98,31 @@ fn an_unknown_family_is_read_but_not_compared() {
 }
 
 #[test]
+fn impossible_values_are_errors_and_what_moerge_does_not_know_is_not() {
+    for (name, key, value, severity, word) in [
+        ("mixtral", "num_local_experts", json!(0), Severity::Error, "above 0"),
+        ("mixtral", "num_experts_per_tok", json!(9), Severity::Error, "there are 4 experts"),
+        ("llama", "hidden_size", json!("wide"), Severity::Error, "whole number"),
+        ("llama", "num_key_value_heads", json!(3), Severity::Error, "does not divide"),
+        ("llama", "rope_parameters", json!({"rope_type": "linear", "factor": "x"}), Severity::Error, "factor"),
+        ("llama", "rope_parameters", json!({"rope_type": "spiral"}), Severity::Warning, "spiral"),
+        ("llama", "hidden_act", json!("relu9"), Severity::Warning, "relu9"),
+        ("llama", "mlp_bias", json!(true), Severity::Warning, "biases"),
+        ("qwen2_moe", "decoder_sparse_step", json!(2), Severity::Warning, "decoder_sparse_step"),
+    ] {
+        let dir = copy(name);
+        set(&dir, key, value);
+        let report = report(&dir);
+        assert_eq!(kinds(&report), [(severity, FindingKind::NotChecked)], "{key}: {report:?}");
+        assert!(report.findings[0].message.contains(word), "{report:?}");
+    }
+    // GPT-2's config has other keys, and no `hidden_size` to find fault with.
+    let dir = copy("llama");
+    fs::write(dir.path().join("config.json"), r#"{"model_type": "gpt2", "n_embd": 768}"#).unwrap();
+    assert!(report(&dir).is_sound());
+}
+
+#[test]
 fn a_cut_file_is_an_error_that_names_it() {
     let dir = copy("llama");
     let path = dir.path().join("model.safetensors");

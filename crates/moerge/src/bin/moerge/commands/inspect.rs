@@ -2,6 +2,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use checkpoint::{LocalStorage, Storage};
 use moerge::{
+    architecture::is_known,
     hub::{HubStorage, Wanted},
     inspect::{FolderKind, Inspection, Part, inspect},
     model_source::HubId,
@@ -86,6 +87,7 @@ fn headline(found: &Inspection) -> String {
             let adapter = found.adapter.as_ref();
             format!("{} adapter", adapter.and_then(|a| a.peft_type.as_deref()).unwrap_or("PEFT"))
         }
+        (FolderKind::Unknown, _) if is_known(family) => format!("{family}, which cannot be described (see the note)"),
         (FolderKind::Unknown, _) => format!("{family}, a family that moerge does not know"),
         _ => format!("{family}, dense"),
     };
