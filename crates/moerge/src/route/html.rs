@@ -26,44 +26,77 @@ pub fn page(report: &RouteReport) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
          script-src 'unsafe-inline'\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>{title}</h1>\n<p class=\"facts\">{experts} experts, {} per token, {layers} layers · {tokens} tokens of {} \
-         texts</p>\n",
+         <h1>{title}</h1>\n<p class=\"facts\">{experts} experts, {} per token, {layers} layers · {tokens} tokens of {}</p>\n",
         report.experts_per_token,
-        report.texts.len(),
+        if report.texts.len() == 1 { "1 text".to_owned() } else { format!("{} texts", report.texts.len()) },
     );
     legend(&mut page, report);
     summary(&mut page, report);
     page.push_str(
-        "<h2>Where each text goes</h2>\n<p>Share of tokens whose first choice is the expert, layer by layer. \
-                   The text's own expert is marked.</p>\n<div class=\"maps\">\n",
+        "<h2>Where each text goes</h2>\n<p>Percent of the tokens whose first choice is the expert, layer by layer. The \
+         text's own expert is marked.",
     );
+    if report.layers.iter().any(|layer| !layer.dead.is_empty()) {
+        page.push_str(" ×: dead, no token of any text chose the expert there, even as second.");
+    }
+    page.push_str("</p>\n<div class=\"maps\">\n");
     for text in &report.texts {
         let _ = writeln!(
             page,
             "<figure><figcaption>{}</figcaption>{}</figure>",
-            caption(text),
+            caption(text, &format!("{} tokens", text.tokens)),
             charts::heat_map(report, text)
         );
     }
     page.push_str("</div>\n<h2>Token by token</h2>\n");
     tokens_of(&mut page, report);
-    let _ = write!(
-        page,
-        "<h2>Layer by layer</h2>\n{}\n<h2>Gates</h2>\n<p>Cosine of each pair of gate rows; experts in order. Rows that \
-         point the same way are chosen together or not at all.</p>\n<div class=\"gates\">\n",
-        charts::layer_lines(report)
-    );
-    for (layer, facts) in report.layers.iter().enumerate() {
-        let _ = writeln!(
-            page,
-            "<figure>{}<figcaption>{layer}</figcaption></figure>",
-            charts::cosines(report, &facts.gate_cosines)
-        );
-    }
-    page.push_str("</div>\n");
+    let _ = writeln!(page, "<h2>Layer by layer</h2>\n{}", charts::layer_lines(report));
+    dead(&mut page, report);
+    gates(&mut page, report);
     balanced(&mut page, report);
     let _ = write!(page, "</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
     page
+}
+
+/// A line an expert that is dead somewhere; the maps have the layers.
+fn dead(page: &mut String, report: &RouteReport) {
+    for (expert, name) in report.experts.iter().enumerate() {
+        let count = report.layers.iter().filter(|layer| layer.dead.contains(&expert)).count();
+        if count > 0 {
+            let _ = writeln!(
+                page,
+                "<p><strong>Dead:</strong> no token chose {} in {count} of {} layers; the maps above mark them with ×.</p>",
+                escaped(name),
+                report.layers.len()
+            );
+        }
+    }
+}
+
+/// Layers whose cosines are all written out; of more layers the first, the middle and the last are.
+const WRITTEN: usize = 8;
+
+/// How alike the rows of each layer's gate are.
+fn gates(page: &mut String, report: &RouteReport) {
+    let layers = report.layers.len();
+    page.push_str(
+        "<h2>Gates</h2>\n<p>Cosine of each pair of gate rows: 1 where two rows point the same way and their experts are \
+         chosen together or not at all; negative ones have a colour of their own.</p>\n<div class=\"gates\">\n",
+    );
+    let written: Vec<usize> = if layers <= WRITTEN { (0..layers).collect() } else { vec![0, layers / 2, layers - 1] };
+    for layer in written {
+        let _ =
+            writeln!(page, "<figure><figcaption>layer {layer}</figcaption>{}</figure>", charts::cosines(report, layer));
+    }
+    page.push_str("</div>\n");
+    if layers > WRITTEN {
+        page.push_str("<p>All layers; rows and columns are the experts as above.</p>\n<div class=\"gates\">\n");
+        for layer in 0..layers {
+            let map = charts::small_cosines(report, layer);
+            let _ = writeln!(page, "<figure>{map}<figcaption>{layer}</figcaption></figure>");
+        }
+        page.push_str("</div>\n");
+    }
 }
 
 /// Loads before and after `moerge merge --balance`.
@@ -115,15 +148,19 @@ fn summary(page: &mut String, report: &RouteReport) {
 }
 
 fn tokens_of(page: &mut String, report: &RouteReport) {
-    let last = report.layers.len().saturating_sub(1);
     let _ = writeln!(
         page,
-        "<p class=\"slider\"><label><input type=\"checkbox\" id=\"all\" checked> all layers: the expert that comes first \
-         most often</label><label>layer <output id=\"shown\">0</output> <input type=\"range\" id=\"layer\" min=\"0\" \
-         max=\"{last}\" value=\"0\"></label></p>"
+        "<p>Each token has the colour of the expert that comes first: in the layer that the slider chooses, or in most \
+         layers.</p>\n<p class=\"slider\"><label>Colours show <output id=\"shown\">all layers</output> <input type=\"range\" \
+         id=\"layer\" min=\"0\" max=\"{}\" value=\"0\"></label></p>",
+        report.layers.len()
     );
     for text in &report.texts {
-        let _ = write!(page, "<h3>{}</h3>\n<p class=\"text\">", caption(text));
+        let kept = text.sample.len();
+        let tokens = text.tokens;
+        let count =
+            if kept < tokens { format!("the first {kept} of {tokens} tokens") } else { format!("{tokens} tokens") };
+        let _ = write!(page, "<h3>{}</h3>\n<p class=\"text\">", caption(text, &count));
         for token in text.sample.iter().filter(|token| !token.text.is_empty()) {
             let layers: Vec<String> = token.experts.iter().map(usize::to_string).collect();
             let main = most_often(&token.experts);
@@ -139,8 +176,8 @@ fn tokens_of(page: &mut String, report: &RouteReport) {
     }
 }
 
-fn caption(text: &TextReport) -> String {
-    format!("{} <small>{} tokens</small>", escaped(&text.name), text.tokens)
+fn caption(text: &TextReport, tokens: &str) -> String {
+    format!("{} <small>{tokens}</small>", escaped(&text.name))
 }
 
 /// The entry that is there most often; of several the smallest.
@@ -179,7 +216,7 @@ mod tests {
             balance: 0.9,
             entropy: 0.8,
             accuracy: Some(0.75),
-            dead: vec![],
+            dead: vec![1],
             absent: vec![],
         };
         let routed = || TextLayer {
@@ -196,7 +233,7 @@ mod tests {
             texts: vec![TextReport {
                 name: "x<y".into(),
                 expert: Some(0),
-                tokens: 2,
+                tokens: 2000,
                 layers: vec![routed(), routed(), routed()],
                 sample: vec![
                     SampleToken { text: "if a < b".into(), experts: vec![0, 1, 1] },
@@ -208,6 +245,8 @@ mod tests {
         let page = page(&report);
         assert!(page.contains("if a &lt; b") && page.contains("data-e=\"0,1,1\"") && page.contains("a&amp;b"));
         assert!(page.contains("class=\"t e1\" data-e=\"0,1,1\"") && page.contains("class=\"t e0\" data-e=\"0,0,1\""));
+        assert!(page.contains("the first 2 of 2000 tokens") && page.contains(">−.50</text>"));
+        assert!(page.contains("no token chose code in 3 of 3 layers") && page.matches(">×</text>").count() == 3);
         assert!(!page.contains("alert(1)</script>") && !page.contains('\u{1b}'));
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("url("));
         assert_eq!(page.matches("<svg").count(), 1 + 1 + 3, "a map per text, the lines, gates per layer");

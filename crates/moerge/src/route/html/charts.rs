@@ -5,23 +5,42 @@ use std::fmt::Write as _;
 use super::escaped;
 use crate::route::{RouteReport, TextReport};
 
-/// A row an expert, a column a layer; the darker, the more tokens.
+/// The shades from which on a colour over an empty cell needs the other ink to be read: in light, in dark.
+type Turns = (f64, f64);
+/// Of `--heat`.
+const HEAT: Turns = (0.825, 0.585);
+/// Of `--against`.
+const AGAINST: Turns = (0.945, 0.565);
+
+/// Which ink the style sheet has for what is written on a shade; black or white, at least 4.5 to 1.
+fn ink(shade: f64, (light, dark): Turns) -> &'static str {
+    match (shade > light, shade > dark) {
+        (false, false) => "low",
+        (false, true) => "mid",
+        (true, _) => "high",
+    }
+}
+
+/// A row an expert, a column a layer; the stronger the colour, the more tokens.
 pub(super) fn heat_map(report: &RouteReport, text: &TextReport) -> String {
     map(report, text.expert, |expert, layer| {
         let routed = text.layers.get(layer)?;
         let (share, weight) = (routed.first_choice[expert], 100.0 * routed.weighted[expert]);
+        if report.layers.get(layer)?.dead.contains(&expert) {
+            return Some(Cell { share, shade: 0.0, dead: true, title: "dead, no token of any text chose it".into() });
+        }
         let title = format!("{:.0} % first choice, {weight:.0} % of weight", 100.0 * share);
-        Some(Cell { share, shade: share, title })
+        Some(Cell { share, shade: share, dead: false, title })
     })
 }
 
-/// The same of loads; an even share is half dark.
+/// The same of loads; an even share has half the colour.
 pub(super) fn load_map(report: &RouteReport, load: &[Vec<f64>]) -> String {
     map(report, None, |expert, layer| {
         let share = *load.get(layer)?.get(expert)?;
         let even = 1.0 / (report.experts.len() - report.layers.get(layer)?.absent.len()).max(1) as f64;
         let title = format!("{:.1} % of the choices, {:.2} of an even share", 100.0 * share, share / even);
-        Some(Cell { share, shade: (share / even / 2.0).min(1.0), title })
+        Some(Cell { share, shade: (share / even / 2.0).min(1.0), dead: false, title })
     })
 }
 
@@ -29,8 +48,10 @@ pub(super) fn load_map(report: &RouteReport, load: &[Vec<f64>]) -> String {
 struct Cell {
     /// Part of 1, the number that is written.
     share: f64,
-    /// How dark it is.
+    /// How strong its colour is.
     shade: f64,
+    /// Whether it is marked rather than counted.
+    dead: bool,
     title: String,
 }
 
@@ -52,7 +73,8 @@ fn map(report: &RouteReport, own: Option<usize>, cell: impl Fn(usize, usize) -> 
             escaped(&short(name))
         );
         for (layer, facts) in report.layers.iter().enumerate() {
-            let Some(Cell { share, shade, title }) = cell(expert, layer).filter(|_| !facts.absent.contains(&expert))
+            let Some(Cell { share, shade, dead, title }) =
+                cell(expert, layer).filter(|_| !facts.absent.contains(&expert))
             else {
                 continue;
             };
@@ -66,14 +88,14 @@ fn map(report: &RouteReport, own: Option<usize>, cell: impl Fn(usize, usize) -> 
                 height - 2,
                 escaped(name),
             );
-            if layers <= 8 {
-                let class = if shade > 0.55 { "on" } else { "off" };
+            if dead || layers <= 8 {
+                let written = if dead { "×".to_owned() } else { format!("{:.0}", 100.0 * share) };
                 let _ = write!(
                     svg,
-                    "<text class=\"{class}\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{:.0}</text>",
+                    "<text class=\"{}\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{written}</text>",
+                    ink(shade, HEAT),
                     x + width / 2 - 1,
                     y + 15,
-                    100.0 * share
                 );
             }
         }
@@ -125,27 +147,86 @@ pub(super) fn layer_lines(report: &RouteReport) -> String {
     )
 }
 
-/// Experts by experts; positive and negative cosines have colours of their own.
-pub(super) fn cosines(report: &RouteReport, cosines: &[Vec<f64>]) -> String {
-    let (experts, size) = (cosines.len(), 16);
-    let mut svg = open(experts * size, experts * size, "cosines of gates");
-    for (i, row) in cosines.iter().enumerate() {
-        for (j, cosine) in row.iter().enumerate() {
-            let class = if *cosine < 0.0 { "against" } else { "heat" };
-            let _ = write!(
-                svg,
-                "<rect class=\"{class}\" x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{2}\" fill-opacity=\"{3:.3}\">\
-                 <title>{4} and {5}: {cosine:.3}</title></rect>",
-                j * size,
-                i * size,
-                size - 1,
-                cosine.abs().min(1.0),
-                escaped(&report.experts[i]),
-                escaped(&report.experts[j]),
-            );
-        }
+/// Experts by experts, named and with numbers; positive and negative cosines have colours of their own.
+pub(super) fn cosines(report: &RouteReport, layer: usize) -> String {
+    let cosines = &report.layers[layer].gate_cosines;
+    let (label, top, width, height) = (84, 18, 42, 22);
+    let mut svg =
+        open(label + cosines.len() * width, top + cosines.len() * height, &format!("cosines of gates, layer {layer}"));
+    // Columns are narrow: names that do not fit give way to the experts' numbers, which the rows then have too.
+    let named = report.experts.iter().all(|name| name.chars().count() <= 6);
+    for (i, name) in report.experts.iter().enumerate() {
+        let column = if named { name.clone() } else { i.to_string() };
+        let row = if named || *name == format!("expert {i}") { short(name) } else { short(&format!("{i} {name}")) };
+        let _ = write!(
+            svg,
+            "<text class=\"name\" x=\"{}\" y=\"12\" text-anchor=\"middle\">{}</text>\
+             <text class=\"name\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            label + i * width + width / 2 - 1,
+            escaped(&column),
+            label - 6,
+            top + i * height + 15,
+            escaped(&row),
+        );
+    }
+    for (i, j, cosine) in pairs(report, layer) {
+        let (x, y) = (label + j * width, top + i * height);
+        let (class, turns) = if cosine < 0.0 { ("against", AGAINST) } else { ("heat", HEAT) };
+        let shade = cosine.abs().min(1.0);
+        let _ = write!(
+            svg,
+            "<rect class=\"cell\" x=\"{x}\" y=\"{y}\" width=\"{0}\" height=\"{1}\"/>\
+             <rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{0}\" height=\"{1}\" fill-opacity=\"{shade:.3}\">\
+             <title>{2} and {3}: {cosine:.3}</title></rect>\
+             <text class=\"{4}\" x=\"{5}\" y=\"{6}\" text-anchor=\"middle\">{7}</text>",
+            width - 2,
+            height - 2,
+            escaped(&report.experts[i]),
+            escaped(&report.experts[j]),
+            ink(shade, turns),
+            x + width / 2 - 1,
+            y + 15,
+            signed(cosine),
+        );
     }
     svg + "</svg>"
+}
+
+/// The same small, without words, for a page of many layers.
+pub(super) fn small_cosines(report: &RouteReport, layer: usize) -> String {
+    let (experts, size) = (report.experts.len(), 16);
+    let mut svg = open(experts * size, experts * size, &format!("cosines of gates, layer {layer}"));
+    for (i, j, cosine) in pairs(report, layer) {
+        let class = if cosine < 0.0 { "against" } else { "heat" };
+        let _ = write!(
+            svg,
+            "<rect class=\"{class}\" x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{2}\" fill-opacity=\"{3:.3}\">\
+             <title>layer {layer}, {4} and {5}: {cosine:.3}</title></rect>",
+            j * size,
+            i * size,
+            size - 1,
+            cosine.abs().min(1.0),
+            escaped(&report.experts[i]),
+            escaped(&report.experts[j]),
+        );
+    }
+    svg + "</svg>"
+}
+
+/// The cosines of a layer's gates, without experts that are not in it.
+fn pairs(report: &RouteReport, layer: usize) -> impl Iterator<Item = (usize, usize, f64)> {
+    let facts = &report.layers[layer];
+    let here = move |expert: &usize| !facts.absent.contains(expert);
+    let row =
+        move |i: usize| (0..facts.gate_cosines[i].len()).filter(here).map(move |j| (i, j, facts.gate_cosines[i][j]));
+    (0..facts.gate_cosines.len()).filter(here).flat_map(row)
+}
+
+/// `.47`, `−.47`, `1`: short enough for a cell.
+fn signed(cosine: f64) -> String {
+    let text = format!("{:.2}", cosine.abs());
+    let text = text.strip_prefix('0').map_or("1", |rest| rest);
+    if cosine < 0.0 && text != ".00" { format!("−{text}") } else { text.to_owned() }
 }
 
 fn open(width: usize, height: usize, label: &str) -> String {
@@ -168,4 +249,46 @@ fn axis(svg: &mut String, layers: usize, left: usize, width: usize, y: usize) {
 /// A name that fits beside a map.
 fn short(name: &str) -> String {
     if name.chars().count() <= 11 { name.to_owned() } else { name.chars().take(10).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STYLE: &str = include_str!("style.css");
+
+    /// Red, green and blue of `--name` in the `scheme`th block of colours.
+    fn colour(name: &str, scheme: usize) -> [f64; 3] {
+        let at = STYLE.match_indices(&format!("--{name}: #")).nth(scheme).unwrap().0 + name.len() + 5;
+        [0, 2, 4].map(|i| f64::from(u8::from_str_radix(&STYLE[at + i..at + i + 2], 16).unwrap()) / 255.0)
+    }
+
+    /// Relative luminance, as WCAG has it.
+    fn luminance(colour: [f64; 3]) -> f64 {
+        let linear = colour.map(|v| if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) });
+        linear.iter().zip([0.2126, 0.7152, 0.0722]).map(|(v, part)| v * part).sum()
+    }
+
+    #[test]
+    fn what_is_written_on_a_shade_can_be_read_in_light_and_dark() {
+        for (scheme, (name, turns)) in
+            [0, 1].into_iter().flat_map(|s| [("heat", HEAT), ("against", AGAINST)].map(|c| (s, c)))
+        {
+            let (cell, full) = (colour("cell", scheme), colour(name, scheme));
+            for shade in (0..=1000).map(|shade| f64::from(shade) / 1000.0) {
+                let blended = std::array::from_fn(|i| shade * full[i] + (1.0 - shade) * cell[i]);
+                let (on, ink) = (luminance(blended), luminance(colour(ink(shade, turns), scheme)));
+                let contrast = (on.max(ink) + 0.05) / (on.min(ink) + 0.05);
+                assert!(contrast >= 4.5, "{name} {scheme} {shade}: {contrast:.2}");
+            }
+        }
+    }
+
+    #[test]
+    fn cosines_fit_their_cells() {
+        assert_eq!(
+            [1.0, 0.999, 0.474, 0.001, -0.001, -0.3, -1.0].map(signed),
+            ["1", "1", ".47", ".00", ".00", "−.30", "−1"]
+        );
+    }
 }

@@ -1,5 +1,4 @@
 // Colours the tokens by the expert that is first in the chosen layer, or in most layers.
-const all = document.getElementById("all");
 const layer = document.getElementById("layer");
 const shown = document.getElementById("shown");
 const tokens = [...document.querySelectorAll(".text .t")].map((span) => {
@@ -9,15 +8,12 @@ const tokens = [...document.querySelectorAll(".text .t")].map((span) => {
 const COLOURS = 8;
 
 function colour() {
-  shown.textContent = all.checked ? "–" : layer.value;
+  const chosen = layer.value - 1; // at 0 all layers
+  shown.textContent = chosen < 0 ? "all layers" : "layer " + chosen;
   for (const { span, experts, main } of tokens) {
-    span.className = all.checked ? main : "t e" + (experts[layer.value] % COLOURS);
+    span.className = chosen < 0 ? main : "t e" + (experts[chosen] % COLOURS);
   }
 }
 
-all.addEventListener("input", colour);
-layer.addEventListener("input", () => {
-  all.checked = false;
-  colour();
-});
+layer.addEventListener("input", colour);
 colour();
