@@ -65,11 +65,9 @@ fn shares(report: &RouteReport) -> Vec<String> {
 /// A map a text: rows are experts, columns layers, the darker the more tokens have the expert as first choice.
 fn maps(report: &RouteReport) -> Vec<String> {
     let last = report.layers.len().saturating_sub(1);
-    let mut rows = vec![vec![
-        styled(LABEL, "first choice"),
-        String::new(),
-        format!("layers 0 to {last}: from ·· (under 20 %) to ██ (80 % and more)"),
-    ]];
+    let (least, most) = if report.layers.len() <= WIDE { ("··", "██") } else { ("·", "█") };
+    let legend = format!("layers 0 to {last}: from {least} (under 20 %) to {most} (80 % and more)");
+    let mut rows = vec![vec![styled(LABEL, "first choice"), String::new(), legend]];
     for text in &report.texts {
         for (expert, name) in report.experts.iter().enumerate() {
             let own = text.expert == Some(expert);
@@ -129,18 +127,36 @@ fn most_alike(report: &RouteReport, layer: &LayerReport) -> String {
 /// A line for each expert that not one token chose somewhere.
 fn dead(report: &RouteReport) -> Vec<String> {
     let line = |(expert, name): (usize, &String)| {
-        let layers: Vec<String> = (0..report.layers.len())
-            .filter(|layer| report.layers[*layer].dead.contains(&expert))
-            .map(|layer| layer.to_string())
-            .collect();
+        let layers: Vec<usize> =
+            (0..report.layers.len()).filter(|layer| report.layers[*layer].dead.contains(&expert)).collect();
         let warning = styled(WARNING, "dead:");
         let plural = if layers.len() == 1 { "layer" } else { "layers" };
-        let text = format!("{warning} no token chose {} in {plural} {}", harmless(name), layers.join(", "));
+        let text = format!("{warning} no token chose {} in {plural} {}", harmless(name), spans(&layers));
         (!layers.is_empty()).then_some(text)
     };
     report.experts.iter().enumerate().filter_map(line).collect()
 }
 
+/// `0, 3 to 7`: ascending numbers, those in a row as a span.
+fn spans(numbers: &[usize]) -> String {
+    let span = |span: &[usize]| match span {
+        [first, .., last] if span.len() > 2 => format!("{first} to {last}"),
+        _ => span.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    numbers.chunk_by(|a, b| a + 1 == *b).map(span).collect::<Vec<_>>().join(", ")
+}
+
 fn percent(share: f64) -> String {
     format!("{:.0} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_a_row_are_told_as_spans() {
+        assert_eq!(spans(&[]), "");
+        assert_eq!(spans(&[0, 3, 4, 5, 7, 8]), "0, 3 to 5, 7, 8");
+    }
 }
