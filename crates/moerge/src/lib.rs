@@ -16,6 +16,7 @@ pub mod generate;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod inspect;
+mod json_words;
 #[cfg(feature = "inference")]
 pub mod memory;
 #[cfg(feature = "inference")]

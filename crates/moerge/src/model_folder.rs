@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     model_config::ModelConfig,
     moerge_json::{MOERGE_JSON, MoergeJson},
-    source::read_text,
+    source::{read_bytes, read_text},
 };
 
 /// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.
@@ -74,6 +74,16 @@ impl<'a> ModelFolder<'a> {
             return Ok(Checkpoint::open_file(self.storage, &self.dir.join(name))?);
         }
         Ok(Checkpoint::open(self.storage, self.dir)?)
+    }
+
+    /// Where the file `name` is, for messages.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// A small file, whole.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        read_bytes(self.storage.as_ref(), &self.dir.join(name))
     }
 
     /// A text file, if it is there.

@@ -9,6 +9,7 @@ use tokenizers::AddedToken;
 
 use crate::{
     error::{Error, Result},
+    json_words::json_problem,
     source::read_bytes,
 };
 
@@ -29,7 +30,7 @@ impl Tokenizer {
             return Err(without_tokenizer_json(storage, dir));
         }
         let broken = |why: tokenizers::Error| {
-            Error::input(format!("{} cannot be used: {why}", path.display()))
+            Error::input(format!("{} cannot be used: {}", path.display(), in_words(&why)))
                 .hint("copy it again from where the model is from")
         };
         let mut inner = tokenizers::Tokenizer::from_bytes(read_bytes(storage, &path)?).map_err(broken)?;
@@ -138,6 +139,15 @@ impl Tokenizer {
     }
 }
 
+/// Why the bytes of a `tokenizer.json` are of no use.
+pub(crate) fn problem(bytes: &[u8]) -> Option<String> {
+    tokenizers::Tokenizer::from_bytes(bytes).err().map(|why| in_words(&why))
+}
+
+fn in_words(why: &tokenizers::Error) -> String {
+    why.downcast_ref().map_or_else(|| why.to_string(), json_problem)
+}
+
 /// `bos_token`: a string, or an object with `content`; absent and `null` mean none.
 fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
     for name in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -169,18 +179,17 @@ fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
 }
 
 fn without_tokenizer_json(storage: &dyn Storage, dir: &Path) -> Error {
-    let error = Error::input(format!("{} has no tokenizer.json, which prompts need", dir.display()));
+    let error = Error::input(format!("{} has no tokenizer.json", dir.display()));
     let names = storage.list(dir).unwrap_or_default();
     let other = names.iter().filter_map(|n| n.to_str()).find(|n| *n == "tokenizer.model" || *n == "tekken.json");
-    let error = match other {
+    match other {
         Some(other) => error.fact("found", other).hint(format!(
             "make one with transformers: python -c \"from transformers import AutoTokenizer as T; \
              T.from_pretrained('{0}').save_pretrained('{0}')\"",
             dir.display()
         )),
         None => error.hint("copy it from where the model is from, or from another model with the same vocabulary"),
-    };
-    error.hint("`gate_mode: random` needs no tokenizer")
+    }
 }
 
 #[cfg(test)]

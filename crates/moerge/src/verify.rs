@@ -1,7 +1,8 @@
-//! Whether a model folder is whole: its files, its tensors against `config.json`, every value, every fingerprint.
+//! Whether a model folder is whole: its files, its tensors against `config.json`, every value, every fingerprint, and
+//! whether tokenizer, chat template and generation config can be read.
 //!
 //! A finding is what is wrong (an error) or odd (a warning); the run goes on after each, so that one pass tells
-//! everything. Memory is a few MiB a thread, whatever the size of the model.
+//! everything. Memory is a few MiB a thread, whatever the size of the model, and what its tokenizer takes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,7 @@ mod non_finite;
 #[cfg(feature = "inference")]
 pub(crate) use non_finite::NonFinite;
 mod read;
+pub(crate) mod small_files;
 
 use read::TensorBytes;
 
@@ -42,6 +44,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Tensors whose fingerprint is the one in `moerge.json`; `None` where there is no such file.
     pub fingerprints_equal: Option<usize>,
+    /// Which of the files beside the weights were there and looked at: `tokenizer`, `chat template`, ...
+    pub small_files: Vec<String>,
     /// What is wrong or odd, errors first.
     pub findings: Vec<Finding>,
 }
@@ -77,6 +81,8 @@ pub enum Severity {
 pub enum FindingKind {
     /// A file or a tensor cannot be read.
     Unreadable,
+    /// A file beside the weights that no reader takes: a tokenizer that is not JSON, a chat template with a mistake.
+    SmallFile,
     /// `config.json` calls for a tensor that is not there.
     Missing,
     /// A tensor has another shape than `config.json` calls for.
@@ -121,6 +127,7 @@ pub fn verify(storage: &Arc<dyn Storage>, dir: &Path, threads: usize, progress: 
         Ok(weights) => check(&folder, &weights, threads, progress, &mut report)?,
         Err(error) => unreadable(storage, dir, &folder, &error, &mut report),
     }
+    small_files::check(&folder, &mut report);
     report.findings.sort_by_key(|f| (f.severity, f.kind));
     Ok(report)
 }

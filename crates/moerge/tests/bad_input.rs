@@ -115,6 +115,34 @@ fn verify_does_not_call_a_broken_config_sound() {
 }
 
 #[test]
+fn broken_files_are_copied_with_a_warning_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "random");
+    fs::write(dir.join("base/generation_config.json"), "{\n  \"top_p\": .5\n}").unwrap();
+    fs::write(dir.join("base/chat_template.jinja"), "{{ bos_token }}\n{% endfor %}").unwrap();
+    let told = message(&moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]));
+    for words in
+        ["generation_config.json is not JSON: line 2, column 12: ", "chat_template.jinja is no template: line 2: "]
+    {
+        assert_eq!(told.matches(words).count(), 1, "{told}");
+    }
+    assert_eq!(told.matches("copied as it is, and readers will refuse it").count(), 2, "{told}");
+    let verify = moerge(dir, &["verify", "out"]);
+    assert_eq!(verify.status.code(), Some(1), "{}", message(&verify));
+}
+
+#[test]
+fn values_that_chat_ignores_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "random");
+    fs::write(dir.join("a/generation_config.json"), r#"{"temperature": "hot", "top_p": 7}"#).unwrap();
+    let told = message(&moerge_ok(dir, &["generate", "a", "-p", "x", "-n", "1", "--quiet"]));
+    assert!(told.contains("`temperature` in generation_config.json is \"hot\"") && told.contains("`top_p`"), "{told}");
+}
+
+#[test]
 fn too_little_text_is_said_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -75,17 +75,12 @@ impl ChatTemplate {
     }
 
     fn new(file: String, text: String, bos: String, eos: String) -> Result<Self> {
-        let mut environment = Environment::new();
-        if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-            environment.set_syntax(syntax);
-        }
-        environment.set_fuel(Some(MOST_STEPS));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", |format: String| strftime_now(&format));
-        environment.add_template_owned("chat", text).map_err(|e| failed(&file, &e))?;
+        let mut environment = environment();
+        environment.add_template_owned("chat", without_generation(&text)).map_err(|e| {
+            Error::input(format!("the chat template is broken: {}", detail(&e)))
+                .fact("template", format!("{file}{}", place(&e)))
+                .hint("mend it, or copy it again from where the model is from")
+        })?;
         Ok(Self { environment, file, bos, eos })
     }
 
@@ -103,11 +98,50 @@ impl ChatTemplate {
     }
 }
 
+/// What is wrong with a template before it meets a conversation: `line 3: unexpected end of input`.
+pub(crate) fn template_problem(text: &str) -> Option<String> {
+    let error = environment().add_template_owned("chat", without_generation(text)).err()?;
+    let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
+    Some(format!("{line}{}", detail(&error)))
+}
+
+/// Jinja as transformers has it.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_fuel(Some(MOST_STEPS));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", |format: String| strftime_now(&format));
+    environment
+}
+
+/// The template with `{% generation %}` blocks as plain ones: transformers' own tag, which marks what a model is trained
+/// on and changes nothing in the text.
+fn without_generation(text: &str) -> String {
+    let Ok(tag) = regex_lite::Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}") else { return text.to_owned() };
+    let plain = |found: &regex_lite::Captures<'_>| {
+        let word = if found.get(2).is_some() { "endif" } else { "if true" };
+        format!("{{%{} {word} {}%}}", &found[1], &found[3])
+    };
+    tag.replace_all(text, plain).into_owned()
+}
+
+fn place(error: &minijinja::Error) -> String {
+    error.line().map(|line| format!(", line {line}")).unwrap_or_default()
+}
+
+fn detail(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+}
+
 fn failed(file: &str, error: &minijinja::Error) -> Error {
-    let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    Error::input(format!("the chat template fails: {detail}"))
-        .fact("template", format!("{file}{line}"))
+    Error::input(format!("the chat template fails: {}", detail(error)))
+        .fact("template", format!("{file}{}", place(error)))
         .hint("the template may not take a conversation like this one (a system message, for instance)")
 }
 
@@ -186,9 +220,18 @@ mod tests {
     }
 
     #[test]
+    fn blocks_that_mark_what_a_model_is_trained_on_change_nothing() {
+        let template = "{% for m in messages %}{%- generation -%} {{ m.content }} {%- endgeneration %}{% endfor %}";
+        assert_eq!(render(template, &[("user", "Hi"), ("assistant", "Ho")]).unwrap(), "HiHo");
+    }
+
+    #[test]
     fn a_template_that_is_wrong_names_its_line() {
         let error = |template| render(template, &[("user", "Hi")]).unwrap_err().to_string();
-        assert!(error("\n\n{% if %}").contains("line 3"));
+        let broken = error("\n\n{% if %}");
+        assert!(broken.contains("line 3") && broken.contains("broken") && !broken.contains("conversation"), "{broken}");
+        assert_eq!(template_problem("{{ bos_token }}"), None);
+        assert!(template_problem("\n{{ bos_token }").is_some_and(|what| what.starts_with("line 2: ")));
         assert!(
             error("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}").contains("fails")
         );

@@ -11,6 +11,7 @@ mod text_stream;
 
 pub use answer::{End, Limits, Piece, answer};
 pub use batch::generate_batch;
+pub(crate) use chat_template::template_problem;
 pub use chat_template::{ChatTemplate, Message};
 pub use generation_config::GenerationConfig;
 pub use generator::Generator;

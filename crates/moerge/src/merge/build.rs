@@ -21,6 +21,7 @@ use crate::{
     progress::{Progress, Stage},
     recipe::GateMode,
     router::{self, ROUTING_REPORT, RoutingReport, SELF_TEXT_FILE},
+    verify::small_files,
 };
 
 impl Prepared {
@@ -77,6 +78,7 @@ impl Prepared {
             );
         }
         let mut warnings = self.plan.warnings.clone();
+        warnings.extend(self.broken_files(&files));
         warnings.extend(self.beyond_context(tokenizer.as_ref())?);
         let names: Vec<_> =
             (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
@@ -111,6 +113,16 @@ impl Prepared {
         }
         output.publish()?;
         Ok(MergeReport { bytes, ..report(warnings, routing, false) })
+    }
+
+    /// What is copied though no reader can take it.
+    fn broken_files(&self, files: &[OutputFile]) -> Vec<String> {
+        let warning = |file: &OutputFile| {
+            let problem = small_files::problem(&file.name, &file.bytes)?;
+            let path = self.models.base().dir.join(&file.name);
+            Some(format!("{} {problem}; it is copied as it is, and readers will refuse it", path.display()))
+        };
+        files.iter().filter_map(warning).collect()
     }
 
     /// Equal ids, equal bytes in the output.

@@ -102,7 +102,12 @@ impl Prepared {
     pub(super) fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
         let mode = self.plan.routing.gate_mode;
         let needed = mode.needs_prompts() || mode.is_fitted();
-        needed.then(|| Tokenizer::open(storage, &self.models.base().dir)).transpose()
+        let open = || {
+            Tokenizer::open(storage, &self.models.base().dir).map_err(|error| {
+                error.fact("needed for", format!("`gate_mode: {}`", mode.name())).hint("`gate_mode: random` needs none")
+            })
+        };
+        needed.then(open).transpose()
     }
 }
 

@@ -123,6 +123,47 @@ fn impossible_values_are_errors_and_what_moerge_does_not_know_is_not() {
 }
 
 #[test]
+#[cfg(feature = "inference")]
+fn files_beside_the_weights_that_no_reader_takes_are_errors() {
+    let whole = copy("llama");
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama/tokenizer.json");
+    fs::copy(golden, whole.path().join("tokenizer.json")).unwrap();
+    fs::write(whole.path().join("tokenizer_config.json"), r#"{"chat_template": "{{ bos_token }}"}"#).unwrap();
+    fs::write(whole.path().join("generation_config.json"), "{}").unwrap();
+    let sound = report(&whole);
+    assert_eq!(
+        (sound.findings.len(), sound.small_files),
+        (0, ["tokenizer", "chat template", "generation config"].map(str::to_owned).to_vec())
+    );
+    for (name, text, words) in [
+        ("generation_config.json", "{\n \"top_p\": 1,,\n}", "is not JSON: line 2, column 13"),
+        ("generation_config.json", "[]", "is not a JSON object"),
+        ("tokenizer_config.json", "{\n\n", "it ends in the middle of an object"),
+        ("tokenizer_config.json", r#"{"chat_template": "\n{% if %}"}"#, "has a broken `chat_template`: line 2"),
+        (
+            "tokenizer_config.json",
+            r#"{"chat_template": [{"name": "tool", "template": "{{"}]}"#,
+            "broken `chat_template`",
+        ),
+        ("chat_template.jinja", "{% for m in messages %}", "is no template: line 1"),
+        ("chat_template.json", r#"{"chat_template": "{{"}"#, "broken `chat_template`"),
+        ("tokenizer.json", "{}", "cannot be used"),
+        ("tokenizer.json", "", "is not JSON"),
+    ] {
+        let path = whole.path().join(name);
+        let kept = fs::read(&path).ok();
+        fs::write(&path, text).unwrap();
+        let report = report(&whole);
+        assert_eq!(kinds(&report), [(Severity::Error, FindingKind::SmallFile)], "{name}: {report:?}");
+        assert!(report.findings[0].message.contains(words), "{report:?}");
+        match kept {
+            Some(kept) => fs::write(&path, kept).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    }
+}
+
+#[test]
 fn a_cut_file_is_an_error_that_names_it() {
     let dir = copy("llama");
     let path = dir.path().join("model.safetensors");

@@ -14,7 +14,8 @@ use crate::{
 /// Read every byte of a model folder and say whether it is whole
 ///
 /// Checks headers, the index against the shards, names and shapes against config.json, every value for NaN and
-/// infinity, and, where moerge wrote the model, the fingerprint of every tensor against moerge.json.
+/// infinity, that tokenizer, chat template and generation config can be read, and, where moerge wrote the model, the
+/// fingerprint of every tensor against moerge.json.
 /// Exits with 1 if anything is broken.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -78,9 +79,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// What was compared with what.
 fn checked(report: &VerifyReport) -> String {
     let mut checked = vec!["headers", "values"];
+    let small_files = report.small_files.iter().map(String::as_str);
     if report.family.is_some() {
         checked.push("shapes");
     }
+    checked.extend(small_files);
     let fingerprints = match report.fingerprints_equal {
         Some(equal) => format!("; {} equal to moerge.json", count(equal, "fingerprint")),
         None => String::new(),
