@@ -8,7 +8,7 @@
 use super::{
     Routers,
     calibration::Calibration,
-    fit::{Shape, fit, load, scores, statistics_bytes},
+    fit::{Shape, fit, load, regression_bytes, scores, statistics_bytes},
     losses::scores_bytes,
     merged::Merged,
     phatgoose::TrainedGates,
@@ -62,7 +62,8 @@ pub fn fit_routers(
 /// Bytes that a fit to so many `tokens` takes beside the pass of the text through the layers: the sums of a layer's fit,
 /// or the scores of the next token where losses decide.
 pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u64 {
-    statistics_bytes(decoder.hidden, threads).max(scores_bytes(decoder.vocabulary, tokens))
+    let fitting = statistics_bytes(decoder.hidden, threads) + regression_bytes(decoder.hidden, tokens);
+    fitting.max(scores_bytes(decoder.vocabulary, tokens))
 }
 
 /// The text of expert `index` in numbers; none at all is refused.

@@ -65,6 +65,9 @@ pub struct LayerReport {
     pub degenerate: bool,
     /// What the rows were divided by so that their softmax is calibrated.
     pub temperature: f64,
+    /// The penalty of the logistic regression that the rows are from; 0 where they are the discriminant's.
+    #[serde(default)]
+    pub penalty: f64,
     /// The expert in each slot, where not every expert is in every layer. One may be there twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<u64>,
@@ -99,6 +102,7 @@ impl LayerReport {
             accuracy,
             degenerate: accuracy < (1.0 + chance) / 2.0,
             temperature: fit.temperature,
+            penalty: fit.penalty,
             load: slots.by_expert(layer, load),
             ..report
         }

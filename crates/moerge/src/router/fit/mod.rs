@@ -3,11 +3,14 @@
 //! Fisher's linear discriminant with shrinkage: `w_i = S^-1 (mu_i - mu)`, with `mu_i` the mean router input of the
 //! texts of expert i, `mu` the mean of these means, and `S` the pooled covariance within the classes, pulled a little
 //! towards a multiple of the identity (Friedman 1989; Ledoit and Wolf 2004). [`GateMode::RouterInput`] leaves `S` out.
-//! The parts: [`statistics`] sums up, [`discriminant`] makes rows, [`temperature`] makes their softmax mean what it
-//! says, [`scores()`] tells how well they route. Nothing here reads a file or depends on the number of threads.
+//! From there on logistic regression goes, where that makes the tokens kept back likelier.
+//! The parts: [`statistics`] sums up, [`discriminant`] makes rows, [`logistic`] betters them, [`temperature`] makes their
+//! softmax mean what it says, [`scores()`] tells how well they route. Nothing here reads a file or depends on the number of threads.
 
 mod conjugate_gradients;
 mod discriminant;
+mod l_bfgs;
+mod logistic;
 mod scores;
 mod statistics;
 mod temperature;
@@ -18,6 +21,8 @@ use std::borrow::Cow;
 
 use crate::{error::Result, recipe::GateMode, transformer::Activations};
 use discriminant::rows;
+pub(super) use logistic::bytes as regression_bytes;
+use logistic::{PENALTIES, Regression};
 use scores::ranked;
 use statistics::Statistics;
 pub(super) use statistics::bytes as statistics_bytes;
@@ -64,6 +69,18 @@ pub(super) struct LayerFit {
     pub confusion: Confusion,
     /// What the rows were divided by.
     pub temperature: f64,
+    /// The penalty of the regression that the rows are from; 0 where they are the discriminant's.
+    pub penalty: f64,
+}
+
+/// Rows made without the tokens kept back, and what those say of them.
+struct Trial {
+    penalty: f64,
+    rows: Vec<Vec<f64>>,
+    scores: Vec<Vec<f64>>,
+    temperature: f64,
+    /// Mean cross entropy of the tokens kept back, at that temperature.
+    loss: f64,
 }
 
 impl Class {
@@ -83,6 +100,15 @@ impl Samples {
         let tokens = self.classes.iter().zip(&self.held_out).enumerate();
         let wanted = tokens.filter(|(_, (_, held))| **held == held_out);
         wanted.filter_map(|(column, (class, _))| Some((column, (*class)?.index(experts)?))).unzip()
+    }
+
+    /// The columns of all tokens of experts, but for those held out where `all` is false; with the experts.
+    fn of_experts(&self, all: bool, experts: usize) -> (Vec<usize>, Vec<usize>) {
+        let tokens = self.classes.iter().zip(&self.held_out).enumerate();
+        let wanted = tokens.filter(|(_, (_, held))| all || !**held);
+        wanted
+            .filter_map(|(column, (class, _))| Some((column, (*class)?.index(experts).filter(|e| *e < experts)?)))
+            .unzip()
     }
 
     /// The same tokens for those experts only that are `members` of a layer, numbered by their places among them. What is
@@ -136,8 +162,8 @@ impl Shape {
 
 /// Fits the router of a layer whose router inputs are `u`, a column per sample.
 ///
-/// The temperature and the confusion are measured on the tokens kept back, with rows fitted to the others; the rows
-/// that are returned are fitted to all.
+/// The temperature, the penalty and the confusion are measured on the tokens kept back, with rows fitted to the others;
+/// the rows that are returned are fitted to all.
 pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<LayerFit> {
     let experts = shape.experts;
     let (columns, labels) = samples.experts_held_out(experts);
@@ -147,15 +173,44 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
 
     let mut statistics = Statistics::new(experts + 1, u, &train);
     statistics.add(u, &train, &train_classes, shape.covariance())?;
-    let trial_scores = scores(&rows(&statistics, shape).experts, u, &columns);
-    let temperature = temperature::temperature(&trial_scores, &labels);
-    let confusion = Confusion::new(experts, &trial_scores, &labels);
+    let attempt = |penalty, rows: Vec<Vec<f64>>| Trial::new(penalty, rows, u, &columns, &labels);
+    let mut best = attempt(0.0, rows(&statistics, shape).experts);
+    if shape.covariance() && experts > 1 && !labels.is_empty() {
+        let regression = Regression::new(u, &samples.of_experts(false, experts), experts);
+        let mut start = best.calibrated();
+        for penalty in PENALTIES {
+            let trial = attempt(penalty, regression.rows(&start, penalty));
+            start.clone_from(&trial.rows);
+            if trial.loss < best.loss {
+                best = trial;
+            }
+        }
+    }
 
     statistics.add(u, &held, &held_classes, shape.covariance())?;
-    let fitted = rows(&statistics, shape);
-    let gate = fitted.experts.iter().flatten().map(|w| (w / temperature) as f32).collect();
+    let mut fitted = rows(&statistics, shape);
+    if best.penalty > 0.0 {
+        let regression = Regression::new(u, &samples.of_experts(true, experts), experts);
+        fitted.experts = regression.rows(&best.rows, best.penalty);
+    }
+    let gate = fitted.experts.iter().flatten().map(|w| (w / best.temperature) as f32).collect();
     let shared_gate = fitted.shared.map(|row| row.into_iter().map(|w| w as f32).collect());
-    Ok(LayerFit { gate, shared_gate, confusion, temperature })
+    let confusion = Confusion::new(experts, &best.scores, &labels);
+    Ok(LayerFit { gate, shared_gate, confusion, temperature: best.temperature, penalty: best.penalty })
+}
+
+impl Trial {
+    fn new(penalty: f64, rows: Vec<Vec<f64>>, u: &Activations, columns: &[usize], labels: &[usize]) -> Self {
+        let scores = scores(&rows, u, columns);
+        let temperature = temperature::temperature(&scores, labels);
+        let loss = temperature::loss(&scores, labels, 1.0 / temperature);
+        Self { penalty, rows, scores, temperature, loss }
+    }
+
+    /// The rows, over the temperature.
+    fn calibrated(&self) -> Vec<Vec<f64>> {
+        self.rows.iter().map(|row| row.iter().map(|w| w / self.temperature).collect()).collect()
+    }
 }
 
 /// The direction along which all of the router inputs `u` have about 1: a part `c` of it in a row is a constant `c` in
@@ -177,7 +232,7 @@ pub(super) fn given(gate: Vec<f32>, temperature: f64, u: &Activations, samples: 
     let row = |row: &[f32]| row.iter().map(|w| f64::from(*w)).collect();
     let rows: Vec<Vec<f64>> = gate.chunks(u.features().max(1)).map(row).collect();
     let confusion = Confusion::new(shape.experts, &scores(&rows, u, &columns), &labels);
-    LayerFit { gate, shared_gate: None, confusion, temperature }
+    LayerFit { gate, shared_gate: None, confusion, temperature, penalty: 0.0 }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize]) -> f64 {
 }
 
 /// Mean cross entropy of `softmax(scale * scores)`.
-fn loss(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> f64 {
+pub(super) fn loss(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> f64 {
     let token = |(token, label): (usize, &usize)| {
         let own = scores[*label][token];
         scores.iter().map(|row| ((row[token] - own) * scale).exp()).sum::<f64>().ln()

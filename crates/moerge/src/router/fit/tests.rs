@@ -113,11 +113,46 @@ fn the_shared_gate_opens_for_its_text() {
     assert!(right as f64 > 0.95 * TOKENS as f64, "{right}");
 }
 
+/// A third of expert 0's text is far from everything else: that turns the discriminant away from the border between the
+/// others, at which regression looks alone.
+fn with_outliers(name: &str) -> (Activations, Samples) {
+    let means = [mean(0.0, 2.0), mean(0.0, -2.0), mean(120.0, -2.0)];
+    let places: Vec<usize> = (0..TOKENS).map(|t| [0, 1, 0, 1, 2, 1][t % 6]).collect();
+    let u = cloud(&means, &places, name);
+    (u, samples(places.iter().map(|place| Some(Class::Expert(usize::from(*place == 1)))).collect()))
+}
+
+#[test]
+fn regression_is_taken_where_classes_are_not_normal() {
+    let (u, labels) = with_outliers("outliers");
+    let fitted = fit(&u, &labels, shape(GateMode::Calibrated, 2)).unwrap();
+    // At 2 standard deviations from the border, 97.7 % are right.
+    assert!(fitted.penalty > 0.0 && fitted.confusion.accuracy() > 0.97, "{fitted:?}");
+    let (train, classes) = labels.select(false, 2);
+    let mut statistics = Statistics::new(3, &u, &train);
+    statistics.add(&u, &train, &classes, true).unwrap();
+    let (columns, held) = labels.experts_held_out(2);
+    let discriminant = scores(&rows(&statistics, shape(GateMode::Calibrated, 2)).experts, &u, &columns);
+    let accuracy = Confusion::new(2, &discriminant, &held).accuracy();
+    assert!(accuracy < fitted.confusion.accuracy() - 0.02, "{accuracy}");
+}
+
+/// The part of the text that an expert has changes nothing of what goes to it.
+#[test]
+fn much_text_counts_as_little() {
+    let means = [mean(0.0, 1.0), mean(0.0, -1.0)];
+    let classes: Vec<usize> = (0..TOKENS).map(|t| usize::from(t % 20 == 0)).collect();
+    let u = cloud(&means, &classes, "much");
+    let labels: (Vec<usize>, Vec<usize>) = ((0..TOKENS).collect(), classes.clone());
+    let rows = Regression::new(&u, &labels, 2).rows(&vec![vec![0.0; HIDDEN]; 2], 1e-3);
+    let confusion = Confusion::new(2, &scores(&rows, &u, &labels.0), &labels.1).shares();
+    // One standard deviation from the border: 84 %.
+    assert!(confusion[0][0] > 0.75 && confusion[1][1] > 0.75, "{confusion:?}");
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let classes: Vec<usize> = (0..TOKENS).map(|t| t % 2).collect();
-    let u = cloud(&[mean(2.0, 1.0), mean(-2.0, -1.0)], &classes, "threads");
-    let labels = samples(classes.iter().map(|c| Some(Class::Expert(*c))).collect());
+    let (u, labels) = with_outliers("threads");
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| fit(&u, &labels, shape(GateMode::Calibrated, 2)).unwrap())
