@@ -120,6 +120,7 @@ impl Header {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with dtype, shape and data_offsets")]
 struct EntryIn {
     dtype: String,
     shape: Vec<u64>,

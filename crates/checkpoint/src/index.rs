@@ -82,6 +82,7 @@ impl Index {
     /// The same for files of another ending.
     fn parse_with(json: &[u8], ending: &'static str) -> Result<Index, IndexError> {
         #[derive(Deserialize)]
+        #[serde(expecting = "an object with weight_map")]
         struct Raw {
             metadata: Option<serde_json::Value>,
             weight_map: Entries<String>,

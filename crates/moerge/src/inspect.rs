@@ -143,11 +143,16 @@ pub fn inspect(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Inspection> {
     let weights = folder.weights()?;
     let adapter = folder.adapter_config()?;
     let config = folder.object("config.json")?.unwrap_or_default();
-    let (known, notes) = match folder.description() {
+    let (known, mut notes) = match folder.description() {
         _ if adapter.is_some() => (None, Vec::new()),
         Ok((config, description)) => (Some((config, description.stored_in(&weights))), Vec::new()),
         Err(error) => (None, vec![error.parts().message.clone()]),
     };
+    // Who made it is a comfort: what is in the folder can be told without.
+    let record = folder.record().unwrap_or_else(|error| {
+        notes.push(error.parts().message.clone());
+        None
+    });
     let moe = known.as_ref().and_then(|(_, description)| moe_sizes(description));
     let parts = parts::parts(&weights, known.as_ref().map(|(_, description)| description));
     let parameters = parts.iter().map(|p| p.parameters).sum();
@@ -172,7 +177,7 @@ pub fn inspect(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Inspection> {
         parts,
         tokenizer: tokenizer(&folder),
         chat_template: chat_template(&folder),
-        made_by: folder.record()?.map(provenance),
+        made_by: record.map(provenance),
         notes,
     })
 }

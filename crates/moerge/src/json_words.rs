@@ -8,6 +8,9 @@ pub(crate) fn json_problem(error: &Error) -> String {
     if error.line() == 0 {
         return json_words(error);
     }
+    if error.is_eof() && (error.line(), error.column()) == (1, 0) {
+        return "it is empty".to_owned();
+    }
     format!("line {}, column {}: {}", error.line(), error.column(), json_words(error))
 }
 
@@ -93,6 +96,7 @@ mod tests {
             ("{\"number\": -4}", "expected a whole number, 0 or above, found the number -4"),
             ("{\"number\": 4}", "`text` is missing"),
             ("{\"number\": 4", "it ends in the middle of an object"),
+            ("", "it is empty"),
             ("{\n \"number\" 4", "line 2, column 11: expected `:`"),
         ] {
             let words = json_problem(&serde_json::from_str::<Line>(text).unwrap_err());

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
+    json_words::json_problem,
     rope::Rope,
     spelling::shorten,
 };
@@ -65,7 +66,7 @@ impl ModelConfig {
     /// Parses the text of a `config.json`; `path` is only for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
-            Error::input(format!("{} is not a JSON object: {e}", path.display()))
+            Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
                 .hint("config.json comes with the model; copy it again from where the model is from")
         })?;
         let keys = Keys { raw: &raw, path };

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     architecture::{Description, describe},
     error::{Error, Result},
+    json_words::json_problem,
     model_config::ModelConfig,
     moerge_json::{MOERGE_JSON, MoergeJson},
     source::{read_bytes, read_text},
@@ -98,9 +99,9 @@ impl<'a> ModelFolder<'a> {
     pub fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let object = serde_json::from_str(&text);
-        object
-            .map(Some)
-            .map_err(|e| Error::input(format!("{} is not a JSON object: {e}", self.dir.join(name).display())))
+        object.map(Some).map_err(|e| {
+            Error::input(format!("{} is not a JSON object: {}", self.dir.join(name).display(), json_problem(&e)))
+        })
     }
 
     /// The adapter's description, if it is one.

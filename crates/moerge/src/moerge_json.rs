@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use checkpoint::{Dtype, Fingerprint};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    json_words::json_problem,
+};
 
 /// The file's name in the model folder.
 pub const MOERGE_JSON: &str = "moerge.json";
@@ -84,7 +87,7 @@ impl MoergeJson {
     /// Parses the text of a `moerge.json`; `name` is only for messages.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let parsed: Self = serde_json::from_str(text).map_err(|e| {
-            Error::input(format!("{name} is not a record of moerge: {e}"))
+            Error::input(format!("{name} is not a record of moerge: {}", json_problem(&e)))
                 .hint("delete it if you don't need it; the weights can be checked without it")
         })?;
         if parsed.format > FORMAT {

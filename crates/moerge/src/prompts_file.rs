@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     error::{Error, Result, Snippet},
+    json_words::json_words,
     recipe::read_text,
 };
 
@@ -89,8 +90,7 @@ fn prompt_of_json(line: &str) -> Result<String, String> {
     }
     let line: Line = serde_json::from_str(line).map_err(|e| {
         // Each line is parsed by itself, so the error's own line number says nothing.
-        let why = e.to_string();
-        format!("a line that cannot be read ({})", why.split(" at line ").next().unwrap_or_default())
+        format!("a line that cannot be read ({})", json_words(&e))
     })?;
     match line.text {
         Some(text) if text.trim().is_empty() => Err("an empty prompt".into()),

@@ -156,7 +156,7 @@ fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
             continue;
         }
         let config: Value = serde_json::from_slice(&read_bytes(storage, &path)?)
-            .map_err(|e| Error::input(format!("{} is not JSON: {e}", path.display())))?;
+            .map_err(|e| Error::input(format!("{} is not JSON: {}", path.display(), json_problem(&e))))?;
         let flag = |token: &Value, key: &str| token.get(key).and_then(Value::as_bool).unwrap_or(false);
         match config.get("bos_token") {
             None => continue,

@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result, Snippet};
+use crate::{
+    error::{Error, Result, Snippet},
+    json_words::json_words,
+};
 
 /// A text of JSON Lines, for messages.
 pub(super) struct Lines<'a> {
@@ -58,7 +61,6 @@ fn parse<L: DeserializeOwned>(line: &str) -> Result<L, String> {
     }
     serde_json::from_str(line).map_err(|e| {
         // Each line is parsed by itself, so the error's own line number says nothing.
-        let why = e.to_string();
-        format!("a line that cannot be read ({})", why.split(" at line ").next().unwrap_or_default())
+        format!("a line that cannot be read ({})", json_words(&e))
     })
 }

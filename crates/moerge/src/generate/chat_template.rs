@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
+    json_words::json_problem,
     source::read_text,
 };
 
@@ -43,8 +44,9 @@ impl ChatTemplate {
         let exists = |name: &str| storage.facts(&dir.join(name)).is_ok();
         let config_path = dir.join("tokenizer_config.json");
         let config: Map<String, Value> = if exists("tokenizer_config.json") {
-            serde_json::from_str(&read_text(storage, &config_path)?)
-                .map_err(|e| Error::input(format!("{} is not a JSON object: {e}", config_path.display())))?
+            serde_json::from_str(&read_text(storage, &config_path)?).map_err(|e| {
+                Error::input(format!("{} is not a JSON object: {}", config_path.display(), json_problem(&e)))
+            })?
         } else {
             Map::new()
         };

@@ -10,7 +10,7 @@ use super::{
     Hub,
     http::{Ask, Failure, escaped},
 };
-use crate::{error::Result, model_source::HubId};
+use crate::{error::Result, json_words::json_problem, model_source::HubId};
 
 /// Most files of a repository that are listed.
 const MOST_FILES: usize = 100_000;
@@ -222,7 +222,8 @@ fn remote_file(entry: TreeEntry) -> Result<Option<RemoteFile>, Failure> {
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(json).map_err(|e| Failure::Answer(format!("an answer that is not a Hub's ({e})")))
+    serde_json::from_slice(json)
+        .map_err(|e| Failure::Answer(format!("an answer that is not a Hub's ({})", json_problem(&e))))
 }
 
 /// The address with `rel="next"` in a Link header (RFC 8288).

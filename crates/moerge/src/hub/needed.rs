@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{Listing, RemoteFile};
 use crate::{
     error::{Error, Result},
+    json_words::json_problem,
     model_folder::TOKENIZER_FILES,
     moerge_json::MOERGE_JSON,
     spelling::printable,
@@ -86,8 +87,9 @@ fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile
         weight_map: std::collections::BTreeMap<String, String>,
     }
     let name = index_name(listing).unwrap_or(INDEX_FILE);
-    let raw: Raw = serde_json::from_slice(index)
-        .map_err(|e| Error::input(format!("{name} of {} is not an index of weights: {e}", listing.id)))?;
+    let raw: Raw = serde_json::from_slice(index).map_err(|e| {
+        Error::input(format!("{name} of {} is not an index of weights: {}", listing.id, json_problem(&e)))
+    })?;
     let names: BTreeSet<&str> = raw.weight_map.values().map(String::as_str).collect();
     let find = |name: &&str| {
         listing.file(name).ok_or_else(|| {

@@ -39,15 +39,15 @@ fn a_plain_llama() {
 fn not_json() {
     let text = |text: &str| rendered(&parse(text).unwrap_err());
     assert_snapshot!(text(""), @"
-    error: config.json is not a JSON object: EOF while parsing a value at line 1 column 0
+    error: config.json is not a JSON object: it is empty
       hint: config.json comes with the model; copy it again from where the model is from
     ");
     assert_snapshot!(text("[]"), @"
-    error: config.json is not a JSON object: invalid type: sequence, expected a map at line 1 column 0
+    error: config.json is not a JSON object: line 1, column 0: expected an object, found a list
       hint: config.json comes with the model; copy it again from where the model is from
     ");
     assert_snapshot!(text(&format!("{{\"a\":{}", "[".repeat(100_000))), @"
-    error: config.json is not a JSON object: recursion limit exceeded at line 1 column 132
+    error: config.json is not a JSON object: line 1, column 132: recursion limit exceeded
       hint: config.json comes with the model; copy it again from where the model is from
     ");
 }

@@ -173,7 +173,9 @@ impl Search<'_> {
             hints.push("one adapter a model, `model+adapter`; merge further ones into the model first".into());
         }
         if hints.is_empty() {
-            hints.push("give a folder, from the recipe's or the current one, or an id on the Hub: `org/name`".into());
+            let two_places = self.places("x").len() > 1;
+            let from = if two_places { ", from the recipe's or the current one," } else { "" };
+            hints.push(format!("give a folder{from} or an id on the Hub: `org/name`"));
         }
         NotHere { written, why: Why::Missing, looked, hints }
     }

@@ -67,7 +67,7 @@ fn not_json() {
 #[test]
 fn an_open_object() {
     assert_snapshot!(error("{\"text\": \"a\"\n", true), @r#"
-    error: a line that cannot be read (EOF while parsing an object) in code.txt
+    error: a line that cannot be read (it ends in the middle of an object) in code.txt
       --> code.txt:1:1
     1 | {"text": "a"
       | ^^^^^^^^^^^^
@@ -89,7 +89,7 @@ fn no_text() {
 #[test]
 fn text_is_a_number() {
     assert_snapshot!(error("{\"text\": 3}", true), @r#"
-    error: a line that cannot be read (invalid type: integer `3`, expected a string) in code.txt
+    error: a line that cannot be read (expected a text, found the number 3) in code.txt
       --> code.txt:1:1
     1 | {"text": 3}
       | ^^^^^^^^^^^
@@ -121,7 +121,7 @@ fn more_after_the_object() {
 
 #[test]
 fn deep_nesting() {
-    assert_snapshot!(error(&format!("{{\"a\": {}", "[".repeat(1000)), true).lines().next().unwrap(), @"error: a line that cannot be read (EOF while parsing a list) in code.txt");
+    assert_snapshot!(error(&format!("{{\"a\": {}", "[".repeat(1000)), true).lines().next().unwrap(), @"error: a line that cannot be read (it ends in the middle of a list) in code.txt");
 }
 
 #[test]

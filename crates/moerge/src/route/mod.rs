@@ -11,7 +11,7 @@ mod texts;
 use serde::Serialize;
 
 pub use gates::cosines;
-pub use texts::{RoutedText, balanced_load, expert_names, expert_slots, recipe_texts};
+pub use texts::{RoutedText, balanced_load, expert_names, expert_slots, plain_slots, recipe_texts};
 
 use crate::{
     architecture::FfnOptions,

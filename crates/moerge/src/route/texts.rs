@@ -49,10 +49,19 @@ fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
 /// Which expert of its recipe is where in `model`; every slot an expert of its own where there is no recipe.
 pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
     let decoder = &model.description().decoder;
-    let FfnOptions::Moe { experts, .. } = decoder.ffn else { return Ok(Slots::all(0, decoder.layers)) };
+    let FfnOptions::Moe { experts, .. } = decoder.ffn else { return Ok(plain_slots(model)) };
     let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers));
     // A recipe that was changed by hand says nothing about the weights.
-    Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| Slots::all(experts, decoder.layers)))
+    Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| plain_slots(model)))
+}
+
+/// Every slot of `model` an expert of its own.
+pub fn plain_slots(model: &Model) -> Slots {
+    let decoder = &model.description().decoder;
+    match decoder.ffn {
+        FfnOptions::Moe { experts, .. } => Slots::all(experts, decoder.layers),
+        FfnOptions::Dense { .. } => Slots::all(0, decoder.layers),
+    }
 }
 
 /// What balancing did to `model`, where its routing report says so.

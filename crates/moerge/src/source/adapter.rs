@@ -14,7 +14,10 @@ use checkpoint::{Checkpoint, Storage, TensorView};
 use serde_json::{Map, Value};
 
 use super::read_text;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    json_words::json_problem,
+};
 
 /// What to do with an adapter that is more than `scale * B A`.
 const MERGE_FIRST: &str =
@@ -76,8 +79,9 @@ impl Adapter {
         let config_path = dir.join("adapter_config.json");
         let text = read_text(storage.as_ref(), &config_path)
             .map_err(|e| e.hint("a PEFT adapter folder has adapter_config.json and adapter_model.safetensors"))?;
-        let config: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|e| Error::input(format!("{} is not a JSON object: {e}", config_path.display())))?;
+        let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
+            Error::input(format!("{} is not a JSON object: {}", config_path.display(), json_problem(&e)))
+        })?;
         let refuse = |what: &str, hint: &str| Error::input(format!("{}: {what}", config_path.display())).hint(hint);
         let merge_first = MERGE_FIRST;
         match config.get("peft_type").and_then(Value::as_str) {
@@ -117,6 +121,17 @@ impl Adapter {
             Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
         adapter.pair_up()?;
         Ok(adapter)
+    }
+
+    /// Its ranks and its alpha, in words.
+    pub fn numbers(&self) -> String {
+        let ranks: BTreeSet<usize> = self.pairs.values().filter_map(|(a, _)| a.shape.first().copied()).collect();
+        let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
+        let alpha = self.number("lora_alpha").unwrap_or(8.0);
+        let own = |key: &str| self.config.get(key).and_then(Value::as_object).is_some_and(|of| !of.is_empty());
+        let some = if own("alpha_pattern") { ", others for some weights" } else { "" };
+        let rs = if self.config.get("use_rslora").and_then(Value::as_bool) == Some(true) { ", rsLoRA" } else { "" };
+        format!("{} weights, rank {}, alpha {alpha}{some}{rs}", self.pairs.len(), ranks.join(" and "))
     }
 
     /// Names of the weights that the adapter changes.
