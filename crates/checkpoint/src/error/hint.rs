@@ -108,7 +108,7 @@ fn other_format_hint(found: &[String]) -> String {
         "expected safetensors, or pytorch_model.bin with its shards; other formats are converted by \
          transformers: save_pretrained(..., safe_serialization=True)"
     } else {
-        "expected model.safetensors, or model.safetensors.index.json and its shards"
+        "expected model.safetensors or pytorch_model.bin, or an index of shards (model.safetensors.index.json)"
     };
     hint.to_owned()
 }
