@@ -247,8 +247,10 @@ fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
 }
 
 fn conversation(value: &Value) -> Result<Vec<Message>, ApiError> {
-    let list = value.as_array().filter(|list| !list.is_empty());
-    let list = list.ok_or_else(|| expected("messages", "a list of messages", value))?;
+    let list = value.as_array().ok_or_else(|| expected("messages", "a list of messages", value))?;
+    if list.is_empty() {
+        return Err(ApiError::field("messages", "expected at least one message, the list is empty"));
+    }
     list.iter().map(message).collect()
 }
 
@@ -325,7 +327,8 @@ mod tests {
             assert!(error.contains(named), "{body}: {error}");
         }
         for (body, named) in [
-            (r#"{"messages": []}"#, "a list of messages"),
+            (r#"{"messages": []}"#, "the list is empty"),
+            (r#"{"messages": "a"}"#, "a list of messages"),
             (r#"{"messages": [{"content": "a"}]}"#, "`role`"),
             (r#"{"messages": [{"role": "user", "content": 1}]}"#, "`content`"),
             (r#"{"messages": [{"role": "user", "content": "a"}], "tools": [{}]}"#, "`tools`"),

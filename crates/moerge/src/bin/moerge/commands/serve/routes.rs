@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Request as HttpRequest, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, Path, Request as HttpRequest, State, rejection::BytesRejection},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -57,6 +57,7 @@ pub fn router(server: Server) -> Router {
     let server = Arc::new(server);
     let api = Router::new()
         .route("/v1/models", get(models))
+        .route("/v1/models/{name}", get(model))
         .route("/v1/completions", post(completions))
         .route("/v1/chat/completions", post(chat_completions))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -94,10 +95,19 @@ async fn with_key(State(server): State<Arc<Server>>, request: HttpRequest, next:
 }
 
 async fn models(State(server): State<Arc<Server>>) -> Response {
-    let model = json!({
-        "id": server.model, "object": "model", "created": now(), "owned_by": "moerge", "moerge": server.facts,
-    });
-    sent(&json!({ "object": "list", "data": [model] }))
+    sent(&json!({ "object": "list", "data": [described(&server)] }))
+}
+
+async fn model(State(server): State<Arc<Server>>, Path(name): Path<String>) -> Response {
+    if name == server.model {
+        return sent(&described(&server));
+    }
+    let message = format!("there is no such model here, only {}", server.model);
+    ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).into_response()
+}
+
+fn described(server: &Server) -> Value {
+    json!({ "id": server.model, "object": "model", "created": now(), "owned_by": "moerge", "moerge": server.facts })
 }
 
 async fn completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
