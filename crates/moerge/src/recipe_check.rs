@@ -85,7 +85,9 @@ fn check_numbers(recipe: &Recipe, options: &CheckOptions, warnings: &mut Vec<Str
             let line = format!("`experts_per_token: {}`", recipe.experts.len());
             return Err(error.hint(format!("2 is the default; add {line}, or another expert")));
         }
-        return Err(error.at(recipe.snippet(&per_token.span, "")));
+        let most = recipe.experts.len();
+        let error = error.at(recipe.snippet(&per_token.span, ""));
+        return Err(error.hint(format!("`experts_per_token: {most}` or less, or another expert")));
     }
     Ok(())
 }

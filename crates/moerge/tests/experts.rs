@@ -96,7 +96,21 @@ fn adapters_are_merged_with_their_own_ranks_and_alphas_and_what_is_left_out_is_n
     let plan = moerge_ok(dir, &["plan", "moe.yml"]);
     let plan = String::from_utf8_lossy(&plan.stdout).into_owned() + &String::from_utf8_lossy(&plan.stderr);
     assert!(plan.contains("adapter") && plan.contains("outside the FFN"), "{plan}");
-    moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
+    let merged_with = moerge_ok(dir, &["merge", "moe.yml", "out", "-v"]);
+    let told = String::from_utf8_lossy(&merged_with.stderr).into_owned();
+    let line = "2 of its tensors are outside the FFN and stay unused (self_attn.q_proj)";
+    assert!(
+        told.contains(&format!("adapter plain: {line}")) && told.contains(&format!("adapter rs: {line}")),
+        "{told}"
+    );
+    for detail in [
+        "MixtralForCausalLM: represents llama exactly",
+        "adapter of base+rs: 4 weights, rank 2 and 4, alpha 8, rsLoRA",
+        "files beside the weights: config.json",
+        "weights took ",
+    ] {
+        assert!(told.contains(detail), "{detail}:\n{told}");
+    }
 
     let (base, out) = (open(&dir.join("base")), open(&dir.join("out")));
     let cases = [

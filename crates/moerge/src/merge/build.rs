@@ -70,6 +70,7 @@ impl Prepared {
             Found::Fresh => {}
         }
         let output = self.check_space(output, bytes, found)?;
+        self.tell(&files, progress);
         let (routers, routing) = self.routers(&output, tokenizer.as_ref(), &memory, options, progress)?;
         if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
             progress.note(
@@ -113,6 +114,27 @@ impl Prepared {
         }
         output.publish()?;
         Ok(MergeReport { bytes, ..report(warnings, routing, false) })
+    }
+
+    /// What is left out of adapters, and for those who ask for more: what was chosen, and from what.
+    fn tell(&self, files: &[OutputFile], progress: &dyn Progress) {
+        progress.detail(&format!("{}: {}", self.plan.family.class, self.plan.why));
+        for source in &self.models.sources {
+            if let Some(adapter) = &source.adapter {
+                progress.detail(&format!("adapter of {}: {}", source.reference, adapter.numbers()));
+            }
+        }
+        for unused in &self.plan.unused {
+            match unused.of_adapter() {
+                Some(line) => progress.note(&line),
+                None => {
+                    let (count, what) = (unused.names.len(), &unused.what);
+                    progress.detail(&format!("{}: {count} tensors are not used: {what}", unused.source));
+                }
+            }
+        }
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        progress.detail(&format!("files beside the weights: {}", names.join(", ")));
     }
 
     /// What is copied though no reader can take it.

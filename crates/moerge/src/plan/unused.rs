@@ -21,6 +21,32 @@ pub struct UnusedWeights {
     pub bytes: u64,
 }
 
+/// Why most of what an adapter has besides is not used.
+const OUTSIDE_FFN: &str = "adapter: outside the FFN (attention comes from the base)";
+
+impl UnusedWeights {
+    /// A line about tensors of an adapter that its training changed and the output does not have.
+    pub fn of_adapter(&self) -> Option<String> {
+        if self.what != OUTSIDE_FFN {
+            return None;
+        }
+        let module = |name: &String| {
+            let module = name.split(".lora_").next().unwrap_or(name);
+            let inner = module.split_once("layers.").and_then(|(_, rest)| rest.split_once('.'));
+            inner.map_or(module, |(_, module)| module).to_owned()
+        };
+        let modules: BTreeSet<String> = self.names.iter().map(module).collect();
+        let shown: Vec<String> = modules.iter().take(3).cloned().collect();
+        let more = if modules.len() > shown.len() { ", ..." } else { "" };
+        let (count, adapter) = (self.names.len(), self.source.rsplit('+').next().unwrap_or(&self.source));
+        Some(format!(
+            "adapter {adapter}: {count} of its tensors are outside the FFN and stay unused ({}{more}); attention comes \
+             from the base",
+            shown.join(", ")
+        ))
+    }
+}
+
 /// Everything that no step of the plan reads.
 pub fn unused_weights(models: &Models, tensors: &[OutputTensor]) -> Vec<UnusedWeights> {
     let mut read: BTreeMap<(&std::path::Path, u64), u64> = BTreeMap::new();
@@ -79,7 +105,7 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             } else if of_ffn.contains(&(view.file.path.as_path(), view.offset)) {
                 "adapter: FFN (of layers that it is not in)"
             } else {
-                "adapter: outside the FFN (attention comes from the base)"
+                OUTSIDE_FFN
             };
             add(what, &view.name, view.len);
         }

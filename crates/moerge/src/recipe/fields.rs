@@ -119,7 +119,10 @@ impl<'a> Field<'a> {
         let text = self.text()?.text.trim();
         text.strip_suffix(".0").unwrap_or(text).parse().map_err(|e: std::num::ParseIntError| match e.kind() {
             IntErrorKind::PosOverflow => self.wrong(&format!("at most {}", u64::MAX)),
-            _ => self.wrong("a whole number, 0 or above"),
+            _ => {
+                let line = format!("`{}: 2`", self.entry.key.value);
+                self.wrong("a whole number, 0 or above").hint(format!("digits only, such as {line}"))
+            }
         })
     }
 

@@ -279,7 +279,12 @@ fn shared_weight(field: Field) -> Result<f64> {
 
 fn noise_scale(field: Field) -> Result<f64> {
     let scale = field.number()?;
-    if scale < 0.0 { Err(field.wrong("a standard deviation, 0 or above")) } else { Ok(scale) }
+    if scale < 0.0 {
+        return Err(field
+            .wrong("a standard deviation, 0 or above")
+            .hint("the noise is as often below 0 as above; 0, or no `noise_scale`, adds none"));
+    }
+    Ok(scale)
 }
 
 /// The output's type; an empty text is mergekit's way to say none.

@@ -87,6 +87,7 @@ fn fewer_experts_than_per_token() {
       --> moe.yml:2:20
     2 | experts_per_token: 3
       |                    ^
+      hint: `experts_per_token: 2` or less, or another expert
     ");
 }
 

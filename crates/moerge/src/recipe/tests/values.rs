@@ -65,6 +65,7 @@ fn experts_per_token_in_words() {
       --> moe.yml:5:20
     5 | experts_per_token: two
       |                    ^^^
+      hint: digits only, such as `experts_per_token: 2`
     "#);
 }
 
@@ -75,6 +76,7 @@ fn experts_per_token_in_parts() {
       --> moe.yml:5:20
     5 | experts_per_token: 2.5
       |                    ^^^
+      hint: digits only, such as `experts_per_token: 2`
     "#);
 }
 
@@ -85,6 +87,7 @@ fn experts_per_token_below_zero() {
       --> moe.yml:5:20
     5 | experts_per_token: -1
       |                    ^^
+      hint: digits only, such as `experts_per_token: 2`
     "#);
 }
 
@@ -127,6 +130,7 @@ fn noise_below_zero() {
       --> moe.yml:4:18
     4 |     noise_scale: -0.1
       |                  ^^^^
+      hint: the noise is as often below 0 as above; 0, or no `noise_scale`, adds none
     "#);
 }
 
