@@ -143,6 +143,20 @@ fn values_that_chat_ignores_are_said() {
 }
 
 #[test]
+fn a_damaged_record_is_no_reason_not_to_run_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "random");
+    moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
+    fs::write(dir.join("out/moerge.json"), "[]").unwrap();
+    let words = "moerge.json is not a record of moerge: line 1, column ";
+    let told = message(&moerge_ok(dir, &["generate", "out", "-p", "x", "-n", "1", "--quiet"]));
+    assert!(told.contains(words) && told.contains("expected an object, found a list"), "{told}");
+    let inspected = moerge_ok(dir, &["inspect", "out"]);
+    assert!(String::from_utf8_lossy(&inspected.stdout).contains(words), "{inspected:?}");
+}
+
+#[test]
 fn too_little_text_is_said_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

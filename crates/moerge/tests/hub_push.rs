@@ -178,7 +178,16 @@ fn a_push_that_is_not_allowed_says_so_before_it_reads_anything() {
         Some(TOKEN),
         &["the token is not of you", "an-org/..., me/...", "push to me/moe"],
     );
-    says(&["push", "out", "moe"], Some(TOKEN), &["write user/name"]);
+    for (args, word) in [
+        (&["push", "out", "moe"][..], "expected user/name or org/name"),
+        (&["push", "out", "a/b/c"], "expected user/name or org/name"),
+        (&["push", "out", "me/moe", "--branch", "../x"], "not the name of a branch"),
+        (&["merge", "moe.yml", "other", "--push", "moe"], "expected user/name or org/name"),
+    ] {
+        let wrong = bench.run(args);
+        assert_eq!(wrong.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&wrong).contains(word), "{}", stderr(&wrong));
+    }
     says(&["merge", "moe.yml", "other", "--push", "you/moe"], Some(TOKEN), &["the token is not of you"]);
     assert!(!bench.dir.path().join("other").exists());
     fs::remove_file(out.join("config.json")).unwrap();

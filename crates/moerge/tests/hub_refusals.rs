@@ -88,7 +88,10 @@ fn a_hub_in_trouble_or_in_a_hurry() {
     says(&mut bench.command(&["pull", "org/model"]), &["the Hub does not allow it"]);
     // With `Retry-After: 0` the tries are over at once.
     bench.hub.faults(|_| Some(hub_server::Fault::Slow(0)));
-    says(&mut bench.command(&["pull", "org/model"]), &["the Hub asks to slow down", "wait some minutes"]);
+    let waits = "the Hub answers 429; trying again at once (2 of 7)";
+    says(&mut bench.command(&["pull", "org/model"]), &[waits, "the Hub asks to slow down", "wait some minutes"]);
+    let told = stderr(&bench.run(&["pull", "--quiet", "org/model"]));
+    assert!(!told.contains("hf auth login") && !told.contains("trying again"), "{told}");
 }
 
 #[test]
@@ -128,7 +131,9 @@ fn a_repository_without_weights() {
         &mut bench.command(&["pull", "org/gguf"]),
         &["org/gguf holds no weights that moerge reads", "GGUF is an end format"],
     );
-    says(&mut bench.command(&["pull", "no spaces"]), &["`no spaces` is not the name of a model on the Hub"]);
+    let wrong = bench.run(&["pull", "no spaces"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("not the name of a model on the Hub"), "{}", stderr(&wrong));
 }
 
 /// In a recipe, the error has the place of the model.

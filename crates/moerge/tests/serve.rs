@@ -151,6 +151,9 @@ fn text(choice: &Value) -> &str {
 fn models_and_page() {
     let server = Server::start(&golden("mixtral"), &[]);
     let models = server.get("/v1/models").json();
+    let name = models["data"][0]["id"].as_str().unwrap();
+    assert_eq!(server.get(&format!("/v1/models/{name}")).json()["id"], models["data"][0]["id"]);
+    assert_eq!(server.get("/v1/models/another").status, 404);
     assert_eq!(models["data"][0]["id"], "mixtral");
     assert_eq!(models["data"][0]["moerge"]["experts"][1], "expert 1");
     let page = server.get("/");
@@ -310,7 +313,7 @@ fn other_machines_need_a_key() {
     let dir = tempfile::tempdir().unwrap();
     let model = golden("mixtral");
     let refused = moerge(dir.path(), &["serve", model.to_str().unwrap(), "--host", "0.0.0.0", "--port", "0"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8(refused.stderr).unwrap().contains("needs an API key"));
 
     let server = Server::start(&model, &["--api-key", "s3cret"]);

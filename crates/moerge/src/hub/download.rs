@@ -158,7 +158,7 @@ impl Hub {
                             let _ = fs::remove_file(&path);
                         }
                     })?;
-                    self.http.sleep(wait)?;
+                    self.http.wait(wait)?;
                 }
             }
         }

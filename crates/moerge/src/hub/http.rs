@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -135,19 +135,25 @@ impl Answer {
 /// Whether the user wants to stop; asked from any thread.
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// Told in a line what is waited for; from any thread.
+pub type Notes = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// The connection to one Hub.
 pub(super) struct Http {
     agent: Agent,
     origin: String,
     token: Option<Token>,
     stop: Stop,
+    notes: Notes,
+    /// The last note and its time: many connections wait for the same, and one word of it is enough.
+    noted: Mutex<Option<(String, Instant)>>,
     /// The watcher lives as long as this does.
     _alive: Arc<()>,
 }
 
 impl Http {
     /// A client that gives up when `stop` says so, even in the middle of waiting for the network.
-    pub fn new(settings: &HubSettings, stop: Stop) -> Self {
+    pub fn new(settings: &HubSettings, stop: Stop, notes: Notes) -> Self {
         let agent: Agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -163,7 +169,7 @@ impl Http {
         let alive = Arc::new(());
         watch(agent.clone(), stop.clone(), Arc::downgrade(&alive));
         let origin = origin(&settings.endpoint).unwrap_or_default();
-        Self { agent, origin, token: settings.token.clone(), stop, _alive: alive }
+        Self { agent, origin, token: settings.token.clone(), stop, notes, noted: Mutex::default(), _alive: alive }
     }
 
     /// Whether the user wants to stop.
@@ -186,13 +192,26 @@ impl Http {
         }
     }
 
+    /// Waits before another try, and says so.
+    pub fn wait(&self, wait: Wait) -> Result<(), Failure> {
+        if let Some(note) = wait.note {
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = noted.as_ref().is_none_or(|(last, at)| *last != note || at.elapsed() > Duration::from_secs(1));
+            if is_new {
+                (self.notes)(&note);
+                *noted = Some((note, Instant::now()));
+            }
+        }
+        self.sleep(wait.time)
+    }
+
     /// Asks until there is an answer, as long as that makes sense.
     pub fn ask(&self, ask: &Ask) -> Result<Answer, Failure> {
         let mut patience = Patience::new();
         loop {
             match self.once(ask) {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => self.sleep(patience.after(failure)?)?,
+                Err(failure) => self.wait(patience.after(failure)?)?,
             }
         }
     }
@@ -203,7 +222,7 @@ impl Http {
         loop {
             match self.once(ask).and_then(Answer::bytes) {
                 Ok(bytes) => return Ok(bytes),
-                Err(failure) => self.sleep(patience.after(failure)?)?,
+                Err(failure) => self.wait(patience.after(failure)?)?,
             }
         }
     }
@@ -278,6 +297,14 @@ fn watch(agent: Agent, stop: Stop, alive: Weak<()>) {
     });
 }
 
+/// The time before another try.
+#[derive(Debug)]
+pub(super) struct Wait {
+    time: Duration,
+    /// What is waited for, where that is worth a line.
+    note: Option<String>,
+}
+
 /// How many more tries a request is worth, and how long to wait before the next.
 pub(super) struct Patience {
     tries: u32,
@@ -287,6 +314,7 @@ pub(super) struct Patience {
 impl Patience {
     const TRIES: u32 = 7;
     const FIRST_WAIT: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_secs(1);
     const LONGEST_WAIT: Duration = Duration::from_secs(10);
     const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
@@ -296,7 +324,7 @@ impl Patience {
     }
 
     /// How long to wait after `failure` before the next try; the failure itself where there is no use in one.
-    pub fn after(&mut self, failure: Failure) -> Result<Duration, Failure> {
+    pub fn after(&mut self, failure: Failure) -> Result<Wait, Failure> {
         self.tries += 1;
         let most = match &failure {
             // Nobody there at the very first try is most often no network at all: better said soon.
@@ -311,10 +339,23 @@ impl Patience {
         }
         let wait = self.wait;
         self.wait = (wait * 2).min(Self::LONGEST_WAIT);
-        Ok(match failure {
-            Failure::Status(Refusal { retry_after: Some(asked), .. }) => asked.min(Self::LONGEST_RETRY_AFTER),
+        let time = match &failure {
+            Failure::Status(Refusal { retry_after: Some(asked), .. }) => (*asked).min(Self::LONGEST_RETRY_AFTER),
             _ => wait,
-        })
+        };
+        let what = match failure {
+            Failure::Status(refusal) => Some(format!("the Hub answers {}", refusal.status)),
+            // Lines that are cut are common, and the next try is soon; only a longer wait is worth a word.
+            Failure::Network { what, .. } if time >= Self::LONG => Some(format!("no connection to the Hub ({what})")),
+            _ => None,
+        };
+        let when = match time.as_secs_f64() {
+            0.0 => "at once".to_owned(),
+            seconds if seconds < 1.0 => format!("in {seconds:.1} s"),
+            seconds => format!("in {seconds:.0} s"),
+        };
+        let note = what.map(|what| format!("{what}; trying again {when} ({} of {most})", self.tries + 1));
+        Ok(Wait { time, note })
     }
 }
 
@@ -418,8 +459,17 @@ mod tests {
         let busy =
             || Failure::Status(Refusal { status: 503, code: String::new(), message: String::new(), retry_after: None });
         let mut patience = Patience::new();
-        let waits: Vec<_> = std::iter::from_fn(|| patience.after(busy()).ok()).map(|w| w.as_millis()).collect();
+        let waits: Vec<_> = std::iter::from_fn(|| patience.after(busy()).ok()).map(|w| w.time.as_millis()).collect();
         assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400]);
+        let asked = |seconds| {
+            let retry_after = Some(Duration::from_secs(seconds));
+            Failure::Status(Refusal { status: 429, code: String::new(), message: String::new(), retry_after })
+        };
+        let note = |failure| Patience::new().after(failure).unwrap().note.unwrap_or_default();
+        assert_eq!(note(busy()), "the Hub answers 503; trying again in 0.2 s (2 of 7)");
+        assert_eq!(note(asked(5)), "the Hub answers 429; trying again in 5 s (2 of 7)");
+        assert_eq!(note(asked(0)), "the Hub answers 429; trying again at once (2 of 7)");
+        assert_eq!(note(Failure::Network { what: String::new(), unreachable: false }), "");
         let missing =
             Failure::Status(Refusal { status: 404, code: String::new(), message: String::new(), retry_after: None });
         assert!(Patience::new().after(missing).is_err());

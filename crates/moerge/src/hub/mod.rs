@@ -20,7 +20,7 @@ mod settings;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use http::Stop;
+pub use http::{Notes, Stop};
 pub use listing::{FileHash, Listing, RemoteFile};
 pub use needed::Wanted;
 pub use pull::Pulled;
@@ -43,9 +43,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The Hub of these settings. Every wait for it ends when `stop` says so.
-    pub fn new(settings: HubSettings, stop: Stop) -> Arc<Self> {
-        Arc::new(Self { http: Http::new(&settings, stop), settings })
+    /// The Hub of these settings. Every wait for it ends when `stop` says so, and `notes` hears of it.
+    pub fn new(settings: HubSettings, stop: Stop, notes: Notes) -> Arc<Self> {
+        Arc::new(Self { http: Http::new(&settings, stop, notes), settings })
     }
 
     /// Where it is and who asks.

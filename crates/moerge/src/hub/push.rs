@@ -236,7 +236,7 @@ impl Hub {
                 }
             }
             let wait = patience.after(failure).map_err(told)?;
-            self.http.sleep(wait).map_err(told)?;
+            self.http.wait(wait).map_err(told)?;
         }
     }
 

@@ -99,7 +99,7 @@ impl RangedFile {
                     if filled > before {
                         patience = Patience::new();
                     }
-                    self.hub.http.sleep(patience.after(failure.on_the_way())?)?;
+                    self.hub.http.wait(patience.after(failure.on_the_way())?)?;
                 }
             }
         }

@@ -89,8 +89,7 @@ impl Subject<'_> {
                 _ => self.access_hint("read"),
             }),
             (429, _) => Error::new(ErrorKind::Io, format!("{}: the Hub asks to slow down", self.cannot()))
-                .hint("wait some minutes, then run the same command again: it goes on where it stopped")
-                .hint(self.access_hint("ask more often for")),
+                .hint("wait some minutes, then run the same command again: it goes on where it stopped"),
             (500.., _) => Error::new(ErrorKind::Io, format!("{}: the Hub is in trouble", self.cannot()))
                 .hint("try again later; the same command goes on where it stopped"),
             _ => Error::new(ErrorKind::Io, format!("{}: the Hub says no", self.cannot())),

@@ -3,8 +3,9 @@
 use std::{ffi::OsString, path::Path};
 
 use clap::{
-    Parser, Subcommand,
+    CommandFactory as _, Parser, Subcommand,
     builder::styling::{AnsiColor, Style, Styles},
+    error::ErrorKind,
 };
 
 use crate::commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, serve, verify};
@@ -86,11 +87,24 @@ pub fn parse() -> Command {
     Cli::parse_from(with_old_name(std::env::args_os().collect())).command
 }
 
+/// Ends the process as clap does on wrong usage of the command `name`.
+pub fn wrong_usage(name: &str, message: &str) -> ! {
+    let mut cli = Cli::command();
+    cli.build();
+    let command = cli.find_subcommand_mut(name).map(std::mem::take).unwrap_or_default();
+    command.bin_name(format!("moerge {name}")).error(ErrorKind::ValueValidation, message).exit()
+}
+
 /// A link called `mergekit-moe` to this program takes mergekit's command line: `mergekit-moe RECIPE OUT [flags]`.
 fn with_old_name(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = args.first().map(Path::new).and_then(Path::file_stem);
     if name.is_some_and(|stem| stem == "mergekit-moe") {
         args.insert(1, "merge".into());
+    }
+    // As many programs have it; a command of its own would be one more in every list.
+    if args.get(1).is_some_and(|word| word == "help") {
+        args.remove(1);
+        args.push("--help".into());
     }
     args
 }
@@ -98,7 +112,6 @@ fn with_old_name(mut args: Vec<OsString>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -110,5 +123,7 @@ mod tests {
         let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         assert_eq!(with_old_name(args("/bin/mergekit-moe a.yml out")), args("/bin/mergekit-moe merge a.yml out"));
         assert_eq!(with_old_name(args("moerge plan a.yml")), args("moerge plan a.yml"));
+        assert_eq!(with_old_name(args("moerge help merge")), args("moerge merge --help"));
+        assert_eq!(with_old_name(args("moerge help")), args("moerge --help"));
     }
 }

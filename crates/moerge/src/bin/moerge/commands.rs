@@ -13,7 +13,7 @@ use moerge::{
     recipe::ModelRef,
 };
 
-use crate::{args::Command, interrupt};
+use crate::{args::Command, interrupt, progress::Reporter};
 
 mod build;
 pub mod chat;
@@ -51,9 +51,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The Hub of the environment; Ctrl-C ends every wait for it.
-fn hub() -> moerge::Result<Arc<Hub>> {
-    Ok(Hub::new(HubSettings::from_env()?, Arc::new(interrupt::requested)))
+/// The Hub of the environment. `reporter` tells of every wait for it, which Ctrl-C ends.
+fn hub(reporter: &Reporter) -> moerge::Result<Arc<Hub>> {
+    Ok(Hub::new(HubSettings::from_env()?, Arc::new(interrupt::requested), reporter.notes()))
 }
 
 /// The model on the Hub, `org/name[@revision]`, that an argument means which is no path.

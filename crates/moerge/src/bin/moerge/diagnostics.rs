@@ -68,7 +68,9 @@ fn with_caret(message: &str, snippet: &Snippet) -> Option<String> {
     // Only lines that an error is about are shown; control characters in them must not reach the terminal, and the
     // replacement may be longer than what it replaces, so the span is counted again.
     let (before, marked, after) = (&text[..span.start], &text[span.clone()], &text[span.end..]);
-    let (before, marked, after) = (harmless(before), harmless(marked), harmless(after));
+    // Windows' line ends are line ends.
+    let shown = |text: &str| harmless(&text.replace("\r\n", "\n"));
+    let (before, marked, after) = (shown(before), shown(marked), shown(after));
     let first_line = marked.lines().next().unwrap_or_default().trim_end();
     let span = before.len()..before.len() + first_line.len();
     let source = format!("{before}{marked}{after}");
@@ -105,6 +107,14 @@ mod tests {
         4 |     positve_prompts: [x]
           |     ^^^^^^^^^^^^^^^ did you mean `positive_prompts`?
         ");
+    }
+
+    #[test]
+    fn lines_that_end_as_in_windows_have_no_odd_character() {
+        let snippet =
+            Snippet { name: "moe.yml".into(), text: "a: 1\r\nb: x\r\n".into(), span: 9..10, label: String::new() };
+        let text = plain(&moerge::Error::input("wrong").at(snippet));
+        assert!(text.contains("2 | b: x\n") && !text.contains('\u{fffd}'), "{text}");
     }
 
     #[test]

@@ -2,16 +2,19 @@
 
 use std::{
     io::IsTerminal,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use moerge::progress::{Progress, Stage, Unit};
+use moerge::{
+    hub::Notes,
+    progress::{Progress, Stage, Unit},
+};
 use serde_json::{Value, json};
 
 use crate::{
     diagnostics, interrupt,
-    numbers::bytes_of,
+    numbers::{bytes_of, duration},
     terminal::{DIM, LABEL, harmless, styled},
 };
 
@@ -23,7 +26,7 @@ use running::{Running, unit_name};
 
 /// Listens to a run for the user.
 pub struct Reporter {
-    look: Look,
+    look: Arc<Look>,
     verbose: bool,
     stages: Mutex<Vec<Running>>,
 }
@@ -33,6 +36,17 @@ enum Look {
     Lines,
     Events,
     Nothing,
+}
+
+impl Look {
+    fn note(&self, message: &str) {
+        match self {
+            Self::Bars(bars) => bars.print(&harmless(message)),
+            Self::Lines => anstream::eprintln!("{}", harmless(message)),
+            Self::Events => event(json!({ "event": "note", "message": message })),
+            Self::Nothing => {}
+        }
+    }
 }
 
 /// Least time between two lines of the same stage; it grows with the time that the stage takes.
@@ -49,12 +63,18 @@ impl Reporter {
             _ if std::io::stderr().is_terminal() => Look::Bars(Bars::new()),
             _ => Look::Lines,
         };
-        Self { look, verbose, stages: Mutex::new(Vec::new()) }
+        Self { look: Arc::new(look), verbose, stages: Mutex::new(Vec::new()) }
+    }
+
+    /// What notes are given to by those who outlive this.
+    pub fn notes(&self) -> Notes {
+        let look = self.look.clone();
+        Arc::new(move |message| look.note(message))
     }
 
     /// A warning of the run: shown even when quiet.
     pub fn warning(&self, message: &str) {
-        match &self.look {
+        match &*self.look {
             Look::Events => event(json!({ "event": "warning", "message": message })),
             Look::Bars(bars) => bars.print(&diagnostics::warning_line(message)),
             _ => diagnostics::warning(message),
@@ -63,7 +83,7 @@ impl Reporter {
 
     /// The outcome, for scripts: only where events are printed.
     pub fn result(&self, result: Value) {
-        if let (Look::Events, Value::Object(mut fields)) = (&self.look, result) {
+        if let (Look::Events, Value::Object(mut fields)) = (&*self.look, result) {
             fields.shift_insert(0, "event".into(), "result".into());
             event(Value::Object(fields));
         }
@@ -71,7 +91,7 @@ impl Reporter {
 
     /// The error that ended the run, for scripts: only where events are printed.
     pub fn failed(&self, error: &moerge::Error) {
-        if let Look::Events = &self.look {
+        if let Look::Events = &*self.look {
             let parts = error.parts();
             let facts: serde_json::Map<String, Value> =
                 parts.facts.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
@@ -84,7 +104,7 @@ impl Reporter {
 
     /// Takes the bars off the screen as they are; lines may follow.
     pub fn close(&self) {
-        if let Look::Bars(bars) = &self.look {
+        if let Look::Bars(bars) = &*self.look {
             bars.abandon();
         }
     }
@@ -99,7 +119,7 @@ impl Reporter {
         let Some(running) = stages.iter_mut().find(|r| r.stage == stage) else { return };
         change(running);
         running.mark();
-        match &self.look {
+        match &*self.look {
             Look::Bars(bars) => bars.update(running),
             Look::Lines if running.told.elapsed() >= LINE_EVERY.max(running.since.elapsed() / 20) => {
                 running.told = Instant::now();
@@ -124,7 +144,7 @@ impl Progress for Reporter {
         let running = Running::new(stage, total, done);
         let mut stages = self.stages();
         stages.retain(|r| r.stage != stage);
-        match &self.look {
+        match &*self.look {
             Look::Bars(bars) => bars.start(&running),
             Look::Events => {
                 event(json!({
@@ -150,7 +170,7 @@ impl Progress for Reporter {
         let Some(at) = stages.iter().position(|r| r.stage == stage) else { return };
         let running = stages.swap_remove(at);
         let summary = harmless(summary);
-        match &self.look {
+        match &*self.look {
             Look::Bars(bars) if summary.is_empty() => bars.clear(stage),
             Look::Bars(bars) => bars.finish(stage, &running.finished(&summary)),
             Look::Lines if summary.is_empty() => {}
@@ -161,20 +181,18 @@ impl Progress for Reporter {
             })),
             Look::Nothing => {}
         }
+        if self.verbose && !matches!(&*self.look, Look::Events) {
+            self.detail(&format!("{} took {}", stage.name(), duration(running.since.elapsed())));
+        }
     }
 
     fn note(&self, message: &str) {
-        match &self.look {
-            Look::Bars(bars) => bars.print(&harmless(message)),
-            Look::Lines => anstream::eprintln!("{}", harmless(message)),
-            Look::Events => event(json!({ "event": "note", "message": message })),
-            Look::Nothing => {}
-        }
+        self.look.note(message);
     }
 
     fn detail(&self, message: &str) {
         if self.verbose {
-            match &self.look {
+            match &*self.look {
                 Look::Bars(bars) => bars.print(&styled(DIM, &harmless(message))),
                 Look::Lines => anstream::eprintln!("{}", styled(DIM, &harmless(message))),
                 Look::Events => event(json!({ "event": "detail", "message": message })),

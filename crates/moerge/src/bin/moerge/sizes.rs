@@ -1,5 +1,10 @@
 //! Sizes as people write them on a command line: `5B`, `500MB`, `2GiB`, or a number of tokens.
 
+use std::{
+    num::{IntErrorKind, ParseIntError},
+    str::FromStr,
+};
+
 /// What is between a size's number and its end.
 const UNITS: [(&str, f64); 12] = [
     ("", 1.0),
@@ -44,6 +49,33 @@ pub fn tokens(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number of tokens, at least 1".to_owned())
 }
 
+/// Bytes of memory to stay within: at least what any work takes, so that a forgotten unit is seen.
+pub fn memory(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        n if n < 1 << 20 => Err("less than 1MiB holds nothing; a size has a unit: 500MB, 2GiB".to_owned()),
+        n => Ok(n),
+    }
+}
+
+/// A number of tokens of which the last can be predicted from those before it.
+pub fn window(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 1).ok_or_else(|| "expected a number of tokens, at least 2".to_owned())
+}
+
+/// A whole number that is not negative.
+pub fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow => "the number is too large".to_owned(),
+        _ => "expected a whole number, 0 or above".to_owned(),
+    })
+}
+
+/// A number of threads.
+pub fn threads(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|n| (1..=256).contains(n));
+    number.ok_or_else(|| "expected a number of threads, 1 to 256".to_owned())
+}
+
 fn split(text: &str) -> Result<(f64, String), String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -71,6 +103,18 @@ mod tests {
         for bad in ["", "GiB", "2XB", "0", "-1", "2B", "1e9", "99999999TB", "1.2.3G"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_say_what_they_are_to_be() {
+        assert_eq!(
+            (memory("1MiB"), window("2"), whole::<u64>("7"), threads("256")),
+            (Ok(1 << 20), Ok(2), Ok(7), Ok(256))
+        );
+        for bad in [memory("10").err(), window("1").err(), whole::<u64>("-1").err(), threads("0").err()] {
+            assert!(bad.is_some_and(|why| why.contains("expected") || why.contains("unit")));
+        }
+        assert_eq!(whole::<u16>("70000"), Err("the number is too large".to_owned()));
     }
 
     #[test]

@@ -11,13 +11,13 @@ use crate::sizes;
 #[derive(Debug, clap::Args)]
 pub struct BuildArgs {
     /// Memory to stay within [default: what it takes, and 2GiB for the threads that write]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
     /// Largest shard: 5B (5 billion bytes), 500MB, 2GiB; 0 for one file
     #[arg(long, value_name = "SIZE", default_value = "5B", value_parser = sizes::shard)]
     out_shard_size: u64,
     /// Seed of random gates and noise, instead of the recipe's
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = sizes::whole::<u64>, allow_negative_numbers = true)]
     random_seed: Option<u64>,
     /// Round weights with a merged adapter to this type first: float32, float16 or bfloat16
     #[arg(long, value_name = "DTYPE", value_parser = dtype)]
@@ -46,7 +46,7 @@ pub struct BuildArgs {
 #[derive(Debug, clap::Args)]
 pub struct RouterArgs {
     /// Threads that compute, read and write [default: by the machine]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
     /// Round the base's weights to 8 bits in the prompt pass
     #[arg(long, overrides_with = "no_load_in_8bit", conflicts_with = "load_in_4bit")]

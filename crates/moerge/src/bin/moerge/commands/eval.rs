@@ -5,7 +5,7 @@ use moerge::progress::Progress as _;
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
-use crate::{numbers::count, progress::Reporter, sizes};
+use crate::{args::wrong_usage, numbers::count, progress::Reporter, sizes};
 
 mod card;
 mod tables;
@@ -44,16 +44,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
     questions: Vec<PathBuf>,
     /// What finds the answer in what it writes: the last match, or its first group
-    #[arg(long, value_name = "REGEX", default_value = NUMBER)]
-    answer_regex: String,
+    #[arg(long, value_name = "REGEX", default_value = NUMBER, value_parser = extraction)]
+    answer_regex: Extraction,
     /// Most tokens of a written answer
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = sizes::tokens)]
     answer_tokens: usize,
     /// Solved examples before each question: the first others of its file
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = sizes::whole::<usize>)]
+    #[arg(allow_negative_numbers = true)]
     shots: usize,
     /// Tokens of a window over texts [default: the model's context, at most 2048]
-    #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
+    #[arg(long, value_name = "TOKENS", value_parser = sizes::window)]
     context: Option<usize>,
     /// Tokens from one window to the next [default: half the context]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
@@ -73,11 +74,18 @@ pub struct Args {
 
 /// Runs the tests on every model and prints what came of it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let (Some(context), Some(stride)) = (args.context, args.stride)
+        && stride > context
+    {
+        let message =
+            format!("--stride {stride} is more than --context {context}: tokens in between would be passed over");
+        wrong_usage("eval", &message);
+    }
     let tests = Tests {
         texts: args.text.iter().map(|path| Text::load(&folder(path))).collect::<moerge::Result<_>>()?,
         choices: args.choices.iter().map(|path| Choices::load(&folder(path))).collect::<moerge::Result<_>>()?,
         questions: args.questions.iter().map(|path| Questions::load(&folder(path))).collect::<moerge::Result<_>>()?,
-        extraction: Some(Extraction::new(&args.answer_regex)?),
+        extraction: Some(args.answer_regex.clone()),
         answer_tokens: args.answer_tokens,
         shots: args.shots,
         context: args.context,
@@ -110,4 +118,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn extraction(text: &str) -> Result<Extraction, String> {
+    Extraction::new(text).map_err(|error| error.parts().message.clone())
 }

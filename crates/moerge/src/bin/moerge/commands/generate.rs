@@ -8,7 +8,7 @@ use std::{
 use moerge::generate::{Generator, Limits, Sampler, answer};
 
 use super::running::{ModelArgs, SamplingArgs};
-use crate::{progress::Reporter, terminal::harmless};
+use crate::{numbers::count, progress::Reporter, terminal::harmless};
 
 /// Let a model continue a text
 ///
@@ -51,10 +51,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let limits = Limits { stop: loaded.generation.stop.clone(), tokens: args.sampling.max_tokens };
     let mut out = anstream::stdout();
     let mut failure = None;
-    let (started, mut first, mut count) = (Instant::now(), None, 0usize);
+    let (started, mut first, mut written) = (Instant::now(), None, 0usize);
     answer(&mut generator, tokenizer, &tokens, &mut sampler, &limits, &reporter, &mut |piece| {
         first.get_or_insert_with(|| started.elapsed());
-        count += 1;
+        written += 1;
         match write!(out, "{}", harmless(piece.text)).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -71,10 +71,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let rest = started.elapsed().saturating_sub(first).as_secs_f64();
         let rate = |n: usize, seconds: f64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
         anstream::eprintln!(
-            "{} tokens read at {:.0} tokens/s, {count} written at {:.1} tokens/s",
-            tokens.len(),
+            "{} read at {:.0} tokens/s, {written} written at {:.1} tokens/s",
+            count(tokens.len(), "token"),
             rate(tokens.len(), first.as_secs_f64()),
-            rate(count.saturating_sub(1), rest)
+            rate(written.saturating_sub(1), rest)
         );
     }
     Ok(ExitCode::SUCCESS)

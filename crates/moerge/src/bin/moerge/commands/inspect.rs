@@ -11,6 +11,7 @@ use moerge::{
 use super::{folder, hub, on_hub};
 use crate::{
     numbers::{bytes, count, parameters},
+    progress::Reporter,
     terminal::{DIM, LABEL, harmless, styled, table},
 };
 
@@ -62,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// A model that may be in the cache; where it is not, its headers are read from the Hub.
 fn inspect_on_hub(id: &HubId) -> moerge::Result<Inspection> {
-    let hub = hub()?;
+    let hub = hub(&Reporter::new(false, false, false))?;
     let local: Arc<dyn Storage> = Arc::new(LocalStorage);
     match hub.cached(id) {
         Some(folder) => inspect(&local, &folder),
@@ -85,7 +86,11 @@ fn headline(found: &Inspection) -> String {
         }
         (FolderKind::Adapter, _) => {
             let adapter = found.adapter.as_ref();
-            format!("{} adapter", adapter.and_then(|a| a.peft_type.as_deref()).unwrap_or("PEFT"))
+            let kind = match adapter.and_then(|a| a.peft_type.as_deref()) {
+                Some("LORA") => "LoRA",
+                kind => kind.unwrap_or("PEFT"),
+            };
+            format!("{kind} adapter")
         }
         (FolderKind::Unknown, _) if is_known(family) => format!("{family}, which cannot be described (see the note)"),
         (FolderKind::Unknown, _) => format!("{family}, a family that moerge does not know"),

@@ -11,6 +11,7 @@ use moerge::{
     ErrorKind,
     hub::{Hub, HubStorage, PushOptions, Pushed},
     merge::{MergeReport, prepare},
+    model_source::HubId,
     progress::Progress as _,
     recipe::Recipe,
 };
@@ -54,8 +55,8 @@ pub struct Args {
     #[arg(long)]
     no_cache: bool,
     /// Upload OUT to the Hub when it is made: user/name
-    #[arg(long, value_name = "REPO")]
-    push: Option<String>,
+    #[arg(long, value_name = "REPO", value_parser = push::repository)]
+    push: Option<HubId>,
     /// Let only the owner see a repository that --push makes
     #[arg(long, requires = "push")]
     private: bool,
@@ -107,14 +108,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Builds the output and, where that is asked for, uploads it. Whether it may be uploaded is asked first.
 fn build_and_push(args: &Args, reporter: &Reporter) -> moerge::Result<(MergeReport, Option<Pushed>)> {
-    let hub = hub()?;
-    let id = args.push.as_deref().map(|repo| push::repository(repo, "main")).transpose()?;
-    if let Some(id) = &id {
+    let hub = hub(reporter)?;
+    let id = args.push.as_ref();
+    if let Some(id) = id {
         hub.check_may_push(id)?;
     }
     let report = build(args, hub.clone(), reporter)?;
     let options = PushOptions { private: args.private, message: push::MESSAGE.to_owned() };
-    let pushed = id.map(|id| hub.push(&folder(&args.out), &id, &options, reporter)).transpose()?;
+    let pushed = id.map(|id| hub.push(&folder(&args.out), id, &options, reporter)).transpose()?;
     Ok((report, pushed))
 }
 

@@ -18,13 +18,13 @@ pub struct PlacingArgs {
     #[arg(long, value_name = "TYPE", value_parser = quantisation)]
     quant: Option<Quantisation>,
     /// Memory that a model's weights may take; larger models are streamed [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
     /// Stream the weights from disk in any case
     #[arg(long, conflicts_with_all = ["quant", "memory"])]
     stream: bool,
     /// Threads that compute [default: one a core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
 }
 
@@ -39,7 +39,7 @@ impl PlacingArgs {
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-        let hub = hub()?;
+        let hub = hub(reporter)?;
         let open = |reference: &String| {
             let reference = folder(Path::new(reference)).display().to_string();
             if let Ok(parsed) = ModelRef::parse(&reference) {

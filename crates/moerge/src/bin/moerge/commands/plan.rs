@@ -13,7 +13,7 @@ use super::{
     build::{BuildArgs, recipe_dir},
     folder, hub,
 };
-use crate::diagnostics;
+use crate::{diagnostics, progress::Reporter};
 
 mod missing;
 mod on_hub;
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
     let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-    let hub = hub()?;
+    let hub = hub(&Reporter::new(false, args.json, false))?;
     let offline = hub.settings().offline;
     if !missing.is_empty() && offline {
         return missing::tell(&recipe, &missing, None, args.json);

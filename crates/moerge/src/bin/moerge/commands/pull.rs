@@ -28,8 +28,8 @@ Environment:
   HF_ENDPOINT             another Hub than https://huggingface.co")]
 pub struct Args {
     /// Models or adapters on the Hub: org/name, or org/name@revision
-    #[arg(value_name = "REPO", required = true)]
-    repos: Vec<String>,
+    #[arg(value_name = "REPO", required = true, value_parser = id)]
+    repos: Vec<HubId>,
     /// Print the result as JSON events, one a line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -40,9 +40,9 @@ pub struct Args {
 
 /// Downloads and prints the folders.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let models = args.repos.iter().map(|repo| id(repo)).collect::<moerge::Result<Vec<_>>>()?;
+    let models: Vec<_> = args.repos.iter().map(|id| (id.clone(), Wanted::Either)).collect();
     let reporter = Reporter::new(args.json, args.quiet, false);
-    let hub = hub()?;
+    let hub = hub(&reporter)?;
     let pulled = hub.pull(&models, &reporter);
     reporter.close();
     let pulled = match pulled {
@@ -74,18 +74,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What is meant by `org/name[@revision]`.
-fn id(written: &str) -> moerge::Result<(HubId, Wanted)> {
-    let not_one = |why| not_an_id(written, why);
+fn id(written: &str) -> Result<HubId, String> {
+    let not_one = |why: Option<String>| {
+        format!(
+            "not the name of a model on the Hub; {}",
+            why.as_deref().unwrap_or("expected org/name, or org/name@revision")
+        )
+    };
     let reference = ModelRef::parse(written).map_err(|why| not_one(Some(why.into())))?;
     if reference.adapter.is_some() {
         return Err(not_one(Some("give the model and the adapter apart from each other".into())));
     }
-    let id = HubId::parse(&reference.model, reference.revision.as_deref()).map_err(not_one)?;
-    Ok((id, Wanted::Either))
-}
-
-/// The error for a text that names no repository.
-pub fn not_an_id(written: &str, why: Option<String>) -> moerge::Error {
-    let error = moerge::Error::input(format!("`{}` is not the name of a model on the Hub", harmless(written)));
-    error.hint(why.unwrap_or_else(|| "expected org/name, or org/name@revision".into()))
+    HubId::parse(&reference.model, reference.revision.as_deref()).map_err(not_one)
 }

@@ -6,7 +6,7 @@ use moerge::{
     model_source::HubId,
 };
 
-use super::{folder, hub, pull::not_an_id};
+use super::{folder, hub};
 use crate::{
     COULD_NOT,
     numbers::{bytes, count},
@@ -32,13 +32,13 @@ pub struct Args {
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// The repository on the Hub: user/name
-    #[arg(value_name = "REPO")]
-    repo: String,
+    #[arg(value_name = "REPO", value_parser = repository)]
+    repo: HubId,
     /// Let only the owner see a repository that is made
     #[arg(long)]
     private: bool,
     /// The branch to commit to; made if it is not there
-    #[arg(long, value_name = "BRANCH", default_value = "main")]
+    #[arg(long, value_name = "BRANCH", default_value = "main", value_parser = branch)]
     branch: String,
     /// The commit's message
     #[arg(short, long, value_name = "TEXT", default_value = MESSAGE)]
@@ -56,10 +56,10 @@ pub const MESSAGE: &str = "Upload with moerge";
 
 /// Uploads and says where it is.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let id = repository(&args.repo, &args.branch)?;
+    let id = HubId { revision: args.branch.clone(), ..args.repo.clone() };
     let reporter = Reporter::new(args.json, args.quiet, false);
     let options = PushOptions { private: args.private, message: args.message.clone() };
-    let pushed = hub()?.push(&folder(&args.dir), &id, &options, &reporter);
+    let pushed = hub(&reporter)?.push(&folder(&args.dir), &id, &options, &reporter);
     reporter.close();
     match pushed {
         Ok(pushed) => told(&pushed, &reporter, args.json, args.quiet)?,
@@ -76,10 +76,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The repository `user/name` with the branch as its revision.
-pub fn repository(written: &str, branch: &str) -> moerge::Result<HubId> {
-    let id = HubId::parse(written, Some(branch)).map_err(|why| not_an_id(written, why))?;
-    if id.has_owner() { Ok(id) } else { Err(not_an_id(written, Some("write user/name".into()))) }
+/// The repository `user/name` or `org/name`.
+pub fn repository(written: &str) -> Result<HubId, String> {
+    let id = HubId::parse(written, None).ok().filter(HubId::has_owner);
+    id.ok_or_else(|| "not the name of a repository on the Hub; expected user/name or org/name".to_owned())
+}
+
+fn branch(written: &str) -> Result<String, String> {
+    let named = HubId::parse("user/name", Some(written));
+    named.map(|id| id.revision).map_err(|_| "not the name of a branch".to_owned())
 }
 
 /// Where it is, and what was sent.

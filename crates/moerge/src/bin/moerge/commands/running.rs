@@ -9,7 +9,7 @@ use moerge::{
     model::Model,
     plan::Slots,
     recipe::ModelRef,
-    route::{expert_names, expert_slots},
+    route::{expert_names, expert_slots, plain_slots},
     transformer::{Quantisation, ResidentModel},
 };
 
@@ -33,10 +33,10 @@ pub struct ModelArgs {
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     pub context: Option<usize>,
     /// Memory that the weights may take [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     pub memory: Option<u64>,
     /// Threads that compute [default: one a core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     pub num_threads: Option<u16>,
 }
 
@@ -44,25 +44,26 @@ pub struct ModelArgs {
 #[derive(Debug, clap::Args)]
 pub struct SamplingArgs {
     /// Randomness: 0 always takes the likeliest token [default: 0.7]
-    #[arg(long, value_name = "T", value_parser = number::<0, 100>)]
+    #[arg(long, value_name = "T", value_parser = number::<0, 100>, allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Only the likeliest tokens that together have this probability [default: 0.95]
-    #[arg(long, value_name = "P", value_parser = number::<0, 1>)]
+    #[arg(long, value_name = "P", value_parser = number::<0, 1>, allow_negative_numbers = true)]
     pub top_p: Option<f32>,
     /// Only the K likeliest tokens; 0 for all [default: 0]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = sizes::whole::<usize>, allow_negative_numbers = true)]
     pub top_k: Option<usize>,
     /// Only tokens at least this likely, relative to the likeliest [default: 0]
-    #[arg(long, value_name = "P", value_parser = number::<0, 1>)]
+    #[arg(long, value_name = "P", value_parser = number::<0, 1>, allow_negative_numbers = true)]
     pub min_p: Option<f32>,
     /// Above 1, tokens that were there already become less likely [default: 1]
-    #[arg(long, value_name = "X", value_parser = number::<0, 100>)]
+    #[arg(long, value_name = "X", value_parser = number::<0, 100>, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
     /// The same seed gives the same answer [default: 0]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = sizes::whole::<u64>, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Longest answer in tokens
-    #[arg(long, short = 'n', value_name = "TOKENS", default_value_t = 512)]
+    #[arg(long, short = 'n', value_name = "TOKENS", default_value_t = 512, value_parser = sizes::whole::<usize>)]
+    #[arg(allow_negative_numbers = true)]
     pub max_tokens: usize,
 }
 
@@ -91,7 +92,7 @@ impl ModelArgs {
         }
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
         let reference = folder(Path::new(&self.model)).display().to_string();
-        let hub = hub()?;
+        let hub = hub(reporter)?;
         if let Ok(parsed) = ModelRef::parse(&reference) {
             hub.bring(&parsed, Path::new("."), reporter)?;
         }
@@ -106,7 +107,11 @@ impl ModelArgs {
         }
         let context = self.context.unwrap_or(longest.clamp(1, CONTEXT));
         let experts = expert_names(&model, storage.as_ref()).unwrap_or_default();
-        let slots = expert_slots(&model, storage.as_ref())?;
+        let slots = expert_slots(&model, storage.as_ref()).unwrap_or_else(|error| {
+            // The names and places of the experts are a comfort; the weights are what is run.
+            reporter.warning(&format!("{}; experts go by their numbers", error.parts().message));
+            plain_slots(&model)
+        });
         Ok(Loaded { model, resident, generation, context, experts, slots })
     }
 

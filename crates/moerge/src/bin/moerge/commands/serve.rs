@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::running::{Loaded, ModelArgs, SamplingArgs};
-use crate::{interrupt, progress::Reporter, terminal::harmless};
+use crate::{args::wrong_usage, interrupt, progress::Reporter, terminal::harmless};
 
 mod api_error;
 mod event;
@@ -59,7 +59,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Serves until Ctrl-C.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, false, false);
-    let guard = guard::Guard { key: key(args)?, loopback: args.host.is_loopback() };
+    let guard = guard::Guard { key: key(args), loopback: args.host.is_loopback() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = SocketAddr::new(args.host, args.port);
     // Before the model is read, which takes long: a port that is taken is told at once.
@@ -94,14 +94,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The API key of the command line or the environment; whoever serves other machines needs one.
-fn key(args: &Args) -> moerge::Result<Option<String>> {
+fn key(args: &Args) -> Option<String> {
     let given = args.api_key.clone().or_else(|| std::env::var("MOERGE_API_KEY").ok());
     let key = given.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
     if key.is_none() && !args.host.is_loopback() {
-        return Err(moerge::Error::input(format!("listening at {} needs an API key", args.host))
-            .hint("set MOERGE_API_KEY, or give --api-key; without --host only this machine is served"));
+        let what = "set MOERGE_API_KEY, or give --api-key; without --host only this machine is served";
+        wrong_usage("serve", &format!("listening at {} needs an API key: {what}", args.host));
     }
-    Ok(key)
+    key
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> moerge::Error {

@@ -8,6 +8,7 @@ use crate::{
     COULD_NOT, diagnostics,
     numbers::{bytes, count, duration},
     progress::Reporter,
+    sizes,
     terminal::{GOOD, harmless, styled},
 };
 
@@ -33,7 +34,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Threads that read [default: one a core, at most 8]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
 }
 
@@ -42,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = std::time::Instant::now();
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     let dir = match on_hub(&args.dir) {
-        Some(id) => hub()?.bring_any(&id, &reporter)?,
+        Some(id) => hub(&reporter)?.bring_any(&id, &reporter)?,
         None => folder(&args.dir),
     };
     let storage: Arc<dyn checkpoint::Storage> = Arc::new(LocalStorage);
