@@ -34,12 +34,16 @@ pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize]) -> f64 {
 }
 
 /// Mean cross entropy of `softmax(scale * scores)`.
-pub(super) fn loss(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> f64 {
-    let token = |(token, label): (usize, &usize)| {
+fn loss(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> f64 {
+    losses(scores, labels, scale).sum::<f64>() / labels.len() as f64
+}
+
+/// Cross entropy of `softmax(scale * scores)`, token by token.
+pub(super) fn losses(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> impl Iterator<Item = f64> {
+    labels.iter().enumerate().map(move |(token, label)| {
         let own = scores[*label][token];
         scores.iter().map(|row| ((row[token] - own) * scale).exp()).sum::<f64>().ln()
-    };
-    labels.iter().enumerate().map(token).sum::<f64>() / labels.len() as f64
+    })
 }
 
 #[cfg(test)]
