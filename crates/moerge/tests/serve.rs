@@ -203,6 +203,17 @@ fn greedy_completions_are_those_of_generate() {
         text(&answer["choices"][0]).to_owned()
     };
     assert_eq!(seeded(1), seeded(1));
+    // What stands in the cache was computed token by token, and rounded so.
+    let long = |prompt: &str| {
+        let body = json!({"prompt": prompt, "max_tokens": 4, "temperature": 1.5, "seed": 3, "logprobs": 1});
+        server.complete(&body)["choices"][0]["logprobs"]["token_logprobs"].clone()
+    };
+    let said = server.complete(&json!({"prompt": prompt, "max_tokens": 40, "temperature": 0}));
+    let continued = format!("{prompt}{}", text(&said["choices"][0]));
+    seeded(1);
+    let before = long(&continued);
+    server.complete(&json!({"prompt": prompt, "max_tokens": 40, "temperature": 0}));
+    assert_eq!(long(&continued), before);
     assert_ne!(seeded(1), seeded(2));
 }
 

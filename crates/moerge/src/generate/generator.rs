@@ -69,8 +69,7 @@ impl<'a> Generator<'a> {
         scored: &mut dyn FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
         self.check(tokens)?;
-        self.cache.truncate(0, 0);
-        self.tokens.clear();
+        self.clear();
         for part in tokens.chunks(PROMPT_TOKENS) {
             let x = self.forward(part, &mut (), progress)?;
             let columns: Vec<usize> = (0..part.len()).collect();
@@ -84,6 +83,12 @@ impl<'a> Generator<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Forgets the sequence, so that the next is computed from its beginning.
+    pub fn clear(&mut self) {
+        self.cache.truncate(0, 0);
+        self.tokens.clear();
     }
 
     /// Whether a sequence may be `tokens`.

@@ -22,6 +22,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Whether the experts of each token are wanted.
     pub routes: bool,
+    /// Whether it names a seed, and so wants the same answer whatever was asked before.
+    pub seeded: bool,
     pub stream: bool,
     /// Whether a stream ends with the counts of tokens.
     pub stream_usage: bool,
@@ -188,6 +190,7 @@ impl Fields {
             echo: false,
             logprobs: None,
             routes: self.flag("moerge_routes")?,
+            seeded: self.get("seed").is_some(),
             stream: self.flag("stream")?,
             stream_usage: stream_usage.and_then(Value::as_bool).unwrap_or(false),
         })

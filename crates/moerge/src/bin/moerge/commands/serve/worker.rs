@@ -194,6 +194,10 @@ impl<'m> Turn<'_, 'm> {
         // The tokens that end a text are looked for above.
         let limits = Limits { stop: Default::default(), tokens: request.max_tokens };
         let mut sampler = Sampler::new(request.sampling, choice as u64);
+        if request.seeded {
+            // A token computed alone, as in an answer, is rounded otherwise than one within a prompt.
+            self.generator.clear();
+        }
         answer(self.generator, tokenizer, prompt, &mut sampler, &limits, &Listening { to }, &mut piece)?;
         if reason == Reason::Length {
             tell(texts.finish());
