@@ -41,7 +41,7 @@ pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<Strin
     let sentence = |((a, b), (layers, cosine)): ((usize, usize), (Vec<usize>, f64))| {
         format!(
             "the router hardly tells {} from {} in {} of {} layers ({}): their gates have a cosine of up to {cosine:.3}; \
-             give them prompts that differ more",
+             give them prompts that differ more, or take `gate_mode: self_calibrated`, which needs none",
             name(a),
             name(b),
             layers.len(),
@@ -147,7 +147,7 @@ mod tests {
             warnings(&routers, &Slots::all(3, 4), &names),
             [
                 "the router hardly tells expert 1 (code) from expert 2 (math) in 3 of 4 layers (0-1, 3): their gates have a \
-              cosine of up to 1.000; give them prompts that differ more"
+              cosine of up to 1.000; give them prompts that differ more, or take `gate_mode: self_calibrated`, which needs none"
             ]
         );
     }

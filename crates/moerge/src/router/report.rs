@@ -11,6 +11,7 @@ use super::{balance::Balance, fit::LayerFit, sharpness::Sharpness, validation::V
 use crate::{
     error::{Error, Result},
     plan::{Plan, Slots},
+    recipe::GateMode,
     spelling::ranges,
 };
 
@@ -181,8 +182,13 @@ impl RoutingReport {
         if !degenerate.is_empty() {
             let pair = self.most_confused(&degenerate);
             let who = pair.map_or("its experts".to_owned(), |(a, b)| format!("{} from {}", name(a), name(b)));
+            let advice = if self.gate_mode == GateMode::SelfCalibrated.name() {
+                "`gate_mode: calibrated`, with text that is typical of each, may tell them apart"
+            } else {
+                "give them more text, or text that differs more"
+            };
             warnings.push(format!(
-                "the router hardly tells {who} in {} of {} layers ({}); give them more text, or text that differs more",
+                "the router hardly tells {who} in {} of {} layers ({}); {advice}",
                 degenerate.len(),
                 self.layers.len(),
                 ranges(&degenerate)

@@ -23,7 +23,7 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
     if let Some(sharpness) = report.sharpness.as_ref().filter(|s| s.factor != 1.0) {
         let of = |factor: f64| sharpness.tried.iter().find(|t| t.factor == factor).map_or(f64::NAN, |t| t.perplexity);
         lines.push(format!(
-            "rows times {}: perplexity of the experts' text {:.2} instead of {:.2}",
+            "rows times {}: perplexity of the experts' text {:.3} instead of {:.3}",
             sharpness.factor,
             of(sharpness.factor),
             of(1.0)

@@ -55,7 +55,7 @@ fn shares(report: &RouteReport) -> Vec<String> {
     }
     if let Some(accuracy) = report.accuracy().filter(|_| report.texts.len() > 1) {
         let mut row = vec![String::new(); report.experts.len() + 1];
-        row[0] = "all texts alike".to_owned();
+        row[0] = "mean over texts".to_owned();
         row.push(percent(accuracy));
         rows.push(row);
     }
