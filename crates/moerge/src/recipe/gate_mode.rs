@@ -18,7 +18,7 @@ pub enum GateMode {
     UniformRandom,
     /// Centred class means of what each layer's router is given by the experts' texts.
     RouterInput,
-    /// Discriminants fitted to what each layer's router is given by the experts' texts.
+    /// Rows fitted to what each layer's router is given by the experts' texts.
     Calibrated,
     /// The same, on text that the experts write themselves.
     SelfCalibrated,

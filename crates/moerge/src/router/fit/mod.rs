@@ -5,7 +5,8 @@
 //! towards a multiple of the identity (Friedman 1989; Ledoit and Wolf 2004). [`GateMode::RouterInput`] leaves `S` out.
 //! From there on logistic regression goes, where that makes the tokens kept back likelier.
 //! The parts: [`statistics`] sums up, [`discriminant`] makes rows, [`logistic`] betters them, [`temperature`] makes their
-//! softmax mean what it says, [`scores()`] tells how well they route. Nothing here reads a file or depends on the number of threads.
+//! softmax mean what it says, [`scores()`] tells how well they route. Nothing here reads a file or depends on the number
+//! of threads.
 
 mod conjugate_gradients;
 mod discriminant;
