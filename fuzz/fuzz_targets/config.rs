@@ -5,10 +5,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use moerge::{
-    architecture::{DenseFamily, MoeFamily, MoeShape, describe},
-    model_config::ModelConfig,
-};
+use moerge_core::model::{config::ModelConfig, families::{DenseFamily, MoeFamily, MoeShape, describe}};
 use serde_json::Value;
 
 fuzz_target!(|text: &str| {
@@ -35,6 +32,6 @@ fuzz_target!(|text: &str| {
     }
 });
 
-fn parse(text: &str) -> Result<ModelConfig, moerge::Error> {
+fn parse(text: &str) -> Result<ModelConfig, moerge_core::Error> {
     ModelConfig::parse(text, Path::new("config.json"))
 }

@@ -2,7 +2,7 @@
 //! read back the same, and the format's own library agrees on what is valid.
 #![no_main]
 
-use checkpoint::{Header, HeaderError};
+use moerge_checkpoint::{Header, HeaderError};
 use libfuzzer_sys::fuzz_target;
 use safetensors::SafeTensors;
 

@@ -4,7 +4,7 @@
 
 use std::path::{Component, Path};
 
-use checkpoint::Index;
+use moerge_checkpoint::Index;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use checkpoint::{ReadAt, pickle};
+use moerge_checkpoint::{ReadAt, pickle};
 use libfuzzer_sys::fuzz_target;
 
 struct Bytes<'a>(&'a [u8]);

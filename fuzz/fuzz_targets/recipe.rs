@@ -5,12 +5,7 @@
 use std::ops::Range;
 
 use libfuzzer_sys::fuzz_target;
-use moerge::{
-    error::Error,
-    prompts_file,
-    recipe::{ModelRef, Recipe},
-    recipe_check::{CheckOptions, check},
-};
+use moerge_core::{error::Error, recipe::{ModelRef, Recipe, check::{CheckOptions, check}, prompts_file}};
 
 fuzz_target!(|text: &str| {
     let flag = text.len() % 2 == 1;

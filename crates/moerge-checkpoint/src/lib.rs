@@ -1,0 +1,39 @@
+//! The bytes of a checkpoint: safetensors files, shards and folders.
+//!
+//! This crate reads model folders without loading them ([`Checkpoint`], [`TensorView`]), lays out
+//! the shards of a new model to the byte before any is written ([`ShardLayout`]), and writes them
+//! so that a folder under its final name is always complete, whatever is killed or unplugged, and
+//! whenever ([`OutputDir`], [`ShardWriter`]). It knows no machine learning, no network and no
+//! terminal. All I/O goes through the small [`Storage`] trait, so that the tests can cut the power
+//! at every single operation.
+
+mod checkpoint;
+mod dtype;
+mod error;
+mod file_name;
+mod fingerprint;
+mod header;
+mod index;
+mod json_entries;
+mod output_dir;
+pub mod pickle;
+mod shard_layout;
+mod shard_writer;
+mod source_file;
+mod source_folder;
+pub mod storage;
+mod tensor_view;
+
+pub use checkpoint::Checkpoint;
+pub use dtype::{BadSize, Dtype};
+pub use error::{Error, HeaderError, IndexError, Result};
+pub use fingerprint::{Fingerprint, Fingerprinter, ParseFingerprintError, TensorFingerprints};
+pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
+pub use index::{INDEX_FILE, Index};
+pub use output_dir::{Found, OutputDir, write_durably};
+pub use shard_layout::{Placement, Shard, ShardLayout, TensorSpec};
+pub use shard_writer::ShardWriter;
+pub use source_file::SourceFile;
+pub use storage::simulated::{Fault, SimulatedDisk, Survives};
+pub use storage::{Facts, Kind, LocalStorage, Lock, ReadAt, Storage, WriteAt};
+pub use tensor_view::TensorView;

@@ -1,0 +1,11 @@
+//! The formats and the output folder, from outside.
+
+mod common;
+mod crash;
+mod malformed_header;
+mod malformed_index;
+mod open_checkpoint;
+mod output_dir;
+mod pickles;
+mod round_trip;
+mod simulated_disk;

@@ -1,0 +1,87 @@
+//! Runs a plan: several tensors in flight, each read once, fingerprinted and written as it passes.
+//!
+//! A shard is the unit of work: it gets its final name in the staging folder when all of it is on the disk, and a run
+//! that was stopped goes on with those that have none. Memory is a few chunks per worker.
+
+mod average;
+mod change;
+mod open_shard;
+mod produce;
+mod queue;
+mod run;
+
+use std::{collections::HashMap, sync::Arc, thread};
+
+use moerge_checkpoint::{Fingerprint, OutputDir};
+
+pub use average::Averaging;
+pub use change::Change;
+use produce::Buffers;
+pub use produce::CHUNK;
+use queue::Queue;
+use run::Run;
+
+use crate::{
+    error::Result,
+    plan::Plan,
+    progress::{Progress, Stage},
+};
+
+/// Values of the output's tensors that are computed rather than read: row after row, by tensor name.
+pub type Computed = HashMap<String, Vec<f32>>;
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Fingerprints of all tensors, in shard order.
+    pub fingerprints: Vec<(String, Fingerprint)>,
+    /// What to tell the user: tensors that hold values that are no numbers, as their source does.
+    pub warnings: Vec<String>,
+}
+
+/// Writes every shard of `plan` that `output` does not have yet.
+pub fn write_shards(
+    plan: &Plan,
+    computed: &Computed,
+    output: &OutputDir,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Written> {
+    let finished = output.finished_shards(&plan.layout)?;
+    let shards = &plan.layout.shards;
+    let done = finished.iter().zip(shards).filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
+    progress.start(Stage::Weights, plan.layout.total_file_bytes(), done);
+    let run = Run::new(plan, computed, finished, progress);
+    write_missing(&run, output, threads);
+    let (fingerprints, warnings) = run.end()?;
+    let count = if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) };
+    progress.finish(Stage::Weights, &format!("{} tensors in {count}", fingerprints.len()));
+    Ok(Written { fingerprints, warnings })
+}
+
+fn write_missing(run: &Run<'_>, output: &OutputDir, threads: usize) {
+    let queue = Queue::new(run, output, threads);
+    let worker = || {
+        let mut buffers = Buffers::default();
+        let mut write_all = || -> Result<()> {
+            while let Some((shard, index)) = queue.take()? {
+                shard.write(index, &mut buffers)?;
+                // Who drops the last handle wrote the last tensor.
+                if let Some(shard) = Arc::into_inner(shard) {
+                    shard.finish()?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = write_all() {
+            run.fail(error);
+        }
+    };
+    thread::scope(|scope| {
+        let start = |_| thread::Builder::new().spawn_scoped(scope, worker).ok();
+        if (0..threads.clamp(1, run.tensors.len().max(1))).map_while(start).count() == 0 {
+            // The system gives no threads; this one does it alone.
+            worker();
+        }
+    });
+}

@@ -1,0 +1,100 @@
+//! A shard that is being written: its tensors, each read once, fingerprinted and written as it passes.
+
+use std::sync::{Mutex, PoisonError};
+
+use moerge_checkpoint::{Fingerprint, Fingerprinter, OutputDir, Shard, ShardWriter};
+
+use super::{
+    produce::{Buffers, produce},
+    run::Run,
+};
+use crate::{
+    error::{Error, Result},
+    numeric::non_finite::NonFinite,
+    plan::{OutputTensor, Step},
+    progress::Stage,
+};
+
+/// A shard under construction.
+pub(super) struct OpenShard<'a> {
+    run: &'a Run<'a>,
+    number: usize,
+    shard: &'a Shard,
+    writer: ShardWriter,
+    fingerprints: Mutex<Vec<Option<Fingerprint>>>,
+}
+
+impl<'a> OpenShard<'a> {
+    /// Creates the file of shard `number` of the plan's layout.
+    pub fn create(run: &'a Run<'a>, output: &OutputDir, number: usize) -> Result<OpenShard<'a>> {
+        let shard = &run.plan.layout.shards[number];
+        let writer = ShardWriter::create(output, shard)?;
+        run.progress.advance(Stage::Weights, shard.header.len() as u64);
+        let fingerprints = Mutex::new(vec![None; shard.tensors.len()]);
+        Ok(OpenShard { run, number, shard, writer, fingerprints })
+    }
+
+    /// How many tensors it is made of.
+    pub fn len(&self) -> usize {
+        self.shard.tensors.len()
+    }
+
+    /// Writes its tensor number `index`.
+    pub fn write(&self, index: usize, buffers: &mut Buffers) -> Result<()> {
+        let name = self.shard.tensors[index].spec.name.as_str();
+        let tensor = self.run.tensors.get(name).ok_or_else(|| Error::input(format!("no step makes {name}")))?;
+        let mut fingerprint = Fingerprinter::new();
+        let mut offset = 0;
+        let mut non_finite = NonFinite::default();
+        produce(tensor, self.run.computed, self.run.plan.seed, buffers, &mut |bytes| {
+            if self.run.is_over() {
+                return Err(Error::interrupted());
+            }
+            self.run.progress.check()?;
+            fingerprint.update(bytes);
+            non_finite.count(tensor.dtype, bytes);
+            self.writer.write(index, offset, bytes)?;
+            offset += bytes.len() as u64;
+            self.run.progress.advance(Stage::Weights, bytes.len() as u64);
+            Ok(())
+        })?;
+        if non_finite.any() {
+            self.not_finite(tensor, non_finite)?;
+        }
+        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(fingerprint.finish());
+        Ok(())
+    }
+
+    /// Makes the whole shard durable, under its name.
+    pub fn finish(self) -> Result<()> {
+        self.check_sources()?;
+        let fingerprints = self.fingerprints.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let names = self.shard.tensors.iter().map(|p| p.spec.name.clone());
+        let fingerprints: Vec<_> = names.zip(fingerprints.into_iter().flatten()).collect();
+        self.writer.finish(&fingerprints)?;
+        self.run.finished(self.number, fingerprints);
+        Ok(())
+    }
+
+    /// What a source holds is copied to the bit, and said; what is made here is not written with such values.
+    fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
+        let from = tensor.step.reads().first().map_or_else(String::new, |view| view.file.path.display().to_string());
+        if !matches!(tensor.step, Step::Copy(_)) {
+            return Err(Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from).hint(
+                "the weights, their adapter, or the recipe's noise_scale or residual_scale are too large, or NaN",
+            ));
+        }
+        let warning = format!("{} has {found}, as in {from}: what goes through it is lost", tensor.name);
+        self.run.warn(warning);
+        Ok(())
+    }
+
+    /// A source that was written to while this shard was copied from it spoils the shard.
+    fn check_sources(&self) -> Result<()> {
+        let tensors = self.shard.tensors.iter().filter_map(|p| self.run.tensors.get(p.spec.name.as_str()));
+        let mut files: Vec<_> = tensors.flat_map(|t| t.step.reads()).map(|view| &view.file).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.dedup_by(|a, b| a.path == b.path);
+        files.into_iter().try_for_each(|file| file.check_unchanged().map_err(Error::from))
+    }
+}

@@ -1,0 +1,93 @@
+//! What all workers share: what is to be made, what is finished, and what went wrong.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use moerge_checkpoint::Fingerprint;
+
+use super::Computed;
+use crate::{
+    error::{Error, Result},
+    plan::{OutputTensor, Plan},
+    progress::Progress,
+};
+
+/// A shard's tensors, in its order, each with its fingerprint.
+pub(super) type ShardFingerprints = Vec<(String, Fingerprint)>;
+
+/// Shared by all workers of a run.
+pub(super) struct Run<'a> {
+    pub plan: &'a Plan,
+    pub computed: &'a Computed,
+    pub tensors: HashMap<&'a str, &'a OutputTensor>,
+    pub progress: &'a dyn Progress,
+    /// Something went wrong; what is not written yet is not worth writing.
+    over: AtomicBool,
+    outcome: Mutex<Outcome>,
+}
+
+struct Outcome {
+    /// Per shard of the layout: its fingerprints once it is finished.
+    finished: Vec<Option<ShardFingerprints>>,
+    warnings: Vec<String>,
+    failure: Option<Error>,
+}
+
+impl<'a> Run<'a> {
+    /// `finished`: per shard of the plan's layout what an earlier run left.
+    pub fn new(
+        plan: &'a Plan,
+        computed: &'a Computed,
+        finished: Vec<Option<ShardFingerprints>>,
+        progress: &'a dyn Progress,
+    ) -> Run<'a> {
+        let tensors = plan.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+        let outcome = Mutex::new(Outcome { finished, warnings: Vec::new(), failure: None });
+        Run { plan, computed, tensors, progress, over: AtomicBool::new(false), outcome }
+    }
+
+    /// The numbers of the shards that are not finished.
+    pub fn missing(&self) -> Vec<usize> {
+        let numbered = |(number, shard): (usize, &Option<_>)| shard.is_none().then_some(number);
+        self.change(|outcome| outcome.finished.iter().enumerate().filter_map(numbered).collect())
+    }
+
+    pub fn finished(&self, shard: usize, fingerprints: ShardFingerprints) {
+        self.change(|outcome| outcome.finished[shard] = Some(fingerprints));
+    }
+
+    pub fn warn(&self, warning: String) {
+        self.change(|outcome| outcome.warnings.push(warning));
+    }
+
+    /// Ends the run. The first reason is the one that is told.
+    pub fn fail(&self, error: Error) {
+        self.over.store(true, Ordering::Relaxed);
+        self.change(|outcome| {
+            outcome.failure.get_or_insert(error);
+        });
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// All tensors' fingerprints in shard order, and the warnings, sorted; or what went wrong.
+    pub fn end(self) -> Result<(ShardFingerprints, Vec<String>)> {
+        let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.warnings.sort();
+        match outcome.failure {
+            Some(error) => Err(error),
+            None => Ok((outcome.finished.into_iter().flatten().flatten().collect(), outcome.warnings)),
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Outcome) -> T) -> T {
+        change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,283 @@
+//! What a model folder is, told from its headers and small files: dense model, MoE, adapter, or something unknown.
+//!
+//! No weights are read. A folder that moerge cannot use is described all the same, with its tensors grouped by name.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use moerge_checkpoint::{Checkpoint, Storage};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    error::Result,
+    model::{
+        config::ModelConfig,
+        families::{Description, FfnOptions},
+        folder::ModelFolder,
+    },
+    output::record::{FileRecord, MoergeJson},
+};
+
+mod parts;
+
+pub use parts::Part;
+
+/// What a folder is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// What sort of folder it is.
+    pub kind: FolderKind,
+    /// `model_type` in `config.json`.
+    pub model_type: Option<String>,
+    /// `architectures[0]` in `config.json`: the class that loads it.
+    pub class: Option<String>,
+    /// The decoder's sizes, where the family is known.
+    pub sizes: Option<Sizes>,
+    /// What makes it an MoE.
+    pub moe: Option<MoeSizes>,
+    /// What makes it an adapter.
+    pub adapter: Option<AdapterFacts>,
+    /// Parameters in the files.
+    pub parameters: u64,
+    /// Parameters that one token goes through.
+    pub active_parameters: u64,
+    /// The weight files.
+    pub files: Vec<FileRecord>,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Tensors of each element type.
+    pub dtypes: BTreeMap<String, usize>,
+    /// What the parameters are for.
+    pub parts: Vec<Part>,
+    /// Files of the tokenizer.
+    pub tokenizer: Vec<String>,
+    /// The file that holds the chat template.
+    pub chat_template: Option<String>,
+    /// The run that made it, where moerge did.
+    pub made_by: Option<Provenance>,
+    /// Why something could not be told.
+    pub notes: Vec<String>,
+}
+
+/// Sorts of model folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderKind {
+    /// A model whose FFNs are one matrix triple a layer.
+    Dense,
+    /// A Mixture of Experts.
+    Moe,
+    /// A PEFT adapter.
+    Adapter,
+    /// A model of a family that moerge does not know.
+    Unknown,
+}
+
+/// A decoder's sizes, in elements.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sizes {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the FFN, or of a routed expert.
+    pub intermediate: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Rows of the embeddings.
+    pub vocabulary: usize,
+    /// Longest context in tokens.
+    pub context: usize,
+    /// How many tokens back a token sees, where that is limited.
+    pub sliding_window: Option<usize>,
+    /// Whether the head is the embedding matrix.
+    pub tied_embeddings: bool,
+}
+
+/// An MoE's numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MoeSizes {
+    /// Routed experts.
+    pub experts: usize,
+    /// Experts per token.
+    pub experts_per_token: usize,
+    /// Width of the shared expert.
+    pub shared: Option<usize>,
+}
+
+/// What `adapter_config.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdapterFacts {
+    /// The model it was trained on.
+    pub base_model: Option<String>,
+    /// `LORA`, ...
+    pub peft_type: Option<String>,
+    /// Rank.
+    pub rank: Option<u64>,
+    /// Alpha.
+    pub alpha: Option<f64>,
+    /// `rslora`, `dora` where they are on.
+    pub variants: Vec<String>,
+    /// Modules that it changes.
+    pub target_modules: Vec<String>,
+}
+
+/// What `moerge.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Provenance {
+    /// The version of moerge.
+    pub moerge_version: String,
+    /// The plan.
+    pub plan_id: String,
+    /// The sources, as the recipe calls them.
+    pub sources: Vec<String>,
+}
+
+/// Looks at the folder `dir`. An error where there is none, or its weights cannot be opened.
+pub fn inspect(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Inspection> {
+    let folder = ModelFolder::open(storage, dir)?;
+    let weights = folder.weights()?;
+    let adapter = folder.adapter_config()?;
+    let config = folder.object("config.json")?.unwrap_or_default();
+    let (known, mut notes) = match folder.description() {
+        _ if adapter.is_some() => (None, Vec::new()),
+        Ok((config, description)) => (Some((config, description.stored_in(&weights))), Vec::new()),
+        Err(error) => (None, vec![error.parts().message.clone()]),
+    };
+    // Who made it is a comfort: what is in the folder can be told without.
+    let record = folder.record().unwrap_or_else(|error| {
+        notes.push(error.parts().message.clone());
+        None
+    });
+    let moe = known.as_ref().and_then(|(_, description)| moe_sizes(description));
+    let parts = parts::parts(&weights, known.as_ref().map(|(_, description)| description));
+    let parameters = parts.iter().map(|p| p.parameters).sum();
+    Ok(Inspection {
+        kind: match (&adapter, &known, &moe) {
+            (Some(_), ..) => FolderKind::Adapter,
+            (_, None, _) => FolderKind::Unknown,
+            (_, _, Some(_)) => FolderKind::Moe,
+            _ => FolderKind::Dense,
+        },
+        model_type: text(&config, "model_type"),
+        class: config.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).map(str::to_owned),
+        sizes: known.as_ref().map(|(config, description)| sizes(config, description)),
+        adapter: adapter.as_ref().map(adapter_facts),
+        parameters,
+        active_parameters: parameters - idle_parameters(&parts, moe.as_ref()),
+        moe,
+        files: weights.files().iter().map(|f| FileRecord { name: file_name(&f.path), bytes: f.len }).collect(),
+        bytes: weights.files().iter().map(|f| f.len).sum(),
+        tensors: weights.len(),
+        dtypes: dtypes(&weights),
+        parts,
+        tokenizer: tokenizer(&folder),
+        chat_template: chat_template(&folder),
+        made_by: record.map(provenance),
+        notes,
+    })
+}
+
+fn text(config: &Map<String, Value>, key: &str) -> Option<String> {
+    config.get(key).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn sizes(config: &ModelConfig, description: &Description) -> Sizes {
+    let decoder = &description.decoder;
+    let intermediate = match decoder.ffn {
+        FfnOptions::Dense { intermediate } | FfnOptions::Moe { intermediate, .. } => intermediate,
+    };
+    Sizes {
+        layers: decoder.layers,
+        hidden: decoder.hidden,
+        intermediate,
+        heads: decoder.heads,
+        kv_heads: decoder.kv_heads,
+        head_dim: decoder.head_dim,
+        vocabulary: decoder.vocabulary,
+        context: config.max_positions,
+        sliding_window: decoder.windows.first().copied().flatten(),
+        tied_embeddings: decoder.tied_embeddings,
+    }
+}
+
+fn moe_sizes(description: &Description) -> Option<MoeSizes> {
+    match description.decoder.ffn {
+        FfnOptions::Dense { .. } => None,
+        FfnOptions::Moe { experts, top_k, shared, .. } => {
+            Some(MoeSizes { experts, experts_per_token: top_k, shared: shared.map(|s| s.intermediate) })
+        }
+    }
+}
+
+/// Parameters of the experts that a token does not go to.
+fn idle_parameters(parts: &[Part], moe: Option<&MoeSizes>) -> u64 {
+    let Some(moe) = moe else { return 0 };
+    let of_experts: u64 = parts.iter().filter(|p| p.name == parts::EXPERTS).map(|p| p.parameters).sum();
+    of_experts / moe.experts as u64 * (moe.experts - moe.experts_per_token) as u64
+}
+
+fn dtypes(weights: &Checkpoint) -> BTreeMap<String, usize> {
+    let mut dtypes = BTreeMap::new();
+    for tensor in weights.tensors() {
+        *dtypes.entry(tensor.dtype.name().to_owned()).or_default() += 1;
+    }
+    dtypes
+}
+
+fn tokenizer(folder: &ModelFolder) -> Vec<String> {
+    const FILES: [&str; 8] = [
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.jinja",
+    ];
+    FILES.iter().filter(|name| folder.has(name)).map(|name| (*name).to_owned()).collect()
+}
+
+fn chat_template(folder: &ModelFolder) -> Option<String> {
+    if folder.has("chat_template.jinja") {
+        return Some("chat_template.jinja".into());
+    }
+    let config = folder.object("tokenizer_config.json").ok()??;
+    config.get("chat_template").is_some_and(|t| !t.is_null()).then(|| "tokenizer_config.json".into())
+}
+
+fn adapter_facts(config: &Map<String, Value>) -> AdapterFacts {
+    let on = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
+    let variants = [("use_rslora", "rslora"), ("use_dora", "dora")];
+    AdapterFacts {
+        base_model: text(config, "base_model_name_or_path"),
+        peft_type: text(config, "peft_type"),
+        rank: config.get("r").and_then(Value::as_u64),
+        alpha: config.get("lora_alpha").and_then(Value::as_f64),
+        variants: variants.iter().filter(|(key, _)| on(key)).map(|(_, name)| (*name).to_owned()).collect(),
+        target_modules: match config.get("target_modules") {
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Some(Value::String(name)) => vec![name.clone()],
+            _ => Vec::new(),
+        },
+    }
+}
+
+fn provenance(record: MoergeJson) -> Provenance {
+    let sources = record.sources.into_iter().map(|s| s.reference).collect();
+    Provenance { moerge_version: record.moerge_version, plan_id: record.plan_id, sources }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! What the parameters of a checkpoint are for: one row a part of the decoder, or a pattern of names where the family
+//! is unknown.
+
+use std::collections::{BTreeSet, HashMap};
+
+use moerge_checkpoint::{Checkpoint, TensorView};
+use serde::Serialize;
+
+use crate::model::families::{Description, LayerRole, Role};
+
+/// The name of the part that holds the routed experts.
+pub(super) const EXPERTS: &str = "experts";
+
+/// Tensors of one purpose.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Part {
+    /// `attention`, `experts`, ...; a pattern such as `h.*.attn.weight` where the family is unknown.
+    pub name: String,
+    /// How many tensors.
+    pub tensors: usize,
+    /// Their elements.
+    pub parameters: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their element types.
+    pub dtypes: BTreeSet<String>,
+    /// Their different shapes, in the order in which they come.
+    pub shapes: Vec<Vec<usize>>,
+}
+
+/// The parts, in the order in which a token meets them; patterns in the order of their names.
+pub(super) fn parts(weights: &Checkpoint, description: Option<&Description>) -> Vec<Part> {
+    let roles: HashMap<&str, Role> =
+        description.iter().flat_map(|d| &d.tensors).map(|t| (t.name.as_str(), t.role)).collect();
+    let mut parts: Vec<Part> = Vec::new();
+    let mut sorted: Vec<(usize, String, &TensorView)> = weights
+        .tensors()
+        .map(|view| match roles.get(view.name.as_str()) {
+            Some(role) => (order(*role).0, order(*role).1.to_owned(), view),
+            None if description.is_some() => (usize::MAX, format!("other: {}", pattern(&view.name)), view),
+            None => (usize::MAX, pattern(&view.name), view),
+        })
+        .collect();
+    sorted.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    for (_, name, view) in sorted {
+        match parts.last_mut() {
+            Some(part) if part.name == name => part.add(view),
+            _ => {
+                let mut part =
+                    Part { name, tensors: 0, parameters: 0, bytes: 0, dtypes: BTreeSet::new(), shapes: Vec::new() };
+                part.add(view);
+                parts.push(part);
+            }
+        }
+    }
+    parts
+}
+
+impl Part {
+    fn add(&mut self, view: &TensorView) {
+        self.tensors += 1;
+        self.parameters += view.elements();
+        self.bytes += view.len;
+        self.dtypes.insert(view.dtype.name().to_owned());
+        if !self.shapes.contains(&view.shape) {
+            self.shapes.push(view.shape.clone());
+        }
+    }
+}
+
+/// Where a part comes, and its name.
+fn order(role: Role) -> (usize, &'static str) {
+    match role {
+        Role::Embeddings => (0, "embeddings"),
+        Role::Layer(_, role) => match role {
+            LayerRole::Attention(_) | LayerRole::AttentionBias(_) => (1, "attention"),
+            LayerRole::Ffn(_) => (2, "ffn"),
+            LayerRole::Router => (3, "routers"),
+            LayerRole::Expert(..) => (4, EXPERTS),
+            LayerRole::SharedExpert(_) | LayerRole::SharedExpertGate => (5, "shared expert"),
+            LayerRole::InputNorm | LayerRole::QNorm | LayerRole::KNorm | LayerRole::FfnNorm => (6, "norms"),
+        },
+        Role::FinalNorm => (6, "norms"),
+        Role::LmHead => (7, "head"),
+    }
+}
+
+/// A tensor's name with its numbers replaced: `model.layers.*.mlp.up_proj.weight`.
+fn pattern(name: &str) -> String {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    name.split('.').map(|part| if number(part) { "*" } else { part }).collect::<Vec<_>>().join(".")
+}

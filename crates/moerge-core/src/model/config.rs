@@ -1,0 +1,218 @@
+//! A typed view of a model's `config.json`.
+//!
+//! Only what moerge computes with is typed; everything else stays in `raw` and is carried into the output verbatim.
+//! Both spellings of newer and older transformers are read: `rope_parameters` (5.x) and `rope_theta` with
+//! `rope_scaling` (4.x), `dtype` and `torch_dtype`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    error::{Error, Result},
+    json_error::json_problem,
+    model::rope::Rope,
+    suggest::shorten,
+};
+
+/// The keys of `config.json` that moerge computes with. Sizes are numbers of elements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// The file, for messages.
+    pub path: PathBuf,
+    /// The whole file, in its own order.
+    pub raw: Map<String, Value>,
+    /// `model_type`: the family's name in transformers.
+    pub model_type: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the (dense) FFN.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub layers: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key/value heads.
+    pub kv_heads: usize,
+    /// Width of one head; `hidden_size / heads` unless the file says otherwise.
+    pub head_dim: usize,
+    /// Rows of the embedding matrix.
+    pub vocab_size: usize,
+    /// Epsilon of the RMS norms.
+    pub norm_eps: f64,
+    /// The FFN's activation, as transformers names it.
+    pub hidden_act: String,
+    /// Rotary position embeddings.
+    pub rope: Rope,
+    /// Whether the LM head is the embedding matrix.
+    pub tied_embeddings: bool,
+    /// Longest context in tokens.
+    pub max_positions: usize,
+}
+
+/// Sizes above these are taken for nonsense rather than for a model, so that nothing is allocated for them and no
+/// product of them overflows.
+fn largest(key: &str) -> u64 {
+    match key {
+        "num_hidden_layers" => 4096,
+        "num_experts" | "num_local_experts" | "n_routed_experts" | "n_shared_experts" | "num_experts_per_tok" => 4096,
+        "num_attention_heads" | "num_key_value_heads" | "head_dim" => 1 << 16,
+        "hidden_size" | "intermediate_size" | "moe_intermediate_size" | "shared_expert_intermediate_size" => 1 << 24,
+        _ => 1 << 31,
+    }
+}
+
+impl ModelConfig {
+    /// Parses the text of a `config.json`; `path` is only for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
+            Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
+                .hint("config.json comes with the model; copy it again from where the model is from")
+        })?;
+        let keys = Keys { raw: &raw, path };
+        let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();
+        let hidden_size = keys.size("hidden_size")?;
+        let heads = keys.size("num_attention_heads")?;
+        let head_dim = match keys.size_or_null("head_dim")? {
+            Some(width) => width,
+            None if hidden_size % heads == 0 => hidden_size / heads,
+            None => {
+                return Err(keys
+                    .wrong("hidden_size", &format!("a multiple of num_attention_heads ({heads})"))
+                    .hint("or give `head_dim`"));
+            }
+        };
+        if head_dim % 2 == 1 {
+            let message = format!("{}: a head is {head_dim} wide, expected an even width", path.display());
+            return Err(Error::input(message).hint("rotary embeddings turn pairs of elements"));
+        }
+        let norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-6);
+        if norm_eps < 0.0 {
+            return Err(keys.wrong("rms_norm_eps", "0 or above"));
+        }
+        let max_positions = keys.size_or_null("max_position_embeddings")?.unwrap_or(2048);
+        Ok(Self {
+            hidden_size,
+            intermediate_size: keys.size("intermediate_size")?,
+            layers: keys.size("num_hidden_layers")?,
+            heads,
+            kv_heads: keys.size_or_null("num_key_value_heads")?.unwrap_or(heads),
+            head_dim,
+            vocab_size: keys.size("vocab_size")?,
+            norm_eps,
+            hidden_act: keys.text("hidden_act")?.unwrap_or("silu").to_owned(),
+            rope: Rope::from_config(&raw, head_dim, max_positions).map_err(|why| rope_error(&raw, path, &why))?,
+            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(default_tied(&model_type)),
+            max_positions,
+            model_type,
+            raw,
+            path: path.to_owned(),
+        })
+    }
+
+    /// A number of the file that has no field of its own.
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        self.keys().size_or_null(key)
+    }
+
+    /// A number of the file that may be 0 and has no field of its own.
+    pub fn count(&self, key: &str) -> Result<Option<usize>> {
+        self.keys().count_or_null(key)
+    }
+
+    /// A list of texts that has no field of its own.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        let Some(value) = self.raw.get(key).filter(|v| !v.is_null()) else { return Ok(None) };
+        let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        texts.map(Some).ok_or_else(|| self.keys().wrong(key, "a list of texts"))
+    }
+
+    /// An error about the value of a key.
+    pub fn wrong(&self, key: &str, expected: &str) -> Error {
+        self.keys().wrong(key, expected)
+    }
+
+    /// A flag of the file that has no field of its own; absent and `null` are `None`.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.keys().flag(key)
+    }
+
+    /// Whether the key is there and not `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.raw.get(key).is_some_and(|v| !v.is_null())
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        Keys { raw: &self.raw, path: &self.path }
+    }
+}
+
+fn rope_error(raw: &Map<String, Value>, path: &Path, why: &str) -> Error {
+    let error = Error::input(format!("{}: {why}", path.display()));
+    if Rope::is_of_unknown_type(raw) { error.unsupported() } else { error }
+}
+
+/// Families whose class ties the embeddings when `config.json` does not say: none of ours, except by the general
+/// default of transformers' `PretrainedConfig`, which is `true`, and which these classes override with `false`.
+fn default_tied(model_type: &str) -> bool {
+    !matches!(
+        model_type,
+        "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "mixtral" | "qwen2_moe" | "qwen3_moe" | "deepseek"
+    )
+}
+
+struct Keys<'a> {
+    raw: &'a Map<String, Value>,
+    path: &'a Path,
+}
+
+impl Keys<'_> {
+    fn missing(&self, key: &str) -> Error {
+        Error::input(format!("{} has no `{key}`", self.path.display()))
+            .hint("config.json must be that of a Hugging Face transformers model")
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let found = shorten(&self.raw.get(key).map(Value::to_string).unwrap_or_default());
+        Error::input(format!("{}: `{key}` is {found}, expected {expected}", self.path.display()))
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.raw.get(key).filter(|v| !v.is_null())
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, "a text"))).transpose()
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.get(key).map(|v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false"))).transpose()
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.get(key).map(|v| v.as_f64().ok_or_else(|| self.wrong(key, "a number"))).transpose()
+    }
+
+    fn count_or_null(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(n) if n <= largest(key) => Ok(Some(n as usize)),
+            Some(_) => Err(self.wrong(key, &format!("at most {}", largest(key)))),
+            None => Err(self.wrong(key, "a whole number")),
+        }
+    }
+
+    fn size_or_null(&self, key: &str) -> Result<Option<usize>> {
+        match self.count_or_null(key)? {
+            Some(0) => Err(self.wrong(key, "a whole number above 0")),
+            size => Ok(size),
+        }
+    }
+
+    fn size(&self, key: &str) -> Result<usize> {
+        self.size_or_null(key)?.ok_or_else(|| self.missing(key))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! From a role to its bytes.
+
+use moerge_checkpoint::{Checkpoint, Dtype, TensorView};
+
+use super::RoleTensor;
+use crate::error::{Error, Result};
+
+impl RoleTensor {
+    /// The whole tensor's shape in the checkpoint; the role's own unless it is part of a fused one.
+    pub fn stored_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if let (Some(part), Some(rows)) = (self.part_of, shape.first_mut()) {
+            *rows = part.of_rows;
+            if let Some(stack) = part.stack.filter(|n| *n > 0) {
+                *rows /= stack;
+                shape.insert(0, stack);
+            }
+        }
+        shape
+    }
+
+    /// Rows of the stored tensor that are this role.
+    pub fn rows(&self) -> std::ops::Range<usize> {
+        let first = self.part_of.map_or(0, |part| part.first_row);
+        first..first + self.shape.first().copied().unwrap_or(0)
+    }
+
+    /// The role's bytes in `checkpoint`, checked against the shape that the description promises.
+    pub fn find(&self, checkpoint: &Checkpoint) -> Result<TensorView> {
+        let name = &self.name;
+        let Some(view) = checkpoint.get(name) else {
+            return Err(Error::input(format!(
+                "{} has no tensor {name}, which its config.json calls for",
+                checkpoint.dir().display()
+            ))
+            .fact("expected", format!("{:?}", self.stored_shape()))
+            .hint("the download may be incomplete, or config.json belongs to another model"));
+        };
+        let file = view.file.path.display();
+        if view.shape != self.stored_shape() {
+            return Err(Error::input(format!("{file}: tensor {name} has the wrong shape"))
+                .fact("expected", format!("{:?}, from config.json", self.stored_shape()))
+                .fact("found", format!("{:?}", view.shape)));
+        }
+        if !matches!(view.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32 | Dtype::F64) {
+            return Err(Error::input(format!("{file}: tensor {name} is {}", view.dtype)).hint(
+                "the weights must be BF16, F16, F32 or F64; for a quantised model, use the one it was made from",
+            ));
+        }
+        let Some(part) = self.part_of else { return Ok(view.clone()) };
+        let mut whole = view.clone();
+        if part.stack.is_some() {
+            // Its matrices lie one after the other: together they are one of many rows.
+            whole.shape.splice(..2, [part.of_rows]);
+        }
+        Ok(whole.rows(self.rows())?)
+    }
+}

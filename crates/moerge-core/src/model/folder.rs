@@ -1,0 +1,141 @@
+//! A folder as someone finds it: which files lie in it, and what they say without reading weights. `inspect` and
+//! `verify` look at any folder, whole or damaged, so nothing here insists on anything.
+
+use std::{path::Path, sync::Arc};
+
+use moerge_checkpoint::{Checkpoint, Storage};
+use serde_json::{Map, Value};
+
+use crate::{
+    error::{Error, Result},
+    json_error::json_problem,
+    model::{
+        config::ModelConfig,
+        families::{Description, describe},
+        source::{read_bytes, read_text},
+    },
+    output::record::{MOERGE_JSON, MoergeJson},
+};
+
+/// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.
+pub const TOKENIZER_FILES: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "spiece.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// The weights of a PEFT adapter.
+const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+/// What says that a folder holds an adapter.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// What a folder holds.
+pub struct ModelFolder<'a> {
+    storage: &'a Arc<dyn Storage>,
+    dir: &'a Path,
+    /// Names of all files in it, sorted.
+    pub names: Vec<String>,
+}
+
+impl<'a> ModelFolder<'a> {
+    /// Lists the folder.
+    pub fn open(storage: &'a Arc<dyn Storage>, dir: &'a Path) -> Result<Self> {
+        let names = storage.list(dir).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::input(format!("{} does not exist", dir.display())),
+            std::io::ErrorKind::NotADirectory => Error::input(format!("{} is not a folder", dir.display()))
+                .hint("give the folder that holds config.json and the weights"),
+            _ => Error::io("open", dir, &e),
+        })?;
+        let names = names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        Ok(Self { storage, dir, names })
+    }
+
+    /// Whether a file of this name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n == name)
+    }
+
+    /// Whether it is an adapter rather than a model.
+    pub fn is_adapter(&self) -> bool {
+        self.has(ADAPTER_CONFIG) && !self.has("config.json")
+    }
+
+    /// Its weights: a model's, or an adapter's.
+    pub fn weights(&self) -> Result<Checkpoint> {
+        let adapter = ADAPTER_WEIGHTS.iter().find(|name| self.is_adapter() && self.has(name));
+        if let Some(name) = adapter {
+            return Ok(Checkpoint::open_file(self.storage, &self.dir.join(name))?);
+        }
+        Ok(Checkpoint::open(self.storage, self.dir)?)
+    }
+
+    /// Where the file `name` is, for messages.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// A small file, whole.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        read_bytes(self.storage.as_ref(), &self.dir.join(name))
+    }
+
+    /// A text file, if it is there.
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        read_text(self.storage.as_ref(), &self.dir.join(name)).map(Some)
+    }
+
+    /// A JSON object, if it is there.
+    pub fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let object = serde_json::from_str(&text);
+        object.map(Some).map_err(|e| {
+            Error::input(format!("{} is not a JSON object: {}", self.dir.join(name).display(), json_problem(&e)))
+        })
+    }
+
+    /// The adapter's description, if it is one.
+    pub fn adapter_config(&self) -> Result<Option<Map<String, Value>>> {
+        if self.is_adapter() { self.object(ADAPTER_CONFIG) } else { Ok(None) }
+    }
+
+    /// `config.json` typed, and what it promises. An error where moerge does not know the family.
+    pub fn description(&self) -> Result<(ModelConfig, Description)> {
+        let config = self.config()?;
+        let description = describe(&config)?;
+        Ok((config, description))
+    }
+
+    /// `model_type` in its `config.json`, whatever else that says.
+    pub fn family(&self) -> Option<String> {
+        let config = self.object("config.json").ok()??;
+        config.get("model_type")?.as_str().map(str::to_owned)
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self) -> Result<ModelConfig> {
+        let path = self.dir.join("config.json");
+        let text = self.text("config.json")?.ok_or_else(|| {
+            Error::input(format!("{} has no config.json", self.dir.display()))
+                .hint("a model folder has config.json beside its .safetensors files")
+        })?;
+        ModelConfig::parse(&text, &path)
+    }
+
+    /// The record of the moerge run that wrote the folder, if there is one.
+    pub fn record(&self) -> Result<Option<MoergeJson>> {
+        let name = self.dir.join(MOERGE_JSON).display().to_string();
+        self.text(MOERGE_JSON)?.map(|text| MoergeJson::parse(&text, &name)).transpose()
+    }
+}

@@ -1,0 +1,162 @@
+//! The cache that `hf download` and transformers fill, as huggingface_hub lays it out:
+//! `models--org--name/refs/<revision>` holds a commit, `snapshots/<commit>` its files.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// Where the Hub's cache and `~` are. Taken from the environment once, at the edge of the program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HubCache {
+    /// The folder of `models--org--name` folders.
+    pub folder: Option<PathBuf>,
+    /// What `~` stands for.
+    pub home: Option<PathBuf>,
+    /// Folders of models that are read from the Hub as if they were in the cache, by id and revision.
+    pub remote: BTreeMap<String, PathBuf>,
+}
+
+/// A model on the Hub. Its parts are safe as names of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubId {
+    /// `org/name`, or `name` for a few old ones.
+    pub id: String,
+    /// A branch, tag or commit; `main` where none was written.
+    pub revision: String,
+}
+
+impl HubCache {
+    /// Reads the environment of the process.
+    pub fn from_env() -> Self {
+        Self::from_vars(|name| std::env::var_os(name))
+    }
+
+    /// Reads HF_HUB_CACHE (or HUGGINGFACE_HUB_CACHE, its older name), HF_HOME and XDG_CACHE_HOME as huggingface_hub
+    /// does, and HOME (USERPROFILE on Windows). A variable that is empty counts as not set.
+    pub fn from_vars(get: impl Fn(&str) -> Option<OsString>) -> Self {
+        let folder = path_var(&get, "HF_HUB_CACHE").or_else(|| path_var(&get, "HUGGINGFACE_HUB_CACHE"));
+        Self {
+            folder: folder.or_else(|| Some(Self::hf_home(&get)?.join("hub"))),
+            home: home(&get),
+            remote: BTreeMap::new(),
+        }
+    }
+
+    /// The folder of everything that is the Hub's on this machine: cache, token.
+    pub fn hf_home(get: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+        let cache = || path_var(get, "XDG_CACHE_HOME").or_else(|| Some(home(get)?.join(".cache")));
+        path_var(get, "HF_HOME").or_else(|| Some(cache()?.join("huggingface")))
+    }
+
+    /// The folder of a model, whether it is there or not; `None` where no cache is known.
+    pub fn model(&self, id: &HubId) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(format!("models--{}", id.id.replace('/', "--"))))
+    }
+
+    /// The snapshot of a model, if it holds the file `wanted`; otherwise where it should be, and what is amiss there.
+    pub fn snapshot(&self, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
+        if let Some(folder) = self.remote.get(&id.to_string()) {
+            return Ok(folder.clone());
+        }
+        let Some(repo) = self.model(id) else {
+            return Err((PathBuf::from("~/.cache/huggingface/hub"), "no home folder is known (HOME, HF_HOME)".into()));
+        };
+        if !repo.is_dir() {
+            return Err((repo, "not downloaded".into()));
+        }
+        let commit = match is_commit(&id.revision) {
+            true => id.revision.clone(),
+            false => {
+                let reference = repo.join("refs").join(&id.revision);
+                read_commit(&reference).map_err(|why| (reference, why.to_owned()))?
+            }
+        };
+        let snapshot = repo.join("snapshots").join(commit);
+        match snapshot.join(wanted).is_file() {
+            true => Ok(snapshot),
+            false => Err((snapshot, format!("has no {wanted}"))),
+        }
+    }
+}
+
+fn home(get: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    var(get, if cfg!(windows) { "USERPROFILE" } else { "HOME" })
+}
+
+/// A variable that is not empty.
+fn var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The same with `~` at its beginning replaced.
+fn path_var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    let path = var(get, name)?;
+    match (path.strip_prefix("~"), home(get)) {
+        (Ok(rest), Some(home)) => Some(home.join(rest)),
+        _ => Some(path),
+    }
+}
+
+/// The commit that a file in `refs` names.
+fn read_commit(reference: &Path) -> Result<String, &'static str> {
+    if !reference.is_file() {
+        return Err("this revision is not downloaded");
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(reference).map_err(|_| "cannot be read")?;
+    file.take(256).read_to_string(&mut text).map_err(|_| "cannot be read")?;
+    let commit = text.trim();
+    if is_commit(commit) { Ok(commit.to_owned()) } else { Err("holds no commit") }
+}
+
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+impl HubId {
+    /// The id, if these can be one. `Err(Some(why))` names a slip in what is an id otherwise.
+    pub fn parse(name: &str, revision: Option<&str>) -> Result<Self, Option<String>> {
+        let parts: Vec<&str> = name.split('/').collect();
+        if parts.len() > 2 || name.len() > 96 || !parts.iter().all(|part| is_name(part)) {
+            return Err(None);
+        }
+        let revision = revision.unwrap_or("main");
+        // A revision becomes a path below `refs`: `refs/pr/1` is one, `../..` must not be.
+        let safe =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains("..") && part.chars().all(plain);
+        if revision.len() > 255 || !revision.split('/').all(safe) {
+            return Err(Some(format!("\"{}\" cannot be a revision", crate::suggest::shorten(revision))));
+        }
+        Ok(Self { id: name.to_owned(), revision: revision.to_owned() })
+    }
+
+    /// Whether it is of the form `org/name`.
+    pub fn has_owner(&self) -> bool {
+        self.id.contains('/')
+    }
+}
+
+/// As huggingface_hub validates the parts of an id.
+fn is_name(part: &str) -> bool {
+    !part.is_empty()
+        && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && !part.contains("--")
+        && !part.contains("..")
+        && !part.starts_with(['-', '.'])
+        && !part.ends_with(['-', '.'])
+}
+
+fn plain(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '~' | '^' | ' ')
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        if self.revision == "main" { Ok(()) } else { write!(f, "@{}", self.revision) }
+    }
+}

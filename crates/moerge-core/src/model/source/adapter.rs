@@ -1,0 +1,228 @@
+//! A PEFT LoRA adapter: which weight gets which `scale * B A`.
+//!
+//! Hu et al., arXiv 2106.09685; the scale is `alpha / r`, or `alpha / sqrt(r)` for rsLoRA (arXiv 2312.03732). Names and
+//! per-module patterns are those of PEFT's `adapter_config.json`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use moerge_checkpoint::{Checkpoint, Storage, TensorView};
+use serde_json::{Map, Value};
+
+use super::read_text;
+use crate::{
+    error::{Error, Result},
+    json_error::json_problem,
+};
+
+/// What to do with an adapter that is more than `scale * B A`.
+const MERGE_FIRST: &str =
+    "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
+
+/// An opened adapter.
+#[derive(Debug)]
+pub struct Adapter {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its tensors.
+    pub checkpoint: Checkpoint,
+    config: Map<String, Value>,
+    /// The adapted tensor's name -> its A and B.
+    pairs: BTreeMap<String, (TensorView, TensorView)>,
+    /// Tensors that are neither A nor B of anything.
+    pub others: BTreeSet<String>,
+}
+
+/// What an adapter adds to one weight: `scale * B A`.
+#[derive(Debug, Clone)]
+pub struct LoraDelta {
+    /// `[rank, inputs]`.
+    pub a: TensorView,
+    /// `[outputs, rank]`, the rows of this weight.
+    pub b: TensorView,
+    /// `alpha / r`, or `alpha / sqrt(r)`.
+    pub scale: f64,
+}
+
+/// Refuses what would silently count as not given: a number that is a text, a switch that is neither on nor off.
+fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
+    let wrong = |key: &str, expected: &str, found: &Value| {
+        Err(Error::input(format!("{}: `{key}` is not {expected}", path.display()))
+            .fact("found", found.to_string())
+            .hint("PEFT writes this file; take it from where the adapter comes from"))
+    };
+    let given = |key: &str| config.get(key).filter(|value| !value.is_null());
+    for key in ["r", "lora_alpha"] {
+        if let Some(value) = given(key).filter(|value| !value.as_f64().is_some_and(|x| (x as f32).is_finite())) {
+            return wrong(key, "a number", value);
+        }
+    }
+    if let Some(value) = given("use_rslora").filter(|value| !value.is_boolean()) {
+        return wrong("use_rslora", "true or false", value);
+    }
+    for key in ["rank_pattern", "alpha_pattern"] {
+        let numbers = |value: &Value| value.as_object().is_some_and(|of| of.values().all(Value::is_number));
+        if let Some(value) = given(key).filter(|value| !numbers(value)) {
+            return wrong(key, "an object of numbers", value);
+        }
+    }
+    Ok(())
+}
+
+impl Adapter {
+    /// Opens the adapter in `dir`.
+    pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Self> {
+        let config_path = dir.join("adapter_config.json");
+        let text = read_text(storage.as_ref(), &config_path)
+            .map_err(|e| e.hint("a PEFT adapter folder has adapter_config.json and adapter_model.safetensors"))?;
+        let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
+            Error::input(format!("{} is not a JSON object: {}", config_path.display(), json_problem(&e)))
+        })?;
+        let refuse = |what: &str, hint: &str| Error::input(format!("{}: {what}", config_path.display())).hint(hint);
+        let merge_first = MERGE_FIRST;
+        match config.get("peft_type").and_then(Value::as_str) {
+            Some("LORA") => {}
+            found => {
+                let found = found.unwrap_or("missing");
+                return Err(refuse(&format!("`peft_type` is {found}, only LORA adapters are merged"), merge_first));
+            }
+        }
+        let is_set = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
+        if is_set("use_dora") {
+            return Err(refuse(
+                "`use_dora` is true; DoRA also rescales every column by a learnt magnitude, which is not supported",
+                merge_first,
+            ));
+        }
+        if is_set("fan_in_fan_out") {
+            return Err(refuse(
+                "`fan_in_fan_out` is true; only Conv1D models (GPT-2) have transposed weights",
+                merge_first,
+            ));
+        }
+        if config.get("layer_replication").is_some_and(|ranges| !ranges.is_null()) {
+            return Err(refuse(
+                "`layer_replication` is set; it was trained on a model with layers repeated, which is not supported",
+                merge_first,
+            ));
+        }
+        let mut weights = dir.join("adapter_model.safetensors");
+        let pickled = dir.join("adapter_model.bin");
+        if storage.facts(&weights).is_err() && storage.facts(&pickled).is_ok() {
+            weights = pickled;
+        }
+        let checkpoint = Checkpoint::open_file(storage, &weights)?;
+        check_types(&config, &config_path)?;
+        let mut adapter =
+            Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
+        adapter.pair_up()?;
+        Ok(adapter)
+    }
+
+    /// Its ranks and its alpha, in words.
+    pub fn numbers(&self) -> String {
+        let ranks: BTreeSet<usize> = self.pairs.values().filter_map(|(a, _)| a.shape.first().copied()).collect();
+        let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
+        let alpha = self.number("lora_alpha").unwrap_or(8.0);
+        let own = |key: &str| self.config.get(key).and_then(Value::as_object).is_some_and(|of| !of.is_empty());
+        let some = if own("alpha_pattern") { ", others for some weights" } else { "" };
+        let rs = if self.config.get("use_rslora").and_then(Value::as_bool) == Some(true) { ", rsLoRA" } else { "" };
+        format!("{} weights, rank {}, alpha {alpha}{some}{rs}", self.pairs.len(), ranks.join(" and "))
+    }
+
+    /// Names of the weights that the adapter changes.
+    pub fn adapted(&self) -> impl Iterator<Item = &str> {
+        self.pairs.keys().map(String::as_str)
+    }
+
+    /// Refuses a tensor of the adapter that changes `weight` of the model otherwise than by `scale * B A`: a bias, a
+    /// whole weight of `modules_to_save`. Merged without it, the weight would silently be another one.
+    pub fn check_whole(&self, weight: &str) -> Result<()> {
+        let module = weight.strip_suffix(".weight").unwrap_or(weight);
+        let of_module = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+        let unknown = self.pairs.keys().filter(|name| *name != weight);
+        let plain = |name: &String| name.strip_prefix("base_model.model.").unwrap_or(name).to_owned();
+        match self.others.iter().map(plain).chain(unknown.cloned()).find(|name| of_module(name)) {
+            Some(name) => Err(Error::input(format!("the adapter in {} has {name}", self.dir.display()))
+                .fact("changes", weight)
+                .fact("expected", "lora_A.weight and lora_B.weight only")
+                .hint(MERGE_FIRST)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the adapter adds to rows `rows` of tensor `name` of shape `shape`.
+    pub fn delta(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<Option<LoraDelta>> {
+        let Some((a, b)) = self.pairs.get(name) else { return Ok(None) };
+        let rank = a.shape[0];
+        if shape.len() != 2 || a.shape[1] != shape[1] || b.shape[0] != shape[0] {
+            return Err(Error::input(format!("adapter {} does not fit its model: {name}", self.dir.display()))
+                .fact("weight", format!("{shape:?}"))
+                .fact("lora_A", format!("{:?}", a.shape))
+                .fact("lora_B", format!("{:?}", b.shape))
+                .hint("an adapter only fits the model it was trained on"));
+        }
+        let module = name.strip_suffix(".weight").unwrap_or(name);
+        let alpha = self.pattern("alpha_pattern", module)?.or(self.number("lora_alpha")).unwrap_or(8.0);
+        let rs = self.config.get("use_rslora").and_then(Value::as_bool) == Some(true);
+        let scale = alpha / if rs { (rank as f64).sqrt() } else { rank as f64 };
+        Ok(Some(LoraDelta { a: a.clone(), b: b.rows(rows)?, scale }))
+    }
+
+    fn pair_up(&mut self) -> Result<()> {
+        let mut halves: BTreeMap<String, [Option<TensorView>; 2]> = BTreeMap::new();
+        for view in self.checkpoint.tensors() {
+            if view.name.contains("lora_magnitude_vector") {
+                return Err(Error::input(format!("{} is a DoRA adapter ({})", self.dir.display(), view.name))
+                    .hint("merge it into its model first, and use the merged model as the expert"));
+            }
+            let name = view.name.strip_prefix("base_model.model.").unwrap_or(&view.name);
+            let half = [".lora_A", ".lora_B"].iter().position(|mark| {
+                name.split_once(mark).is_some_and(|(_, end)| matches!(end, ".weight" | ".default.weight"))
+            });
+            let (Some(half), 2) = (half, view.shape.len()) else {
+                self.others.insert(view.name.clone());
+                continue;
+            };
+            let module = name.split(".lora_").next().unwrap_or(name);
+            halves.entry(format!("{module}.weight")).or_default()[half] = Some(view.clone());
+        }
+        for (name, pair) in halves {
+            let [Some(a), Some(b)] = pair else {
+                return Err(Error::input(format!("adapter {} has only one half of {name}", self.dir.display()))
+                    .fact("expected", "lora_A and lora_B"));
+            };
+            let declared = self.pattern("rank_pattern", name.trim_end_matches(".weight"))?.or(self.number("r"));
+            if a.shape[0] != b.shape[1] || a.shape[0] == 0 || declared.is_some_and(|r| r != a.shape[0] as f64) {
+                return Err(Error::input(format!("adapter {}: the ranks of {name} do not agree", self.dir.display()))
+                    .fact("lora_A", format!("{:?}", a.shape))
+                    .fact("lora_B", format!("{:?}", b.shape))
+                    .fact("adapter_config.json", declared.map_or("no rank".into(), |r| format!("rank {r}"))));
+            }
+            self.pairs.insert(name, (a, b));
+        }
+        Ok(())
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        self.config.get(key).and_then(Value::as_f64)
+    }
+
+    /// The value of a `*_pattern` whose key matches `module` as in PEFT: the whole name, or its end after a dot.
+    fn pattern(&self, key: &str, module: &str) -> Result<Option<f64>> {
+        let Some(Value::Object(patterns)) = self.config.get(key) else { return Ok(None) };
+        for (pattern, value) in patterns {
+            let regex = regex_lite::Regex::new(&format!("^(?:.*\\.)?(?:{pattern})$")).map_err(|e| {
+                Error::input(format!("{}: `{key}` has the pattern {pattern:?}: {e}", self.dir.display()))
+            })?;
+            if regex.is_match(module) {
+                return Ok(value.as_f64());
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,184 @@
+//! The models a recipe names, opened: headers and configs only, no weights.
+
+mod adapter;
+mod lora;
+mod vocabulary;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use moerge_checkpoint::{Checkpoint, Kind, Storage, TensorView};
+
+pub use adapter::{Adapter, LoraDelta};
+pub use lora::LoadedDelta;
+pub use vocabulary::Vocabulary;
+
+use crate::{
+    error::{Error, Result},
+    model::{
+        config::ModelConfig,
+        families::{DenseFamily, Description, Role, RoleTensor},
+    },
+};
+
+/// One model of a recipe, with the adapter that goes onto it.
+#[derive(Debug)]
+pub struct Source {
+    /// As the recipe writes it.
+    pub reference: String,
+    /// The model's folder.
+    pub dir: PathBuf,
+    /// Its tensors.
+    pub checkpoint: Checkpoint,
+    /// Its `config.json`.
+    pub config: ModelConfig,
+    /// Its family.
+    pub family: &'static DenseFamily,
+    /// What its `config.json` promises.
+    pub description: Description,
+    /// A LoRA adapter to be merged into its weights.
+    pub adapter: Option<Adapter>,
+    weights: HashMap<Role, Weight>,
+}
+
+/// Where one weight of a source comes from.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    /// Its bytes.
+    pub view: TensorView,
+    /// What an adapter adds to it.
+    pub lora: Option<LoraDelta>,
+}
+
+impl Source {
+    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one.
+    pub fn open(storage: &Arc<dyn Storage>, reference: &str, dir: &Path, adapter_dir: Option<&Path>) -> Result<Self> {
+        let config_path = dir.join("config.json");
+        let config = match read_text(storage.as_ref(), &config_path) {
+            Ok(text) => ModelConfig::parse(&text, &config_path)?,
+            Err(error) => return Err(without_config(storage.as_ref(), dir, error)),
+        };
+        let family = DenseFamily::of(&config)?;
+        let description = family.describe(&config)?;
+        let checkpoint = Checkpoint::open(storage, dir)?;
+        let adapter = adapter_dir.map(|dir| Adapter::open(storage, dir)).transpose()?;
+        let mut source = Self {
+            reference: reference.to_owned(),
+            dir: dir.to_owned(),
+            checkpoint,
+            config,
+            family,
+            description,
+            adapter,
+            weights: HashMap::new(),
+        };
+        for tensor in &source.description.tensors {
+            let weight = source.find(tensor)?;
+            source.weights.insert(tensor.role, weight);
+        }
+        source.check_adapter()?;
+        Ok(source)
+    }
+
+    /// The weight of a role; a tied head is the embeddings.
+    pub fn weight(&self, role: Role) -> Option<&Weight> {
+        let tied = (role == Role::LmHead && self.config.tied_embeddings).then_some(Role::Embeddings);
+        self.weights.get(&tied.unwrap_or(role))
+    }
+
+    /// All weights with their roles.
+    pub fn weights_by_role(&self) -> impl Iterator<Item = (Role, &Weight)> {
+        self.weights.iter().map(|(role, weight)| (*role, weight))
+    }
+
+    /// All weights.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.weights.values()
+    }
+
+    /// The model's tensors, and the adapter's.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        std::iter::once(&self.checkpoint).chain(self.adapter.iter().map(|a| &a.checkpoint))
+    }
+
+    /// Name of the model without its path: what a person would call it.
+    pub fn short_name(&self) -> &str {
+        let end = |text: &'_ str| text.trim_end_matches(['/', '\\']).len();
+        let reference = &self.reference[..end(&self.reference)];
+        reference.rsplit(['/', '\\']).next().unwrap_or(reference)
+    }
+
+    /// Refuses an adapter that is more than A and B for one of the weights that are `used`.
+    pub fn check_adapter_is_whole(&self, used: impl Fn(Role) -> bool) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        let mut tensors = self.description.tensors.iter().filter(|tensor| used(tensor.role));
+        tensors.try_for_each(|tensor| adapter.check_whole(&tensor.name))
+    }
+
+    /// An adapter that changes nothing was trained on another model.
+    fn check_adapter(&self) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        if self.weights().any(|weight| weight.lora.is_some()) {
+            return Ok(());
+        }
+        let first = adapter.adapted().next().unwrap_or("nothing");
+        let known = self.description.tensors.iter().find(|t| matches!(t.role, Role::Layer(..)));
+        let error = Error::input(format!("the adapter in {} changes no weight of this model", adapter.dir.display()));
+        Err(error
+            .fact("model", self.dir.display().to_string())
+            .fact("the adapter changes", first)
+            .fact("the model has", known.map_or("no layer", |t| t.name.as_str()))
+            .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
+    }
+
+    fn find(&self, tensor: &RoleTensor) -> Result<Weight> {
+        let view = tensor.find(&self.checkpoint)?;
+        let lora = match &self.adapter {
+            Some(adapter) => adapter.delta(&tensor.name, &tensor.stored_shape(), tensor.rows())?,
+            None => None,
+        };
+        Ok(Weight { view, lora })
+    }
+}
+
+/// Reads a small text file whole.
+pub fn read_text(storage: &dyn Storage, path: &Path) -> Result<String> {
+    let bytes = read_bytes(storage, path)?;
+    String::from_utf8(bytes).map_err(|e| {
+        Error::input(format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
+    })
+}
+
+/// Reads a small file whole; more than 256 MiB is taken for a mistake.
+pub fn read_bytes(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        // Opening a pipe could wait for ever.
+        if storage.facts(path)?.kind != Kind::File {
+            return Err(std::io::Error::other("it is not a file"));
+        }
+        let file = storage.open(path)?;
+        if file.len() > 256 << 20 {
+            return Err(std::io::Error::other("it is larger than 256 MiB"));
+        }
+        let mut bytes = vec![0; file.len() as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| Error::io("read", path, &e))
+}
+
+fn without_config(storage: &dyn Storage, dir: &Path, error: Error) -> Error {
+    let names = storage.list(dir).unwrap_or_default();
+    let has = |wanted: &str| names.iter().any(|n| n == wanted);
+    if names.is_empty() || has("config.json") {
+        return error;
+    }
+    let refused = Error::input(format!("{} has no config.json", dir.display()));
+    if has("adapter_config.json") {
+        return refused.hint("it holds a LoRA adapter: write `model+adapter`, with the model it was trained on");
+    }
+    refused.hint("a model folder has config.json beside its .safetensors files")
+}

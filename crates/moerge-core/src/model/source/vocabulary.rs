@@ -1,0 +1,139 @@
+//! A tokenizer's words, for saying whether two models mean the same by a token id.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use moerge_checkpoint::Storage;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+
+use super::read_bytes;
+
+/// Token id -> token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vocabulary(BTreeMap<u32, String>);
+
+#[derive(Deserialize)]
+struct TokenizerFile {
+    model: Model,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    vocab: Words,
+}
+
+/// BPE and WordPiece keep an object, Unigram a list of `[token, score]`. Read as it comes: a buffered copy of a large
+/// vocabulary would be the largest thing in memory.
+struct Words(BTreeMap<u32, String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+struct WordsVisitor;
+
+impl<'de> Visitor<'de> for WordsVisitor {
+    type Value = Words;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a vocabulary")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+        let mut words = BTreeMap::new();
+        while let Some((token, id)) = map.next_entry()? {
+            words.insert(id, token);
+        }
+        Ok(Words(words))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+        let mut words = BTreeMap::new();
+        for id in 0.. {
+            let Some((token, _score)) = list.next_element::<(String, f64)>()? else { break };
+            words.insert(id, token);
+        }
+        Ok(Words(words))
+    }
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+}
+
+impl Vocabulary {
+    /// The words of the tokenizer in `dir`; `None` where there is no `tokenizer.json` that can be read.
+    pub fn read(storage: &dyn Storage, dir: &Path) -> Option<Self> {
+        let bytes = read_bytes(storage, &dir.join("tokenizer.json")).ok()?;
+        let file: TokenizerFile = serde_json::from_slice(&bytes).ok()?;
+        let Words(mut words) = file.model.vocab;
+        words.extend(file.added_tokens.into_iter().map(|t| (t.id, t.content)));
+        Some(Self(words))
+    }
+
+    /// What a person should know about an expert with this vocabulary on a base with `base`'s; `None` if they agree.
+    ///
+    /// Tokens that only the base has do no harm; tokens that only the expert has are never seen by it; ids that mean
+    /// another token in each are trouble.
+    pub fn differs_from(&self, base: &Self) -> Option<String> {
+        let clashes: Vec<_> = self.0.iter().filter(|(id, token)| base.0.get(id).is_some_and(|b| b != *token)).collect();
+        let unknown: Vec<_> = self.0.iter().filter(|(id, _)| !base.0.contains_key(id)).collect();
+        let names = |tokens: &[(&u32, &String)]| {
+            let shown: Vec<_> = tokens.iter().take(4).map(|(id, token)| format!("{token:?} ({id})")).collect();
+            format!("{}{}", shown.join(", "), if tokens.len() > 4 { ", ..." } else { "" })
+        };
+        if !clashes.is_empty() {
+            return Some(format!(
+                "{} token ids mean another token than in the base: {}",
+                clashes.len(),
+                names(&clashes)
+            ));
+        }
+        (!unknown.is_empty())
+            .then(|| format!("{} tokens the base does not have will not be used: {}", unknown.len(), names(&unknown)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary(tokens: &[(u32, &str)]) -> Vocabulary {
+        Vocabulary(tokens.iter().map(|(id, token)| (*id, (*token).to_owned())).collect())
+    }
+
+    #[test]
+    fn reads_objects_and_lists() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            std::fs::write(dir.path().join("tokenizer.json"), text).unwrap();
+            Vocabulary::read(&moerge_checkpoint::LocalStorage, dir.path())
+        };
+        let expected = vocabulary(&[(0, "a"), (1, "b"), (2, "<s>")]);
+        let added = r#""added_tokens": [{"id": 2, "content": "<s>", "special": true}]"#;
+        assert_eq!(
+            read(&format!(r#"{{"model": {{"vocab": {{"a": 0, "b": 1}}, "merges": []}}, {added}}}"#)),
+            Some(expected.clone())
+        );
+        assert_eq!(read(&format!(r#"{{"model": {{"vocab": [["a", -1.5], ["b", -2]]}}, {added}}}"#)), Some(expected));
+        assert_eq!(read("{}"), None);
+    }
+
+    #[test]
+    fn says_what_differs_and_keeps_quiet_about_tokens_that_only_the_base_has() {
+        let base = vocabulary(&[(0, "a"), (1, "b")]);
+        assert_eq!(vocabulary(&[(0, "a")]).differs_from(&base), None);
+        let more = vocabulary(&[(0, "a"), (2, "<|im_start|>")]).differs_from(&base).unwrap();
+        assert_eq!(more, "1 tokens the base does not have will not be used: \"<|im_start|>\" (2)");
+        let other = vocabulary(&[(0, "b"), (1, "a")]).differs_from(&base).unwrap();
+        assert_eq!(other, "2 token ids mean another token than in the base: \"b\" (0), \"a\" (1)");
+    }
+}

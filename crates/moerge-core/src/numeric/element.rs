@@ -1,0 +1,49 @@
+//! Elements as bytes and as f32. Little-endian, as safetensors has them.
+
+use half::{bf16, f16};
+use moerge_checkpoint::Dtype;
+
+/// Widens `bytes` of `dtype` into `out`; `out.len()` elements. `dtype` must be one of BF16, F16, F32, F64.
+pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::BF16 => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *x = bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+        Dtype::F16 => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *x = f16::from_le_bytes(*b).to_f32();
+            }
+        }
+        Dtype::F64 => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *x = f64::from_le_bytes(*b) as f32;
+            }
+        }
+        _ => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *x = f32::from_le_bytes(*b);
+            }
+        }
+    }
+}
+
+/// Appends `values` as `dtype` to `out`, rounded to nearest, ties to even.
+pub fn narrow(dtype: Dtype, values: &[f32], out: &mut Vec<u8>) {
+    match dtype {
+        Dtype::BF16 => out.extend(values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes())),
+        Dtype::F16 => out.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
+        Dtype::F64 => out.extend(values.iter().flat_map(|x| f64::from(*x).to_le_bytes())),
+        _ => out.extend(values.iter().flat_map(|x| x.to_le_bytes())),
+    }
+}
+
+/// Rounds `values` to `dtype` in place.
+pub fn round_to(dtype: Dtype, values: &mut [f32]) {
+    match dtype {
+        Dtype::BF16 => values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
+        Dtype::F16 => values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
+        _ => {}
+    }
+}

@@ -1,0 +1,197 @@
+//! The README.md of a written MoE: what the Hub reads in its front matter, and what a person wants to know.
+//!
+//! A pure function from facts to text. Names, prompts and recipes come from outside: values are quoted so that no text
+//! can end the YAML, a table row or a code block early.
+
+use std::fmt::Write as _;
+
+mod licence;
+mod text;
+
+pub use licence::source_licence;
+use text::{billions, cell, fence};
+pub use text::{markdown_table, quoted};
+
+/// Name of the card in a model folder.
+pub const MODEL_CARD: &str = "README.md";
+
+/// What a model card says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CardFacts {
+    /// The model's name: the name of the output folder.
+    pub name: String,
+    /// The base, as the recipe calls it.
+    pub base: String,
+    /// The routed experts, in order.
+    pub experts: Vec<CardExpert>,
+    /// The shared experts, in order.
+    pub shared_experts: Vec<CardExpert>,
+    /// Models and adapters among the references that are folders on this machine, and so not on the Hub.
+    pub folders: Vec<String>,
+    /// The licence of each source where it is known (see [`source_licence`]); all sources, base included.
+    pub licences: Vec<Option<String>>,
+    /// The class that loads it, such as `MixtralForCausalLM`.
+    pub architecture: String,
+    /// All parameters.
+    pub parameters: u64,
+    /// Parameters that a token meets.
+    pub active_parameters: u64,
+    /// Routed experts of a layer.
+    pub experts_per_layer: usize,
+    /// Experts per token.
+    pub experts_per_token: usize,
+    /// Whether attention, norms and embeddings are the mean of the experts' rather than the base's.
+    pub averaged: bool,
+    /// How the routers were made, as the recipe spells it.
+    pub gate_mode: String,
+    /// Element type, as transformers spells it.
+    pub dtype: String,
+    /// The recipe, as the user wrote it.
+    pub recipe: String,
+    /// The moerge that made it.
+    pub moerge_version: String,
+    /// Whether transformers needs `trust_remote_code` for the class.
+    pub remote_code: bool,
+}
+
+/// An expert on a model card.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CardExpert {
+    /// The model, as the recipe calls it; `model+adapter` for a LoRA.
+    pub reference: String,
+    /// The layers that it is limited to, such as `0-11, 20`.
+    pub layers: Option<String>,
+    /// Prompts that lead to it.
+    pub positive_prompts: Vec<String>,
+    /// Prompts that lead away from it.
+    pub negative_prompts: Vec<String>,
+}
+
+/// The text of the README.md.
+pub fn model_card(facts: &CardFacts) -> String {
+    let mut card = front_matter(facts);
+    let _ = write!(
+        card,
+        "\n# {}\n\nA Mixture of Experts made with moerge {} from models that were \
+         trained apart: attention, norms and embeddings {}, every layer's feed-forward network is a choice \
+         among {} experts.\n\n",
+        cell(&facts.name),
+        facts.moerge_version,
+        if facts.averaged {
+            "are the mean of the experts'".to_owned()
+        } else {
+            format!("come from {}", link(facts, &facts.base))
+        },
+        facts.experts_per_layer,
+    );
+    let _ = write!(
+        card,
+        "| | |\n|---|---|\n| architecture | `{}` |\n| parameters | {} |\n| active per token | {} ({} of {} experts) |\n\
+         | dtype | {} |\n| routers | `{}` |\n\n",
+        facts.architecture,
+        billions(facts.parameters),
+        billions(facts.active_parameters),
+        facts.experts_per_token,
+        facts.experts_per_layer,
+        facts.dtype,
+        facts.gate_mode,
+    );
+    card.push_str("## Experts\n\n| | model | prompts |\n|---|---|---|\n");
+    let shared = facts.shared_experts.iter().map(|e| ("shared".to_owned(), e));
+    for (number, expert) in facts.experts.iter().enumerate().map(|(i, e)| (i.to_string(), e)).chain(shared) {
+        let layers = expert.layers.as_ref().map(|layers| format!(" (layers {layers})")).unwrap_or_default();
+        let _ = writeln!(card, "| {number} | {}{layers} | {} |", link(facts, &expert.reference), prompts(expert));
+    }
+    card.push_str(&usage(facts));
+    let _ = write!(card, "\n## Recipe\n\n{}", fence("yaml", &facts.recipe));
+    card.push_str("\n`moerge.json` beside the weights says which source each tensor came from, with a fingerprint.\n");
+    card
+}
+
+/// The YAML that the Hub reads: <https://huggingface.co/docs/hub/model-cards>.
+fn front_matter(facts: &CardFacts) -> String {
+    let mut yaml = String::from("---\n");
+    let mut bases: Vec<&str> = Vec::new();
+    let references = facts.experts.iter().chain(&facts.shared_experts).map(|e| e.reference.as_str());
+    for part in std::iter::once(facts.base.as_str()).chain(references).flat_map(|r| r.split('+')) {
+        if let Some(id) = hub_id(facts, part).filter(|id| !bases.contains(id)) {
+            bases.push(id);
+        }
+    }
+    if !bases.is_empty() {
+        yaml.push_str("base_model:\n");
+        for id in bases {
+            let _ = writeln!(yaml, "- {}", quoted(id));
+        }
+        yaml.push_str("base_model_relation: merge\n");
+    }
+    if let Some(licence) = common_licence(&facts.licences) {
+        let _ = writeln!(yaml, "license: {}", quoted(licence));
+    }
+    yaml.push_str("library_name: transformers\npipeline_tag: text-generation\n");
+    yaml.push_str("tags:\n- moe\n- frankenmoe\n- merge\n- moerge\n---\n");
+    yaml
+}
+
+/// The licence that all sources have; `None` where one is unknown or differs.
+fn common_licence(licences: &[Option<String>]) -> Option<&str> {
+    let first = licences.first()?.as_deref()?;
+    licences.iter().all(|l| l.as_deref() == Some(first)).then_some(first)
+}
+
+/// The Hub id in a reference such as `org/name@revision`; `None` where it is a folder or looks like a path.
+fn hub_id<'a>(facts: &CardFacts, reference: &'a str) -> Option<&'a str> {
+    if facts.folders.iter().any(|f| f == reference) {
+        return None;
+    }
+    let id = reference.split('@').next().unwrap_or_default();
+    let (organisation, name) = id.split_once('/')?;
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-', '~'])
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    (plain(organisation) && plain(name)).then_some(id)
+}
+
+/// A reference as a link where it is a Hub id, as code where it is a path.
+fn link(facts: &CardFacts, reference: &str) -> String {
+    let parts = reference.split('+').map(|part| match hub_id(facts, part) {
+        Some(id) => format!("[{}](https://huggingface.co/{id})", cell(part)),
+        None => cell(part.trim_end_matches('/').rsplit('/').next().unwrap_or(part)),
+    });
+    parts.collect::<Vec<_>>().join(" + ")
+}
+
+fn prompts(expert: &CardExpert) -> String {
+    const SHOWN: usize = 8;
+    let list = |prompts: &[String]| {
+        let mut shown: Vec<String> = prompts.iter().take(SHOWN).map(|p| format!("“{}”", cell(p))).collect();
+        if prompts.len() > SHOWN {
+            shown.push(format!("and {} more", prompts.len() - SHOWN));
+        }
+        shown.join(", ")
+    };
+    match (expert.positive_prompts.is_empty(), expert.negative_prompts.is_empty()) {
+        (true, true) => String::from("–"),
+        (false, true) => list(&expert.positive_prompts),
+        (true, false) => format!("not {}", list(&expert.negative_prompts)),
+        (false, false) => format!("{}; not {}", list(&expert.positive_prompts), list(&expert.negative_prompts)),
+    }
+}
+
+fn usage(facts: &CardFacts) -> String {
+    let trust = if facts.remote_code { ", trust_remote_code=True" } else { "" };
+    let python = format!(
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\npath = \"path/to/this/folder\"\n\
+         tokenizer = AutoTokenizer.from_pretrained(path)\n\
+         model = AutoModelForCausalLM.from_pretrained(path, dtype=\"auto\"{trust})\n\
+         inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n\
+         print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))\n"
+    );
+    let shell = "vllm serve path/to/this/folder\npython convert_hf_to_gguf.py path/to/this/folder   # llama.cpp\n";
+    format!("\n## Use\n\n{}\n{}", fence("python", &python), fence("sh", shell))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! The files beside the weights: config, tokenizer, card, recipe, index. All known before a weight is read.
+
+use std::path::{Path, PathBuf};
+
+use moerge_checkpoint::{Dtype, Fingerprint, Index, Storage};
+use serde::Serialize;
+
+use crate::{
+    error::{Error, Result},
+    model::{
+        folder::TOKENIZER_FILES,
+        source::{Source, read_bytes},
+    },
+    output::{
+        card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
+        record::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
+    },
+    plan::{Models, Plan},
+    recipe::{Expert, Recipe, SharedWeights},
+};
+
+/// Name of the recipe in the output.
+pub const RECIPE_FILE: &str = "moerge.yml";
+
+/// A file of the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// Which files the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// The base's tokenizer.
+    pub tokenizer: bool,
+    /// README.md and the recipe.
+    pub card: bool,
+}
+
+/// Every file beside the weights, except for [`record`]'s.
+pub fn output_files(
+    storage: &dyn Storage,
+    recipe: &Recipe,
+    models: &Models,
+    plan: &Plan,
+    out: &Path,
+    wanted: Wanted,
+) -> Result<Vec<OutputFile>> {
+    let mut files = made_files(recipe, models, plan, out, wanted);
+    for (path, _) in copied_files(storage, models, wanted)? {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        files.push(OutputFile { name, bytes: read_bytes(storage, &path)? });
+    }
+    Ok(files)
+}
+
+/// The files that are made rather than copied.
+pub fn made_files(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path, wanted: Wanted) -> Vec<OutputFile> {
+    let mut files = vec![file("config.json", pretty(&plan.config))];
+    if plan.layout.shards.len() > 1 {
+        files.push(OutputFile {
+            name: moerge_checkpoint::INDEX_FILE.to_owned(),
+            bytes: Index::of(&plan.layout).encode(),
+        });
+    }
+    if wanted.card {
+        files.push(file(MODEL_CARD, model_card(&card_facts(recipe, models, plan, out))));
+        files.push(file(RECIPE_FILE, recipe.text.to_string()));
+    }
+    files
+}
+
+/// The base's files that go along as they are, and their lengths in bytes.
+pub fn copied_files(storage: &dyn Storage, models: &Models, wanted: Wanted) -> Result<Vec<(PathBuf, u64)>> {
+    let names = ["generation_config.json"].into_iter().chain(TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer));
+    let mut copied = Vec::new();
+    for name in names {
+        let path = models.base().dir.join(name);
+        match storage.facts(&path) {
+            Ok(facts) => copied.push((path, facts.len)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("read", &path, &error)),
+        }
+    }
+    Ok(copied)
+}
+
+/// `moerge.json`. Its length does not depend on the fingerprints.
+pub fn record(
+    id: &str,
+    recipe: &Recipe,
+    models: &Models,
+    plan: &Plan,
+    fingerprints: &[(String, Fingerprint)],
+) -> OutputFile {
+    let mut record = MoergeJson::new(id, &*recipe.text);
+    record.sources = models.sources.iter().map(source_record).collect();
+    let by_name: std::collections::HashMap<_, _> = fingerprints.iter().map(|(n, f)| (n.as_str(), *f)).collect();
+    let reference = |view: &moerge_checkpoint::TensorView| {
+        let dir = view.file.path.parent();
+        let of = |s: &&Source| Some(s.dir.as_path()) == dir || s.adapter.as_ref().map(|a| a.dir.as_path()) == dir;
+        let source = models.sources.iter().find(of).map_or("", |s| s.reference.as_str());
+        format!("{source}: {}", view.name)
+    };
+    record.tensors = plan
+        .tensors
+        .iter()
+        .map(|t| TensorRecord {
+            name: t.name.clone(),
+            dtype: t.dtype,
+            shape: t.shape.clone(),
+            fingerprint: by_name.get(t.name.as_str()).copied().unwrap_or(Fingerprint(0)),
+            from: t.step.reads().into_iter().map(reference).collect(),
+        })
+        .collect();
+    file(MOERGE_JSON, record.to_text())
+}
+
+fn file(name: &str, text: String) -> OutputFile {
+    OutputFile { name: name.to_owned(), bytes: text.into_bytes() }
+}
+
+/// JSON as Hugging Face writes it: two spaces, a newline at the end.
+fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+fn source_record(source: &Source) -> SourceRecord {
+    let adapter_files = source.adapter.iter().flat_map(|a| a.checkpoint.files());
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    SourceRecord {
+        reference: source.reference.clone(),
+        folder: name(&source.dir),
+        files: source
+            .checkpoint
+            .files()
+            .iter()
+            .chain(adapter_files)
+            .map(|f| FileRecord { name: name(&f.path), bytes: f.len })
+            .collect(),
+    }
+}
+
+fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> CardFacts {
+    let (parameters, active_parameters) = plan.parameters();
+    let expert = |e: &Expert| CardExpert {
+        reference: e.source_model.to_string(),
+        layers: e.layers.as_ref().map(ToString::to_string),
+        positive_prompts: e.positive_prompts.clone(),
+        negative_prompts: e.negative_prompts.clone(),
+    };
+    let dirs = models.sources.iter().flat_map(|s| std::iter::once(&s.dir).chain(s.adapter.as_ref().map(|a| &a.dir)));
+    CardFacts {
+        name: out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        base: recipe.base_model.to_string(),
+        experts: recipe.experts.iter().map(expert).collect(),
+        shared_experts: recipe.shared_experts.iter().map(expert).collect(),
+        folders: local_folders(models),
+        licences: dirs.map(|dir| source_licence(dir)).collect(),
+        architecture: plan.family.class.to_owned(),
+        parameters,
+        active_parameters,
+        experts_per_layer: plan.shape.experts,
+        experts_per_token: plan.shape.top_k,
+        averaged: recipe.shared_weights == SharedWeights::Average,
+        gate_mode: plan.routing.gate_mode.name().to_owned(),
+        dtype: match plan.tensors.first().map(|t| t.dtype) {
+            Some(Dtype::F16) => "float16",
+            Some(Dtype::F32) => "float32",
+            _ => "bfloat16",
+        }
+        .to_owned(),
+        recipe: recipe.text.to_string(),
+        moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
+        remote_code: plan.config.contains_key("auto_map"),
+    }
+}
+
+/// References that name a folder rather than a model on the Hub.
+fn local_folders(models: &Models) -> Vec<String> {
+    let parts = models.sources.iter().flat_map(|s| {
+        let dirs = std::iter::once(s.dir.as_path()).chain(s.adapter.as_ref().map(|a| a.dir.as_path()));
+        s.reference.split('+').zip(dirs)
+    });
+    let in_cache = |dir: &Path| dir.components().any(|c| c.as_os_str() == "snapshots");
+    parts.filter(|(_, dir)| !in_cache(dir)).map(|(reference, _)| reference.to_owned()).collect()
+}

@@ -1,0 +1,5 @@
+//! The small files of an output: what is copied, the model card, the record of where every tensor came from.
+
+pub mod card;
+pub mod files;
+pub mod record;

@@ -1,0 +1,130 @@
+//! Whether the experts' FFNs can stand behind the base's attention.
+
+use super::{Models, Slots};
+use crate::{
+    error::{Error, Result},
+    model::{
+        families::{FfnMatrix, LayerRole, Role},
+        source::Source,
+    },
+    recipe::{Expert, Located, ModelRef, Recipe, SharedWeights},
+    suggest::ranges,
+};
+
+/// Checks every expert against the base; what is odd but possible comes back as warnings.
+pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let routed =
+        recipe.experts.iter().zip(&models.experts).enumerate().map(|(n, (e, i))| (format!("expert {n}"), e, *i));
+    let shared =
+        recipe.shared_experts.iter().zip(models.shared_expert).map(|(e, i)| ("the shared expert".to_owned(), e, i));
+    for (who, expert, index) in routed.chain(shared) {
+        check_one(recipe, models.base(), &models.sources[index], &who, expert, &mut warnings)?;
+        let used = |role| recipe.shared_weights == SharedWeights::Average || is_ffn(role);
+        check_adapter(recipe, &models.sources[index], &expert.source_model, used)?;
+    }
+    check_adapter(recipe, models.base(), &recipe.base_model, |role| !is_ffn(role))?;
+    Ok(warnings)
+}
+
+fn is_ffn(role: Role) -> bool {
+    matches!(role, Role::Layer(_, LayerRole::Ffn(_)))
+}
+
+/// Refuses an adapter that is more than A and B for a weight that goes into the output.
+fn check_adapter(
+    recipe: &Recipe,
+    source: &Source,
+    reference: &Located<ModelRef>,
+    used: impl Fn(Role) -> bool,
+) -> Result<()> {
+    source.check_adapter_is_whole(used).map_err(|error| error.at(recipe.snippet(&reference.span, "")))
+}
+
+/// Checks the layers that experts are limited to, which are those of `slots`.
+pub fn check_layers(recipe: &Recipe, slots: &Slots) -> Result<()> {
+    let layers = slots.layers();
+    for (index, expert) in recipe.experts.iter().enumerate() {
+        let ranges = expert.layers.iter().flat_map(|layers| layers.ranges());
+        if let Some(range) = ranges.into_iter().find(|range| *range.end() >= layers) {
+            return Err(Error::input(format!("expert {index} cannot be in layer {}", range.end()))
+                .at(recipe.snippet(&range.span, format!("the base has layers 0 to {}", layers.saturating_sub(1))))
+                .hint("a range such as 0-11 includes both ends"));
+        }
+    }
+    let empty: Vec<usize> = (0..layers).filter(|layer| slots.in_layer(*layer).is_empty()).collect();
+    if !empty.is_empty() {
+        return Err(Error::input(format!("no expert is in {}", named(&empty)))
+            .hint("let one be in all layers, such as the base: leave out its `layers`"));
+    }
+    check_experts_per_token(recipe, slots)
+}
+
+fn check_experts_per_token(recipe: &Recipe, slots: &Slots) -> Result<()> {
+    let (wanted, width) = (&recipe.experts_per_token, slots.width());
+    let refuse = |message: String| {
+        let error = Error::input(message);
+        if wanted.span.is_empty() { error } else { error.at(recipe.snippet(&wanted.span, "")) }
+    };
+    if wanted.value > width {
+        return Err(refuse(format!("`experts_per_token` is {}, but no layer has more than {width} experts", **wanted))
+            .hint(format!("`experts_per_token: {width}`, or experts in more layers")));
+    }
+    // Of three choices two may be the same expert, which would then count twice beside the third.
+    let uneven = |layer: &usize| (2..width).contains(&slots.members(*layer).len());
+    let uneven: Vec<usize> = (0..slots.layers()).filter(uneven).collect();
+    if wanted.value > 2 && !uneven.is_empty() {
+        return Err(refuse(format!(
+            "`experts_per_token` is {}, and {} fewer experts than others: one is there twice, and would count twice",
+            **wanted,
+            if uneven.len() == 1 { format!("{} has", named(&uneven)) } else { format!("{} have", named(&uneven)) },
+        ))
+        .hint("`experts_per_token: 2`, or as many experts in every layer"));
+    }
+    Ok(())
+}
+
+/// `layer 3`, `layers 0-3, 7`.
+fn named(layers: &[usize]) -> String {
+    format!("{} {}", if layers.len() == 1 { "layer" } else { "layers" }, ranges(layers))
+}
+
+fn check_one(
+    recipe: &Recipe,
+    base: &Source,
+    source: &Source,
+    who: &str,
+    expert: &Expert,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let refuse = |what: String| {
+        Error::input(format!("{who} cannot join this MoE: {what}"))
+            .at(recipe.snippet(&expert.source_model.span, ""))
+            .fact("base", base.reference.clone())
+            .fact("expert", source.reference.clone())
+    };
+    let (ours, theirs) = (&base.config, &source.config);
+    if ours.hidden_size != theirs.hidden_size {
+        let gate = Role::Layer(0, LayerRole::Ffn(FfnMatrix::Gate));
+        let shape = |s: &Source| s.description.get(gate).map(|t| format!("{:?}", t.shape)).unwrap_or_default();
+        return Err(refuse(format!("its gate_proj is {}, the base's is {}", shape(source), shape(base)))
+            .hint("experts must have the base's hidden size; only the FFN may be narrower or wider"));
+    }
+    if ours.layers != theirs.layers {
+        return Err(refuse(format!("it has {} layers, the base has {}", theirs.layers, ours.layers))
+            .hint("experts must have as many layers as the base"));
+    }
+    if source.description.decoder.activation != base.description.decoder.activation {
+        return Err(refuse(format!(
+            "its FFN's activation is {}, the base's is {}",
+            theirs.hidden_act, ours.hidden_act
+        )));
+    }
+    if ours.model_type != theirs.model_type {
+        warnings.push(format!(
+            "{who} ({}) is a {} model on a {} base; it was not trained behind this attention",
+            source.reference, theirs.model_type, ours.model_type
+        ));
+    }
+    Ok(())
+}

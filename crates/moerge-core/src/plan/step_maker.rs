@@ -1,0 +1,157 @@
+//! From a tensor of the output to the step that makes it.
+
+use moerge_checkpoint::Dtype;
+
+use super::{IDLE_SHARED_GATE, Models, Noise, OutputTensor, Slots, Step, Transform, shared};
+use crate::{
+    model::{
+        families::{Description, FfnMatrix, LayerRole, Role, RoleTensor},
+        source::{Source, Weight},
+    },
+    recipe::{Expert, Recipe, SharedWeights},
+};
+
+/// Makes the steps of a plan.
+pub(super) struct StepMaker<'a> {
+    pub recipe: &'a Recipe,
+    pub models: &'a Models,
+    pub slots: &'a Slots,
+    pub description: &'a Description,
+    pub dtype: Dtype,
+    pub lora_dtype: Option<Dtype>,
+}
+
+impl StepMaker<'_> {
+    /// How `tensor` of the output gets its bytes.
+    pub fn step(&self, tensor: &RoleTensor) -> Step {
+        let Role::Layer(layer, role) = tensor.role else { return self.base_step(tensor) };
+        match role {
+            LayerRole::Router => Step::Router(layer),
+            LayerRole::Expert(slot, matrix) => self.expert_step(tensor, layer, slot, matrix),
+            LayerRole::SharedExpert(matrix) => {
+                match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
+                    (Some(source), Some(expert)) => self.ffn_step(tensor, layer, matrix, source, expert, &tensor.name),
+                    _ => Step::Fill(0.0),
+                }
+            }
+            LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => Step::SharedExpertGate(layer),
+            LayerRole::SharedExpertGate => Step::Fill(IDLE_SHARED_GATE),
+            _ => self.base_step(tensor),
+        }
+    }
+
+    /// A weight that the MoE has only once.
+    fn base_step(&self, tensor: &RoleTensor) -> Step {
+        if self.recipe.shared_weights == SharedWeights::Average {
+            let (weights, _) = shared::experts_weights(self.recipe, self.models, tensor);
+            if let Some((weight, _)) = weights.first().filter(|_| shared::all_the_same(&weights)) {
+                return self.transform(tensor, weight, None, None);
+            }
+            if let Some(step) = shared::mean(weights, self.lora_dtype) {
+                return step;
+            }
+        }
+        match self.models.base().weight(tensor.role) {
+            Some(weight) => self.transform(tensor, weight, None, None),
+            // Qwen2-MoE always has q, k and v biases; Llama has none.
+            None => Step::Fill(0.0),
+        }
+    }
+
+    fn expert_step(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Step {
+        let Some(index) = self.slots.in_layer(layer).get(slot).copied() else { return Step::Fill(0.0) };
+        // One that is there twice is the same twice, noise included.
+        let first = self.slots.slot(layer, index).unwrap_or(slot);
+        let name = self.description.get(Role::Layer(layer, LayerRole::Expert(first, matrix))).map_or("", |t| &t.name);
+        self.ffn_step(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index], name)
+    }
+
+    /// A matrix of `expert`, whose noise is that of the output tensor `name`.
+    fn ffn_step(
+        &self,
+        tensor: &RoleTensor,
+        layer: usize,
+        matrix: FfnMatrix,
+        source: &Source,
+        expert: &Expert,
+        name: &str,
+    ) -> Step {
+        let noise = expert.noise_scale.filter(|n| *n != 0.0).map(|scale| Noise { scale, name: name.to_owned() });
+        let scale = expert.residual_scale.filter(|_| matrix == FfnMatrix::Down);
+        match source.weight(Role::Layer(layer, LayerRole::Ffn(matrix))) {
+            Some(weight) => self.transform(tensor, weight, noise, scale),
+            None => Step::Fill(0.0),
+        }
+    }
+
+    /// What an expert has when it stands alone, in layers that it is not in.
+    pub fn stand_ins(&self) -> Vec<OutputTensor> {
+        let base = self.models.base();
+        let in_all = |layer: usize| (0..self.slots.experts()).all(|e| self.slots.slot(layer, e).is_some());
+        let stand_in = |tensor: &RoleTensor| {
+            let Role::Layer(layer, LayerRole::Ffn(_)) = tensor.role else { return None };
+            let weight = base.weight(tensor.role).filter(|_| !in_all(layer))?;
+            Some(OutputTensor {
+                name: tensor.name.clone(),
+                role: tensor.role,
+                dtype: self.dtype,
+                shape: tensor.shape.clone(),
+                step: self.transform(tensor, weight, None, None),
+            })
+        };
+        base.description.tensors.iter().filter_map(stand_in).collect()
+    }
+
+    fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<Noise>, scale: Option<f64>) -> Step {
+        let scale = scale.filter(|s| *s != 1.0);
+        let view = weight.view.clone();
+        let as_it_is = weight.lora.is_none() && noise.is_none() && scale.is_none();
+        if as_it_is && view.dtype == self.dtype && view.shape == tensor.shape {
+            return Step::Copy(view);
+        }
+        let lora = weight.lora.clone().map(|delta| (delta, self.lora_dtype));
+        Step::Transform(Box::new(Transform { view, lora, noise, scale }))
+    }
+
+    /// Experts that cannot take part in the mean of everything.
+    pub fn averaging_warnings(&self) -> Vec<String> {
+        if self.recipe.shared_weights == SharedWeights::Base {
+            return Vec::new();
+        }
+        let once = self.description.tensors.iter().filter(|t| self.models.base().weight(t.role).is_some());
+        let mut left_out: std::collections::BTreeMap<usize, Vec<&str>> = std::collections::BTreeMap::new();
+        for tensor in once {
+            for expert in shared::experts_weights(self.recipe, self.models, tensor).1 {
+                left_out.entry(expert).or_default().push(&tensor.name);
+            }
+        }
+        let tell = |(expert, names): (usize, Vec<&str>)| {
+            format!(
+                "expert {expert} ({}) takes no part in the average of {} tensors, whose shape is another or which it lacks: {}{}",
+                self.models.expert(expert).short_name(),
+                names.len(),
+                names[0],
+                if names.len() > 1 { ", ..." } else { "" }
+            )
+        };
+        left_out.into_iter().map(tell).collect()
+    }
+
+    /// Numbers that do not fit the output's type.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for source in &self.models.sources {
+            let dtype = source.weight(Role::Layer(0, LayerRole::Ffn(FfnMatrix::Down))).map(|w| w.view.dtype);
+            if let (Some(dtype), true) = (dtype, self.dtype == Dtype::F16)
+                && dtype != Dtype::F16
+            {
+                warnings.push(format!(
+                    "{} is {}; values above 65504 become infinite in float16",
+                    source.reference,
+                    dtype.name()
+                ));
+            }
+        }
+        warnings
+    }
+}

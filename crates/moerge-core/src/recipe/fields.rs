@@ -1,0 +1,195 @@
+//! Reading a mapping: which keys it may have, and each value as what its key demands.
+
+use std::{collections::HashMap, num::IntErrorKind, ops::Range};
+
+use super::{
+    located::Located,
+    source::Source,
+    yaml::{Entry, Kind, Node, Scalar},
+};
+use crate::{
+    error::{Error, Result},
+    suggest::{did_you_mean, quoted, shorten},
+};
+
+/// A mapping of the recipe whose keys have been checked.
+pub(super) struct Fields<'a> {
+    source: &'a Source<'a>,
+    what: String,
+    span: Range<usize>,
+    entries: HashMap<&'a str, &'a Entry>,
+}
+
+/// The value of one key.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    source: &'a Source<'a>,
+    entry: &'a Entry,
+}
+
+/// Keys of mergekit's other recipes, which mergekit-moe passes over in silence.
+const IGNORED_BY_MERGEKIT: [&str; 11] = [
+    "merge_method",
+    "slices",
+    "models",
+    "modules",
+    "parameters",
+    "tokenizer",
+    "tokenizer_source",
+    "chat_template",
+    "out_dtype",
+    "name",
+    "weight",
+];
+
+impl<'a> Fields<'a> {
+    /// Opens `node`, called `what` in messages, as a mapping with no keys but `known`, each at most once.
+    pub fn open(source: &'a Source<'a>, node: &'a Node, what: impl Into<String>, known: &[&str]) -> Result<Self> {
+        let what = what.into();
+        let Kind::Map(list) = &node.kind else {
+            let message = format!("{what} is {}, expected keys with values", node.describe());
+            return Err(source
+                .error(message, node.span.clone(), "")
+                .hint(format!("write `key: value` lines; known keys: {}", quoted(known))));
+        };
+        let mut entries: HashMap<&str, &Entry> = HashMap::new();
+        for entry in list {
+            let (key, span) = (entry.key.value.as_str(), entry.key.span.clone());
+            if !known.contains(&key) {
+                return Err(unknown_key(source, key, span, known));
+            }
+            if let Some(first) = entries.insert(key, entry) {
+                let before = source.text.get(..first.key.span.start).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                return Err(source
+                    .error(format!("`{key}` is given twice"), span, format!("the first is in line {line}"))
+                    .hint("keep one of the two"));
+            }
+        }
+        entries.retain(|_, entry| !entry.value.is_null());
+        let span = list.first().map_or(node.span.clone(), |e| e.key.span.clone());
+        Ok(Self { source, what, span, entries })
+    }
+
+    /// The value of `key`, unless it is absent or null.
+    pub fn get(&self, key: &str) -> Option<Field<'a>> {
+        self.entries.get(key).map(|entry| Field { source: self.source, entry })
+    }
+
+    /// The value of `key`, which the mapping cannot do without; `remedy` says what to add.
+    pub fn required(&self, key: &str, remedy: &str) -> Result<Field<'a>> {
+        self.get(key).ok_or_else(|| {
+            let message = format!("{} has no `{key}`", self.what);
+            self.source.error(message, self.span.clone(), remedy)
+        })
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The value as it stands in the tree.
+    pub fn node(&self) -> &'a Node {
+        &self.entry.value
+    }
+
+    /// The bytes of the value.
+    pub fn span(&self) -> Range<usize> {
+        self.entry.value.span.clone()
+    }
+
+    /// An error about the value: `gate_mode` is "hiden", expected `expected`.
+    pub fn wrong(&self, expected: &str) -> Error {
+        let found = match &self.entry.value.kind {
+            Kind::Scalar(scalar) => format!("\"{}\"", shorten(&scalar.text)),
+            _ => self.entry.value.describe().to_owned(),
+        };
+        let message = format!("`{}` is {found}, expected {expected}", self.entry.key.value);
+        self.source.error(message, self.span(), "")
+    }
+
+    /// A single value, as its text.
+    pub fn text(&self) -> Result<&'a Scalar> {
+        match &self.entry.value.kind {
+            Kind::Scalar(scalar) => Ok(scalar),
+            _ => Err(self.wrong("a single value")),
+        }
+    }
+
+    /// A whole number from 0 up; `2.0` is one, as in mergekit.
+    pub fn whole_number(&self) -> Result<u64> {
+        let text = self.text()?.text.trim();
+        text.strip_suffix(".0").unwrap_or(text).parse().map_err(|e: std::num::ParseIntError| match e.kind() {
+            IntErrorKind::PosOverflow => self.wrong(&format!("at most {}", u64::MAX)),
+            _ => {
+                let line = format!("`{}: 2`", self.entry.key.value);
+                self.wrong("a whole number, 0 or above").hint(format!("digits only, such as {line}"))
+            }
+        })
+    }
+
+    /// A number. YAML's `.inf` and `.nan` are none that anything here could use.
+    pub fn number(&self) -> Result<f64> {
+        let number: Option<f64> = self.text()?.text.trim().parse().ok();
+        number.filter(|n| n.is_finite()).ok_or_else(|| self.wrong("a finite number"))
+    }
+
+    /// A list.
+    pub fn list(&self) -> Result<&'a [Node]> {
+        match &self.entry.value.kind {
+            Kind::List(items) => Ok(items),
+            kind => {
+                let hint = match kind {
+                    Kind::Scalar(scalar) => format!("write `- {}` on a line of its own", shorten(&scalar.text)),
+                    _ => "begin each element with `- `".to_owned(),
+                };
+                Err(self.wrong("a list").hint(hint))
+            }
+        }
+    }
+
+    /// A list of texts. What stands in it counts as it is written: `- no` is the text "no", not a boolean. Only null is
+    /// none: that is what YAML makes of a line somebody forgot to fill in.
+    pub fn prompts(&self) -> Result<Vec<String>> {
+        let prompt = |(index, node): (usize, &Node)| {
+            let wrong = |why: &str| {
+                let message = format!("prompt {} of `{}` is {why}", index + 1, self.entry.key.value);
+                let span = if node.span.is_empty() { self.entry.key.span.clone() } else { node.span.clone() };
+                self.source.error(message, span, "")
+            };
+            match &node.kind {
+                Kind::Scalar(scalar) if scalar.text.trim().is_empty() => {
+                    Err(wrong("empty").hint("write its text, or delete the line"))
+                }
+                Kind::Scalar(_) if node.is_null() => {
+                    Err(wrong("null").hint("write its text, or put quotes around it if this word is meant"))
+                }
+                Kind::Scalar(scalar) => Ok(scalar.text.clone()),
+                Kind::Map(_) => Err(wrong("a mapping, expected a text").hint("a text with `: ` in it needs quotes")),
+                Kind::List(_) => Err(wrong("a list, expected a text")),
+            }
+        };
+        self.list()?.iter().enumerate().map(prompt).collect()
+    }
+
+    /// The row of `table` that the value names.
+    pub fn one_of<T: Copy>(&self, table: &[(&'static str, T)]) -> Result<Located<T>> {
+        let text = &self.text()?.text;
+        if let Some((_, value)) = table.iter().find(|(name, _)| name == text) {
+            return Ok(Located { value: *value, span: self.span() });
+        }
+        let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+        let message = format!("`{}` cannot be \"{}\"", self.entry.key.value, shorten(text));
+        let label = did_you_mean(text, names.iter().copied()).map_or(String::new(), |n| format!("did you mean `{n}`?"));
+        Err(self.source.error(message, self.span(), label).hint(format!("it can be {}", quoted(&names))))
+    }
+}
+
+fn unknown_key(source: &Source, key: &str, span: Range<usize>, known: &[&str]) -> Error {
+    let message = format!("unknown key `{}`", shorten(key));
+    if IGNORED_BY_MERGEKIT.contains(&key) {
+        return source.error(message, span, "").hint("mergekit-moe takes no notice of this key either; delete it");
+    }
+    if let Some(near) = did_you_mean(key, known.iter().copied()) {
+        return source.error(message, span, format!("did you mean `{near}`?"));
+    }
+    source.error(message, span, "").hint(format!("known keys: {}", quoted(known)))
+}

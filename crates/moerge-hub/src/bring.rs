@@ -1,0 +1,114 @@
+//! References of a recipe or a command line that name models on the Hub, made readable: brought into the cache, or mounted
+//! so that what is read of them comes over the network.
+
+use std::path::{Path, PathBuf};
+
+use moerge_checkpoint::{Checkpoint, LocalStorage};
+
+use super::{Hub, HubStorage, Wanted};
+use moerge_core::{
+    error::{Error, Result},
+    model::{
+        folder::TOKENIZER_FILES,
+        locate::{HubCache, HubId, ModelFolders, OnHub, Part, locate, on_hub},
+    },
+    progress::Progress,
+    recipe::{Located, ModelRef, Recipe},
+};
+
+impl From<Part> for Wanted {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Model => Self::Model,
+            Part::Adapter => Self::Adapter,
+        }
+    }
+}
+
+impl Hub {
+    /// Downloads what of a recipe's models is not in the cache. What is there is used as it is, so that a recipe whose
+    /// models are there needs no network.
+    pub fn bring_models(&self, recipe: &Recipe, recipe_dir: &Path, progress: &dyn Progress) -> Result<()> {
+        let missing = missing(recipe, recipe_dir, &self.settings.cache);
+        let models: Vec<(HubId, Wanted)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
+        if models.is_empty() {
+            return Ok(());
+        }
+        self.pull(&models, progress).map(drop).map_err(|(number, error)| at_place(recipe, &missing, number, error))
+    }
+
+    /// The folders of what a user names on a command line, downloaded where they are neither folders nor in the cache.
+    pub fn bring(&self, reference: &ModelRef, dir: &Path, progress: &dyn Progress) -> Result<ModelFolders> {
+        let cache = &self.settings.cache;
+        let missing = on_hub(reference, dir, cache).into_iter().filter(|m| !is_whole(m));
+        let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
+        if !models.is_empty() {
+            self.pull(&models, progress).map_err(|(_, error)| error)?;
+        }
+        Ok(locate(reference, dir, cache)?)
+    }
+
+    /// The same for a command that takes any repository, an adapter's alone too.
+    pub fn bring_any(&self, id: &HubId, progress: &dyn Progress) -> Result<PathBuf> {
+        if let Some(folder) = self.cached(id) {
+            return Ok(folder);
+        }
+        let pulled = self.pull(&[(id.clone(), Wanted::Either)], progress).map_err(|(_, error)| error)?;
+        pulled.into_iter().next().map(|p| p.folder).ok_or_else(|| Error::input(format!("{id} was not downloaded")))
+    }
+
+    /// The folder of a model or an adapter that is whole in the cache.
+    pub fn cached(&self, id: &HubId) -> Option<PathBuf> {
+        let cached = |part: Part| {
+            let snapshot = self.settings.cache.snapshot(id, part.file()).ok();
+            OnHub { id: id.clone(), part, snapshot }
+        };
+        [Part::Model, Part::Adapter].into_iter().map(cached).find(is_whole).and_then(|m| m.snapshot)
+    }
+}
+
+impl HubStorage {
+    /// Makes what of a recipe's models is not in the cache readable without downloading it. The result is the cache as it
+    /// then looks.
+    pub fn mount_models(&self, recipe: &Recipe, recipe_dir: &Path) -> Result<HubCache> {
+        let mut cache = self.hub().settings.cache.clone();
+        let missing = missing(recipe, recipe_dir, &cache);
+        for (number, (model, _)) in missing.iter().enumerate() {
+            let folder = self.mount(&model.id, model.part.into()).map_err(|e| at_place(recipe, &missing, number, e))?;
+            cache.remote.insert(model.id.to_string(), folder);
+        }
+        Ok(cache)
+    }
+}
+
+/// The models of a recipe that are on the Hub and not whole in the cache, each once, with where the recipe names them.
+fn missing<'a>(recipe: &'a Recipe, recipe_dir: &Path, cache: &HubCache) -> Vec<(OnHub, &'a Located<ModelRef>)> {
+    let experts = recipe.experts.iter().chain(&recipe.shared_experts).map(|e| &e.source_model);
+    let mut missing: Vec<(OnHub, &Located<ModelRef>)> = Vec::new();
+    for reference in std::iter::once(&recipe.base_model).chain(experts) {
+        for model in on_hub(&reference.value, recipe_dir, cache) {
+            if !is_whole(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
+                missing.push((model, reference));
+            }
+        }
+    }
+    missing
+}
+
+fn at_place(recipe: &Recipe, missing: &[(OnHub, &Located<ModelRef>)], number: usize, error: Error) -> Error {
+    let about_recipe = error.kind() == moerge_core::ErrorKind::Input;
+    match missing.get(number).filter(|_| about_recipe) {
+        Some((_, place)) => error.at(recipe.snippet(&place.span, "")),
+        None => error,
+    }
+}
+
+/// Whether everything that is needed of a model is in the cache. Python may have fetched a part of it only.
+fn is_whole(model: &OnHub) -> bool {
+    let Some(folder) = &model.snapshot else { return false };
+    let has = |name: &str| folder.join(name).is_file();
+    match model.part {
+        Part::Model => Checkpoint::is_in(&LocalStorage, folder) && TOKENIZER_FILES.iter().any(|name| has(name)),
+        Part::Adapter => ["adapter_model.safetensors", "adapter_model.bin"].into_iter().any(has),
+    }
+}

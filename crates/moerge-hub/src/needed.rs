@@ -1,0 +1,189 @@
+//! Which files of a repository a model needs. Pure; the rest of a repository (other formats of the same weights, pictures,
+//! checkpoints of the training) is never asked for.
+
+use std::collections::BTreeSet;
+
+use moerge_checkpoint::INDEX_FILE;
+use serde::Deserialize;
+
+use super::{Listing, RemoteFile};
+use moerge_core::{
+    error::{Error, Result},
+    json_error::json_problem,
+    model::folder::TOKENIZER_FILES,
+    output::record::MOERGE_JSON,
+    suggest::printable,
+};
+
+/// What is wanted of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A model.
+    Model,
+    /// An adapter.
+    Adapter,
+    /// Whatever it holds.
+    Either,
+}
+
+/// Files of a model besides weights and tokenizer.
+const SMALL: [&str; 5] = ["config.json", "generation_config.json", "README.md", MOERGE_JSON, "moerge.yml"];
+/// Indices of sharded weights; the first that is there counts.
+const INDICES: [&str; 2] = [INDEX_FILE, "pytorch_model.bin.index.json"];
+/// Weights in one file; safetensors before what Python pickled.
+const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// The config and the weights of an adapter.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+
+/// Everything but the weights: small, and the first to be fetched.
+pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile> {
+    let mut names: Vec<&str> = vec!["README.md"];
+    if wanted != Wanted::Adapter {
+        names.extend(SMALL.iter().chain(&TOKENIZER_FILES));
+        names.extend(index_name(listing));
+    }
+    if wanted != Wanted::Model {
+        names.push(ADAPTER_CONFIG);
+    }
+    listing.files.iter().filter(|f| names.contains(&f.name.as_str())).collect()
+}
+
+/// The index of the weights, if they are sharded.
+pub(super) fn index_name(listing: &Listing) -> Option<&'static str> {
+    // In the order in which a folder is opened: a whole file, then an index; safetensors, then pickles.
+    let (safetensors, pickle) = (SINGLE[0], SINGLE[1]);
+    if listing.file(safetensors).is_some() {
+        return None;
+    }
+    let is_there = |name: &&'static str| listing.file(name).is_some();
+    let index = INDICES.iter().copied().find(is_there);
+    if index == Some(INDEX_FILE) || listing.file(pickle).is_none() { index } else { None }
+}
+
+/// The weights; `index` is the content of [`index_name`]'s file.
+pub(super) fn weights<'a>(listing: &'a Listing, wanted: Wanted, index: Option<&[u8]>) -> Result<Vec<&'a RemoteFile>> {
+    let first = |names: &[&str]| names.iter().find_map(|name| listing.file(name)).map(|f| vec![f]);
+    let adapter = || first(&ADAPTER).filter(|_| listing.file(ADAPTER_CONFIG).is_some());
+    let found = match (wanted, index) {
+        (Wanted::Adapter, _) => adapter(),
+        (_, Some(index)) => return of_index(listing, index),
+        (Wanted::Model, None) => first(&SINGLE).or_else(|| numbered(listing)),
+        (Wanted::Either, None) => first(&SINGLE).or_else(|| numbered(listing)).or_else(adapter),
+    };
+    found.ok_or_else(|| nothing_to_read(listing, wanted))
+}
+
+/// `model-00001-of-00003.safetensors`, ... without an index.
+fn numbered(listing: &Listing) -> Option<Vec<&RemoteFile>> {
+    let shard = |f: &&RemoteFile| f.name.starts_with("model-") && f.name.ends_with(".safetensors");
+    let shards: Vec<_> = listing.files.iter().filter(shard).collect();
+    (!shards.is_empty()).then_some(shards)
+}
+
+fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile>> {
+    #[derive(Deserialize)]
+    struct Raw {
+        weight_map: std::collections::BTreeMap<String, String>,
+    }
+    let name = index_name(listing).unwrap_or(INDEX_FILE);
+    let raw: Raw = serde_json::from_slice(index).map_err(|e| {
+        Error::input(format!("{name} of {} is not an index of weights: {}", listing.id, json_problem(&e)))
+    })?;
+    let names: BTreeSet<&str> = raw.weight_map.values().map(String::as_str).collect();
+    let find = |name: &&str| {
+        listing.file(name).ok_or_else(|| {
+            Error::input(format!("{} is incomplete on the Hub: its index calls for {}", listing.id, printable(name)))
+                .hint("its authors have to upload it; another revision may be whole: `org/name@revision`")
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn nothing_to_read(listing: &Listing, wanted: Wanted) -> Error {
+    let (what, other) = match wanted {
+        Wanted::Adapter => ("adapter that moerge reads", listing.file("config.json").is_some()),
+        _ => ("weights that moerge reads", listing.file(ADAPTER_CONFIG).is_some()),
+    };
+    let error = Error::input(format!("{} holds no {what}", listing.id));
+    let endings = [".safetensors", ".gguf", ".bin", ".pth", ".pt", ".h5", ".msgpack", ".ckpt"];
+    let weights = listing.names().into_iter().filter(|name| endings.iter().any(|e| name.ends_with(e)));
+    let found: Vec<String> = weights.take(4).map(printable).collect();
+    let error = error.fact("found", if found.is_empty() { "no weights".to_owned() } else { found.join(", ") });
+    match (wanted, other) {
+        (Wanted::Adapter, true) => error.hint("it is a model, not an adapter"),
+        (_, true) => error.hint("it is an adapter: write `model+adapter`, with the model it was trained on"),
+        _ if found.iter().any(|n| n.ends_with(".gguf")) => {
+            error.hint("GGUF is an end format; its card names the model it was made from, which is what is needed")
+        }
+        _ => error.hint("model.safetensors or pytorch_model.bin is needed, or the shards of one with their index"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FileHash;
+    use moerge_core::model::locate::HubId;
+
+    fn listing(names: &[&str]) -> Listing {
+        let file = |name: &&str| RemoteFile { name: (*name).into(), size: 1, hash: FileHash::Git([0; 20]) };
+        Listing {
+            id: HubId::parse("org/name", None).unwrap(),
+            commit: "0".repeat(40),
+            files: names.iter().map(file).collect(),
+        }
+    }
+
+    fn names(files: Vec<&RemoteFile>) -> String {
+        files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[track_caller]
+    fn check(wanted: Wanted, files: &[&str], index: Option<&str>, small: &str, weight_names: &str) {
+        let listing = listing(files);
+        assert_eq!(names(small_files(&listing, wanted)), small);
+        assert_eq!(names(weights(&listing, wanted, index.map(str::as_bytes)).unwrap()), weight_names);
+    }
+
+    #[test]
+    fn one_format_of_the_weights_is_enough() {
+        let many = [
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "consolidated.safetensors",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "tf_model.h5",
+            "tokenizer.json",
+            "model.gguf",
+        ];
+        check(Wanted::Model, &many, None, "README.md config.json tokenizer.json", "model.safetensors");
+        check(Wanted::Either, &many, None, "README.md config.json tokenizer.json", "model.safetensors");
+        check(Wanted::Model, &["config.json", "pytorch_model.bin"], None, "config.json", "pytorch_model.bin");
+    }
+
+    #[test]
+    fn an_index_says_which_shards() {
+        let index =
+            r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
+        let files = ["config.json", INDEX_FILE, "model-1.safetensors", "model-2.safetensors", "model-3.safetensors"];
+        let small = format!("config.json {INDEX_FILE}");
+        check(Wanted::Model, &files, Some(index), &small, "model-1.safetensors model-2.safetensors");
+        let error = weights(&listing(&files[..3]), Wanted::Model, Some(index.as_bytes())).unwrap_err();
+        assert!(error.to_string().contains("its index calls for model-2.safetensors"), "{error}");
+        let shards = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        check(Wanted::Model, &shards, None, "config.json", &shards[1..].join(" "));
+    }
+
+    #[test]
+    fn adapters_are_told_from_models() {
+        let adapter = ["README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"];
+        check(Wanted::Adapter, &adapter, None, "README.md adapter_config.json", "adapter_model.safetensors");
+        let error = weights(&listing(&adapter), Wanted::Model, None).unwrap_err();
+        assert!(error.to_string().contains("`model+adapter`"), "{error}");
+        let gguf = weights(&listing(&["model.Q4_0.gguf"]), Wanted::Model, None).unwrap_err();
+        assert!(gguf.to_string().contains("GGUF is an end format"), "{gguf}");
+    }
+}

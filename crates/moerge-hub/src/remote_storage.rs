@@ -1,0 +1,193 @@
+//! The machine's file system, with models of the Hub in it that were not downloaded. Their weights are read over the network,
+//! only the bytes that are asked for; their small files come into the cache when they are first opened. Paths are those that
+//! the files would have in the cache, so a plan, a record or a card does not tell the difference.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use moerge_checkpoint::{Checkpoint, Facts, Kind, LocalStorage, Lock, ReadAt, Storage, WriteAt};
+
+use super::{
+    FileHash, Hub, RemoteFile, Wanted,
+    download::Place,
+    needed::{index_name, small_files, weights},
+    pull::Notes,
+    ranges::RangedFile,
+};
+use moerge_core::{error::Result, model::locate::HubId, progress::Silent};
+
+/// Local files and mounted models.
+pub struct HubStorage {
+    hub: Arc<Hub>,
+    mounts: RwLock<HashMap<PathBuf, Arc<Mount>>>,
+}
+
+struct Mount {
+    place: Place,
+    small: Vec<RemoteFile>,
+    large: HashMap<String, (RemoteFile, Arc<RangedFile>)>,
+}
+
+/// What a mounted path is.
+enum Found {
+    Small(Arc<Mount>, RemoteFile),
+    Large(RemoteFile, Arc<RangedFile>),
+}
+
+impl HubStorage {
+    /// Nothing is mounted yet.
+    pub fn new(hub: Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self { hub, mounts: RwLock::default() })
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Mounts a model; its folder. The list of its files is asked for, and the index of its weights.
+    pub fn mount(&self, id: &HubId, wanted: Wanted) -> Result<PathBuf> {
+        let listing = self.hub.list(id)?;
+        let place = self.hub.place(&listing)?;
+        let index = match index_name(&listing).and_then(|name| listing.file(name)) {
+            Some(file) if wanted != Wanted::Adapter => Some(moerge_core::model::source::read_bytes(
+                &LocalStorage,
+                &self.hub.download(&place, file, &Notes(&Silent))?,
+            )?),
+            _ => None,
+        };
+        let large = weights(&listing, wanted, index.as_deref())?.into_iter().map(|file| {
+            let ranged = RangedFile::new(self.hub.clone(), place.clone(), file.clone());
+            (file.name.clone(), (file.clone(), Arc::new(ranged)))
+        });
+        let large = large.collect();
+        let small = small_files(&listing, wanted).into_iter().cloned().collect();
+        let folder = place.snapshot();
+        let mount = Arc::new(Mount { place, small, large });
+        self.mounts.write().unwrap_or_else(PoisonError::into_inner).insert(folder.clone(), mount);
+        Ok(folder)
+    }
+
+    /// Tells where the tensors of an opened model lie, so that reading one asks for all of it and for nothing else.
+    pub fn expect(&self, checkpoint: &Checkpoint) {
+        let mut pieces: HashMap<&Path, Vec<(u64, u64)>> = HashMap::new();
+        for tensor in checkpoint.tensors() {
+            pieces.entry(&tensor.file.path).or_default().push((tensor.offset, tensor.offset + tensor.len));
+        }
+        for (path, pieces) in pieces {
+            if let Some(Found::Large(_, file)) = self.find(path) {
+                file.expect(pieces);
+            }
+        }
+    }
+
+    /// Whether a path is read from the Hub.
+    pub fn is_remote(&self, path: &Path) -> bool {
+        matches!(self.find(path), Some(Found::Large(..)))
+    }
+
+    fn mount_of(&self, folder: &Path) -> Option<Arc<Mount>> {
+        self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(folder).cloned()
+    }
+
+    fn find(&self, path: &Path) -> Option<Found> {
+        let mount = self.mount_of(path.parent()?)?;
+        let name = path.file_name()?.to_str()?;
+        if let Some((file, ranged)) = mount.large.get(name) {
+            // What is in the cache need not be asked for.
+            return (!mount.place.has(file)).then(|| Found::Large(file.clone(), ranged.clone()));
+        }
+        let file = mount.small.iter().find(|f| f.name == name)?.clone();
+        Some(Found::Small(mount, file))
+    }
+}
+
+/// A commit does not change, and another commit's file has another hash: that is its time of change.
+fn facts(file: &RemoteFile) -> Facts {
+    let bytes: &[u8] = match &file.hash {
+        FileHash::Git(bytes) => bytes,
+        FileHash::Lfs(bytes) => bytes,
+    };
+    let modified_ns = bytes.iter().take(8).fold(0, |time: i64, byte| time << 8 | i64::from(*byte));
+    Facts { len: file.size, modified_ns, kind: Kind::File, device: 0 }
+}
+
+impl Storage for HubStorage {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
+        match self.find(path) {
+            Some(Found::Large(_, file)) => Ok(file),
+            Some(Found::Small(mount, file)) => {
+                let downloaded = self.hub.download(&mount.place, &file, &Notes(&Silent));
+                LocalStorage.open(&downloaded.map_err(|e| io::Error::other(e.to_string()))?)
+            }
+            None => LocalStorage.open(path),
+        }
+    }
+
+    fn facts(&self, path: &Path) -> io::Result<Facts> {
+        match self.find(path) {
+            Some(Found::Large(file, _) | Found::Small(_, file)) => Ok(facts(&file)),
+            None if self.mount_of(path).is_some() => Ok(Facts { len: 0, modified_ns: 0, kind: Kind::Dir, device: 0 }),
+            None => LocalStorage.facts(path),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let Some(mount) = self.mount_of(dir) else { return LocalStorage.list(dir) };
+        let large = mount.large.keys().map(OsString::from);
+        let mut names: Vec<OsString> = mount.small.iter().map(|f| OsString::from(&f.name)).chain(large).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        LocalStorage.resolve(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
+        LocalStorage.create(path)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        LocalStorage.create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalStorage.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        LocalStorage.remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        LocalStorage.remove_dir(dir)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        LocalStorage.remove_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        LocalStorage.sync_dir(dir)
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        LocalStorage.free_space(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        LocalStorage.lock(path)
+    }
+}
+
+impl fmt::Debug for HubStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_struct("HubStorage").field("mounts", &mounts.keys()).finish_non_exhaustive()
+    }
+}

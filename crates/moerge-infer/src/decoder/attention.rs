@@ -1,0 +1,177 @@
+//! Causal self-attention with rotary positions, grouped key/value heads, and a sliding window where a layer has one.
+//!
+//! `softmax(q k^T / sqrt(d)) v`, prompt by prompt and head by head. Queries go in blocks, so that the scores of a long
+//! prompt never exist all at once.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    activations::Activations, batch::Batch, decode::decode, kv_cache::KvCache, matmul::Operand, matrices::Matrices,
+    norm::rms_norm_in_place,
+};
+use moerge_core::{
+    error::Result,
+    model::families::{
+        DecoderOptions,
+        LayerRole::{Attention, AttentionBias, KNorm, QNorm},
+        Projection, Role,
+    },
+};
+
+/// Queries whose scores exist at once, per head.
+pub(super) const QUERY_BLOCK: usize = 256;
+
+/// What [`attention`] takes from the stream, in order.
+pub(super) fn roles(options: &DecoderOptions, layer: usize) -> Vec<Role> {
+    let [q, k, v, o] = Projection::ALL;
+    let biases = |projections: &[Projection]| {
+        let has = |p: &Projection| Projection::ALL.into_iter().zip(options.attention_bias).any(|(q, b)| q == *p && b);
+        projections.iter().copied().filter(has).map(AttentionBias).collect::<Vec<_>>()
+    };
+    let mut roles = vec![Attention(q), Attention(k), Attention(v)];
+    roles.extend(biases(&[q, k, v]));
+    if options.qk_norm {
+        roles.extend([QNorm, KNorm]);
+    }
+    roles.push(Attention(o));
+    roles.extend(biases(&[o]));
+    roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
+}
+
+/// Attention of layer `layer` over `x`, the normed residual stream: to the batch's own tokens, and to those before
+/// them that `cache` holds. The cache then holds the new ones, too.
+pub(super) fn attention(
+    matrices: &mut impl Matrices,
+    layer: usize,
+    x: &Activations,
+    batch: &Batch,
+    cache: Option<&mut KvCache>,
+) -> Result<Activations> {
+    let options = matrices.options().clone();
+    let role = |role| Role::Layer(layer, role);
+    let mut qkv = matrices.times([Projection::Q, Projection::K, Projection::V].map(|p| role(Attention(p))), x)?;
+    for ((projection, has_bias), y) in Projection::ALL.into_iter().zip(options.attention_bias).zip(&mut qkv) {
+        if has_bias {
+            y.add_bias(&matrices.vector(role(AttentionBias(projection)))?);
+        }
+    }
+    let [mut q, mut k, v] = qkv;
+    if options.qk_norm {
+        rms_norm_in_place(&mut q, &matrices.vector(role(QNorm))?, options.norm_eps);
+        rms_norm_in_place(&mut k, &matrices.vector(role(KNorm))?, options.norm_eps);
+    }
+    rotate(&mut q, options.head_dim, batch);
+    rotate(&mut k, options.head_dim, batch);
+
+    let heads = Heads { options: &options, window: options.windows[layer] };
+    let mut mixed = Activations::zeros(q.features(), q.tokens());
+    match cache {
+        None => {
+            let (q, k, v) = (Operand::new(&q)?, Operand::new(&k)?, Operand::new(&v)?);
+            for range in &batch.ranges {
+                let seen = Seen { keys: &k, values: &v, first: range.start, before: 0 };
+                heads.mix(&q, range, &seen, &mut mixed)?;
+            }
+        }
+        Some(cache) => {
+            let queries = batch.ranges.iter().any(|range| range.len() > 1).then(|| Operand::new(&q)).transpose()?;
+            for (sequence, range) in batch.slots.iter().zip(&batch.ranges) {
+                let layer = cache.layer(*sequence, layer);
+                layer.keys.append(&k, range.clone());
+                layer.values.append(&v, range.clone());
+                let Some(queries) = queries.as_ref().filter(|_| range.len() > 1) else {
+                    mixed.set_token(range.start, &decode(&options, heads.window, &q.token(range.start), layer));
+                    continue;
+                };
+                let (keys, values) = (layer.keys.to_activations(), layer.values.to_activations());
+                let before = layer.keys.tokens() - range.len();
+                let seen = Seen { keys: &Operand::new(&keys)?, values: &Operand::new(&values)?, first: 0, before };
+                heads.mix(queries, range, &seen, &mut mixed)?;
+            }
+        }
+    }
+    let [mut out] = matrices.times([role(Attention(Projection::O))], &mixed)?;
+    if options.attention_bias[3] {
+        out.add_bias(&matrices.vector(role(AttentionBias(Projection::O)))?);
+    }
+    Ok(out)
+}
+
+/// Rotary positions (arXiv 2104.09864) as Llama has them: feature `i` of a head is paired with `i + head_dim / 2`.
+fn rotate(x: &mut Activations, head_dim: usize, batch: &Batch) {
+    let columns = x.columns();
+    for head in x.values_mut().chunks_exact_mut((head_dim * columns).max(1)) {
+        let (first, second) = head.split_at_mut(head_dim / 2 * columns);
+        let pairs = first.iter_mut().zip(second);
+        for ((a, b), (cos, sin)) in pairs.zip(batch.cos.values().iter().zip(batch.sin.values())) {
+            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
+}
+
+/// What a sequence's queries look at: keys and values `[kv_heads * head_dim, ..]`, the sequence's from column `first`
+/// on, of which `before` are older than the first query.
+struct Seen<'a> {
+    keys: &'a Operand,
+    values: &'a Operand,
+    first: usize,
+    before: usize,
+}
+
+struct Heads<'a> {
+    options: &'a DecoderOptions,
+    window: Option<usize>,
+}
+
+impl Heads<'_> {
+    /// `softmax(q k^T / sqrt(d)) v` for all heads of the queries `sequence`, written to their columns of `mixed`.
+    fn mix(&self, q: &Operand, sequence: &Range<usize>, seen: &Seen<'_>, mixed: &mut Activations) -> Result<()> {
+        let width = self.options.head_dim;
+        let columns = mixed.columns();
+        let heads_per_kv = self.options.heads / self.options.kv_heads;
+        let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
+        let block = |of: &Operand, head: usize, tokens: &Range<usize>| {
+            of.block(head * width, width, tokens.start, tokens.len())
+        };
+        heads.try_for_each(|(head, out)| -> Result<()> {
+            let kv = head / heads_per_kv;
+            for first in sequence.clone().step_by(QUERY_BLOCK) {
+                let queries = first..(first + QUERY_BLOCK).min(sequence.end);
+                // Positions count from the sequence's first token. The first query of the block sees this far back,
+                // the last one no further than itself.
+                let position = |query: usize| query - sequence.start + seen.before;
+                let furthest = |query: usize| self.window.map_or(0, |w| (position(query) + 1).saturating_sub(w));
+                let keys = furthest(first)..position(queries.end);
+                let columns_of_keys = seen.first + keys.start..seen.first + keys.end;
+                let mut scores =
+                    block(q, head, &queries)?.transposed()?.times(&block(seen.keys, kv, &columns_of_keys)?)?;
+                let scale = 1.0 / (width as f32).sqrt();
+                for (query, row) in queries.clone().zip(scores.chunks_exact_mut(keys.len())) {
+                    let visible = furthest(query) - keys.start..position(query) + 1 - keys.start;
+                    row[..visible.start].fill(0.0);
+                    row[visible.end..].fill(0.0);
+                    softmax(&mut row[visible], scale);
+                }
+                let scores = Operand::from_rows(scores, keys.len())?;
+                let values = block(seen.values, kv, &columns_of_keys)?.times(&scores.transposed()?)?;
+                for (row, feature) in out.chunks_exact_mut(columns).zip(values.chunks_exact(queries.len())) {
+                    row[queries.clone()].copy_from_slice(feature);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// `softmax(scale * row)` in place.
+pub(super) fn softmax(row: &mut [f32], scale: f32) {
+    let largest = row.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    let mut sum = 0.0f32;
+    for x in row.iter_mut() {
+        *x = ((*x - largest) * scale).exp();
+        sum += *x;
+    }
+    row.iter_mut().for_each(|x| *x /= sum);
+}

@@ -1,0 +1,67 @@
+//! The prompts of a pass, packed side by side: every token of every prompt is a column, and there is no padding.
+//!
+//! Each prompt counts its positions from 0. Where a rope's frequencies depend on the length (dynamic, longrope), they
+//! follow each prompt's own length; transformers takes the longest position of the padded batch for all of them.
+
+use std::ops::Range;
+
+use moerge_core::{
+    error::{Error, Result},
+    model::families::DecoderOptions,
+};
+
+use super::activations::Activations;
+
+/// Packed sequences, or the new tokens of sequences that a cache holds the beginnings of.
+pub(super) struct Batch {
+    /// Which of the cache's sequences each one is.
+    pub(super) slots: Vec<usize>,
+    /// All tokens, sequence after sequence.
+    pub(super) ids: Vec<u32>,
+    /// The columns of each sequence.
+    pub(super) ranges: Vec<Range<usize>>,
+    /// `cos` and `sin` of the rotary angles, `[head_dim / 2, tokens]`.
+    pub(super) cos: Activations,
+    pub(super) sin: Activations,
+}
+
+impl Batch {
+    /// Whole sequences.
+    pub(super) fn new(sequences: &[Vec<u32>], options: &DecoderOptions) -> Result<Self> {
+        Self::after(sequences, &vec![0; sequences.len()], options)
+    }
+
+    /// Sequences of which `before[i]` tokens came earlier.
+    pub(super) fn after(sequences: &[Vec<u32>], before: &[usize], options: &DecoderOptions) -> Result<Self> {
+        let ids = sequences.concat();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= options.vocabulary) {
+            return Err(Error::input(format!(
+                "the tokenizer gave token {id}, but the model's embeddings have {} rows",
+                options.vocabulary
+            ))
+            .hint("tokenizer.json and config.json must be of the same model"));
+        }
+        let half = options.head_dim / 2;
+        let (mut cos, mut sin) = (Activations::zeros(half, ids.len()), Activations::zeros(half, ids.len()));
+        let ranges = ranges(sequences);
+        for (range, before) in ranges.iter().zip(before) {
+            let (frequencies, scale) = options.rope.frequencies(options.head_dim, before + range.len());
+            for (position, column) in (*before..).zip(range.clone()) {
+                let angles = || frequencies.iter().map(|f| f * position as f64);
+                cos.set_token(column, &angles().map(|a| (a.cos() * scale) as f32).collect::<Vec<_>>());
+                sin.set_token(column, &angles().map(|a| (a.sin() * scale) as f32).collect::<Vec<_>>());
+            }
+        }
+        Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, cos, sin })
+    }
+}
+
+/// The columns that each of `sequences` has when they are packed.
+pub fn ranges(sequences: &[Vec<u32>]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let place = |s: &Vec<u32>| {
+        end += s.len();
+        end - s.len()..end
+    };
+    sequences.iter().map(place).collect()
+}

@@ -1,0 +1,52 @@
+//! Weights straight from a checkpoint's files.
+
+use std::{collections::HashMap, ops::Range};
+
+use moerge_checkpoint::{Checkpoint, TensorView};
+
+use super::weights::{Weights, bug};
+use moerge_core::{
+    error::Result,
+    model::families::{Description, Role, RoleTensor},
+    numeric::element::widen,
+};
+
+/// A checkpoint as its `config.json` describes it.
+pub struct CheckpointWeights<'a> {
+    description: &'a Description,
+    views: HashMap<Role, TensorView>,
+}
+
+impl<'a> CheckpointWeights<'a> {
+    /// Finds the tensor of every role, in either layout, and checks that it has the shape that the description
+    /// promises.
+    pub fn new(checkpoint: &Checkpoint, description: &'a Description) -> Result<Self> {
+        let find = |tensor: &RoleTensor| Ok((tensor.role, tensor.find(checkpoint)?));
+        let stored = description.stored_in(checkpoint);
+        Ok(Self { description, views: stored.tensors.iter().map(find).collect::<Result<_>>()? })
+    }
+
+    fn view(&self, role: Role) -> Result<&TensorView> {
+        self.views.get(&role).ok_or_else(|| bug(format!("a model without {role:?} was asked for it")))
+    }
+}
+
+impl Weights for CheckpointWeights<'_> {
+    fn description(&self) -> &Description {
+        self.description
+    }
+
+    fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
+        let rows = self.view(role)?.rows(rows)?;
+        // Exactly what a tile takes: a buffer that doubles would break the promise about memory.
+        raw.clear();
+        raw.reserve_exact(rows.len as usize);
+        raw.resize(rows.len as usize, 0);
+        Ok(rows.read_at(0, raw)?)
+    }
+
+    fn widen(&self, role: Role, _: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()> {
+        widen(self.view(role)?.dtype, raw, out);
+        Ok(())
+    }
+}

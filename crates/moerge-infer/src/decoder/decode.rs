@@ -1,0 +1,43 @@
+//! Attention of a single new token to those in the cache: memory-bound, so plain loops over features.
+
+use rayon::prelude::*;
+
+use super::{
+    attention::softmax,
+    dot::{dot, vectorised},
+    kv_cache::LayerCache,
+};
+use moerge_core::model::families::DecoderOptions;
+
+/// Cached values above which a token's heads are spread over threads.
+const WORTH_SPREADING: usize = 1 << 16;
+
+/// `softmax(q k^T / sqrt(d)) v` of one query `[heads * head_dim]`, which is the cache's last token.
+pub(super) fn decode(options: &DecoderOptions, window: Option<usize>, q: &[f32], cache: &LayerCache) -> Vec<f32> {
+    let (width, heads_per_kv) = (options.head_dim, options.heads / options.kv_heads);
+    let tokens = cache.keys.tokens();
+    let seen = window.map_or(0, |w| tokens.saturating_sub(w))..tokens;
+    let mut mixed = vec![0.0; q.len()];
+    let head = |(head, (q, out)): (usize, (&[f32], &mut [f32]))| {
+        let first = head / heads_per_kv * width;
+        let mut scores = vec![0.0f32; seen.len()];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (feature, q) in (first..).zip(q) {
+                    scores.iter_mut().zip(&cache.keys.feature(feature)[seen.clone()]).for_each(|(s, k)| *s += q * k);
+                }
+                softmax(&mut scores, 1.0 / (width as f32).sqrt());
+                for (feature, out) in (first..).zip(out) {
+                    *out = dot(&scores, &cache.values.feature(feature)[seen.clone()]);
+                }
+            },
+        );
+    };
+    if seen.len() * q.len() < WORTH_SPREADING {
+        q.chunks_exact(width).zip(mixed.chunks_exact_mut(width)).enumerate().for_each(head);
+    } else {
+        q.par_chunks_exact(width).zip(mixed.par_chunks_exact_mut(width)).enumerate().for_each(head);
+    }
+    mixed
+}

@@ -1,0 +1,124 @@
+//! The forward pass over prompts: embeddings, then layer after layer, each weight read once.
+//!
+//! An [`Observer`] looks on and takes what it needs; the pass ends where nothing more is needed.
+
+use super::{
+    activations::Activations, attention, batch::Batch, experts::Routes, ffn, kv_cache::KvCache, linear::Streamed,
+    matrices::Matrices, norm::rms_norm, rounding::WeightRounding, stream::with_stream, weights::Weights,
+};
+use moerge_core::{
+    error::Result,
+    model::families::{
+        DecoderOptions,
+        LayerRole::{FfnNorm, InputNorm},
+        Role,
+    },
+    progress::{Progress, Stage},
+};
+
+/// Looks on while the layers run. Columns are the sequences' tokens, packed in order; see [`super::ranges`].
+pub trait Observer {
+    /// `x` is the residual stream entering `layer`; with `layer` the number of layers, leaving the last.
+    fn entering(&mut self, _layer: usize, _x: &Activations) -> Result<()> {
+        Ok(())
+    }
+
+    /// `u` is what the FFN of `layer`, and so its router, is given: the stream after attention, normed.
+    fn router_input(&mut self, _layer: usize, _u: &Activations) -> Result<()> {
+        Ok(())
+    }
+
+    /// Where the router of `layer` sends the tokens; they go where `routes` then says.
+    fn routed(&mut self, _layer: usize, _routes: &mut Routes) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Observer for () {}
+
+/// Runs layers `0..layers` over `sequences` of tokens and returns the residual stream after them.
+///
+/// Reports every layer, and the bytes read, as [`Stage::Prompts`].
+pub fn forward(
+    weights: &dyn Weights,
+    sequences: &[Vec<u32>],
+    layers: usize,
+    rounding: Option<WeightRounding>,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<Activations> {
+    let options = &weights.description().decoder;
+    let batch = Batch::new(sequences, options)?;
+    let roles: Vec<Role> = (0..layers).flat_map(|layer| layer_roles(options, layer, batch.ids.len())).collect();
+    with_stream(weights, &roles, progress, |stream| {
+        let matrices = &mut Streamed::new(stream, rounding);
+        let x = matrices.embeddings(&batch.ids)?;
+        run(matrices, x, &batch, None, layers, observer, progress)
+    })
+}
+
+/// Takes `x`, the embeddings of `batch`, through layers `0..layers`.
+pub(super) fn run(
+    matrices: &mut impl Matrices,
+    mut x: Activations,
+    batch: &Batch,
+    mut cache: Option<&mut KvCache>,
+    layers: usize,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<Activations> {
+    let eps = matrices.options().norm_eps;
+    for layer in 0..layers {
+        progress.check()?;
+        let role = |role| Role::Layer(layer, role);
+        observer.entering(layer, &x)?;
+        let normed = rms_norm(&x, &matrices.vector(role(InputNorm))?, eps);
+        x.add(&attention::attention(matrices, layer, &normed, batch, cache.as_deref_mut())?);
+        let u = rms_norm(&x, &matrices.vector(role(FfnNorm))?, eps);
+        observer.router_input(layer, &u)?;
+        x.add(&ffn::ffn(matrices, layer, &u, observer)?);
+        progress.advance(Stage::Prompts, 1);
+    }
+    observer.entering(layers, &x)?;
+    Ok(x)
+}
+
+/// What a layer takes from the stream, in order.
+fn layer_roles(options: &DecoderOptions, layer: usize, tokens: usize) -> Vec<Role> {
+    let mut roles = vec![Role::Layer(layer, InputNorm)];
+    roles.extend(attention::roles(options, layer));
+    roles.push(Role::Layer(layer, FfnNorm));
+    roles.extend(ffn::roles(options, layer, tokens));
+    roles
+}
+
+/// The embeddings of `ids`, a column each. Reads only their rows.
+pub fn embeddings(weights: &dyn Weights, ids: &[u32]) -> Result<Activations> {
+    let hidden = weights.description().decoder.hidden;
+    let mut x = Activations::zeros(hidden, ids.len());
+    let mut row = vec![0.0; hidden];
+    for (column, id) in ids.iter().enumerate() {
+        let id = *id as usize;
+        weights.read_rows(Role::Embeddings, id..id + 1, &mut row)?;
+        x.set_token(column, &row);
+    }
+    Ok(x)
+}
+
+/// `[vocabulary, tokens]`: the head's scores of the next token, from the stream that leaves the last layer.
+pub fn logits(weights: &dyn Weights, x: &Activations, progress: &dyn Progress) -> Result<Activations> {
+    let roles = [Role::FinalNorm, head(&weights.description().decoder)];
+    with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x))
+}
+
+/// The head's scores of the next token.
+pub(super) fn scores(matrices: &mut impl Matrices, x: &Activations) -> Result<Activations> {
+    let normed = rms_norm(x, &matrices.vector(Role::FinalNorm)?, matrices.options().norm_eps);
+    let head = head(matrices.options());
+    let [scores] = matrices.times([head], &normed)?;
+    Ok(scores)
+}
+
+pub(super) fn head(options: &DecoderOptions) -> Role {
+    if options.tied_embeddings { Role::Embeddings } else { Role::LmHead }
+}

@@ -1,0 +1,99 @@
+//! The memory that training gates takes, from shapes alone.
+
+use super::{super::weights::matrix_shape, group::GROUP_TOKENS};
+use crate::decoder::stream::tile_rows;
+use moerge_core::model::families::{Description, LayerRole, Role, RoleTensor};
+
+const F32: u64 = 4;
+/// Matrices `[tokens, intermediate]` that exist at once per FFN: the inner features, their gradients, and copies.
+const INNER: u64 = 5;
+/// Matrices `[tokens, tokens]` of a head of attention.
+const SCORES: u64 = 6;
+/// Matrices as wide as the stream or the queries.
+const STREAM: u64 = 24;
+
+/// What [`super::Blend`] needs, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GradientMemory {
+    /// All weights in f32.
+    weights: u64,
+    /// Those of the largest part of them that is alive at a time.
+    part: u64,
+    /// What enters the layers, for all tokens of a step.
+    inputs: u64,
+    /// Inner values and gradients of one group of sequences.
+    group: u64,
+    /// Groups that are computed at once if there is room.
+    threads: u64,
+}
+
+/// The need of blending `model` with the FFNs of `base`, in steps of at most `tokens` tokens in sequences of at most
+/// `longest`, on `threads` threads.
+pub fn gradient_memory(
+    model: &Description,
+    base: &Description,
+    tokens: usize,
+    longest: usize,
+    threads: usize,
+) -> GradientMemory {
+    let options = &model.decoder;
+    let elements = |t: &RoleTensor| {
+        let (rows, columns) = matrix_shape(t);
+        (rows * columns) as u64
+    };
+    // Of an MoE one expert, and neither routers nor shared experts.
+    let used = |t: &&RoleTensor| match t.role {
+        Role::Layer(_, LayerRole::Expert(e, _)) => e == 0,
+        Role::Layer(_, LayerRole::Router | LayerRole::SharedExpert(_) | LayerRole::SharedExpertGate) => false,
+        Role::Embeddings => options.tied_embeddings,
+        _ => true,
+    };
+    let is_ffn = |t: &&RoleTensor| matches!(t.role, Role::Layer(_, LayerRole::Ffn(_) | LayerRole::Expert(0, _)));
+    let both = || model.tensors.iter().filter(used).chain(base.tensors.iter().filter(is_ffn));
+    let of_layer = |t: &&RoleTensor| matches!(t.role, Role::Layer(0, _));
+    let layer: u64 = both().filter(of_layer).map(elements).sum();
+    let tile = (tile_rows(options.hidden) * options.hidden) as u64;
+    let inner: u64 = both().filter(of_layer).filter(is_ffn).map(|t| t.shape.first().copied().unwrap_or(0) as u64).sum();
+    // Gate and up give a row each for every inner feature, down gives the stream: half of the first two.
+    let inner = inner.saturating_sub(2 * options.hidden as u64) / 2;
+
+    let (hidden, longest) = (options.hidden as u64, longest as u64);
+    let group_tokens = (GROUP_TOKENS as u64).max(longest);
+    let width = hidden.max((options.heads * options.head_dim) as u64);
+    let scores = SCORES * longest * longest;
+    let group = group_tokens * (INNER * inner + STREAM * width) + scores;
+    let head = group_tokens * (3 * tile_rows(options.hidden).min(options.vocabulary) as u64);
+    GradientMemory {
+        weights: F32 * both().map(elements).sum::<u64>(),
+        part: F32 * layer.max(tile),
+        inputs: F32 * tokens as u64 * hidden * (options.layers as u64 + 6),
+        group: F32 * group.max(head),
+        threads: threads.max(1) as u64,
+    }
+}
+
+impl GradientMemory {
+    /// The least that will do: a layer's weights at a time, a group at a time.
+    pub fn least(&self) -> u64 {
+        self.part + self.inputs + self.group
+    }
+
+    /// With all weights kept, on all threads.
+    pub fn keeping(&self) -> u64 {
+        self.weights + self.inputs + self.threads * self.group
+    }
+
+    /// What is used where there are `memory` bytes.
+    pub fn within(&self, memory: u64) -> u64 {
+        let keeps = self.keeping() <= memory;
+        let weights = if keeps { self.weights } else { self.part };
+        weights + self.inputs + self.at_once(keeps, memory) as u64 * self.group
+    }
+
+    /// How many groups there is room for, one at the least.
+    pub(super) fn at_once(&self, keeps: bool, memory: u64) -> usize {
+        let weights = if keeps { self.weights } else { self.part };
+        let room = memory.saturating_sub(weights + self.inputs) / self.group.max(1);
+        room.clamp(1, self.threads) as usize
+    }
+}

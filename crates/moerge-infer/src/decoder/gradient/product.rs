@@ -1,0 +1,156 @@
+//! Rows of values, a row per token, and their products with weights and with each other.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::decoder::{
+    WeightRounding, Weights,
+    linear::CHUNK_WEIGHTS,
+    matmul::Operand,
+    weights::{matrix_shape, tensor_of},
+};
+use moerge_core::{error::Result, model::families::Role};
+
+/// `[rows, columns]`, row after row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rows {
+    pub columns: usize,
+    pub values: Vec<f32>,
+}
+
+impl Rows {
+    pub fn zeros(rows: usize, columns: usize) -> Self {
+        Self { columns, values: vec![0.0; rows * columns] }
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.columns.max(1))
+    }
+
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.chunks_exact_mut(self.columns.max(1))
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.values.iter_mut().zip(&other.values).for_each(|(x, y)| *x += y);
+    }
+
+    /// The rows `range` of head `head`, whose columns are `width`.
+    pub fn block(&self, range: &Range<usize>, head: usize, width: usize) -> Self {
+        let rows = self.values[range.start * self.columns..range.end * self.columns].chunks_exact(self.columns);
+        let values = rows.flat_map(|row| &row[head * width..(head + 1) * width]).copied().collect();
+        Self { columns: width, values }
+    }
+
+    /// Adds `block` to the rows `range` of head `head`.
+    pub fn add_block(&mut self, range: &Range<usize>, head: usize, block: &Self) {
+        let (columns, width) = (self.columns, block.columns);
+        let rows = self.values[range.start * columns..range.end * columns].chunks_exact_mut(columns);
+        for (row, block) in rows.zip(block.rows()) {
+            row[head * width..(head + 1) * width].iter_mut().zip(block).for_each(|(x, y)| *x += y);
+        }
+    }
+
+    fn operand(&self) -> Result<Operand> {
+        Operand::from_rows(self.values.clone(), self.columns)
+    }
+
+    /// `self right`.
+    pub fn product(&self, right: &Self) -> Result<Self> {
+        Ok(Self { columns: right.columns, values: self.operand()?.times(&right.operand()?)? })
+    }
+
+    /// `self right^T`.
+    pub fn product_transposed(&self, right: &Self) -> Result<Self> {
+        let columns = right.values.len() / right.columns.max(1);
+        Ok(Self { columns, values: self.operand()?.times(&right.operand()?.transposed()?)? })
+    }
+
+    /// `self^T right`.
+    pub fn transposed_product(&self, right: &Self) -> Result<Self> {
+        Ok(Self { columns: right.columns, values: self.operand()?.transposed()?.times(&right.operand()?)? })
+    }
+}
+
+/// A matrix of weights in f32, with its bias.
+pub(super) struct Matrix {
+    weight: Operand,
+    bias: Option<Vec<f32>>,
+    outputs: usize,
+    inputs: usize,
+}
+
+impl Matrix {
+    /// Some rows of `role`.
+    pub fn rows_of(
+        weights: &dyn Weights,
+        role: Role,
+        rows: Range<usize>,
+        rounding: Option<WeightRounding>,
+    ) -> Result<Self> {
+        let (_, inputs) = matrix_shape(tensor_of(weights.description(), role)?);
+        let outputs = rows.len();
+        let weight = Operand::from_rows(values(weights, role, rows, rounding)?, inputs)?;
+        Ok(Self { weight, bias: None, outputs, inputs })
+    }
+
+    /// All of `role`, and `bias` where there is one.
+    pub fn read(
+        weights: &dyn Weights,
+        role: Role,
+        bias: Option<Role>,
+        rounding: Option<WeightRounding>,
+    ) -> Result<Self> {
+        let (rows, _) = matrix_shape(tensor_of(weights.description(), role)?);
+        let bias = bias.map(|bias| vector(weights, bias)).transpose()?;
+        Ok(Self { bias, ..Self::rows_of(weights, role, 0..rows, rounding)? })
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `W x + b` of every row `x`.
+    pub fn times(&self, x: &Rows) -> Result<Rows> {
+        let values = x.operand()?.times(&self.weight.transposed()?)?;
+        let mut y = Rows { columns: self.outputs, values };
+        if let Some(bias) = &self.bias {
+            y.rows_mut().for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+        }
+        Ok(y)
+    }
+
+    /// `W^T x` of every row `x`: the gradient by what went in.
+    pub fn back(&self, x: &Rows) -> Result<Rows> {
+        Ok(Rows { columns: self.inputs, values: x.operand()?.times(&self.weight)? })
+    }
+
+    /// Row `index` of `W`.
+    pub fn row(&self, index: usize) -> Result<Vec<f32>> {
+        self.weight.row(index)
+    }
+}
+
+/// A whole vector.
+pub(super) fn vector(weights: &dyn Weights, role: Role) -> Result<Vec<f32>> {
+    let (rows, _) = matrix_shape(tensor_of(weights.description(), role)?);
+    values(weights, role, 0..rows, None)
+}
+
+/// `rows` of `role` in f32, rounded first where `rounding` says so.
+fn values(weights: &dyn Weights, role: Role, rows: Range<usize>, rounding: Option<WeightRounding>) -> Result<Vec<f32>> {
+    let (_, columns) = matrix_shape(tensor_of(weights.description(), role)?);
+    let rounding = rounding.filter(|_| WeightRounding::applies_to(role));
+    let mut values = vec![0.0; rows.len() * columns];
+    let step = (CHUNK_WEIGHTS / columns.max(1)).max(1);
+    values.par_chunks_mut((step * columns).max(1)).enumerate().try_for_each(|(chunk, out)| -> Result<()> {
+        let first = rows.start + chunk * step;
+        weights.read_rows(role, first..(first + step).min(rows.end), out)?;
+        if let Some(rounding) = rounding {
+            rounding.apply(out, columns);
+        }
+        Ok(())
+    })?;
+    Ok(values)
+}

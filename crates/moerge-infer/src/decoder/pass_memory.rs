@@ -1,0 +1,74 @@
+//! The most memory that a pass over prompts holds: what [`super::stream`], [`super::linear`], [`super::attention`] and
+//! [`super::ffn`] have in use at once, counted from shapes alone.
+
+use super::{
+    activations::Activations,
+    attention::QUERY_BLOCK,
+    ffn::FFN_TOKENS,
+    kv_cache::KvCache,
+    linear::{CHUNK_WEIGHTS, chunk_rows},
+    quantised::Quantisation,
+    resident::ResidentModel,
+    stream,
+    weights::matrix_shape,
+};
+use moerge_core::model::families::{Description, FfnOptions, LayerRole, Role};
+
+const F32: usize = 4;
+/// What the library that multiplies packs of its operands, per thread: measured.
+const PACKED: usize = 1 << 20;
+
+/// Bytes that a pass over sequences of these `lengths` in tokens needs at the most, its weights stored in
+/// `weight_bytes` each and multiplied by `threads` threads.
+pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: usize, threads: usize) -> u64 {
+    let options = &description.decoder;
+    let columns = Activations::padded(lengths.iter().sum());
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let streamed = || description.tensors.iter().filter(|t| matches!(t.role, Role::Layer(..))).map(matrix_shape);
+
+    let tile = streamed().map(|(rows, inputs)| rows.min(stream::tile_rows(inputs)) * inputs).max().unwrap_or(0);
+    let tiles = stream::BUFFERS * tile * weight_bytes;
+
+    let (hidden, q) = (options.hidden, options.heads * options.head_dim);
+    let kv = options.kv_heads * options.head_dim;
+    // The stream, its norm and the angles; q, k, v, and either their copies beside the mix, or the mix, its copy and
+    // the result.
+    let attention = 2 * hidden + options.head_dim + (q + 2 * kv) + q + (q + 2 * kv).max(q + hidden);
+    // The stream and both its norms; the inner features twice and a copy, and the result, for some tokens at a time.
+    let is_inner = |role: Role| {
+        matches!(role, Role::Layer(_, LayerRole::Ffn(_) | LayerRole::Expert(..) | LayerRole::SharedExpert(_)))
+    };
+    let ffn_tensors = description.tensors.iter().filter(|t| is_inner(t.role)).map(matrix_shape);
+    let widest = ffn_tensors.map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
+    let at_once = columns.min(Activations::padded(FFN_TOKENS));
+    let gathered = if columns > at_once || matches!(options.ffn, FfnOptions::Moe { .. }) { 2 * hidden } else { 0 };
+    let ffn = columns * (3 * hidden + options.head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
+    let activations = F32 * ffn.max(columns * attention);
+
+    let multiplied = streamed().map(|(rows, inputs)| {
+        let at_once = chunk_rows((rows, inputs), columns);
+        at_once * inputs + rows.min(at_once) * columns
+    });
+    let multiplying = F32 * multiplied.max().unwrap_or(0);
+    // Scores, their transpose, and a head's queries, keys and values.
+    let scoring = F32 * (2 * longest.min(QUERY_BLOCK) * longest + 4 * longest * options.head_dim);
+    let per_thread = PACKED + multiplying.max(scoring);
+    (tiles + activations + threads * per_thread) as u64
+}
+
+/// Bytes that a model takes which is kept in memory as `quantisation` says and writes texts together, each in the end
+/// of one of these `lengths` in tokens.
+pub fn generation_memory(description: &Description, quantisation: Quantisation, lengths: &[usize]) -> u64 {
+    let options = &description.decoder;
+    let remembered: u64 = lengths.iter().map(|tokens| KvCache::bytes(options, *tokens)).sum();
+    let columns = Activations::padded(lengths.len());
+    let matrices = description.tensors.iter().map(matrix_shape);
+    let widest = matrices.clone().map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
+    // The scores and what is sorted of them, or the widest of a layer's products.
+    let activations = F32 * columns * 4 * widest;
+    // What a matrix is quantised from, or multiplied in.
+    let multiplied = matrices.map(|shape| chunk_rows(shape, columns) * shape.1).max().unwrap_or(0);
+    let scratch = F32 * multiplied.max(2 * CHUNK_WEIGHTS) + PACKED;
+    let threads = rayon::current_num_threads() + 1;
+    ResidentModel::bytes(description, quantisation) + remembered + (activations + threads * scratch) as u64
+}

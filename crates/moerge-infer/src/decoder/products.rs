@@ -1,0 +1,89 @@
+//! Products of matrices in memory with some tokens, spread over threads.
+//!
+//! A few tokens read every weight once, as it is stored: that is what memory is fast enough for. Many tokens are
+//! multiplied in f32, a chunk of weights widened at a time: without special instructions for bytes that is as fast as
+//! products of bytes, and more exact.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::{
+    activations::Activations,
+    linear::{chunk_rows, chunks},
+    matmul::{Operand, ScratchPool},
+    quantised::{Inputs, Matrix},
+};
+use moerge_core::error::{Error, Result};
+
+/// Tokens that are few.
+const FEW_TOKENS: usize = 8;
+/// Weights of a task, where there are few tokens: worth waking a thread for, and small enough to share evenly.
+const TASK_WEIGHTS: usize = 128 << 10;
+
+/// `W x` for each `W` of `matrices`, whose rows are as long as `x` has features.
+pub(super) fn times<const N: usize>(
+    matrices: [&Matrix; N],
+    x: &Activations,
+    scratches: &ScratchPool,
+) -> Result<[Activations; N]> {
+    let mut results = matrices.map(|matrix| Activations::zeros(matrix.rows(), x.tokens()));
+    if x.tokens() <= FEW_TOKENS {
+        times_few(matrices, x, &mut results);
+    } else {
+        times_many(matrices, x, scratches, &mut results)?;
+    }
+    Ok(results)
+}
+
+fn times_few<const N: usize>(matrices: [&Matrix; N], x: &Activations, results: &mut [Activations; N]) {
+    let inputs = Inputs::new(x.to_tokens(), &matrices);
+    let mut tasks = Vec::new();
+    for (matrix, y) in matrices.into_iter().zip(results) {
+        let columns = y.columns().max(1);
+        let step = (TASK_WEIGHTS / matrix.columns().max(1)).max(1);
+        let parts = y.values_mut().chunks_mut(step * columns).enumerate();
+        tasks.extend(parts.map(|(part, out)| (matrix, part * step, out, columns)));
+    }
+    let run = |(matrix, first, out, columns): (&Matrix, usize, &mut [f32], usize)| {
+        matrix.times_few(first, &inputs, out, columns);
+    };
+    if tasks.len() < 2 {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().for_each(run);
+    }
+}
+
+fn times_many<const N: usize>(
+    matrices: [&Matrix; N],
+    x: &Activations,
+    scratches: &ScratchPool,
+    results: &mut [Activations; N],
+) -> Result<()> {
+    let x = Operand::new(x)?;
+    let failure: Mutex<Option<Error>> = Mutex::new(None);
+    rayon::scope(|scope| {
+        for (matrix, y) in matrices.into_iter().zip(results) {
+            let columns = y.columns();
+            let mut rest = y.values_mut();
+            let step = chunk_rows((matrix.rows(), matrix.columns()), columns);
+            for chunk in chunks(&(0..matrix.rows()), step) {
+                let (out, after) = std::mem::take(&mut rest).split_at_mut(chunk.len() * columns);
+                rest = after;
+                let (x, failure) = (&x, &failure);
+                scope.spawn(move |_| {
+                    let shape = (chunk.len(), matrix.columns());
+                    let fill = |w: &mut [f32]| {
+                        matrix.widen(chunk.start, w);
+                        Ok(())
+                    };
+                    if let Err(error) = scratches.with(step * matrix.columns(), |s| s.multiply(shape, fill, x, out)) {
+                        super::keep_first(failure, error);
+                    }
+                });
+            }
+        }
+    });
+    super::first_failure(failure)
+}

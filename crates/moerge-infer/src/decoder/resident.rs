@@ -1,0 +1,184 @@
+//! A model whose weights stay in memory, so that it can be asked again and again.
+
+use std::collections::HashMap;
+
+use super::{
+    activations::Activations,
+    batch::Batch,
+    forward::{Observer, run, scores},
+    kv_cache::KvCache,
+    matmul::ScratchPool,
+    matrices::Matrices,
+    products,
+    quantised::{Matrix, Quantisation},
+    weights::{Weights, bug, matrix_shape},
+};
+use moerge_core::{
+    error::Result,
+    model::families::{DecoderOptions, Description, LayerRole, Role, RoleTensor},
+    progress::{Progress, Stage},
+};
+
+/// A model in memory.
+pub struct ResidentModel {
+    options: DecoderOptions,
+    /// The rows that tokens become. Where they are the head as well, that is kept a second time for its products.
+    embeddings: Matrix,
+    matrices: HashMap<Role, Matrix>,
+    vectors: HashMap<Role, Vec<f32>>,
+    scratches: ScratchPool,
+}
+
+impl ResidentModel {
+    /// Reads all weights, and keeps them as `quantisation` says. Norms, biases and routers stay f32, embeddings at
+    /// least bf16, the head at least q8_0. Reports weights as [`Stage::Load`].
+    pub fn load(weights: &dyn Weights, quantisation: Quantisation, progress: &dyn Progress) -> Result<Self> {
+        let description = weights.description();
+        progress.start(Stage::Load, Self::bytes(description, quantisation), 0);
+        let build = |tensor: &RoleTensor, kept: Quantisation| {
+            let (rows, columns) = matrix_shape(tensor);
+            Matrix::build(kept, (rows, columns), |rows, out| {
+                progress.check()?;
+                let bytes = kept.bytes(rows.len(), columns);
+                weights.read_rows(tensor.role, rows, out)?;
+                progress.advance(Stage::Load, bytes);
+                Ok(())
+            })
+        };
+        let (mut embeddings, mut matrices, mut vectors) = (None, HashMap::new(), HashMap::new());
+        for tensor in &description.tensors {
+            match kept(tensor, &description.decoder, quantisation) {
+                Kept::Vector => {
+                    let mut vector = vec![0.0; matrix_shape(tensor).0];
+                    weights.read_rows(tensor.role, 0..vector.len(), &mut vector)?;
+                    vectors.insert(tensor.role, vector);
+                }
+                Kept::Matrix(kept) => {
+                    matrices.insert(tensor.role, build(tensor, kept)?);
+                }
+                Kept::Embeddings { rows, head } => {
+                    embeddings = Some(build(tensor, rows)?);
+                    if let Some(head) = head {
+                        matrices.insert(tensor.role, build(tensor, head)?);
+                    }
+                }
+            }
+        }
+        progress.finish(Stage::Load, "");
+        Ok(Self {
+            options: description.decoder.clone(),
+            embeddings: embeddings.ok_or_else(|| bug("a model without embeddings"))?,
+            matrices,
+            vectors,
+            scratches: ScratchPool::default(),
+        })
+    }
+
+    /// Bytes of memory that [`ResidentModel::load`] takes for the weights, norms and biases aside.
+    pub fn bytes(description: &Description, quantisation: Quantisation) -> u64 {
+        let bytes = |tensor: &RoleTensor| {
+            let (rows, columns) = matrix_shape(tensor);
+            match kept(tensor, &description.decoder, quantisation) {
+                Kept::Vector => 0,
+                Kept::Matrix(kept) => kept.bytes(rows, columns),
+                Kept::Embeddings { rows: kept, head } => {
+                    kept.bytes(rows, columns) + head.map_or(0, |head| head.bytes(rows, columns))
+                }
+            }
+        };
+        description.tensors.iter().map(bytes).sum()
+    }
+
+    /// How the model runs.
+    pub fn options(&self) -> &DecoderOptions {
+        &self.options
+    }
+
+    /// Takes the next tokens of some of the cache's sequences, `(sequence, tokens)` each, and returns the residual
+    /// stream that leaves the last layer, a column per token. Heeds the user's wish to stop.
+    pub fn forward(
+        &self,
+        cache: &mut KvCache,
+        next: &[(usize, &[u32])],
+        observer: &mut (dyn Observer + Send),
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
+        let sequences: Vec<Vec<u32>> = next.iter().map(|(_, tokens)| tokens.to_vec()).collect();
+        let before: Vec<usize> = next.iter().map(|(sequence, _)| cache.tokens(*sequence)).collect();
+        let mut batch = Batch::after(&sequences, &before, &self.options)?;
+        batch.slots = next.iter().map(|(sequence, _)| *sequence).collect();
+        let mut matrices = self;
+        let x = matrices.embeddings(&batch.ids)?;
+        // Inside the pool: from outside, each of the hundreds of products of a token would wait for it to wake up.
+        rayon::scope(|_| run(&mut matrices, x, &batch, Some(cache), self.options.layers, observer, progress))
+    }
+
+    /// The residual stream that leaves the last layer over whole sequences, packed in order; nothing is remembered.
+    pub fn forward_whole(
+        &self,
+        sequences: &[Vec<u32>],
+        observer: &mut dyn Observer,
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
+        let batch = Batch::new(sequences, &self.options)?;
+        let mut matrices = self;
+        let x = matrices.embeddings(&batch.ids)?;
+        run(&mut matrices, x, &batch, None, self.options.layers, observer, progress)
+    }
+
+    /// `[vocabulary, tokens]`: scores of the next token, from what [`ResidentModel::forward`] returned.
+    pub fn logits(&self, x: &Activations) -> Result<Activations> {
+        let mut matrices = self;
+        scores(&mut matrices, x)
+    }
+}
+
+/// How a tensor is kept.
+enum Kept {
+    Vector,
+    Matrix(Quantisation),
+    Embeddings { rows: Quantisation, head: Option<Quantisation> },
+}
+
+fn kept(tensor: &RoleTensor, options: &DecoderOptions, quantisation: Quantisation) -> Kept {
+    let head = if quantisation == Quantisation::Q4K { Quantisation::Q8_0 } else { quantisation };
+    match tensor.role {
+        _ if tensor.shape.len() < 2 => Kept::Vector,
+        Role::Layer(_, LayerRole::Router | LayerRole::SharedExpertGate) => Kept::Matrix(Quantisation::F32),
+        Role::LmHead => Kept::Matrix(head),
+        Role::Embeddings => {
+            let exact = quantisation == Quantisation::F32;
+            let rows = if exact { quantisation } else { Quantisation::BF16 };
+            Kept::Embeddings { rows, head: options.tied_embeddings.then_some(head) }
+        }
+        _ => Kept::Matrix(quantisation),
+    }
+}
+
+impl Matrices for &ResidentModel {
+    fn options(&self) -> &DecoderOptions {
+        &self.options
+    }
+
+    fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]> {
+        let matrix = |role| self.matrices.get(&role).ok_or_else(|| bug(format!("a model in memory without {role:?}")));
+        let mut matrices = [&self.embeddings; N];
+        for (place, role) in matrices.iter_mut().zip(roles) {
+            *place = matrix(role)?;
+        }
+        products::times(matrices, x, &self.scratches)
+    }
+
+    fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
+        self.vectors.get(&role).cloned().ok_or_else(|| bug(format!("a model in memory without {role:?}")))
+    }
+
+    fn skip(&mut self, _: Role) -> Result<()> {
+        Ok(())
+    }
+
+    fn embeddings(&mut self, ids: &[u32]) -> Result<Activations> {
+        let rows: Vec<Vec<f32>> = ids.iter().map(|id| self.embeddings.row(*id as usize)).collect::<Result<_>>()?;
+        Ok(Activations::from_tokens(&rows.concat(), self.options.hidden))
+    }
+}

@@ -1,0 +1,135 @@
+//! One growing sequence: what the model has seen of it, and the scores of what comes next.
+
+use crate::decoder::{Activations, KvCache, Observer, ResidentModel};
+use moerge_core::{
+    error::{Error, Result},
+    progress::Progress,
+};
+
+/// Tokens that are read at once: enough to be fast, few enough to stop soon.
+const PROMPT_TOKENS: usize = 256;
+/// Tokens whose scores are held at once: each has one for every token of the vocabulary.
+const SCORED_TOKENS: usize = 16;
+
+/// A sequence that goes on token by token.
+pub struct Generator<'a> {
+    model: &'a ResidentModel,
+    cache: KvCache,
+    /// The tokens in the cache.
+    tokens: Vec<u32>,
+    /// Most tokens of the sequence.
+    context: usize,
+    /// Scores `[vocabulary]` of what follows the tokens.
+    scores: Vec<f32>,
+}
+
+impl<'a> Generator<'a> {
+    /// An empty sequence that may grow to `context` tokens.
+    pub fn new(model: &'a ResidentModel, context: usize) -> Self {
+        let cache = KvCache::new(model.options(), 1);
+        Self { model, cache, tokens: Vec::new(), context, scores: Vec::new() }
+    }
+
+    /// All tokens of the sequence.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Whether there is room for another token.
+    pub fn has_room(&self) -> bool {
+        self.tokens.len() < self.context
+    }
+
+    /// Scores `[vocabulary]` of what follows.
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// Makes the sequence `tokens`. What it has in common with the one before is not computed again. `observer` sees
+    /// the rest.
+    pub fn set(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
+        self.check(tokens)?;
+        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        // The last token is always computed: its scores are wanted.
+        let kept = common.min(tokens.len() - 1);
+        self.cache.truncate(0, kept);
+        self.tokens.truncate(kept);
+        for part in tokens[kept..].chunks(PROMPT_TOKENS) {
+            self.read(part, observer, progress)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Generator::set`], computing all of it: `scored` gets, token after token, the scores `[vocabulary]` of what
+    /// follows it.
+    pub fn set_scored(
+        &mut self,
+        tokens: &[u32],
+        progress: &dyn Progress,
+        scored: &mut dyn FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check(tokens)?;
+        self.clear();
+        for part in tokens.chunks(PROMPT_TOKENS) {
+            let x = self.forward(part, &mut (), progress)?;
+            let columns: Vec<usize> = (0..part.len()).collect();
+            for columns in columns.chunks(SCORED_TOKENS) {
+                progress.check()?;
+                let scores = self.model.logits(&x.gather(columns))?;
+                for column in 0..columns.len() {
+                    self.scores = scores.token(column);
+                    scored(&self.scores)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the sequence, so that the next is computed from its beginning.
+    pub fn clear(&mut self) {
+        self.cache.truncate(0, 0);
+        self.tokens.clear();
+    }
+
+    /// Whether a sequence may be `tokens`.
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::input("the prompt has no tokens").hint("write at least a word"));
+        }
+        if tokens.len() > self.context {
+            return Err(Error::input(format!(
+                "the text has {} tokens, and the model's context is {}",
+                tokens.len(),
+                self.context
+            ))
+            .hint("shorten it, or begin a new conversation"));
+        }
+        Ok(())
+    }
+
+    /// Appends a token, and computes what follows.
+    pub fn push(&mut self, token: u32, observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
+        self.read(&[token], observer, progress)
+    }
+
+    fn read(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
+        let x = self.forward(tokens, observer, progress)?;
+        self.scores = self.model.logits(&x.gather(&[x.tokens() - 1]))?.token(0);
+        Ok(())
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        observer: &mut (dyn Observer + Send),
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
+        let read = self.model.forward(&mut self.cache, &[(0, tokens)], observer, progress);
+        match read {
+            Ok(_) => self.tokens.extend(tokens),
+            // Some layers may have seen the tokens, others not.
+            Err(_) => self.cache.truncate(0, self.tokens.len()),
+        }
+        read
+    }
+}

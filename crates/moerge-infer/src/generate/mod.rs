@@ -1,0 +1,20 @@
+//! Text from a model in memory: sampling, one sequence at a time or many at once, and the model's chat template.
+
+mod answer;
+mod batch;
+mod chat_template;
+mod generation_config;
+mod generator;
+mod routing_trace;
+mod sampling;
+mod text_stream;
+
+pub use answer::{End, Limits, Piece, answer};
+pub use batch::generate_batch;
+pub use chat_template::template_problem;
+pub use chat_template::{ChatTemplate, Message};
+pub use generation_config::GenerationConfig;
+pub use generator::Generator;
+pub use routing_trace::RoutingTrace;
+pub use sampling::{Sampler, Sampling};
+pub use text_stream::TextStream;

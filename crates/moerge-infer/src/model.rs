@@ -1,0 +1,98 @@
+//! A model that is to be run: dense or MoE, with an adapter or without, as a user names it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use moerge_checkpoint::{Checkpoint, Dtype, Storage};
+
+use crate::{
+    decoder::{CheckpointWeights, Quantisation, Weights},
+    source_weights::SourceWeights,
+    tokenizer::Tokenizer,
+};
+use moerge_core::{
+    error::{Error, Result},
+    model::{
+        config::ModelConfig,
+        families::{Description, MoeFamily},
+        folder::ModelFolder,
+        locate::{HubCache, NotHere, locate},
+        source::Source,
+    },
+    recipe::ModelRef,
+};
+
+/// A model folder, opened: headers, config and tokenizer, no weights.
+pub struct Model {
+    /// As the user wrote it.
+    pub reference: String,
+    /// The model's folder.
+    pub dir: PathBuf,
+    /// Its `config.json`.
+    pub config: ModelConfig,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    opened: Opened,
+}
+
+enum Opened {
+    Dense(Box<Source>),
+    Moe(Checkpoint, Box<Description>),
+}
+
+impl Model {
+    /// Opens what `reference` names: a folder, a model in the Hub's cache, or either with `+adapter`. Relative folders
+    /// are those of `here`.
+    pub fn open(storage: &Arc<dyn Storage>, reference: &str, here: &Path, cache: &HubCache) -> Result<Self> {
+        let parsed = ModelRef::parse(reference).map_err(|why| Error::input(format!("{reference}: {why}")))?;
+        let folders = locate(&parsed, here, cache).map_err(|e: NotHere| Error::from(e))?;
+        let folder = ModelFolder::open(storage, &folders.model)?;
+        if folder.is_adapter() {
+            return Err(Error::input(format!("{} holds a LoRA adapter, not a model", folders.model.display()))
+                .hint("write `model+adapter`, with the model it was trained on"));
+        }
+        let (config, description) = folder.description()?;
+        let opened = match (MoeFamily::of(&config.model_type), &folders.adapter) {
+            (Some(_), Some(_)) => {
+                return Err(Error::input(format!("{reference}: an adapter goes onto a dense model, this is an MoE")));
+            }
+            (Some(_), None) => Opened::Moe(Checkpoint::open(storage, &folders.model)?, Box::new(description)),
+            (None, adapter) => {
+                let source = Source::open(storage, reference, &folders.model, adapter.as_deref())?;
+                source.check_adapter_is_whole(|_| true)?;
+                Opened::Dense(Box::new(source))
+            }
+        };
+        let tokenizer = Tokenizer::open(storage.as_ref(), &folders.model)?;
+        Ok(Self { reference: reference.to_owned(), dir: folders.model, config, tokenizer, opened })
+    }
+
+    /// What its `config.json` promises.
+    pub fn description(&self) -> &Description {
+        match &self.opened {
+            Opened::Dense(source) => &source.description,
+            Opened::Moe(_, description) => description,
+        }
+    }
+
+    /// The smallest way of keeping its weights in memory that loses nothing.
+    pub fn exact_quantisation(&self) -> Quantisation {
+        let checkpoint = match &self.opened {
+            Opened::Dense(source) if source.adapter.is_some() => return Quantisation::F32,
+            Opened::Dense(source) => &source.checkpoint,
+            Opened::Moe(checkpoint, _) => checkpoint,
+        };
+        let bf16 = checkpoint.tensors().all(|t| t.dtype == Dtype::BF16 || t.shape.len() < 2);
+        if bf16 { Quantisation::BF16 } else { Quantisation::F32 }
+    }
+
+    /// Its weights, an adapter's merged in.
+    pub fn weights(&self) -> Result<Box<dyn Weights + '_>> {
+        Ok(match &self.opened {
+            Opened::Dense(source) => Box::new(SourceWeights::new(source)?),
+            Opened::Moe(checkpoint, description) => Box::new(CheckpointWeights::new(checkpoint, description)?),
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! Text to tokens as mergekit has it for prompts: the bos token, where the tokenizer has one, is written before the
+//! text, and nothing else is added.
+
+use std::path::{Path, PathBuf};
+
+use moerge_checkpoint::Storage;
+use serde_json::Value;
+use tokenizers::AddedToken;
+
+use moerge_core::{
+    error::{Error, Result},
+    json_error::json_problem,
+    model::source::read_bytes,
+};
+
+/// A model's tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+    /// What is written before a prompt; may be empty.
+    bos: String,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` in `dir`, and its bos token from `tokenizer_config.json` or `special_tokens_map.json`.
+    pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        let path = dir.join("tokenizer.json");
+        if storage.facts(&path).is_err() {
+            return Err(without_tokenizer_json(storage, dir));
+        }
+        let broken = |why: tokenizers::Error| {
+            Error::input(format!("{} cannot be used: {}", path.display(), in_words(&why)))
+                .hint("copy it again from where the model is from")
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(read_bytes(storage, &path)?).map_err(broken)?;
+        // Settings of whoever saved it last; a prompt is neither cut nor filled up.
+        inner.with_padding(None).with_truncation(None).map_err(broken)?;
+        let bos = bos_token(storage, dir)?;
+        if let Some(token) = &bos {
+            // Without this a bos token that is only named in the config would be taken for text.
+            let known = inner.get_added_tokens_decoder().values().any(|known| known.content == token.content);
+            if !known {
+                inner.add_special_tokens([token.clone()]).map_err(broken)?;
+            }
+        }
+        Ok(Self { path, inner, bos: bos.map(|token| token.content).unwrap_or_default() })
+    }
+
+    /// The tokens of a text as transformers' tokenizer gives them, with the special tokens that the tokenizer adds.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, true)
+    }
+
+    /// The tokens of a text that holds its special tokens already, such as one that a chat template made.
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, false)
+    }
+
+    /// The same with, for each token, the bytes of `text` up to its end; a token that is no part of the text, such as
+    /// the bos token, ends where the one before it does.
+    pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
+        let encoded = self.inner.encode(text, true);
+        let encoded =
+            encoded.map_err(|why| Error::input(format!("{} cannot encode the text: {why}", self.path.display())))?;
+        let mut end = 0;
+        let ends = encoded.get_offsets().iter().map(|(_, offset)| {
+            // A character of several tokens may give its end to each of them.
+            end = end.max((*offset).min(text.len()));
+            end
+        });
+        Ok((encoded.get_ids().to_vec(), ends.collect()))
+    }
+
+    fn encode_with(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoded = self.inner.encode_fast(text, add_special);
+        let encoded =
+            encoded.map_err(|why| Error::input(format!("{} cannot encode the text: {why}", self.path.display())))?;
+        Ok(encoded.get_ids().to_vec())
+    }
+
+    /// The text of `tokens`, special ones left out.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        let decoded = self.inner.decode(tokens, true);
+        decoded.map_err(|why| Error::input(format!("{} cannot decode the tokens: {why}", self.path.display())))
+    }
+
+    /// A token as the vocabulary spells it: marks by their names, text in the tokenizer's own alphabet.
+    pub fn spelling(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    /// The tokens that are marks rather than text: those added to the vocabulary as special.
+    pub fn special_tokens(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> =
+            self.inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Tokens in the vocabulary, those added to it included.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// What a text begins with: bos; where the tokenizer has none, the first of its special tokens (end of text in
+    /// GPT's and Qwen's vocabularies, which stands between texts), or else a line break.
+    pub fn beginning(&self) -> Result<Vec<u32>> {
+        if !self.bos.is_empty() {
+            return self.encode_prompt("");
+        }
+        match self.special_tokens().first() {
+            Some(token) => Ok(vec![*token]),
+            None => self.encode_prompt("\n"),
+        }
+    }
+
+    /// The tokens of a prompt, the bos token first.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let encoded = self.inner.encode_fast(format!("{}{text}", self.bos), false);
+        let encoded = encoded
+            .map_err(|why| Error::input(format!("{} cannot encode the prompt {text:?}: {why}", self.path.display())))?;
+        if encoded.is_empty() {
+            return Err(Error::input(format!("the prompt {text:?} has no tokens"))
+                .hint("this model's tokenizer has no bos token, so that an empty prompt is nothing at all"));
+        }
+        Ok(encoded.get_ids().to_vec())
+    }
+
+    /// The tokens of a text of any length, in sequences of at most `window` tokens that each begin with the bos token.
+    pub fn encode_windows(&self, text: &str, window: usize) -> Result<Vec<Vec<u32>>> {
+        let tokens = self.encode_prompt(text)?;
+        let (bos, text) = tokens.split_at(usize::from(!self.bos.is_empty()).min(tokens.len()));
+        if text.is_empty() {
+            return Ok(vec![tokens]);
+        }
+        let room = window.saturating_sub(bos.len()).max(1);
+        Ok(text.chunks(room).map(|part| [bos, part].concat()).collect())
+    }
+}
+
+/// Why the bytes of a `tokenizer.json` are of no use.
+pub fn problem(bytes: &[u8]) -> Option<String> {
+    tokenizers::Tokenizer::from_bytes(bytes).err().map(|why| in_words(&why))
+}
+
+fn in_words(why: &tokenizers::Error) -> String {
+    why.downcast_ref().map_or_else(|| why.to_string(), json_problem)
+}
+
+/// `bos_token`: a string, or an object with `content`; absent and `null` mean none.
+fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let path = dir.join(name);
+        if storage.facts(&path).is_err() {
+            continue;
+        }
+        let config: Value = serde_json::from_slice(&read_bytes(storage, &path)?)
+            .map_err(|e| Error::input(format!("{} is not JSON: {}", path.display(), json_problem(&e))))?;
+        let flag = |token: &Value, key: &str| token.get(key).and_then(Value::as_bool).unwrap_or(false);
+        match config.get("bos_token") {
+            None => continue,
+            Some(Value::Null) => return Ok(None),
+            Some(Value::String(text)) => return Ok(Some(AddedToken::from(text.as_str(), true))),
+            Some(token) => {
+                let Some(text) = token.get("content").and_then(Value::as_str) else {
+                    return Err(Error::input(format!("{}: `bos_token` is {token}, expected a text", path.display())));
+                };
+                let read = AddedToken::from(text, true)
+                    .lstrip(flag(token, "lstrip"))
+                    .rstrip(flag(token, "rstrip"))
+                    .single_word(flag(token, "single_word"))
+                    .normalized(flag(token, "normalized"));
+                return Ok(Some(read));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn without_tokenizer_json(storage: &dyn Storage, dir: &Path) -> Error {
+    let error = Error::input(format!("{} has no tokenizer.json", dir.display()));
+    let names = storage.list(dir).unwrap_or_default();
+    let other = names.iter().filter_map(|n| n.to_str()).find(|n| *n == "tokenizer.model" || *n == "tekken.json");
+    match other {
+        Some(other) => error.fact("found", other).hint(format!(
+            "make one with transformers: python -c \"from transformers import AutoTokenizer as T; \
+             T.from_pretrained('{0}').save_pretrained('{0}')\"",
+            dir.display()
+        )),
+        None => error.hint("copy it from where the model is from, or from another model with the same vocabulary"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use moerge_checkpoint::LocalStorage;
+
+    use super::*;
+
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../moerge/tests/golden").join(name)
+    }
+
+    /// The golden tokenizer with another `tokenizer_config.json`, if any, and `special_tokens_map.json`, if any.
+    fn encode(config: Option<&str>, map: Option<&str>, prompt: &str) -> Result<Vec<u32>> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy(golden("llama").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+        for (name, text) in [("tokenizer_config.json", config), ("special_tokens_map.json", map)] {
+            if let Some(text) = text {
+                fs::write(dir.path().join(name), text).unwrap();
+            }
+        }
+        Tokenizer::open(&LocalStorage, dir.path())?.encode_prompt(prompt)
+    }
+
+    #[test]
+    fn bos_is_written_once_before_the_text_wherever_it_is_named() {
+        let plain = encode(None, None, "sort the list").unwrap();
+        assert!(!plain.contains(&1));
+        let with_bos = [&[1], &plain[..]].concat();
+        for config in [r#"{"bos_token": "<s>"}"#, r#"{"bos_token": {"content": "<s>", "lstrip": false}}"#] {
+            assert_eq!(encode(Some(config), None, "sort the list").unwrap(), with_bos);
+            assert_eq!(encode(Some("{}"), Some(config), "sort the list").unwrap(), with_bos);
+            assert_eq!(encode(Some(r#"{"bos_token": null}"#), Some(config), "sort the list").unwrap(), plain);
+        }
+        assert_eq!(encode(Some(r#"{"bos_token": "<s>"}"#), None, "").unwrap(), [1]);
+    }
+
+    #[test]
+    fn a_bos_token_that_tokenizer_json_does_not_have_is_a_token_all_the_same() {
+        let ids = encode(Some(r#"{"bos_token": "<|begin|>"}"#), None, "the").unwrap();
+        assert_eq!(ids[0], 160, "the first id after the vocabulary");
+    }
+
+    #[test]
+    fn what_is_missing_or_broken_is_named() {
+        let error = |result: Result<Vec<u32>>| result.unwrap_err().to_string();
+        assert!(error(encode(None, None, "")).contains("no tokens"));
+        assert!(error(encode(Some(r#"{"bos_token": 7}"#), None, "a")).contains("`bos_token` is 7"));
+        assert!(error(encode(Some("{"), None, "a")).contains("tokenizer_config.json is not JSON"));
+
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Tokenizer::open(&LocalStorage, dir.path()).unwrap_err().to_string();
+        assert!(open().contains("has no tokenizer.json"));
+        fs::write(dir.path().join("tokenizer.model"), "").unwrap();
+        assert!(open().contains("make one with transformers"));
+        fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
+        assert!(open().contains("cannot be used"));
+    }
+}

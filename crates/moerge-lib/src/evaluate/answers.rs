@@ -1,0 +1,75 @@
+//! Questions whose answer the model writes: exact match after a regular expression.
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use super::{
+    questions_file::{Extraction, Questions, until_stop},
+    scores::Estimate,
+};
+use moerge_core::{
+    error::{Error, Result},
+    progress::{Progress, Stage},
+};
+use moerge_infer::{
+    generate::{Generator, Limits, Sampler, Sampling, answer},
+    model::Model,
+    runner::Runner,
+};
+
+/// What a model makes of a file of questions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnswersScore {
+    /// The file's name.
+    pub name: String,
+    /// Share of questions with the right answer.
+    pub exact_match: Estimate,
+    /// Question by question.
+    pub items: Vec<WrittenAnswer>,
+}
+
+/// What a model wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WrittenAnswer {
+    /// All of it.
+    pub text: String,
+    /// What the regular expression found in it.
+    pub answer: Option<String>,
+    /// Whether that is the right answer.
+    pub right: bool,
+}
+
+/// Lets the model answer, always with the likeliest token, in at most `tokens` tokens. Counts questions' tokens as
+/// [`Stage::Score`], `tokens` each, which the caller starts and ends.
+pub fn score_answers(
+    runner: &Runner<'_>,
+    model: &Model,
+    questions: &Questions,
+    shots: usize,
+    extraction: &Extraction,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<AnswersScore> {
+    let resident = runner.resident().ok_or_else(|| {
+        Error::input(format!("{} is streamed from disk, and so cannot write answers", model.reference))
+            .hint("in memory it can: --quant q8_0 or q4_k makes it smaller, --memory allows more")
+    })?;
+    let mut generator = Generator::new(resident, model.config.max_positions);
+    let mut items = Vec::new();
+    for (index, question) in questions.items.iter().enumerate() {
+        let prompt = model.tokenizer.encode(&questions.prompt(index, shots))?;
+        let mut sampler = Sampler::new(Sampling { temperature: 0.0, ..Sampling::default() }, 0);
+        let mut text = String::new();
+        answer(&mut generator, &model.tokenizer, &prompt, &mut sampler, limits, progress, &mut |piece| {
+            text.push_str(piece.text);
+            if until_stop(&text).1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        let text = until_stop(&text).0.to_owned();
+        let right = extraction.is_right(&text, &question.answer);
+        items.push(WrittenAnswer { answer: extraction.answer(&text), right, text });
+        progress.advance(Stage::Score, limits.tokens as u64);
+    }
+    let exact_match = Estimate::mean(items.iter().map(|item| f64::from(u8::from(item.right))));
+    Ok(AnswersScore { name: questions.name.clone(), exact_match, items })
+}

@@ -1,0 +1,28 @@
+//! How good a model is: perplexity over texts, questions with choices, questions with an answer to be written.
+//!
+//! What is computed is defined elsewhere: perplexity by transformers' sliding-window recipe, choices by the
+//! lm-evaluation-harness. Cutting and scoring ([`windows`], [`scores`]) are pure; the model is asked through a
+//! [`Runner`](moerge_infer::runner::Runner).
+
+mod answers;
+mod card;
+mod choices;
+mod choices_file;
+mod evaluation;
+mod jsonl;
+mod perplexity;
+mod questions_file;
+mod scores;
+mod text_file;
+mod windows;
+
+pub use answers::{AnswersScore, WrittenAnswer, score_answers};
+pub use card::with_evaluation;
+pub use choices::{ChoicesScore, ItemScore, TokenizedChoices, score_choices};
+pub use choices_file::{Choices, Item};
+pub use evaluation::{ModelScore, Tests};
+pub use perplexity::{TextScore, TokenizedText, perplexity};
+pub use questions_file::{Extraction, NUMBER, Question, Questions};
+pub use scores::{Estimate, geometric_mean};
+pub use text_file::Text;
+pub use windows::Windowing;

@@ -1,0 +1,107 @@
+//! From a recipe to a finished folder: [`prepare()`] opens and plans, [`Prepared::build`] makes the routers, writes, checks,
+//! publishes.
+
+use std::{path::PathBuf, time::Duration};
+
+use moerge_checkpoint::Dtype;
+
+use crate::routers::RoutingReport;
+use moerge_core::{
+    model::locate::HubCache,
+    output::files::Wanted,
+    plan::{Models, Plan, PlanSummary},
+    recipe::Recipe,
+};
+use moerge_infer::decoder::WeightRounding;
+
+mod build;
+mod difference;
+mod gates;
+mod needs;
+mod prepare;
+mod routers;
+
+pub use prepare::prepare;
+
+/// What the user can set besides the recipe.
+#[derive(Debug, Clone)]
+pub struct MergeOptions {
+    /// Largest shard in bytes.
+    pub shard_bytes: u64,
+    /// Seed of noise and random gates; the recipe's where it is not given.
+    pub random_seed: Option<u64>,
+    /// Worker threads; by the machine where it is not given.
+    pub threads: Option<usize>,
+    /// Memory to stay within, in bytes: fewer threads write where it is small, and what cannot do with it is refused
+    /// before anything is written. Where it is not given, writing stays within [`crate::memory::USUAL_MEMORY`].
+    pub memory: Option<u64>,
+    /// Rounding of the base's weights in the prompt pass.
+    pub rounding: Option<WeightRounding>,
+    /// What merged LoRA weights are rounded to.
+    pub lora_dtype: Option<Dtype>,
+    /// Whether fitted routers are shifted until no expert is starved.
+    pub balance: bool,
+    /// Whether an existing output folder is replaced.
+    pub force: bool,
+    /// Whether all experts may be the same model.
+    pub allow_same_experts: bool,
+    /// Which files are written beside the weights.
+    pub wanted: Wanted,
+    /// Whether the experts' tokenizers are read, to warn of tokens that mean something else than in the base.
+    pub compare_vocabularies: bool,
+    /// Whether some rows of the experts' attention, norms and embeddings are read, to warn of experts that were trained
+    /// in what the MoE takes from the base. Where routers are fitted that is always done.
+    pub measure_shared: bool,
+    /// Where downloaded models lie.
+    pub cache: HubCache,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        Self {
+            shard_bytes: 5_000_000_000,
+            random_seed: None,
+            threads: None,
+            memory: None,
+            rounding: None,
+            lora_dtype: None,
+            balance: false,
+            force: false,
+            allow_same_experts: false,
+            wanted: Wanted { tokenizer: true, card: true },
+            compare_vocabularies: true,
+            measure_shared: true,
+            cache: HubCache::default(),
+        }
+    }
+}
+
+/// A recipe with its models opened and its plan made. Nothing is written yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What the user wrote.
+    pub recipe: Recipe,
+    /// The opened models.
+    pub models: Models,
+    /// What will be written.
+    pub plan: Plan,
+}
+
+/// What came of a merge.
+#[derive(Debug)]
+pub struct MergeReport {
+    /// The plan in numbers.
+    pub summary: PlanSummary,
+    /// The folder.
+    pub out: PathBuf,
+    /// Bytes of all files in it.
+    pub bytes: u64,
+    /// What the user should know, the plan's warnings among them.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub elapsed: Duration,
+    /// How well fitted routers route, where they were fitted.
+    pub routing: Option<RoutingReport>,
+    /// Whether the folder was there already, made by the same recipe from the same sources.
+    pub already_there: bool,
+}

@@ -1,0 +1,270 @@
+//! From a plan to a finished folder: make the routers, write, check, publish.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use moerge_checkpoint::{Checkpoint, Found, OutputDir, Storage};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{MergeOptions, MergeReport, Prepared};
+use crate::{
+    routers::{self, ROUTING_REPORT, RoutingReport, SELF_TEXT_FILE},
+    verify::small_files,
+};
+use moerge_core::{
+    error::{Error, ErrorKind, Result},
+    execute,
+    model::{config::ModelConfig, families::describe},
+    output::{
+        files::{OutputFile, record},
+        record::{MOERGE_JSON, MoergeJson},
+    },
+    plan::PlanSummary,
+    progress::{Progress, Stage},
+    recipe::GateMode,
+};
+
+impl Prepared {
+    /// Builds the output in `out`.
+    pub fn build(
+        &self,
+        storage: &Arc<dyn Storage>,
+        out: &Path,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<MergeReport> {
+        let start = Instant::now();
+        self.check_place(out)?;
+        let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
+        let id = self.id(&files, options);
+        let report = |warnings, routing, already_there| MergeReport {
+            summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
+            out: out.to_owned(),
+            bytes,
+            warnings,
+            elapsed: start.elapsed(),
+            routing,
+            already_there,
+        };
+        if is_built(storage, out, &id) {
+            // A run that was killed just after the rename has left its work folder. Any other there is not ours.
+            if let Ok((output, Found::AlreadyPublished)) = OutputDir::open(storage, out, &id, false) {
+                output.publish()?;
+            }
+            return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
+        }
+        let tokenizer = self.tokenizer(storage.as_ref())?;
+        let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
+        if let Some(budget) = options.memory {
+            memory.within(budget)?;
+        }
+        self.check_replaced(storage.as_ref(), out)?;
+        let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
+        match found {
+            Found::AlreadyPublished => {
+                output.publish()?;
+                return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
+            }
+            Found::Resumed => {}
+            Found::OtherPlanDiscarded => progress.note("the unfinished build found there was of another recipe, of other sources or of another version; starting anew"),
+            Found::Fresh => {}
+        }
+        let output = self.check_space(output, bytes, found)?;
+        self.tell(&files, progress);
+        let (routers, routing) = self.routers(&output, tokenizer.as_ref(), &memory, options, progress)?;
+        if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
+            progress.note(
+                "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \
+                 `gate_mode: self_calibrated` fits them to what the experts write, which routes much better",
+            );
+        }
+        let mut warnings = self.plan.warnings.clone();
+        warnings.extend(self.broken_files(&files));
+        warnings.extend(self.beyond_context(tokenizer.as_ref())?);
+        let names: Vec<_> =
+            (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+        let shared = match &routing {
+            Some(report) => report.shared_difference.clone(),
+            None if options.measure_shared => self.shared_differences()?,
+            None => Vec::new(),
+        };
+        warnings.extend(self.shared_warning(&shared, &names));
+        match &routing {
+            Some(report) => warnings.extend(report.warnings(&names)),
+            None => warnings.extend(routers::warnings(&routers, &self.plan.routing.slots, &names)),
+        }
+
+        let written =
+            execute::write_shards(&self.plan, &routers.computed(&self.plan), &output, memory.workers, progress)?;
+        warnings.extend(written.warnings);
+        for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &written.fingerprints)]) {
+            output.write_file(&file.name, &file.bytes)?;
+        }
+        if let Some(report) = &routing {
+            output.write_file(ROUTING_REPORT, report.to_text().as_bytes())?;
+        }
+        let mut bytes = bytes;
+        if !self.writers().is_empty() {
+            let text = self.self_text_file(&output)?;
+            bytes += text.len() as u64;
+            output.write_file(SELF_TEXT_FILE, &text)?;
+        }
+        self.check_output(storage, &output, progress)?;
+        for source in &self.models.sources {
+            source.checkpoint.check_unchanged()?;
+        }
+        output.publish()?;
+        Ok(MergeReport { bytes, ..report(warnings, routing, false) })
+    }
+
+    /// What is left out of adapters, and for those who ask for more: what was chosen, and from what.
+    fn tell(&self, files: &[OutputFile], progress: &dyn Progress) {
+        progress.detail(&format!("{}: {}", self.plan.family.class, self.plan.why));
+        for source in &self.models.sources {
+            if let Some(adapter) = &source.adapter {
+                progress.detail(&format!("adapter of {}: {}", source.reference, adapter.numbers()));
+            }
+        }
+        for unused in &self.plan.unused {
+            match unused.of_adapter() {
+                Some(line) => progress.note(&line),
+                None => {
+                    let (count, what) = (unused.names.len(), &unused.what);
+                    progress.detail(&format!("{}: {count} tensors are not used: {what}", unused.source));
+                }
+            }
+        }
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        progress.detail(&format!("files beside the weights: {}", names.join(", ")));
+    }
+
+    /// What is copied though no reader can take it.
+    fn broken_files(&self, files: &[OutputFile]) -> Vec<String> {
+        let warning = |file: &OutputFile| {
+            let problem = small_files::problem(&file.name, &file.bytes)?;
+            let path = self.models.base().dir.join(&file.name);
+            Some(format!("{} {problem}; it is copied as it is, and readers will refuse it", path.display()))
+        };
+        files.iter().filter_map(warning).collect()
+    }
+
+    /// Equal ids, equal bytes in the output.
+    fn id(&self, files: &[OutputFile], options: &MergeOptions) -> String {
+        let mut hash = Xxh3::new();
+        hash.update(self.plan.id().as_bytes());
+        hash.update(format!("{:?}", options.rounding).as_bytes());
+        for file in files {
+            hash.update(file.name.as_bytes());
+            hash.update(&file.bytes);
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    /// Sources are never written to: `out` cannot lie in one.
+    fn check_place(&self, out: &Path) -> Result<()> {
+        let place = real(out);
+        match self.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
+            Some(dir) => Err(Error::input(format!("{} would lie in a model that it is made of", out.display()))
+                .fact("the model", dir.display().to_string())
+                .hint("choose another folder; moerge writes nothing into the models that it reads")),
+            None => Ok(()),
+        }
+    }
+
+    /// The folders of the models and adapters that are read.
+    fn source_dirs(&self) -> impl Iterator<Item = &Path> {
+        let adapters = self.models.sources.iter().filter_map(|source| Some(&source.adapter.as_ref()?.dir));
+        self.models.sources.iter().map(|source| &source.dir).chain(adapters).map(PathBuf::as_path)
+    }
+
+    /// What `force` may replace: an earlier output, and none that the models of this one lie in.
+    fn check_replaced(&self, storage: &dyn Storage, out: &Path) -> Result<()> {
+        let there = storage.list(out).unwrap_or_default();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let refuse = |why: &str| Err(Error::input(format!("{} is not replaced: {why}", out.display())));
+        if !there.iter().any(|name| name == MOERGE_JSON) {
+            return refuse("moerge did not make what is in it")
+                .map_err(|e| e.hint("choose another folder, or remove this one yourself"));
+        }
+        match self.source_dirs().find(|dir| real(dir).starts_with(real(out))) {
+            Some(dir) => refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+        let finished = output.finished_shards(&self.plan.layout)?;
+        let shards = finished.iter().zip(&self.plan.layout.shards);
+        let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
+        let (needed, free) = (bytes.saturating_sub(done), output.free_space()?);
+        if free >= needed {
+            return Ok(output);
+        }
+        let error = Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
+            .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
+            .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
+            .hint("make room, or choose a folder on another disk");
+        if found != Found::Resumed {
+            output.discard()?;
+        }
+        Err(error)
+    }
+
+    /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
+    fn check_output(&self, storage: &Arc<dyn Storage>, output: &OutputDir, progress: &dyn Progress) -> Result<()> {
+        let dir = output.model_dir();
+        progress.start(Stage::Verify, self.plan.tensors.len() as u64, 0);
+        let written = Checkpoint::open(storage, &dir)?;
+        let config = ModelConfig::parse(
+            &moerge_core::model::source::read_text(storage.as_ref(), &dir.join("config.json"))?,
+            &dir.join("config.json"),
+        )?;
+        let described = describe(&config)?;
+        for tensor in &described.tensors {
+            let fits = written.get(&tensor.name).is_some_and(|view| view.shape == tensor.shape);
+            if !fits || described.tensors.len() != written.len() {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format!("{} was not written as planned ({})", dir.display(), tensor.name),
+                )
+                .hint("the disk may be failing; run `moerge merge` again"));
+            }
+        }
+        progress.advance(Stage::Verify, described.tensors.len() as u64);
+        progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
+        Ok(())
+    }
+}
+
+/// Where `path` is, links followed; its end may not be there yet.
+fn real(path: &Path) -> PathBuf {
+    let missing = |ancestor: &Path| path.strip_prefix(ancestor).map(Path::to_owned).unwrap_or_default();
+    for ancestor in path.ancestors() {
+        let here = if ancestor == Path::new("") { Path::new(".") } else { ancestor };
+        if let Ok(found) = here.canonicalize() {
+            // Joining nothing would add a slash.
+            return found.join(missing(ancestor)).components().collect();
+        }
+    }
+    path.to_owned()
+}
+
+/// The report of an output that is there already.
+fn published_report(storage: &dyn Storage, out: &Path) -> Option<RoutingReport> {
+    RoutingReport::parse(&moerge_core::model::source::read_text(storage, &out.join(ROUTING_REPORT)).ok()?).ok()
+}
+
+/// Whether `out` is the finished output of the build with this id.
+fn is_built(storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
+    let path = out.join(MOERGE_JSON);
+    if Checkpoint::open(storage, out).is_err() {
+        return false;
+    }
+    let text = moerge_core::model::source::read_text(storage.as_ref(), &path).ok();
+    text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok()).is_some_and(|record| record.plan_id == id)
+}

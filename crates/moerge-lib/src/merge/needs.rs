@@ -1,0 +1,119 @@
+//! What a build needs, known before it begins: bytes on disk, bytes in memory, the base's tokenizer.
+
+use std::path::Path;
+
+use moerge_checkpoint::Storage;
+
+use super::{MergeOptions, Prepared};
+use crate::{
+    memory::{Circumstances, MemoryNeed},
+    routers::{self, RoutingReport},
+};
+use moerge_core::{
+    error::Result,
+    output::files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
+    recipe::GateMode,
+};
+use moerge_infer::tokenizer::Tokenizer;
+
+impl Prepared {
+    /// Every file beside the weights, and the number of bytes of the finished folder.
+    pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
+        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
+        let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
+        Ok((files, beside + self.weight_and_report_bytes()))
+    }
+
+    /// The number of bytes of the finished folder, without reading what is copied into it.
+    pub fn output_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
+        let made = made_files(&self.recipe, &self.models, &self.plan, out, wanted);
+        let copied = copied_files(storage, &self.models, wanted)?;
+        let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
+        Ok(beside.sum::<u64>() + self.weight_and_report_bytes())
+    }
+
+    fn weight_and_report_bytes(&self) -> u64 {
+        let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
+        let routing =
+            if self.plan.routing.gate_mode.is_fitted() { RoutingReport::blank(&self.plan).to_text().len() } else { 0 };
+        self.plan.layout.total_file_bytes() + (record.bytes.len() + routing) as u64
+    }
+
+    /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
+    /// one, a prompt is taken to have as many tokens as bytes.
+    pub fn memory(&self, storage: &dyn Storage, options: &MergeOptions) -> Result<MemoryNeed> {
+        let tokenizer = self.tokenizer(storage).unwrap_or_default();
+        self.memory_with(storage, tokenizer.as_ref(), options)
+    }
+
+    pub(super) fn memory_with(
+        &self,
+        storage: &dyn Storage,
+        tokenizer: Option<&Tokenizer>,
+        options: &MergeOptions,
+    ) -> Result<MemoryNeed> {
+        let (lengths, written) = self.lengths(tokenizer)?;
+        let path = self.models.base().dir.join("tokenizer.json");
+        let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
+        let circumstances = Circumstances {
+            lengths,
+            written,
+            tokenizer_bytes,
+            workers: options.threads.unwrap_or_else(default_threads),
+            threads: rayon::current_num_threads() + 1,
+            budget: options.memory,
+        };
+        Ok(MemoryNeed::of(&self.plan, &self.models, &circumstances))
+    }
+
+    /// Tokens of each sequence that goes through a model to make the routers, and of each text that one expert writes.
+    fn lengths(&self, tokenizer: Option<&Tokenizer>) -> Result<(Vec<usize>, Vec<usize>)> {
+        let routing = &self.plan.routing;
+        let (settings, writers) = (&routing.fit.self_text, self.writers());
+        let all = routing.experts.iter().chain(&routing.shared_expert).enumerate();
+        let of = |(_, prompts)| match tokenizer {
+            Some(tokenizer) => routers::sample_lengths(tokenizer, prompts, settings),
+            None => Ok(vec![settings.tokens + 1; settings.samples]),
+        };
+        let each: Vec<Vec<usize>> =
+            all.filter(|(writer, _)| writers.contains(writer)).map(of).collect::<Result<_>>()?;
+        let longest = each.iter().max_by_key(|lengths| lengths.iter().sum::<usize>()).cloned().unwrap_or_default();
+        let mut lengths = each.concat();
+        if routing.gate_mode != GateMode::SelfCalibrated {
+            lengths.extend(match tokenizer {
+                Some(tokenizer) if routing.gate_mode.is_fitted() => routers::text_lengths(routing, tokenizer)?,
+                Some(tokenizer) => routers::prompt_lengths(routing, tokenizer)?,
+                None => routing.texts().map(|text| text.len() + 1).collect(),
+            });
+        }
+        Ok((lengths, longest))
+    }
+
+    /// A warning where text is longer than what the base was made for.
+    pub(super) fn beyond_context(&self, tokenizer: Option<&Tokenizer>) -> Result<Option<String>> {
+        let (lengths, _) = self.lengths(tokenizer)?;
+        let (longest, context) = (lengths.into_iter().max().unwrap_or(0), self.models.base().config.max_positions);
+        Ok((longest > context).then(|| {
+            format!(
+                "a prompt has {longest} tokens, and the base's context is {context}; what comes after it says little"
+            )
+        }))
+    }
+
+    /// The base's tokenizer, where the routers are made of text.
+    pub(super) fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
+        let mode = self.plan.routing.gate_mode;
+        let needed = mode.needs_prompts() || mode.is_fitted();
+        let open = || {
+            Tokenizer::open(storage, &self.models.base().dir).map_err(|error| {
+                error.fact("needed for", format!("`gate_mode: {}`", mode.name())).hint("`gate_mode: random` needs none")
+            })
+        };
+        needed.then(open).transpose()
+    }
+}
+
+/// Reads and writes wait for the disk: more workers than cores.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 16))
+}

@@ -1,0 +1,83 @@
+//! Opens the models of a recipe and plans: headers and configs only.
+
+use std::{path::Path, sync::Arc};
+
+use moerge_checkpoint::Storage;
+
+use super::{MergeOptions, Prepared};
+use moerge_core::{
+    error::{Error, Result},
+    model::{
+        locate::{HubCache, NotHere, locate},
+        source::{Source, Vocabulary},
+    },
+    plan::{Models, Plan, PlanOptions},
+    recipe::{
+        Located, ModelRef, Recipe,
+        check::{self, CheckOptions},
+    },
+};
+
+/// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
+pub fn prepare(
+    storage: &Arc<dyn Storage>,
+    recipe: Recipe,
+    recipe_dir: &Path,
+    options: &MergeOptions,
+) -> Result<Prepared> {
+    let mut warnings = check::check(&recipe, &CheckOptions { allow_same_experts: options.allow_same_experts })?;
+    let models = open_models(storage, &recipe, recipe_dir, &options.cache)?;
+    let plan_options = PlanOptions {
+        shard_bytes: options.shard_bytes,
+        seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
+        lora_dtype: options.lora_dtype,
+        balance: options.balance,
+    };
+    let mut plan = Plan::new(&recipe, &models, &plan_options)?;
+    warnings.append(&mut plan.warnings);
+    if options.compare_vocabularies {
+        warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
+    }
+    plan.warnings = warnings;
+    Ok(Prepared { recipe, models, plan })
+}
+
+fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, cache: &HubCache) -> Result<Models> {
+    let mut sources: Vec<Source> = Vec::new();
+    let mut open = |reference: &Located<ModelRef>| -> Result<usize> {
+        let name = reference.value.to_string();
+        if let Some(index) = sources.iter().position(|s| s.reference == name) {
+            return Ok(index);
+        }
+        let folders = locate(&reference.value, recipe_dir, cache)
+            .map_err(|e: NotHere| Error::from(e).at(recipe.snippet(&reference.span, "")))?;
+        let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref())
+            .map_err(|e| if e.parts().snippet.is_some() { e } else { e.at(recipe.snippet(&reference.span, "")) })?;
+        sources.push(source);
+        Ok(sources.len() - 1)
+    };
+    let base = open(&recipe.base_model)?;
+    let experts = recipe.experts.iter().map(|e| open(&e.source_model)).collect::<Result<_>>()?;
+    let shared_expert = recipe.shared_experts.first().map(|e| open(&e.source_model)).transpose()?;
+    Ok(Models { sources, base, experts, shared_expert })
+}
+
+fn vocabulary_warnings(storage: &dyn Storage, models: &Models) -> Vec<String> {
+    let tokenizer = |s: &Source| moerge_core::model::source::read_bytes(storage, &s.dir.join("tokenizer.json")).ok();
+    let base_bytes = tokenizer(models.base());
+    let mut base: Option<Vocabulary> = None;
+    let mut warnings = Vec::new();
+    for source in models.sources.iter().filter(|s| s.dir != models.base().dir) {
+        let bytes = tokenizer(source);
+        if bytes.is_none() || bytes == base_bytes {
+            continue;
+        }
+        drop(bytes);
+        if base.is_none() {
+            base = Vocabulary::read(storage, &models.base().dir);
+        }
+        let (Some(base), Some(own)) = (&base, Vocabulary::read(storage, &source.dir)) else { continue };
+        warnings.extend(own.differs_from(base).map(|what| format!("{}: {what}", source.reference)));
+    }
+    warnings
+}

@@ -1,0 +1,252 @@
+//! Where a Mixture of Experts sends tokens: for each text, layer by layer, which experts get them, and what the gates
+//! look like.
+//!
+//! [`report`] asks the model; [`html::page`] shows the report as one file for a browser.
+
+mod gates;
+pub mod html;
+mod observe;
+mod texts;
+
+use serde::Serialize;
+
+pub use gates::cosines;
+pub use texts::{RoutedText, balanced_load, expert_names, expert_slots, plain_slots, recipe_texts};
+
+use crate::routers::Balance;
+use moerge_core::{
+    error::{Error, Result},
+    model::families::FfnOptions,
+    plan::Slots,
+    progress::{Progress, Stage},
+};
+use moerge_infer::{
+    model::Model,
+    runner::{Placement, Runner},
+};
+use observe::Watch;
+
+/// What was seen of a model's routing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RouteReport {
+    /// The model, as the user named it.
+    pub model: String,
+    /// Names of the experts.
+    pub experts: Vec<String>,
+    /// Experts per token.
+    pub experts_per_token: usize,
+    /// Layer by layer, over all texts.
+    pub layers: Vec<LayerReport>,
+    /// Text by text.
+    pub texts: Vec<TextReport>,
+    /// What `moerge merge --balance` did to the routers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<BalancedLoad>,
+}
+
+/// Loads on the text that the routers were fitted to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BalancedLoad {
+    /// What it cost, and the loads before.
+    #[serde(flatten)]
+    pub balance: Balance,
+    /// Layer by layer the part of all choices that each expert got after.
+    pub load_after: Vec<Vec<f64>>,
+}
+
+/// A layer's gates and what all texts together make of them. Vectors have an entry per expert.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Cosine of each pair of gate rows `[experts][experts]`.
+    pub gate_cosines: Vec<Vec<f64>>,
+    /// How evenly the texts, counted alike, load the experts: the entropy of the weighted shares over its largest
+    /// possible value. 1 is even, 0 is all to one expert.
+    pub balance: f64,
+    /// How undecided the router is about a token, on average: the entropy of its softmax over its largest possible
+    /// value. 1 is no opinion.
+    pub entropy: f64,
+    /// Share of tokens whose first choice is the text's own expert, the texts counted alike; `None` where no text's
+    /// expert is known.
+    pub accuracy: Option<f64>,
+    /// Experts that not one token chose.
+    pub dead: Vec<usize>,
+    /// Experts that are not in the layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<usize>,
+}
+
+/// Where the tokens of a text went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TextReport {
+    /// The text's name.
+    pub name: String,
+    /// The expert that it is meant for.
+    pub expert: Option<usize>,
+    /// Tokens that were looked at.
+    pub tokens: usize,
+    /// Layer by layer.
+    pub layers: Vec<TextLayer>,
+    /// The first tokens, with the experts that they chose.
+    pub sample: Vec<SampleToken>,
+}
+
+/// Where the tokens of a text went in one layer. Vectors have an entry per expert.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TextLayer {
+    /// Share of tokens whose largest weight it got.
+    pub first_choice: Vec<f64>,
+    /// Share of tokens that chose it at all.
+    pub chosen: Vec<f64>,
+    /// Share of all weight.
+    pub weighted: Vec<f64>,
+    /// Mean entropy of the router's softmax over its largest possible value.
+    pub entropy: f64,
+}
+
+/// A token of a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampleToken {
+    /// What it stands for in the text; a document after the first begins with a line break.
+    pub text: String,
+    /// Its first choice, layer by layer.
+    pub experts: Vec<usize>,
+}
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Tokens of a sequence; the model's context, but at most 2048, where nothing is said.
+    pub context: Option<usize>,
+    /// Most tokens of a text.
+    pub tokens: usize,
+    /// Tokens of a text kept for showing.
+    pub sample: usize,
+}
+
+/// Sends `texts` through `model` and tells where their tokens went. `experts` are names; missing ones are numbers. `slots`
+/// says where the experts are.
+pub fn report(
+    model: &Model,
+    (experts, slots): (&[String], &Slots),
+    texts: &[RoutedText],
+    extent: Extent,
+    placement: Placement,
+    progress: &dyn Progress,
+) -> Result<RouteReport> {
+    let FfnOptions::Moe { top_k, .. } = model.description().decoder.ffn else {
+        return Err(Error::input(format!("{} is a dense model: it has no routers", model.reference))
+            .hint("`moerge merge` makes a Mixture of Experts"));
+    };
+    let name = |expert: usize| experts.get(expert).cloned().unwrap_or_else(|| format!("expert {expert}"));
+    let context = extent.context.unwrap_or(model.config.max_positions.min(2048)).max(1);
+    let tokenized = |text| texts::tokenize(text, model, context, extent.tokens);
+    let texts: Vec<texts::Tokenized> = texts.iter().map(tokenized).collect::<Result<_>>()?;
+
+    let runner = Runner::new(model.weights()?, placement, progress)?;
+    let gates = gates::read(model)?;
+    progress.start(Stage::Score, texts.iter().map(|text| text.tokens() as u64).sum(), 0);
+    let mut reports = Vec::new();
+    for text in &texts {
+        let mut watch = Watch::new(&gates, slots, extent.sample);
+        for pass in text.passes(runner.pass_tokens()) {
+            runner.forward(pass, &mut watch, progress)?;
+            progress.advance(Stage::Score, pass.iter().map(|s| s.len() as u64).sum());
+        }
+        reports.push(watch.report(text));
+    }
+    progress.finish(Stage::Score, "");
+    let layers = gates.iter().enumerate().map(|(layer, gate)| layer_report(layer, gate, slots, &reports)).collect();
+    Ok(RouteReport {
+        model: model.reference.clone(),
+        experts: (0..slots.experts()).map(name).collect(),
+        experts_per_token: top_k,
+        layers,
+        texts: reports,
+        balance: None,
+    })
+}
+
+fn layer_report(layer: usize, gate: &[f32], slots: &Slots, texts: &[TextReport]) -> LayerReport {
+    let of = || texts.iter().map(|text| &text.layers[layer]);
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let members = slots.members(layer);
+    let shares: Vec<f64> = members.iter().map(|e| mean(of().map(|l| l.weighted[*e]).collect())).collect();
+    let own =
+        |text: &TextReport| text.expert.filter(|e| members.contains(e)).map(|e| text.layers[layer].first_choice[e]);
+    let known: Vec<f64> = texts.iter().filter_map(own).collect();
+    LayerReport {
+        gate_cosines: gates::cosines(&gates::by_expert(gate, slots, layer), slots.experts()),
+        balance: entropy(&shares),
+        entropy: mean(of().map(|l| l.entropy).collect()),
+        accuracy: (!known.is_empty()).then(|| mean(known)),
+        dead: members.iter().copied().filter(|e| of().all(|l| l.chosen[*e] == 0.0)).collect(),
+        absent: (0..slots.experts()).filter(|e| !members.contains(e)).collect(),
+    }
+}
+
+/// Entropy of a distribution over its largest possible value; of a single expert, 1.
+fn entropy(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+    if shares.len() > 1 { sum / (shares.len() as f64).ln() } else { 1.0 }
+}
+
+/// `None` of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+impl TextReport {
+    /// Its share of weight that `expert` has over all layers.
+    pub fn weighted(&self, expert: usize) -> f64 {
+        self.layers.iter().map(|layer| layer.weighted[expert]).sum::<f64>() / self.layers.len().max(1) as f64
+    }
+}
+
+impl RouteReport {
+    /// Share of tokens whose first choice is the text's own expert, over texts and layers alike.
+    pub fn accuracy(&self) -> Option<f64> {
+        mean(self.layers.iter().filter_map(|layer| layer.accuracy))
+    }
+
+    /// Share of the tokens of `text` whose first choice is its own expert, over the layers that this is in.
+    pub fn accuracy_of(&self, text: &TextReport) -> Option<f64> {
+        let expert = text.expert?;
+        let layers = self.layers.iter().zip(&text.layers).filter(|(layer, _)| !layer.absent.contains(&expert));
+        mean(layers.map(|(_, routed)| routed.first_choice[expert]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_one_where_all_is_even_and_zero_where_one_has_all() {
+        assert!((entropy(&[0.25; 4]) - 1.0).abs() < 1e-12);
+        assert_eq!(entropy(&[0.0, 1.0, 0.0]), 0.0);
+        assert_eq!(entropy(&[1.0]), 1.0);
+    }
+
+    #[test]
+    fn layers_count_texts_alike_and_name_dead_experts() {
+        let text = |expert, first: [f64; 3]| TextReport {
+            name: String::new(),
+            expert,
+            tokens: 10,
+            layers: vec![TextLayer {
+                first_choice: first.to_vec(),
+                chosen: first.to_vec(),
+                weighted: first.to_vec(),
+                entropy: 0.5,
+            }],
+            sample: Vec::new(),
+        };
+        let texts = [text(Some(0), [0.9, 0.1, 0.0]), text(Some(1), [0.5, 0.5, 0.0]), text(None, [1.0, 0.0, 0.0])];
+        let found = layer_report(0, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], &Slots::all(3, 1), &texts);
+        assert!((found.accuracy.unwrap() - 0.7).abs() < 1e-12, "{found:?}");
+        assert_eq!(found.dead, [2]);
+        assert_eq!(found.gate_cosines[0][1], 0.0);
+        assert!((found.gate_cosines[0][2] - 0.5f64.sqrt()).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,156 @@
+//! The texts that a model's routing is looked at with, and whose experts they are.
+
+use moerge_checkpoint::Storage;
+
+use super::BalancedLoad;
+use crate::routers::{ROUTING_REPORT, RoutingReport};
+use moerge_core::{
+    error::{Error, Result},
+    model::{families::FfnOptions, source::read_text},
+    output::record::{MOERGE_JSON, MoergeJson},
+    plan::Slots,
+    recipe::Recipe,
+};
+use moerge_infer::model::Model;
+
+/// A text, and the expert that it is meant for, where that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutedText {
+    /// What to call it.
+    pub name: String,
+    /// The expert, counted from 0.
+    pub expert: Option<usize>,
+    /// Documents, each routed by itself.
+    pub documents: Vec<String>,
+    /// Whether they are prompts, which begin with the bos token, as routers were made with.
+    pub prompts: bool,
+}
+
+/// A text as tokens.
+pub(super) struct Tokenized {
+    pub name: String,
+    pub expert: Option<usize>,
+    sequences: Vec<Vec<u32>>,
+    /// What the tokens stand for, sequence after sequence.
+    pub pieces: Vec<String>,
+}
+
+/// The recipe of the run that made `model`, where moerge did.
+fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
+    let path = model.dir.join(MOERGE_JSON);
+    if storage.facts(&path).is_err() {
+        return Ok(None);
+    }
+    let record = MoergeJson::parse(&read_text(storage, &path)?, &path.display().to_string())?;
+    Recipe::parse(&path.display().to_string(), &record.recipe).map(Some)
+}
+
+/// Which expert of its recipe is where in `model`; every slot an expert of its own where there is no recipe.
+pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
+    let decoder = &model.description().decoder;
+    let FfnOptions::Moe { experts, .. } = decoder.ffn else { return Ok(plain_slots(model)) };
+    let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers));
+    // A recipe that was changed by hand says nothing about the weights.
+    Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| plain_slots(model)))
+}
+
+/// Every slot of `model` an expert of its own.
+pub fn plain_slots(model: &Model) -> Slots {
+    let decoder = &model.description().decoder;
+    match decoder.ffn {
+        FfnOptions::Moe { experts, .. } => Slots::all(experts, decoder.layers),
+        FfnOptions::Dense { .. } => Slots::all(0, decoder.layers),
+    }
+}
+
+/// What balancing did to `model`, where its routing report says so.
+pub fn balanced_load(model: &Model, storage: &dyn Storage) -> Option<BalancedLoad> {
+    let report = RoutingReport::parse(&read_text(storage, &model.dir.join(ROUTING_REPORT)).ok()?).ok()?;
+    let load_after = report.layers.into_iter().map(|layer| layer.load).collect();
+    Some(BalancedLoad { balance: report.balance?, load_after })
+}
+
+/// What the recipe of `model` calls its experts: the last part of their models' names. Empty where there is no recipe.
+pub fn expert_names(model: &Model, storage: &dyn Storage) -> Result<Vec<String>> {
+    let last = |reference: String| {
+        let end = reference.trim_end_matches(['/', '\\']).len();
+        reference[..end].rsplit(['/', '\\', '+']).next().unwrap_or_default().to_owned()
+    };
+    let experts = recipe(model, storage)?.map(|recipe| recipe.experts).unwrap_or_default();
+    let short: Vec<String> = experts.iter().map(|e| last(e.source_model.value.to_string())).collect();
+    let name = |(index, name): (usize, &String)| {
+        let alone = short.iter().filter(|other| *other == name).count() == 1;
+        if alone { name.clone() } else { format!("{name} ({index})") }
+    };
+    Ok(short.iter().enumerate().map(name).collect())
+}
+
+/// The prompts of the recipe that lies beside `model`, a text per expert.
+pub fn recipe_texts(model: &Model, storage: &dyn Storage) -> Result<Vec<RoutedText>> {
+    let names = expert_names(model, storage)?;
+    let experts = recipe(model, storage)?.map(|recipe| recipe.experts).unwrap_or_default();
+    let texts = experts.into_iter().zip(names).enumerate().map(|(expert, (e, name))| RoutedText {
+        name,
+        expert: Some(expert),
+        documents: e.positive_prompts,
+        prompts: true,
+    });
+    Ok(texts.filter(|text| !text.documents.is_empty()).collect())
+}
+
+/// The tokens of `text` in sequences of at most `context`, `most` in all.
+pub(super) fn tokenize(text: &RoutedText, model: &Model, context: usize, most: usize) -> Result<Tokenized> {
+    let (mut sequences, mut pieces) = (Vec::new(), Vec::new());
+    let mut left = most;
+    for document in &text.documents {
+        let (mut tokens, ends) = model.tokenizer.encode_with_ends(document)?;
+        let prompt = if text.prompts { model.tokenizer.encode_prompt(document)? } else { tokens.clone() };
+        // The bos token that a prompt has and a text may lack.
+        let added = prompt.len().saturating_sub(tokens.len());
+        tokens = prompt;
+        tokens.truncate(left);
+        left -= tokens.len();
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let piece = |(start, end): (usize, usize)| document.get(start..end).unwrap_or("\u{fffd}").to_owned();
+        let all = std::iter::repeat_n(String::new(), added).chain(starts.zip(ends.iter().copied()).map(piece));
+        let first = pieces.len();
+        pieces.extend(all.take(tokens.len()));
+        if first > 0
+            && let Some(piece) = pieces[first..].iter_mut().find(|piece| !piece.is_empty())
+        {
+            // Where they are shown, a document begins on a line of its own.
+            piece.insert(0, '\n');
+        }
+        sequences.extend(tokens.chunks(context).map(<[u32]>::to_vec));
+        if left == 0 {
+            break;
+        }
+    }
+    if sequences.is_empty() {
+        return Err(Error::input(format!("{} has no tokens", text.name)));
+    }
+    Ok(Tokenized { name: text.name.clone(), expert: text.expert, sequences, pieces })
+}
+
+impl Tokenized {
+    /// Tokens in all.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
+
+    /// The sequences, in runs of about `tokens` tokens.
+    pub fn passes(&self, tokens: usize) -> Vec<&[Vec<u32>]> {
+        let (mut passes, mut rest) = (Vec::new(), &self.sequences[..]);
+        while !rest.is_empty() {
+            let mut sum = 0;
+            let fits = |s: &&Vec<u32>| {
+                sum += s.len();
+                sum <= tokens
+            };
+            let (pass, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            passes.push(pass);
+            rest = later;
+        }
+        passes
+    }
+}

@@ -1,0 +1,186 @@
+//! Text for fitting routers, as tokens with labels; wherever it comes from.
+
+use moerge_core::{
+    error::Result,
+    plan::{Prompts, Routing},
+};
+use moerge_infer::tokenizer::Tokenizer;
+
+use super::{
+    ExpertText,
+    fit::{Class, Samples},
+};
+
+/// Tokens of a sequence at the most; longer texts are cut.
+pub const WINDOW: usize = 512;
+
+/// One token in so many, or one sequence where there are as many, is kept back to measure on.
+const KEPT_BACK: usize = 5;
+
+/// The sequences of tokens that show what an expert is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExpertTokens {
+    /// What it is for.
+    pub positive: Vec<Vec<u32>>,
+    /// What it is not for.
+    pub negative: Vec<Vec<u32>>,
+}
+
+/// All sequences of a fit, and what their tokens are.
+#[derive(Debug, Clone)]
+pub struct Calibration {
+    pub(super) sequences: Vec<Vec<u32>>,
+    /// A column per token of the packed sequences.
+    pub(super) samples: Samples,
+}
+
+impl ExpertTokens {
+    /// The tokens of `prompts`: long texts cut into sequences of [`WINDOW`], and of these as many as `most` tokens
+    /// allow, spread evenly over them.
+    pub fn of(prompts: &Prompts, tokenizer: &Tokenizer, most: usize) -> Result<Self> {
+        let tokens = |texts: &[String]| -> Result<Vec<Vec<u32>>> {
+            let mut sequences = Vec::new();
+            for text in texts {
+                sequences.extend(tokenizer.encode_windows(text, WINDOW)?);
+            }
+            Ok(spread(sequences, most))
+        };
+        Ok(Self { positive: tokens(&prompts.positive)?, negative: tokens(&prompts.negative)? })
+    }
+}
+
+impl From<ExpertText> for ExpertTokens {
+    fn from(text: ExpertText) -> Self {
+        Self { positive: text.samples.into_iter().map(|s| s.tokens).collect(), negative: Vec::new() }
+    }
+}
+
+/// Of `sequences` some that lie evenly among them and have `most` tokens or little more.
+fn spread(sequences: Vec<Vec<u32>>, most: usize) -> Vec<Vec<u32>> {
+    let tokens: usize = sequences.iter().map(Vec::len).sum();
+    if tokens <= most {
+        return sequences;
+    }
+    // A sequence is taken whenever the tokens so far pass another multiple of what one taken token stands for.
+    let mut taken = Vec::new();
+    let (mut seen, mut kept) = (0usize, 0usize);
+    for sequence in sequences {
+        seen += sequence.len();
+        if kept as u128 * tokens as u128 <= (seen - sequence.len()) as u128 * most as u128 {
+            kept += sequence.len();
+            taken.push(sequence);
+        }
+    }
+    taken
+}
+
+impl Calibration {
+    /// Labels every token with whose text it is in. `shared` is the shared expert's text, where it has a gate.
+    pub fn new(experts: &[ExpertTokens], shared: Option<&ExpertTokens>) -> Self {
+        let texts = experts
+            .iter()
+            .enumerate()
+            .flat_map(|(e, tokens)| [(Class::Expert(e), &tokens.positive), (Class::NotExpert(e), &tokens.negative)]);
+        let texts = texts.chain(shared.map(|tokens| (Class::Shared, &tokens.positive)));
+        let mut calibration =
+            Self { sequences: Vec::new(), samples: Samples { classes: Vec::new(), held_out: Vec::new() } };
+        for (class, sequences) in texts {
+            calibration.add(class, sequences);
+        }
+        calibration.pass_over_first_tokens();
+        calibration
+    }
+
+    fn add(&mut self, class: Class, sequences: &[Vec<u32>]) {
+        let whole = sequences.len() >= KEPT_BACK;
+        let mut tokens = 0;
+        for (index, sequence) in sequences.iter().enumerate() {
+            for _ in sequence {
+                tokens += 1;
+                self.samples.classes.push(Some(class));
+                // Tokens of one sequence are alike; a whole one kept back says more about text not yet seen.
+                let place = if whole { index + 1 } else { tokens };
+                self.samples.held_out.push(place % KEPT_BACK == 0);
+            }
+            self.sequences.push(sequence.clone());
+        }
+    }
+
+    /// Where all sequences begin with the same token (bos), it says nothing about whose they are; its vector is the same in
+    /// all of them, and far from every other.
+    fn pass_over_first_tokens(&mut self) {
+        let mut firsts = self.sequences.iter().map(|s| s.first());
+        let first = firsts.next().flatten();
+        if self.sequences.len() < 2 || !firsts.all(|f| f == first) {
+            return;
+        }
+        for range in moerge_infer::decoder::ranges(&self.sequences) {
+            if range.len() > 1 {
+                self.samples.classes[range.start] = None;
+            }
+        }
+    }
+
+    /// The tokens of text for `expert`, and how many of them are kept back.
+    pub(super) fn tokens_of(&self, expert: usize) -> (usize, usize) {
+        let own = |class: &Option<Class>| *class == Some(Class::Expert(expert));
+        let tokens = self.samples.classes.iter().zip(&self.samples.held_out).filter(|(class, _)| own(class));
+        tokens.fold((0, 0), |(all, held), (_, h)| (all + 1, held + usize::from(*h)))
+    }
+
+    /// The sequences that are text for some expert: all, or some that lie evenly among them and have `most` tokens or
+    /// little more.
+    pub(super) fn texts_of_experts(&self, most: usize) -> Vec<Vec<u32>> {
+        let of_experts = |range: &std::ops::Range<usize>| {
+            self.samples.classes[range.clone()].iter().any(|class| matches!(class, Some(Class::Expert(_))))
+        };
+        let ranges = moerge_infer::decoder::ranges(&self.sequences);
+        let texts = self.sequences.iter().zip(ranges).filter(|(_, range)| of_experts(range));
+        spread(texts.map(|(sequence, _)| sequence.clone()).collect(), most)
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> usize {
+        self.samples.classes.len()
+    }
+}
+
+/// The texts of the recipe as tokens: the experts', and the shared expert's where it has a gate.
+pub fn recipe_texts(routing: &Routing, tokenizer: &Tokenizer) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
+    let tokens = |prompts: &Prompts| ExpertTokens::of(prompts, tokenizer, routing.fit.tokens);
+    let experts = routing.experts.iter().map(tokens).collect::<Result<_>>()?;
+    Ok((experts, routing.shared_expert.as_ref().map(tokens).transpose()?))
+}
+
+/// How long the sequences of the recipe's texts are, in tokens.
+pub fn text_lengths(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<usize>> {
+    let (experts, shared) = recipe_texts(routing, tokenizer)?;
+    let sequences = |tokens: ExpertTokens| tokens.positive.into_iter().chain(tokens.negative);
+    Ok(experts.into_iter().chain(shared).flat_map(sequences).map(|sequence| sequence.len()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn much_text_is_thinned_out_evenly() {
+        let sequences: Vec<Vec<u32>> = (0..100).map(|i| vec![i; 10]).collect();
+        let taken = spread(sequences.clone(), 200);
+        assert_eq!(taken.len(), 20);
+        assert_eq!(taken.iter().map(|s| s[0]).collect::<Vec<_>>(), (0..100).step_by(5).collect::<Vec<u32>>());
+        assert_eq!(spread(sequences.clone(), 1000), sequences);
+    }
+
+    #[test]
+    fn tokens_are_labelled_and_some_kept_back() {
+        let many = ExpertTokens { positive: vec![vec![1, 7, 8]; 10], negative: vec![vec![1, 9]] };
+        let few = ExpertTokens { positive: vec![vec![1, 2, 3, 4, 5, 6]], negative: Vec::new() };
+        let calibration = Calibration::new(&[many, few], None);
+        assert_eq!(calibration.tokens(), 30 + 2 + 6);
+        // The first token, the same in all, counts for nobody.
+        assert_eq!(calibration.tokens_of(0), (20, 4), "every fifth sequence");
+        assert_eq!(calibration.tokens_of(1), (5, 1), "every fifth token");
+        assert_eq!(calibration.samples.classes[31], Some(Class::NotExpert(0)));
+    }
+}

@@ -1,0 +1,115 @@
+//! Sums over the tokens of a layer: how many of each class, their mean, their spread.
+//!
+//! All sums are f64 and their size depends on the model's width only, not on the number of tokens.
+
+use rayon::prelude::*;
+
+use moerge_core::error::Result;
+use moerge_infer::decoder::{Activations, Operand};
+
+/// Tokens multiplied at once.
+const TOKENS: usize = 1024;
+/// Features multiplied by one thread at once.
+const FEATURES: usize = 256;
+
+/// Bytes that sums over vectors of this width take, with what is made of them.
+pub fn bytes(hidden: usize, threads: usize) -> u64 {
+    let sums = 2 * hidden * hidden * size_of::<f64>();
+    let shared = 2 * hidden * TOKENS * size_of::<f32>();
+    let per_thread = (FEATURES * (hidden + TOKENS)) * size_of::<f32>();
+    (sums + shared + threads * per_thread) as u64
+}
+
+/// Running sums of vectors with classes.
+pub(super) struct Statistics {
+    counts: Vec<usize>,
+    /// Per class, the sum of `x - centre`.
+    sums: Vec<Vec<f64>>,
+    /// Near the mean of all: sums of squares about it lose no digits.
+    centre: Vec<f64>,
+    /// Sum of `(x - centre)(x - centre)^T`, `[hidden, hidden]`; empty where nobody asked for it.
+    moment: Vec<f64>,
+}
+
+impl Statistics {
+    /// No sums yet; they will be taken about the mean of `tokens` of `u`.
+    pub fn new(classes: usize, u: &Activations, tokens: &[usize]) -> Self {
+        let mean = |f: usize| {
+            let feature = u.feature(f);
+            let sum: f64 = tokens.iter().filter_map(|t| feature.get(*t)).map(|x| f64::from(*x)).sum();
+            sum / tokens.len().max(1) as f64
+        };
+        let centre: Vec<f64> = (0..u.features()).map(mean).collect();
+        Self { counts: vec![0; classes], sums: vec![vec![0.0; centre.len()]; classes], centre, moment: Vec::new() }
+    }
+
+    /// Adds `tokens` of `u`, each of the class beside it; `moment` says whether their spread is wanted.
+    pub fn add(&mut self, u: &Activations, tokens: &[usize], classes: &[usize], moment: bool) -> Result<()> {
+        for class in classes {
+            self.counts[*class] += 1;
+        }
+        for f in 0..self.centre.len() {
+            let feature = u.feature(f);
+            for (token, class) in tokens.iter().zip(classes) {
+                self.sums[*class][f] += f64::from(feature[*token]) - self.centre[f];
+            }
+        }
+        if moment {
+            self.moment.resize(self.centre.len() * self.centre.len(), 0.0);
+            tokens.chunks(TOKENS).try_for_each(|tokens| self.add_moment(u, tokens))?;
+        }
+        Ok(())
+    }
+
+    fn add_moment(&mut self, u: &Activations, tokens: &[usize]) -> Result<()> {
+        let hidden = self.centre.len();
+        let centred = |f: usize| {
+            let (feature, centre) = (u.feature(f), self.centre[f]);
+            tokens.iter().map(move |t| (f64::from(feature[*t]) - centre) as f32)
+        };
+        let rows: Vec<f32> = (0..hidden).flat_map(centred).collect();
+        let mut columns = vec![0.0; rows.len()];
+        for (f, row) in rows.chunks_exact(tokens.len().max(1)).enumerate() {
+            for (t, x) in row.iter().enumerate() {
+                columns[t * hidden + f] = *x;
+            }
+        }
+        let columns = Operand::from_rows(columns, hidden)?;
+        let blocks = self.moment.par_chunks_mut(FEATURES * hidden).zip(rows.par_chunks(FEATURES * tokens.len().max(1)));
+        blocks.try_for_each(|(moment, rows)| {
+            let product = Operand::from_rows(rows.to_vec(), tokens.len())?.times(&columns)?;
+            moment.iter_mut().zip(product).for_each(|(sum, x)| *sum += f64::from(x));
+            Ok(())
+        })
+    }
+
+    /// Tokens of `class`.
+    pub fn count(&self, class: usize) -> usize {
+        self.counts.get(class).copied().unwrap_or_default()
+    }
+
+    /// The mean of `class`; `None` where it has no tokens.
+    pub fn mean(&self, class: usize) -> Option<Vec<f64>> {
+        let count = self.count(class);
+        let mean = |(sum, centre): (&f64, &f64)| centre + sum / count as f64;
+        (count > 0).then(|| self.sums[class].iter().zip(&self.centre).map(mean).collect())
+    }
+
+    /// The covariance within the classes, pooled, `[hidden, hidden]`.
+    pub fn within(&self) -> Vec<f64> {
+        let hidden = self.centre.len();
+        let seen = |class: &usize| self.counts[*class] > 0;
+        let classes: Vec<usize> = (0..self.counts.len()).filter(seen).collect();
+        let tokens: usize = self.counts.iter().sum();
+        let freedom = tokens.saturating_sub(classes.len()).max(1) as f64;
+        let mut within = self.moment.clone();
+        within.par_chunks_mut(hidden.max(1)).enumerate().for_each(|(i, row)| {
+            for class in &classes {
+                let (sum, count) = (&self.sums[*class], self.counts[*class] as f64);
+                row.iter_mut().zip(sum).for_each(|(x, s)| *x -= sum[i] * s / count);
+            }
+            row.iter_mut().for_each(|x| *x /= freedom);
+        });
+        within
+    }
+}

@@ -1,0 +1,121 @@
+//! The fitting pass: every layer's router fitted to what it will be given, while the MoE as merged so far runs on the
+//! experts' text.
+//!
+//! One pass over the weights. When the pass comes to a layer's router, its true inputs are there: the stream that came
+//! through the layers below with their routers fitted already. The fit takes them, and the tokens then go to the experts
+//! that the new gate chooses.
+
+use super::{
+    Routers,
+    calibration::Calibration,
+    fit::{Shape, fit, load, regression_bytes, scores, statistics_bytes},
+    losses::scores_bytes,
+    merged::Merged,
+    phatgoose::TrainedGates,
+    report::{ExpertReport, LayerReport, RoutingReport},
+};
+use moerge_core::{
+    error::{Error, Result},
+    model::families::DecoderOptions,
+    plan::{Plan, Routing},
+    progress::{Progress, Stage},
+};
+use moerge_infer::decoder::{Activations, Observer, WeightRounding, forward};
+
+/// Tokens of an expert without which its text has no spread.
+const LEAST_TOKENS: usize = 2;
+
+/// Fits the routers of `plan` to `calibration`; where gates are `trained`, makes them of these.
+///
+/// The result is the same for any number of threads. Every weight is read once (more often only where there are more
+/// tokens than an FFN takes at once).
+pub fn fit_routers(
+    plan: &Plan,
+    calibration: &Calibration,
+    trained: Option<&TrainedGates>,
+    rounding: Option<WeightRounding>,
+    progress: &dyn Progress,
+) -> Result<(Routers, RoutingReport)> {
+    let experts = 0..plan.routing.slots.experts();
+    let experts: Vec<ExpertReport> = experts.map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
+    let layers = plan.description.decoder.layers;
+    let merged = Merged::new(plan)?;
+    let mut fitting = Fitting {
+        plan,
+        merged: &merged,
+        calibration,
+        trained,
+        gates: Vec::new(),
+        shared_gates: Vec::new(),
+        reports: Vec::new(),
+    };
+    progress.start(Stage::Prompts, layers as u64, 0);
+    forward(&merged, &calibration.sequences, layers, rounding, &mut fitting, progress)?;
+    progress.finish(Stage::Prompts, &format!("{} texts, {} tokens", calibration.sequences.len(), calibration.tokens()));
+
+    let Fitting { gates, shared_gates, reports, .. } = fitting;
+    let hidden = plan.description.decoder.hidden;
+    let routers = Routers { experts: plan.shape.experts, hidden, gates, shared_gates };
+    Ok((routers, RoutingReport::new(plan, experts, reports)))
+}
+
+/// Bytes that a fit to so many `tokens` takes beside the pass of the text through the layers: the sums of a layer's fit,
+/// or the scores of the next token where losses decide.
+pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u64 {
+    let fitting = statistics_bytes(decoder.hidden, threads) + regression_bytes(decoder.hidden, tokens);
+    fitting.max(scores_bytes(decoder.vocabulary, tokens))
+}
+
+/// The text of expert `index` in numbers; none at all is refused.
+fn expert(plan: &Plan, calibration: &Calibration, index: usize) -> Result<ExpertReport> {
+    let (tokens, held_out) = calibration.tokens_of(index);
+    if tokens < LEAST_TOKENS {
+        let mode = plan.routing.gate_mode.name();
+        return Err(Error::input(format!("expert {index} has too little text for gate_mode {mode}"))
+            .fact("tokens", format!("{tokens} (a first one that all texts share does not count)"))
+            .fact("needed", format!("{LEAST_TOKENS}, and some hundred to route well"))
+            .hint("give it more `positive_prompts`, a `positive_prompts_file`, or more `self_text`"));
+    }
+    Ok(ExpertReport { tokens: tokens as u64, held_out: held_out as u64 })
+}
+
+struct Fitting<'a> {
+    plan: &'a Plan,
+    merged: &'a Merged<'a>,
+    calibration: &'a Calibration,
+    trained: Option<&'a TrainedGates>,
+    gates: Vec<Vec<f32>>,
+    shared_gates: Vec<Vec<f32>>,
+    reports: Vec<LayerReport>,
+}
+
+impl Observer for Fitting<'_> {
+    fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
+        let Routing { gate_mode, slots, shared_expert, .. } = &self.plan.routing;
+        let members = slots.members(layer);
+        let shape = Shape { mode: *gate_mode, experts: members.len(), shared: shared_expert.is_some() };
+        let samples = self.calibration.samples.among(&members);
+        let fit = match self.trained {
+            Some(gates) => gates.layer(layer, &members, u, &samples, shape)?,
+            None => fit(u, &samples, shape)?,
+        };
+        if fit.gate.iter().chain(fit.shared_gate.iter().flatten()).any(|w| !w.is_finite()) {
+            return Err(Error::input(format!("the numbers that the router of layer {layer} is given are not finite"))
+                .hint("a model's weights may hold NaN or infinite numbers, or not fit its config.json"));
+        }
+        let gate = slots.spread(layer, &fit.gate);
+        self.merged.set_gate(layer, gate.clone())?;
+        if let Some(gate) = &fit.shared_gate {
+            self.merged.set_shared_gate(layer, gate.clone())?;
+        }
+        let rows: Vec<Vec<f64>> =
+            gate.chunks(u.features().max(1)).map(|row| row.iter().map(|w| f64::from(*w)).collect()).collect();
+        let labelled = self.calibration.samples.classes.iter().enumerate().filter(|(_, class)| class.is_some());
+        let columns: Vec<usize> = labelled.map(|(column, _)| column).collect();
+        let load = load(&scores(&rows, u, &columns), self.plan.shape.top_k);
+        self.reports.push(LayerReport::new(slots, layer, &fit, &load));
+        self.gates.push(gate);
+        self.shared_gates.extend(fit.shared_gate);
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! From a [`Routing`] to [`Routers`].
+
+use super::{Routers, cheap_embed::cheap_embed, hidden::hidden, prompts::PromptSet, random::random_routers};
+use moerge_core::{
+    error::{Error, Result},
+    plan::Routing,
+    progress::Progress,
+    recipe::GateMode,
+};
+use moerge_infer::{
+    decoder::{WeightRounding, Weights},
+    tokenizer::Tokenizer,
+};
+
+/// Makes the routers that `routing` asks for, `weights` being the base model's.
+///
+/// Only modes that need prompts ask for the tokenizer; only `hidden` and its like read the layers, with their weights
+/// rounded as `rounding` says.
+pub fn make_routers(
+    routing: &Routing,
+    weights: &dyn Weights,
+    tokenizer: Option<&Tokenizer>,
+    rounding: Option<WeightRounding>,
+    progress: &dyn Progress,
+) -> Result<Routers> {
+    let options = &weights.description().decoder;
+    if !routing.gate_mode.needs_prompts() {
+        return Ok(random_routers(routing, options.layers, options.hidden));
+    }
+    let mode = routing.gate_mode.name();
+    let tokenizer = tokenizer.ok_or_else(|| Error::input(format!("gate_mode {mode} needs the base's tokenizer")))?;
+    if let Some(name) = without_prompts(routing) {
+        return Err(Error::input(format!("{name} has no positive prompts, which gate_mode {mode} needs"))
+            .hint("`gate_mode: random` needs none"));
+    }
+    let prompts = PromptSet::new(routing, tokenizer)?;
+    match routing.gate_mode {
+        GateMode::CheapEmbed => cheap_embed(routing, &prompts, weights, progress),
+        _ => hidden(routing, &prompts, weights, rounding, progress),
+    }
+}
+
+/// The first expert with nothing to make a row of.
+fn without_prompts(routing: &Routing) -> Option<String> {
+    let expert = routing.experts.iter().position(|p| p.positive.is_empty()).map(|e| format!("expert {e}"));
+    expert.or_else(|| {
+        routing.shared_expert.as_ref().filter(|p| p.positive.is_empty()).map(|_| "the shared expert".into())
+    })
+}

@@ -1,0 +1,89 @@
+//! `gate_mode: phatgoose`: gates trained after the fact, each expert's on its own text (Muqeeth et al., arXiv 2402.05859).
+//!
+//! Per expert and layer one vector `v`, 0 at first. Between the base and the expert, `FFN_base(u) + sigmoid(v . u)
+//! (FFN_i(u) - FFN_base(u))`, only `v` learns to say the expert's text well ([`train_gates`]). The router's score of an
+//! expert is then `LN(v_i) . LN(u) / sqrt(H)`, and a stock router's rows are made of that ([`rows`]).
+
+mod adam;
+mod batches;
+mod rows;
+
+use super::{Calibration, Merged, calibration::WINDOW, fit::Class};
+use adam::Adam;
+use batches::Batches;
+use moerge_core::{
+    error::{Error, Result},
+    plan::Plan,
+    progress::Progress,
+};
+use moerge_infer::decoder::{Blend, GradientMemory, Text, WeightRounding, Weights, gradient_memory, ranges};
+
+pub use rows::TrainedGates;
+
+/// What the training of `plan`'s gates needs in memory, on `threads` threads.
+pub fn training_memory(
+    plan: &Plan,
+    base: &moerge_core::model::families::Description,
+    threads: usize,
+) -> GradientMemory {
+    let fit = &plan.routing.fit;
+    let longest = WINDOW.max(fit.self_text.tokens + 1);
+    gradient_memory(&plan.description, base, fit.phatgoose.batch_tokens.max(longest), longest, threads)
+}
+
+/// Trains the gates of `expert` on its part of `calibration` that is not kept back: `[layers][hidden]`. The same for
+/// any number of threads; within `memory` bytes as far as they are enough for a layer.
+pub fn train_gates(
+    plan: &Plan,
+    expert: usize,
+    base: &dyn Weights,
+    calibration: &Calibration,
+    rounding: Option<WeightRounding>,
+    memory: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<f32>>> {
+    let settings = &plan.routing.fit.phatgoose;
+    let model = Merged::only(plan, expert)?;
+    let threads = rayon::current_num_threads() + 1;
+    let need = training_memory(plan, base.description(), threads);
+    let blend = Blend::new(&model, base, rounding, &need, memory, progress)?;
+    let texts = texts(calibration, expert);
+    let mut batches = Batches::new(&texts, settings.batch_tokens, plan.seed);
+    let options = &plan.description.decoder;
+    let mut gates = vec![vec![0.0; options.hidden]; options.layers];
+    let mut adam = Adam::new(options.layers * options.hidden);
+    for step in 0..settings.steps {
+        let found = blend.step(&batches.next(), &gates, progress)?;
+        if !found.loss.is_finite() || found.gates.iter().flatten().any(|g| !g.is_finite()) {
+            return Err(Error::input(format!("the loss of expert {expert} on its text is not finite in step {step}"))
+                .hint("a model's weights may hold NaN or infinite numbers; or try a smaller `learning_rate`"));
+        }
+        progress.detail(&format!("gates of expert {expert}, step {step}: loss {:.4}", found.loss));
+        let rate = settings.learning_rate * warm_up(step, settings.steps);
+        adam.step(rate, gates.iter_mut().flatten(), found.gates.iter().flatten());
+    }
+    Ok(gates)
+}
+
+/// The part of the learning rate in `step`: it grows over the first 6 % of the steps, and is constant then.
+fn warm_up(step: usize, steps: usize) -> f64 {
+    const PART: f64 = 0.06;
+    ((step + 1) as f64 / (PART * steps as f64).max(1.0)).min(1.0)
+}
+
+/// The text of `expert`: its sequences with the tokens that count, which are those after one that is not kept back.
+fn texts(calibration: &Calibration, expert: usize) -> Vec<Text> {
+    let samples = &calibration.samples;
+    let columns = ranges(&calibration.sequences);
+    let text = |(range, sequence): (std::ops::Range<usize>, &Vec<u32>)| {
+        // The first token may be bos, and is nobody's.
+        let own = range.clone().any(|column| samples.classes[column] == Some(Class::Expert(expert)));
+        let next = sequence.iter().skip(1).map(|next| Some(*next)).chain([None]);
+        let targets: Vec<_> = range.zip(next).map(|(c, next)| next.filter(|_| !samples.held_out[c])).collect();
+        (own && targets.iter().any(Option::is_some)).then(|| Text { tokens: sequence.clone(), targets })
+    };
+    columns.into_iter().zip(&calibration.sequences).filter_map(text).collect()
+}
+
+#[cfg(test)]
+mod tests;

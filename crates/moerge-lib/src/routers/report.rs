@@ -1,0 +1,292 @@
+//! How well fitted routers route, as `routing_report.json` beside the weights has it.
+//!
+//! The file's length depends on the plan only, not on what was measured: every number takes the same room. So the plan
+//! knows the size of the output folder to the byte before anything is computed.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::{balance::Balance, fit::LayerFit, sharpness::Sharpness, validation::Validation};
+use moerge_core::{
+    error::{Error, Result},
+    plan::{Plan, Slots},
+    recipe::GateMode,
+    suggest::ranges,
+};
+
+/// The file's name in the model folder.
+pub const ROUTING_REPORT: &str = "routing_report.json";
+
+/// With more experts than this, layers have no confusion matrix: it would outgrow the routers.
+const CONFUSION_UP_TO: usize = 64;
+
+/// What the routers do on the text that was kept back from their fit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoutingReport {
+    /// How they were made, as the recipe spells it.
+    pub gate_mode: String,
+    /// The median over the layers of the part of the tokens whose own expert comes first.
+    pub median_accuracy: f64,
+    /// The text there was, expert by expert.
+    pub experts: Vec<ExpertReport>,
+    /// Layer by layer.
+    pub layers: Vec<LayerReport>,
+    /// Experts that are the same in some layers: there the router's choice between them changes nothing.
+    pub same_ffn: Vec<SameFfn>,
+    /// For each expert, how far its attention, norms, embeddings and head are from the base's: the norm of the difference
+    /// over the norm of the base's, on a sample of their rows.
+    pub shared_difference: Vec<f64>,
+    /// How sharply the routers decide, where more than one expert a token is mixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharpness: Option<Sharpness>,
+    /// What `--balance` did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Balance>,
+    /// Perplexities on text that nothing was fitted to, where the recipe gives some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
+}
+
+/// An expert's text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertReport {
+    /// Tokens of it.
+    pub tokens: u64,
+    /// Those kept back.
+    pub held_out: u64,
+}
+
+/// One layer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// The part of the tokens kept back whose own expert comes first, averaged over the experts.
+    pub accuracy: f64,
+    /// Whether that is less than half way from chance to certainty.
+    pub degenerate: bool,
+    /// What the rows were divided by so that their softmax is calibrated.
+    pub temperature: f64,
+    /// The penalty of the logistic regression that the rows are from; 0 where they are the discriminant's.
+    #[serde(default)]
+    pub penalty: f64,
+    /// The expert in each slot, where not every expert is in every layer. One may be there twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<u64>,
+    /// The part of all choices that each expert gets; 0 for one that is not in the layer.
+    pub load: Vec<f64>,
+    /// `[own][first]`: the part of the tokens of each expert for which each expert comes first.
+    pub confusion: Vec<Vec<f64>>,
+}
+
+/// Experts whose feed-forward networks are made from the same weights in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SameFfn {
+    /// The experts.
+    pub experts: Vec<usize>,
+    /// The layers.
+    pub layers: Vec<usize>,
+}
+
+impl LayerReport {
+    /// Of the `fit` of `layer`, in which each slot gets its part of `load`.
+    pub(super) fn new(slots: &Slots, layer: usize, fit: &LayerFit, load: &[f64]) -> Self {
+        let members = slots.members(layer);
+        let mut report = Self::blank(slots, layer);
+        let shares = fit.confusion.shares();
+        for (own, shares) in members.iter().zip(&shares) {
+            let Some(row) = report.confusion.get_mut(*own) else { continue };
+            members.iter().zip(shares).for_each(|(first, share)| row[*first] = *share);
+        }
+        let accuracy = fit.confusion.accuracy();
+        let chance = 1.0 / members.len().max(1) as f64;
+        Self {
+            accuracy,
+            degenerate: accuracy < (1.0 + chance) / 2.0,
+            temperature: fit.temperature,
+            penalty: fit.penalty,
+            load: slots.by_expert(layer, load),
+            ..report
+        }
+    }
+
+    /// As long as that of `layer` will be.
+    fn blank(slots: &Slots, layer: usize) -> Self {
+        let experts = slots.experts();
+        let here = slots.in_layer(layer).iter().map(|expert| *expert as u64);
+        Self {
+            slots: if slots.are_plain() { Vec::new() } else { here.collect() },
+            load: vec![0.0; experts],
+            confusion: if experts <= CONFUSION_UP_TO { vec![vec![0.0; experts]; experts] } else { Vec::new() },
+            ..Self::default()
+        }
+    }
+}
+
+impl RoutingReport {
+    pub(super) fn new(plan: &Plan, experts: Vec<ExpertReport>, layers: Vec<LayerReport>) -> Self {
+        Self {
+            gate_mode: plan.routing.gate_mode.name().to_owned(),
+            median_accuracy: median(layers.iter().map(|l| l.accuracy).collect()),
+            shared_difference: vec![0.0; experts.len()],
+            experts,
+            layers,
+            same_ffn: super::same_ffn::same_ffn(plan),
+            sharpness: None,
+            balance: None,
+            validation: None,
+        }
+    }
+
+    /// A report as long as that of `plan` will be.
+    pub fn blank(plan: &Plan) -> Self {
+        let slots = &plan.routing.slots;
+        let experts = slots.experts();
+        let layers = (0..slots.layers()).map(|layer| LayerReport::blank(slots, layer)).collect();
+        let validation = plan.routing.validates().then(|| Validation::blank(plan));
+        let balance = plan.routing.balance.then(|| Balance::blank(plan));
+        Self {
+            sharpness: Sharpness::blank(plan),
+            balance,
+            validation,
+            ..Self::new(plan, vec![ExpertReport::default(); experts], layers)
+        }
+    }
+
+    /// Adds what `--balance` did, after which each expert has its part of `load`, layer by layer.
+    pub fn set_balance(&mut self, balance: Balance, load: Vec<Vec<f64>>) {
+        self.layers.iter_mut().zip(load).for_each(|(layer, load)| layer.load = load);
+        self.balance = Some(balance);
+    }
+
+    /// Mean over the layers of the part of all choices that each expert gets.
+    pub fn load(&self) -> Vec<f64> {
+        let mean = |e: usize| {
+            let loads = self.layers.iter().filter_map(|l| l.load.get(e));
+            loads.sum::<f64>() / self.layers.len().max(1) as f64
+        };
+        (0..self.experts.len()).map(mean).collect()
+    }
+
+    /// The layers by accuracy, the worst first.
+    pub fn worst_layers(&self) -> Vec<(usize, f64)> {
+        let mut layers: Vec<(usize, f64)> = self.layers.iter().map(|l| l.accuracy).enumerate().collect();
+        layers.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        layers
+    }
+
+    /// What the user should know; `names` are the experts', in order.
+    pub fn warnings(&self, names: &[String]) -> Vec<String> {
+        let name = |e: usize| format!("expert {e} ({})", names.get(e).map_or("", String::as_str));
+        let mut warnings = Vec::new();
+        let degenerate: Vec<usize> = (0..self.layers.len()).filter(|l| self.layers[*l].degenerate).collect();
+        if !degenerate.is_empty() {
+            let pair = self.most_confused(&degenerate);
+            let who = pair.map_or("its experts".to_owned(), |(a, b)| format!("{} from {}", name(a), name(b)));
+            let advice = if self.gate_mode == GateMode::SelfCalibrated.name() {
+                "`gate_mode: calibrated`, with text that is typical of each, may tell them apart"
+            } else {
+                "give them more text, or text that differs more"
+            };
+            warnings.push(format!(
+                "the router hardly tells {who} in {} of {} layers ({}); {advice}",
+                degenerate.len(),
+                self.layers.len(),
+                ranges(&degenerate)
+            ));
+        }
+        for same in &self.same_ffn {
+            let who: Vec<String> = same.experts.iter().map(|e| name(*e)).collect();
+            warnings.push(format!(
+                "{} have the same feed-forward network in {} of {} layers ({})",
+                who.join(" and "),
+                same.layers.len(),
+                self.layers.len(),
+                ranges(&same.layers)
+            ));
+        }
+        warnings
+    }
+
+    /// The two experts that are taken for each other most in these layers.
+    fn most_confused(&self, layers: &[usize]) -> Option<(usize, usize)> {
+        let experts = self.experts.len();
+        let share = |a: usize, b: usize| {
+            let of = |l: &usize| Some(self.layers[*l].confusion.get(a)?.get(b).copied().unwrap_or_default());
+            layers.iter().filter_map(of).sum::<f64>()
+        };
+        let pairs = (0..experts).flat_map(|a| (a + 1..experts).map(move |b| (a, b)));
+        let counted = pairs.map(|(a, b)| ((a, b), share(a, b) + share(b, a))).filter(|(_, s)| *s > 0.0);
+        counted.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(pair, _)| pair)
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, FixedWidth::default());
+        // Writing to memory, and of no maps, does not fail.
+        let _ = self.serialize(&mut serializer);
+        bytes.push(b'\n');
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Reads what [`RoutingReport::to_text`] made.
+    pub fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|e| Error::input(format!("{ROUTING_REPORT} cannot be read: {e}")))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.get(middle), values.len() % 2) {
+        (Some(upper), 0) => (values[middle - 1] + upper) / 2.0,
+        (Some(middle), _) => *middle,
+        (None, _) => 0.0,
+    }
+}
+
+/// JSON with an object a line, whose numbers and booleans have the same width whatever they are.
+#[derive(Default)]
+struct FixedWidth {
+    depth: usize,
+}
+
+impl serde_json::ser::Formatter for FixedWidth {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let places = match value.abs() {
+            x if x < 10.0 => 4,
+            x if x < 100_000.0 => 2,
+            _ => return write!(writer, "{value:>9.2e}"),
+        };
+        write!(writer, "{value:>9.places$}")
+    }
+
+    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        write!(writer, "{value:>9}")
+    }
+
+    fn write_bool<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: bool) -> io::Result<()> {
+        write!(writer, "{value:>5}")
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth == 2 { writer.write_all(b"\n  {") } else { writer.write_all(b"{") }
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(if self.depth == 0 { b"\n}" } else { b"}" })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(b",")?;
+        }
+        if self.depth == 1 { writer.write_all(b"\n ") } else { writer.write_all(if first { b"" } else { b" " }) }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}

@@ -1,0 +1,58 @@
+//! Experts that are the same in a layer: made from the same bytes in the same way.
+
+use std::collections::BTreeMap;
+
+use super::report::SameFfn;
+use moerge_core::{
+    model::families::{FfnMatrix, LayerRole, Role},
+    plan::{OutputTensor, Plan, Step},
+};
+
+/// The groups of experts of `plan` whose three matrices are the same in some layers.
+pub(super) fn same_ffn(plan: &Plan) -> Vec<SameFfn> {
+    let slots = &plan.routing.slots;
+    // (layer, slot) -> what its matrices are made of.
+    let mut made_of: BTreeMap<(usize, usize), [Option<String>; 3]> = BTreeMap::new();
+    for tensor in &plan.tensors {
+        let Role::Layer(layer, LayerRole::Expert(slot, matrix)) = tensor.role else { continue };
+        let which = match matrix {
+            FfnMatrix::Gate => 0,
+            FfnMatrix::Up => 1,
+            FfnMatrix::Down => 2,
+        };
+        made_of.entry((layer, slot)).or_default()[which] = origin(tensor);
+    }
+    let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+    for layer in 0..plan.description.decoder.layers {
+        let mut alike: BTreeMap<Vec<&String>, Vec<usize>> = BTreeMap::new();
+        for expert in slots.members(layer) {
+            let Some(origins) = slots.slot(layer, expert).and_then(|slot| made_of.get(&(layer, slot))) else {
+                continue;
+            };
+            let known: Vec<&String> = origins.iter().flatten().collect();
+            if known.len() == origins.len() {
+                alike.entry(known).or_default().push(expert);
+            }
+        }
+        for experts in alike.into_values().filter(|experts| experts.len() > 1) {
+            groups.entry(experts).or_default().push(layer);
+        }
+    }
+    groups.into_iter().map(|(experts, layers)| SameFfn { experts, layers }).collect()
+}
+
+/// Names what a tensor is made of; `None` where noise makes it like no other.
+fn origin(tensor: &OutputTensor) -> Option<String> {
+    if matches!(&tensor.step, Step::Transform(step) if step.noise.is_some()) {
+        return None;
+    }
+    let views = tensor.step.reads().into_iter().map(|v| format!("{}@{}", v.file.path.display(), v.offset));
+    let change = match &tensor.step {
+        Step::Transform(step) => {
+            let lora = step.lora.as_ref().map(|(delta, dtype)| (delta.scale, *dtype));
+            format!("{lora:?} {:?}", step.scale)
+        }
+        _ => String::new(),
+    };
+    Some(format!("{} {change}", views.collect::<Vec<_>>().join(" ")))
+}

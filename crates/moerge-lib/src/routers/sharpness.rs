@@ -1,0 +1,195 @@
+//! How sharply routers decide between the experts that a token goes to.
+//!
+//! The fit's temperature makes the softmax say how likely each expert is the token's own. Where more than one expert a
+//! token is mixed, that need not be the best weight for their outputs: where experts' texts overlap much it is too
+//! soft. So the MoE reads the experts' text with its weights as they are and with sharper ones, and the sharpness with
+//! the least loss is taken. All go through one pass over the weights, each with a copy of the text of its own. It is
+//! all the text: the fifth that is kept back is too little to tell differences of half a percent.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Routers,
+    calibration::Calibration,
+    losses::{next_token_losses, perplexity},
+    merged::Merged,
+};
+use moerge_core::{
+    error::Result,
+    model::families::FfnOptions,
+    plan::Plan,
+    progress::{Progress, Stage},
+};
+use moerge_infer::decoder::{Observer, Routes, WeightRounding};
+
+/// What the rows may be multiplied by.
+const FACTORS: [f64; 2] = [1.0, 2.0];
+
+/// Tokens of text that are read at the most, or little more.
+const TOKENS: usize = 4096;
+
+/// Lengths of the sequences in the longest pass over text of these `lengths`: all of it in the fit, or some of it with
+/// each factor.
+pub fn pass_lengths(plan: &Plan, lengths: &[usize]) -> Vec<usize> {
+    let all = lengths.iter().sum::<usize>();
+    let (copies, most) =
+        if Sharpness::matters(plan) { (FACTORS.len(), all.max(FACTORS.len() * TOKENS)) } else { (1, all) };
+    let mut tokens = 0;
+    let fits = |length: &usize| {
+        tokens += length;
+        tokens <= most
+    };
+    lengths.iter().copied().cycle().take(copies * lengths.len()).take_while(fits).collect()
+}
+
+/// What the rows of all layers were multiplied by, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sharpness {
+    /// It has the least perplexity of those that were tried.
+    pub factor: f64,
+    /// Perplexity of the experts' text with each factor.
+    pub tried: Vec<TriedFactor>,
+}
+
+/// A factor that was tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TriedFactor {
+    /// What the rows are multiplied by.
+    pub factor: f64,
+    /// Of the experts' text.
+    pub perplexity: f64,
+}
+
+impl Sharpness {
+    /// Whether it means anything: one expert alone has weight 1 in any case, and the largest of several may have so only
+    /// where the weights are those of the chosen experts alone.
+    pub(super) fn matters(plan: &Plan) -> bool {
+        plan.shape.top_k > 1 && matches!(plan.description.decoder.ffn, FfnOptions::Moe { renormalise: true, .. })
+    }
+
+    /// As long as what is found for `plan`.
+    pub(super) fn blank(plan: &Plan) -> Option<Self> {
+        Self::matters(plan).then(|| Self { factor: 0.0, tried: vec![TriedFactor::default(); FACTORS.len()] })
+    }
+}
+
+/// Multiplies the rows of `routers` by what suits the experts' text in `calibration` best.
+pub fn sharpen(
+    plan: &Plan,
+    routers: &mut Routers,
+    calibration: &Calibration,
+    rounding: Option<WeightRounding>,
+    progress: &dyn Progress,
+) -> Result<Option<Sharpness>> {
+    if !Sharpness::matters(plan) {
+        return Ok(None);
+    }
+    let sequences = calibration.texts_of_experts(TOKENS);
+    let tried = try_factors(plan, routers, &sequences, rounding, progress)?;
+    // The first of equals: where there is nothing to tell them apart, the rows stay as they are.
+    let best = tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
+    let factor = best.map_or(1.0, |best| best.factor);
+    routers.gates.iter_mut().flatten().for_each(|w| *w *= factor as f32);
+    Ok(Some(Sharpness { factor, tried }))
+}
+
+/// The MoE's perplexity of `sequences` with each of the factors.
+fn try_factors(
+    plan: &Plan,
+    routers: &Routers,
+    sequences: &[Vec<u32>],
+    rounding: Option<WeightRounding>,
+    progress: &dyn Progress,
+) -> Result<Vec<TriedFactor>> {
+    let moe = Merged::with_routers(plan, routers)?;
+    let copies = vec![sequences; FACTORS.len()].concat();
+    let tokens = sequences.iter().map(Vec::len).sum::<usize>();
+    progress.start(Stage::Prompts, plan.description.decoder.layers as u64, 0);
+    let losses = next_token_losses(&moe, &copies, rounding, &mut Sharpen { tokens }, progress)?;
+    progress.finish(Stage::Prompts, &format!("{} ways to weigh experts, {tokens} tokens", FACTORS.len()));
+    let copies = losses.chunks(tokens.max(1));
+    Ok(FACTORS
+        .into_iter()
+        .zip(copies)
+        .map(|(factor, losses)| TriedFactor { factor, perplexity: perplexity(losses) })
+        .collect())
+}
+
+/// Gives each copy of the text the weights that its factor makes.
+struct Sharpen {
+    /// Tokens of a copy.
+    tokens: usize,
+}
+
+impl Observer for Sharpen {
+    fn routed(&mut self, _layer: usize, routes: &mut Routes) -> Result<()> {
+        for (copy, factor) in routes.experts.chunks_mut(self.tokens.max(1)).zip(FACTORS) {
+            for choices in copy {
+                // exp(s x) = exp(x)^s, and what the others have drops out when the sum is made 1.
+                choices.iter_mut().for_each(|(_, weight)| *weight = weight.powf(factor as f32));
+                let sum: f32 = choices.iter().map(|(_, weight)| weight).sum();
+                choices.iter_mut().for_each(|(_, weight)| *weight /= sum);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use moerge_checkpoint::{LocalStorage, Storage};
+
+    use super::*;
+    use crate::{
+        merge::{MergeOptions, prepare},
+        routers::{ExpertTokens, fit_routers},
+    };
+    use moerge_core::{progress::Silent, recipe::Recipe};
+    use moerge_infer::tokenizer::Tokenizer;
+
+    /// One pass over copies says what a pass with the rows multiplied says, and the best is what is taken.
+    #[test]
+    fn the_factor_with_the_least_perplexity_is_taken() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny");
+        let recipe = |k: usize| {
+            let text = format!(
+                "base_model: base\ngate_mode: calibrated\nexperts_per_token: {k}\nexperts:\n\
+                 - {{source_model: code, positive_prompts: [code]}}\n- {{source_model: math, positive_prompts: [math]}}\n\
+                 - {{source_model: story, positive_prompts: [story]}}\n"
+            );
+            Recipe::parse("moe.yml", &text).unwrap()
+        };
+        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let plan = |k| prepare(&storage, recipe(k), &tiny, &MergeOptions::default()).unwrap().plan;
+        let tokenizer = Tokenizer::open(&LocalStorage, &tiny.join("base")).unwrap();
+        let text = |name: &str| {
+            let text = std::fs::read_to_string(tiny.join(format!("calibration/{name}.txt"))).unwrap();
+            let positive = tokenizer.encode_windows(&text, 100).unwrap().into_iter().take(2).collect();
+            ExpertTokens { positive, negative: Vec::new() }
+        };
+        let calibration = Calibration::new(&["code", "math", "story"].map(text), None);
+        let texts = calibration.texts_of_experts(TOKENS);
+        assert_eq!(texts.len(), 6);
+
+        let plan_2 = plan(2);
+        let (mut routers, _) = fit_routers(&plan_2, &calibration, None, None, &Silent).unwrap();
+        let fitted = routers.clone();
+        let found = sharpen(&plan_2, &mut routers, &calibration, None, &Silent).unwrap().unwrap();
+        for tried in &found.tried {
+            let mut scaled = fitted.clone();
+            scaled.gates.iter_mut().flatten().for_each(|w| *w *= tried.factor as f32);
+            let moe = Merged::with_routers(&plan_2, &scaled).unwrap();
+            let losses = next_token_losses(&moe, &texts, None, &mut (), &Silent).unwrap();
+            assert!((perplexity(&losses) / tried.perplexity - 1.0).abs() < 1e-4, "{tried:?}");
+            assert!(found.tried.iter().all(|t| t.factor != found.factor || t.perplexity <= tried.perplexity));
+        }
+        assert!(found.tried.windows(2).any(|pair| pair[0].perplexity != pair[1].perplexity));
+        let factor = found.factor as f32;
+        assert!(routers.gates.iter().flatten().zip(fitted.gates.iter().flatten()).all(|(a, b)| *a == b * factor));
+
+        // One expert a token has all the weight.
+        assert_eq!(sharpen(&plan(1), &mut routers, &calibration, None, &Silent).unwrap(), None);
+    }
+}

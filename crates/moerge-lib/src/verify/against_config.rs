@@ -1,0 +1,88 @@
+//! The tensors that are there against those that `config.json` calls for. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use moerge_checkpoint::Checkpoint;
+use serde_json::Value;
+
+use super::{FindingKind, Severity, VerifyReport};
+use moerge_core::model::{
+    config::ModelConfig,
+    families::{Description, RoleTensor},
+};
+
+/// Adds what is missing, unexpected or of another shape; gives the names that are called for.
+pub(super) fn check(
+    config: &ModelConfig,
+    description: &Description,
+    weights: &Checkpoint,
+    report: &mut VerifyReport,
+) -> BTreeSet<String> {
+    let expected = expected_shapes(description);
+    let missing = expected.keys().filter(|name| weights.get(name).is_none());
+    for name in missing {
+        let message = format!("{name} is missing: config.json calls for it with shape {:?}", expected[name]);
+        report.add(Severity::Error, FindingKind::Missing, Some(name), message);
+    }
+    for tensor in weights.tensors() {
+        match expected.get(&tensor.name) {
+            Some(shape) if *shape != tensor.shape => {
+                let message = format!("{} is {:?}, config.json calls for {shape:?}", tensor.name, tensor.shape);
+                report.add(Severity::Error, FindingKind::Shape, Some(&tensor.name), message);
+            }
+            Some(_) => {}
+            // A copy of the tied embeddings is usual, and ignored by all readers.
+            None if tensor.name == "lm_head.weight" && config.tied_embeddings => {}
+            None => {
+                let message = format!("{} is no part of a {} model; readers ignore it", tensor.name, config.model_type);
+                report.add(Severity::Warning, FindingKind::Unexpected, Some(&tensor.name), message);
+            }
+        }
+    }
+    check_dtype(config, weights, report);
+    check_layout(config, description, report);
+    expected.into_keys().collect()
+}
+
+/// Name and shape of every tensor; roles that share one give it once.
+fn expected_shapes(description: &Description) -> BTreeMap<String, Vec<usize>> {
+    description.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.stored_shape())).collect()
+}
+
+/// One line where float tensors are not of the type that `config.json` names.
+fn check_dtype(config: &ModelConfig, weights: &Checkpoint, report: &mut VerifyReport) {
+    let named = ["dtype", "torch_dtype"].iter().find_map(|key| config.raw.get(*key).and_then(Value::as_str));
+    let Some((named, promised)) = named.and_then(|n| Some((n, dtype_name(n)?))) else { return };
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    for tensor in weights.tensors().filter(|t| t.dtype.is_float() && t.dtype.name() != promised) {
+        *others.entry(tensor.dtype.name()).or_default() += 1;
+    }
+    for (dtype, count) in others {
+        let message = format!("{count} of {} tensors are {dtype}, config.json says {named}", weights.len());
+        report.add(Severity::Warning, FindingKind::Dtype, None, message);
+    }
+}
+
+/// The name in a safetensors header of what transformers calls `name`.
+fn dtype_name(name: &str) -> Option<&'static str> {
+    match name.strip_prefix("torch.").unwrap_or(name) {
+        "bfloat16" => Some("BF16"),
+        "float16" => Some("F16"),
+        "float32" => Some("F32"),
+        "float64" => Some("F64"),
+        _ => None,
+    }
+}
+
+/// One line where the experts are stored as transformers 5 holds them in memory.
+fn check_layout(config: &ModelConfig, description: &Description, report: &mut VerifyReport) {
+    let stacked = |tensor: &&RoleTensor| tensor.part_of.is_some_and(|part| part.stack.is_some());
+    if let Some(tensor) = description.tensors.iter().find(stacked) {
+        let message = format!(
+            "the experts of a layer are fused into one tensor ({}), which transformers 4 and llama.cpp cannot read for {}",
+            tensor.name, config.model_type
+        );
+        let hint = "transformers 5 writes one tensor per expert when it saves the model again";
+        report.add(Severity::Warning, FindingKind::Layout, Some(&tensor.name), message).hint = Some(hint.into());
+    }
+}

@@ -1,0 +1,264 @@
+//! The tables of `moerge eval`: a row a model, a column a text or a file of questions, the best of a column bold.
+
+use std::collections::HashSet;
+
+use moerge_core::output::card::markdown_table;
+use moerge_lib::evaluate::{ChoicesScore, Estimate, ModelScore, TextScore, geometric_mean};
+
+use crate::{
+    commands::placing::short_name,
+    terminal::{DIM, LABEL, harmless, styled, table},
+};
+
+/// A table before it is drawn, on a terminal or in a model card.
+pub struct Table {
+    header: Vec<String>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: String,
+    cells: Vec<Cell>,
+    /// Says something about the columns, not about a model.
+    note: bool,
+}
+
+struct Cell {
+    text: String,
+    /// The best of its column.
+    best: bool,
+}
+
+/// All tables that the scores fill.
+pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
+    let Some(first) = scores.first() else { return Vec::new() };
+    let names = names(scores);
+    let mut tables = Vec::new();
+    if !first.texts.is_empty() {
+        tables.push(perplexities(scores, &names));
+    }
+    if !first.choices.is_empty() {
+        tables.push(choices(scores, &names));
+    }
+    if !first.answers.is_empty() {
+        tables.push(answers(scores, &names));
+    }
+    tables
+}
+
+/// The tables as lines for a terminal, an empty one between them.
+pub fn lines(tables: &[Table]) -> Vec<String> {
+    tables.iter().map(Table::lines).collect::<Vec<_>>().join(&String::new())
+}
+
+/// The tables as Markdown, with an empty line after each.
+pub fn markdown(tables: &[Table]) -> String {
+    tables.iter().map(|table| format!("{}\n", table.markdown())).collect()
+}
+
+impl Table {
+    fn lines(&self) -> Vec<String> {
+        let mut header: Vec<String> = self.header.iter().map(|text| harmless(text)).collect();
+        if let Some(first) = header.first_mut() {
+            *first = styled(LABEL, first);
+        }
+        let row = |row: &Row| {
+            let note = |text: &str| if row.note && !text.is_empty() { styled(DIM, text) } else { text.to_owned() };
+            let cell = |cell: &Cell| if cell.best { styled(LABEL, &cell.text) } else { note(&cell.text) };
+            std::iter::once(note(&harmless(&row.name))).chain(row.cells.iter().map(cell)).collect()
+        };
+        let rows: Vec<Vec<String>> = std::iter::once(header).chain(self.rows.iter().map(row)).collect();
+        table(&rows, &(1..self.header.len()).collect::<Vec<_>>())
+    }
+
+    fn markdown(&self) -> String {
+        let header = self.header.iter().map(|text| (text.clone(), false)).collect();
+        let row = |row: &Row| {
+            let cells = row.cells.iter().map(|cell| (cell.text.clone(), cell.best));
+            std::iter::once((row.name.clone(), false)).chain(cells).collect()
+        };
+        markdown_table(&std::iter::once(header).chain(self.rows.iter().map(row)).collect::<Vec<_>>())
+    }
+}
+
+/// What rows are called: the models' short names, or what the user wrote where these are the same.
+fn names(scores: &[ModelScore]) -> Vec<String> {
+    let different: HashSet<&str> = scores.iter().map(|score| short_name(&score.model)).collect();
+    let name = |score: &ModelScore| {
+        let name = if different.len() == scores.len() { short_name(&score.model) } else { &score.model };
+        if score.moe { format!("MoE {name}") } else { name.to_owned() }
+    };
+    scores.iter().map(name).collect()
+}
+
+fn perplexities(scores: &[ModelScore], names: &[String]) -> Table {
+    let texts: Vec<&TextScore> = scores.iter().flat_map(|score| score.texts.first()).collect();
+    let columns = scores.first().map_or(0, |score| score.texts.len());
+    let with_mean = columns > 1;
+    // [model][text], the geometric mean last.
+    let values: Vec<Vec<Estimate>> = scores
+        .iter()
+        .map(|score| {
+            let mut row: Vec<Estimate> = score.texts.iter().map(|text| text.perplexity).collect();
+            row.extend(geometric_mean(&row).filter(|_| with_mean));
+            row
+        })
+        .collect();
+    let mut header = vec!["perplexity".to_owned()];
+    header.extend(scores.iter().take(1).flat_map(|s| &s.texts).map(|text| text.text.clone()));
+    header.extend(with_mean.then(|| "geo. mean".to_owned()));
+    let mut rows = body(names, &values, f64::total_cmp, perplexity_cell);
+
+    let dense: Vec<&Vec<Estimate>> = scores.iter().zip(&values).filter(|(s, _)| !s.moe).map(|(_, v)| v).collect();
+    if dense.len() > 1 && dense.len() < scores.len() {
+        let least = |column: usize| dense.iter().map(|row| row[column]).min_by(|a, b| a.value.total_cmp(&b.value));
+        let mut best: Vec<Estimate> = (0..columns).filter_map(least).collect();
+        best.extend(geometric_mean(&best).filter(|_| with_mean));
+        rows.push(Row::new("best of the experts", best.iter().map(perplexity_cell), false));
+    }
+    if texts.windows(2).all(|pair| pair[0].tokens == pair[1].tokens) {
+        rows.push(Row::new("tokens scored", scores[0].texts.iter().map(|text| thousands(text.scored)), true));
+    }
+    Table { header, rows }
+}
+
+fn choices(scores: &[ModelScore], names: &[String]) -> Table {
+    let files = scores.first().map_or(&[][..], |score| &score.choices);
+    let mut header = vec!["choices".to_owned()];
+    header.extend(files.iter().flat_map(|file| [format!("{} acc", file.name), "acc_norm".to_owned()]));
+    let both = |file: &ChoicesScore| [file.acc, file.acc_norm];
+    let values: Vec<Vec<Estimate>> = scores.iter().map(|score| score.choices.iter().flat_map(both).collect()).collect();
+    let mut rows = body(names, &values, |a, b| b.total_cmp(a), share_cell);
+    let questions = files.iter().flat_map(|file| [thousands(file.items.len()), String::new()]);
+    rows.push(Row::new("questions", questions, true));
+    Table { header, rows }
+}
+
+fn answers(scores: &[ModelScore], names: &[String]) -> Table {
+    let files = scores.first().map_or(&[][..], |score| &score.answers);
+    let mut header = vec!["exact match".to_owned()];
+    header.extend(files.iter().map(|file| file.name.clone()));
+    let values: Vec<Vec<Estimate>> =
+        scores.iter().map(|score| score.answers.iter().map(|file| file.exact_match).collect()).collect();
+    let mut rows = body(names, &values, |a, b| b.total_cmp(a), share_cell);
+    rows.push(Row::new("questions", files.iter().map(|file| thousands(file.items.len())), true));
+    Table { header, rows }
+}
+
+/// A row a model; of several models, the first of each column by `order` is the best.
+fn body(
+    names: &[String],
+    values: &[Vec<Estimate>],
+    order: impl Fn(&f64, &f64) -> std::cmp::Ordering,
+    cell: impl Fn(&Estimate) -> String,
+) -> Vec<Row> {
+    let is_best = |column: usize, value: f64| {
+        values.len() > 1 && values.iter().all(|row| order(&value, &row[column].value).is_le())
+    };
+    let row = |(name, row): (&String, &Vec<Estimate>)| {
+        let cells = row.iter().enumerate();
+        let cells = cells.map(|(column, e)| Cell { text: cell(e), best: is_best(column, e.value) });
+        Row { name: name.clone(), cells: cells.collect(), note: false }
+    };
+    names.iter().zip(values).map(row).collect()
+}
+
+impl Row {
+    fn new(name: &str, cells: impl Iterator<Item = String>, note: bool) -> Self {
+        Self { name: name.to_owned(), cells: cells.map(|text| Cell { text, best: false }).collect(), note }
+    }
+}
+
+/// `20.43 ±0.31`
+fn perplexity_cell(estimate: &Estimate) -> String {
+    let decimals = match estimate.value {
+        v if v < 9.9995 => 3,
+        v if v < 99.995 => 2,
+        v if v < 999.95 => 1,
+        _ => 0,
+    };
+    format!("{:.decimals$} ±{:.decimals$}", estimate.value, estimate.error)
+}
+
+/// `41.0 % ±4.9`
+fn share_cell(estimate: &Estimate) -> String {
+    format!("{:.1} % ±{:.1}", 100.0 * estimate.value, 100.0 * estimate.error)
+}
+
+/// `20,431`
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(model: &str, moe: bool, perplexities: &[f64]) -> ModelScore {
+        let text = |(index, value): (usize, &f64)| TextScore {
+            text: format!("text{index}"),
+            tokens: 1235,
+            scored: 1234,
+            bytes: 5000,
+            perplexity: Estimate { value: *value, error: value / 100.0 },
+            bits_per_byte: 1.0,
+        };
+        let texts = perplexities.iter().enumerate().map(text).collect();
+        ModelScore {
+            model: model.into(),
+            moe,
+            context: 256,
+            stride: 128,
+            texts,
+            choices: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_a_model_and_what_the_experts_could_do_together() {
+        let scores = [
+            score("x/base", false, &[20.0, 4.0]),
+            score("code", false, &[10.0, 2851.3]),
+            score("out", true, &[12.5, 3.0]),
+        ];
+        let tables = tables(&scores);
+        let plain: Vec<String> = lines(&tables).iter().map(|l| anstream::adapter::strip_str(l).to_string()).collect();
+        assert_eq!(
+            plain,
+            [
+                "perplexity                 text0         text1     geo. mean",
+                "base                 20.00 ±0.20  4.000 ±0.040  8.944 ±0.063",
+                "code                 10.00 ±0.10      2851 ±29    168.9 ±1.2",
+                "MoE out              12.50 ±0.12  3.000 ±0.030  6.124 ±0.043",
+                "best of the experts  10.00 ±0.10  4.000 ±0.040  6.325 ±0.045",
+                "tokens scored              1,234         1,234",
+            ]
+        );
+        assert!(lines(&tables)[2].contains(&styled(LABEL, "10.00 ±0.10")), "the best is bold");
+    }
+
+    #[test]
+    fn a_model_card_has_the_same_in_markdown() {
+        let markdown = markdown(&tables(&[score("a|b", false, &[20.0]), score("out", true, &[12.5])]));
+        assert_eq!(
+            markdown,
+            "| perplexity | text0 |\n|---|---:|\n| a\\|b | 20.00 ±0.20 |\n| MoE out | **12.50 ±0.12** |\n\
+             | tokens scored | 1,234 |\n\n"
+        );
+    }
+
+    #[test]
+    fn models_of_one_name_are_told_apart() {
+        let scores = [score("a/out", true, &[2.0]), score("b/out", true, &[3.0])];
+        assert_eq!(names(&scores), ["MoE a/out", "MoE b/out"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! A recipe whose models are not all on this machine: what it says by itself, and how to get them.
+
+use std::{io::Write as _, path::Path, process::ExitCode};
+
+use moerge_core::{
+    model::locate::{NotHere, Why, locate},
+    recipe::{Expert, ModelRef, Recipe},
+};
+use moerge_lib::merge::MergeOptions;
+use serde_json::{Value, json};
+
+use super::page::{prompts, row};
+use crate::{
+    COULD_NOT, diagnostics,
+    terminal::{HINT, LABEL, harmless, styled, table},
+};
+
+/// A reference of the recipe, and why its model is not here.
+pub type Missing = (String, NotHere);
+
+/// The models of a recipe that would have to be downloaded, each once. Empty if one is a folder that does not exist:
+/// that is a slip, to be told at its place.
+pub fn not_downloaded(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions) -> Vec<Missing> {
+    let experts = recipe.experts.iter().chain(&recipe.shared_experts).map(|e| &e.source_model.value);
+    let mut missing: Vec<Missing> = Vec::new();
+    for reference in std::iter::once(&recipe.base_model.value).chain(experts) {
+        let name = reference.to_string();
+        if missing.iter().any(|(seen, _)| *seen == name) {
+            continue;
+        }
+        match locate(reference, recipe_dir, &options.cache) {
+            Ok(_) => {}
+            Err(not_here) if not_here.why == Why::Missing => return Vec::new(),
+            Err(not_here) => missing.push((name, not_here)),
+        }
+    }
+    missing
+}
+
+/// What the recipe alone says, and how to get the models that are missing, or why they could not be asked about.
+pub fn tell(
+    recipe: &Recipe,
+    missing: &[Missing],
+    why: Option<moerge_core::Error>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let here = |reference: &ModelRef| !missing.iter().any(|(name, _)| *name == reference.to_string());
+    let mut stdout = anstream::stdout();
+    let numbered = recipe.experts.iter().enumerate().map(|(i, e)| (format!("expert {i}"), e));
+    let experts = numbered.chain(recipe.shared_experts.iter().map(|e| ("shared".to_owned(), e)));
+    if as_json {
+        let expert = |e: &Expert| {
+            json!({
+                "reference": e.source_model.value.to_string(), "downloaded": here(&e.source_model.value),
+                "positive_prompts": e.positive_prompts, "negative_prompts": e.negative_prompts,
+            })
+        };
+        let base = &recipe.base_model.value;
+        let plan = json!({
+            "base": { "reference": base.to_string(), "downloaded": here(base) },
+            "expert_models": recipe.experts.iter().map(expert).collect::<Value>(),
+            "experts_per_token": recipe.experts_per_token.value, "gate_mode": recipe.gate_mode.name(),
+            "not_downloaded": missing.iter().map(|(name, _)| name.as_str()).collect::<Value>(),
+        });
+        writeln!(stdout, "{plan:#}")?;
+    } else {
+        let state = |reference: &ModelRef| {
+            if here(reference) { "here".to_owned() } else { styled(HINT, "not downloaded") }
+        };
+        let base = &recipe.base_model.value;
+        let mut rows = vec![vec![row("base"), harmless(&base.to_string()), state(base)]];
+        rows.extend(experts.map(|(label, e)| {
+            let reference = &e.source_model.value;
+            let prompts = prompts(&e.positive_prompts, &e.negative_prompts);
+            vec![row(&label), harmless(&reference.to_string()), state(reference), prompts]
+        }));
+        let (experts, per_token) = (recipe.experts.len(), recipe.experts_per_token.value);
+        let what = format!("{experts} experts, {per_token} per token, gate_mode {}", recipe.gate_mode.name());
+        writeln!(stdout, "{}", styled(LABEL, &what))?;
+        for line in table(&rows, &[]) {
+            writeln!(stdout, "{line}")?;
+        }
+    }
+    if let Some(why) = why {
+        diagnostics::error(&why);
+        return Ok(ExitCode::from(COULD_NOT));
+    }
+    let first = moerge_core::Error::from(missing[0].1.clone());
+    let mut error = moerge_core::Error::input(match missing.len() {
+        1 => first.parts().message.clone(),
+        n => format!("{n} models are not on this machine"),
+    });
+    for (_, not_here) in missing {
+        for hint in &moerge_core::Error::from(not_here.clone()).parts().hints {
+            error = error.hint(hint.clone());
+        }
+    }
+    diagnostics::error(&error);
+    Ok(ExitCode::from(COULD_NOT))
+}

@@ -1,0 +1,53 @@
+//! What of a plan's models would have to come from the Hub.
+
+use std::{collections::BTreeSet, path::Path};
+
+use moerge_hub::HubStorage;
+use moerge_lib::merge::Prepared;
+use serde_json::{Value, json};
+
+use super::page::row;
+use crate::numbers::{bytes, count};
+
+/// Models that are not on this machine, in numbers.
+pub struct OnHub {
+    models: usize,
+    of_models: usize,
+    /// Bytes of their weight files.
+    bytes: u64,
+    /// Bytes of the tensors that the plan reads.
+    used: u64,
+}
+
+impl OnHub {
+    /// Counts them.
+    pub fn of(prepared: &Prepared, remote: &HubStorage) -> Self {
+        let sources = &prepared.models.sources;
+        let files = || sources.iter().flat_map(|s| s.checkpoints()).flat_map(|c| c.files());
+        let folders: BTreeSet<Option<&Path>> =
+            files().filter(|f| remote.is_remote(&f.path)).map(|f| f.path.parent()).collect();
+        let views = prepared.plan.tensors.iter().flat_map(|t| t.step.reads());
+        let used: BTreeSet<(&Path, u64, u64)> = views
+            .filter(|v| remote.is_remote(&v.file.path))
+            .map(|v| (v.file.path.as_path(), v.offset, v.len))
+            .collect();
+        Self {
+            models: folders.len(),
+            of_models: sources.len(),
+            bytes: files().filter(|f| remote.is_remote(&f.path)).map(|f| f.len).sum(),
+            used: used.into_iter().map(|(_, _, len)| len).sum(),
+        }
+    }
+
+    /// `hub  3 of 4 models are not downloaded yet: 43.5 GB; 29.0 GB of them are used (--no-cache reads only these)`
+    pub fn line(&self) -> Option<String> {
+        let what = format!("{} of {} not downloaded yet", self.models, count(self.of_models, "model"));
+        let size = format!("{}; {} of it is used (--no-cache reads only that)", bytes(self.bytes), bytes(self.used));
+        (self.models > 0).then(|| format!("{}       {what}: {size}", row("hub")))
+    }
+
+    /// The same for scripts.
+    pub fn json(&self) -> Value {
+        json!({ "models": self.models, "bytes": self.bytes, "used_bytes": self.used })
+    }
+}

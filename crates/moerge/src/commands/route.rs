@@ -1,0 +1,128 @@
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use moerge_checkpoint::LocalStorage;
+use moerge_core::Error;
+use moerge_infer::model::Model;
+use moerge_lib::{
+    evaluate::Text,
+    route::{Extent, RoutedText, balanced_load, expert_names, expert_slots, html, recipe_texts, report},
+};
+
+use super::{folder, placing::PlacingArgs};
+use crate::{
+    progress::Reporter,
+    sizes,
+    terminal::{HINT, quoted, styled},
+};
+
+mod page;
+
+/// Show where a Mixture of Experts sends tokens
+///
+/// Layer by layer: each expert's share of the tokens, how evenly experts are used, how decided the router is, how alike
+/// the gates are, and how often a text's own expert comes first. Looks at the prompts of the recipe that the model was
+/// made by, or at texts.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  moerge route out                                    the recipe's prompts
+  moerge route out --text code=main.py story=tale.txt --html routing.html
+  moerge route out --text examples/tiny/valid/*.txt   code.txt is taken for the expert `code`'s text")]
+pub struct Args {
+    /// A model folder, or `org/name` in the Hugging Face cache
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Texts instead of the prompts; EXPERT= (name or number) says whose it is, else a file's own name may
+    #[arg(long, value_name = "[EXPERT=]FILE", num_args = 1..)]
+    text: Vec<String>,
+    /// Write a page for the browser: heat maps, and the texts coloured by expert
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Most tokens of a text
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = sizes::tokens)]
+    tokens: usize,
+    /// Tokens of a sequence; longer texts are cut [default: the model's context, at most 2048]
+    #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
+    context: Option<usize>,
+    #[command(flatten)]
+    placing: PlacingArgs,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+    /// Only print the result
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Tokens of a text that a page shows.
+const SHOWN: usize = 600;
+
+/// Looks at the routing and shows it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(false, args.quiet || args.json, false);
+    let model = args.placing.open(std::slice::from_ref(&args.model), &reporter)?.remove(0);
+    let names = expert_names(&model, &LocalStorage)?;
+    let slots = expert_slots(&model, &LocalStorage)?;
+    let texts = if args.text.is_empty() { prompts(&model)? } else { texts(&args.text, &names)? };
+    let sample = if args.html.is_some() || args.json { SHOWN } else { 0 };
+    let extent = Extent { context: args.context, tokens: args.tokens, sample };
+    let routed = report(&model, (&names, &slots), &texts, extent, args.placing.placement(&model), &reporter);
+    reporter.close();
+    let mut routed = routed?;
+    routed.balance = balanced_load(&model, &LocalStorage);
+    if let Some(path) = &args.html {
+        let path = folder(path);
+        fs::write(&path, html::page(&routed)).map_err(|e| Error::io("write", &path, &e))?;
+    }
+    let mut out = anstream::stdout();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&routed)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for line in page::lines(&routed) {
+        writeln!(out, "{line}")?;
+    }
+    if let (Some(path), false) = (&args.html, args.quiet) {
+        anstream::eprintln!("{} open {} in a browser", styled(HINT, "next:"), quoted(path));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prompts(model: &Model) -> Result<Vec<RoutedText>, Error> {
+    let texts = recipe_texts(model, &LocalStorage)?;
+    if texts.is_empty() {
+        return Err(Error::input(format!("no prompts lie beside {}: give texts", model.reference))
+            .hint("moerge route MODEL --text FILE..."));
+    }
+    Ok(texts)
+}
+
+fn texts(arguments: &[String], experts: &[String]) -> Result<Vec<RoutedText>, Error> {
+    let number = |name: &str| experts.iter().position(|expert| expert == name);
+    let one = |argument: &String| {
+        let (expert, file) = match argument.split_once('=').filter(|_| !Path::new(argument).exists()) {
+            Some((name, file)) => {
+                let known = number(name).or_else(|| name.parse().ok());
+                let expert = known.filter(|e| experts.is_empty() || *e < experts.len()).ok_or_else(|| {
+                    let error = Error::input(format!("no expert is called `{name}`"));
+                    if experts.is_empty() {
+                        error
+                    } else {
+                        error.hint(format!("the experts are {}", experts.join(", ")))
+                    }
+                })?;
+                (Some(expert), file)
+            }
+            None => (None, argument.as_str()),
+        };
+        let text = Text::load(&folder(Path::new(file)))?;
+        let expert = expert.or_else(|| number(&text.name));
+        Ok(RoutedText { name: text.name, expert, documents: text.documents, prompts: false })
+    };
+    arguments.iter().map(one).collect()
+}

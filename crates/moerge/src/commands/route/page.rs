@@ -1,0 +1,162 @@
+//! What `moerge route` prints: shares by text, a heat map, facts by layer.
+
+use moerge_lib::route::{LayerReport, RouteReport, TextReport};
+
+use crate::{
+    numbers::count,
+    terminal::{DIM, GOOD, LABEL, WARNING, harmless, styled, table},
+};
+
+/// From few tokens to all of them.
+const SHADES: [&str; 6] = ["··", "░░", "▒▒", "▓▓", "██", "██"];
+/// Columns that a map may take; more layers are drawn in cells of one character.
+const WIDE: usize = 30;
+
+/// The whole page.
+pub fn lines(report: &RouteReport) -> Vec<String> {
+    let tokens: usize = report.texts.iter().map(|text| text.tokens).sum();
+    let mut lines = vec![
+        format!(
+            "{}: {} experts, {} per token, {}; {} of {}",
+            styled(LABEL, &harmless(&report.model)),
+            report.experts.len(),
+            report.experts_per_token,
+            count(report.layers.len(), "layer"),
+            count(tokens, "token"),
+            count(report.texts.len(), "text"),
+        ),
+        String::new(),
+    ];
+    lines.extend(shares(report));
+    lines.push(String::new());
+    lines.extend(maps(report));
+    lines.push(String::new());
+    lines.extend(layers(report));
+    lines.extend(dead(report));
+    lines.extend(report.balance.iter().map(|balanced| styled(DIM, &balanced.balance.told())));
+    lines
+}
+
+/// A row a text: each expert's share of the weight, the text's own bold.
+fn shares(report: &RouteReport) -> Vec<String> {
+    let known = report.texts.iter().any(|text| text.expert.is_some());
+    let mut header = vec![styled(LABEL, "share of weight")];
+    header.extend(report.experts.iter().map(|name| harmless(name)));
+    header.extend(known.then(|| "own expert first".to_owned()));
+    let mut rows = vec![header];
+    for text in &report.texts {
+        let mut row = vec![harmless(&text.name)];
+        row.extend((0..report.experts.len()).map(|expert| {
+            let share = percent(text.weighted(expert));
+            if text.expert == Some(expert) { styled(LABEL, &share) } else { share }
+        }));
+        row.extend(report.accuracy_of(text).map(percent).or(known.then(|| "-".to_owned())));
+        rows.push(row);
+    }
+    if let Some(accuracy) = report.accuracy().filter(|_| report.texts.len() > 1) {
+        let mut row = vec![String::new(); report.experts.len() + 1];
+        row[0] = "mean over texts".to_owned();
+        row.push(percent(accuracy));
+        rows.push(row);
+    }
+    table(&rows, &(1..report.experts.len() + 2).collect::<Vec<_>>())
+}
+
+/// A map a text: rows are experts, columns layers, the darker the more tokens have the expert as first choice.
+fn maps(report: &RouteReport) -> Vec<String> {
+    let last = report.layers.len().saturating_sub(1);
+    let (least, most) = if report.layers.len() <= WIDE { ("··", "██") } else { ("·", "█") };
+    let legend = format!("layers 0 to {last}: from {least} (under 20 %) to {most} (80 % and more)");
+    let mut rows = vec![vec![styled(LABEL, "first choice"), String::new(), legend]];
+    for text in &report.texts {
+        for (expert, name) in report.experts.iter().enumerate() {
+            let own = text.expert == Some(expert);
+            let (map, name) = (map(report, text, expert), harmless(name));
+            rows.push(vec![
+                if expert == 0 { harmless(&text.name) } else { String::new() },
+                if own { styled(LABEL, &name) } else { name },
+                if own { styled(GOOD, &map) } else { map },
+            ]);
+        }
+    }
+    table(&rows, &[])
+}
+
+fn map(report: &RouteReport, text: &TextReport, expert: usize) -> String {
+    let shade = |share: f64| SHADES[((share * 5.0) as usize).min(SHADES.len() - 1)];
+    let cells = text.layers.iter().zip(&report.layers).map(|(routed, layer)| match layer.absent.contains(&expert) {
+        true => "  ",
+        false => shade(routed.first_choice[expert]),
+    });
+    if text.layers.len() <= WIDE { cells.collect() } else { cells.filter_map(|cell| cell.chars().next()).collect() }
+}
+
+/// A row a layer: accuracy, balance, entropy, and the two gates that are most alike.
+fn layers(report: &RouteReport) -> Vec<String> {
+    let known = report.layers.iter().any(|layer| layer.accuracy.is_some());
+    let mut header = vec![styled(LABEL, "layer")];
+    header.extend(known.then(|| "own first".to_owned()));
+    header.extend(["balance", "entropy", "gates most alike"].map(str::to_owned));
+    let mut rows = vec![header];
+    for (index, layer) in report.layers.iter().enumerate() {
+        let mut row = vec![index.to_string()];
+        row.extend(layer.accuracy.map(percent).or(known.then(|| "-".to_owned())));
+        row.push(format!("{:.2}", layer.balance));
+        row.push(format!("{:.2}", layer.entropy));
+        row.push(most_alike(report, layer));
+        rows.push(row);
+    }
+    let right = if known { 4 } else { 3 };
+    let mut lines = table(&rows, &(0..right).collect::<Vec<_>>());
+    let what = "balance: 1 loads all experts alike; entropy: 1 is a router without an opinion";
+    lines.push(styled(DIM, what));
+    lines
+}
+
+/// `base and story, cosine 0.97`
+fn most_alike(report: &RouteReport, layer: &LayerReport) -> String {
+    let cosines = &layer.gate_cosines;
+    let here: Vec<usize> = (0..cosines.len()).filter(|expert| !layer.absent.contains(expert)).collect();
+    let pairs = here.iter().enumerate().flat_map(|(n, i)| here[n + 1..].iter().map(move |j| (*i, *j)));
+    let best = pairs.max_by(|(a, b), (c, d)| cosines[*a][*b].total_cmp(&cosines[*c][*d]));
+    best.map_or_else(String::new, |(i, j)| {
+        harmless(&format!("{} and {}, cosine {:.2}", report.experts[i], report.experts[j], cosines[i][j]))
+    })
+}
+
+/// A line for each expert that not one token chose somewhere.
+fn dead(report: &RouteReport) -> Vec<String> {
+    let line = |(expert, name): (usize, &String)| {
+        let layers: Vec<usize> =
+            (0..report.layers.len()).filter(|layer| report.layers[*layer].dead.contains(&expert)).collect();
+        let warning = styled(WARNING, "dead:");
+        let plural = if layers.len() == 1 { "layer" } else { "layers" };
+        let text = format!("{warning} no token chose {} in {plural} {}", harmless(name), spans(&layers));
+        (!layers.is_empty()).then_some(text)
+    };
+    report.experts.iter().enumerate().filter_map(line).collect()
+}
+
+/// `0, 3 to 7`: ascending numbers, those in a row as a span.
+fn spans(numbers: &[usize]) -> String {
+    let span = |span: &[usize]| match span {
+        [first, .., last] if span.len() > 2 => format!("{first} to {last}"),
+        _ => span.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    numbers.chunk_by(|a, b| a + 1 == *b).map(span).collect::<Vec<_>>().join(", ")
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_a_row_are_told_as_spans() {
+        assert_eq!(spans(&[]), "");
+        assert_eq!(spans(&[0, 3, 4, 5, 7, 8]), "0, 3 to 5, 7, 8");
+    }
+}

@@ -1,0 +1,343 @@
+//! What clients ask for: the JSON of `/v1/completions` and `/v1/chat/completions`, checked field by field.
+
+use std::ops::RangeInclusive;
+
+use moerge_infer::generate::{Message, Sampling};
+use serde_json::{Map, Value};
+
+use super::api_error::ApiError;
+
+/// What is to be generated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// One text for each prompt.
+    pub prompts: Vec<Prompt>,
+    pub max_tokens: usize,
+    pub sampling: Sampling,
+    /// Texts that end an answer.
+    pub stop: Vec<String>,
+    /// Whether the prompt is given back before the answer.
+    pub echo: bool,
+    /// Of how many of the likeliest tokens the log probabilities are wanted, if any are.
+    pub logprobs: Option<usize>,
+    /// Whether the experts of each token are wanted.
+    pub routes: bool,
+    /// Whether it names a seed, and so wants the same answer whatever was asked before.
+    pub seeded: bool,
+    pub stream: bool,
+    /// Whether a stream ends with the counts of tokens.
+    pub stream_usage: bool,
+}
+
+/// What is to be continued.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+    Chat(Vec<Message>),
+}
+
+/// What holds where a request says nothing.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    pub sampling: Sampling,
+    /// Most tokens of an answer in a chat.
+    pub max_tokens: usize,
+}
+
+/// Tokens of a completion, as OpenAI has it.
+const COMPLETION_TOKENS: usize = 16;
+/// Most prompts of a request, and most texts that end an answer.
+const MOST_PROMPTS: usize = 1024;
+const MOST_STOPS: usize = 16;
+/// Most log probabilities for a token.
+const MOST_LOGPROBS: usize = 100;
+
+impl Request {
+    /// Reads the body of `/v1/completions`.
+    pub fn completion(body: &[u8], defaults: &Defaults) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        let prompt = fields.get("prompt").ok_or_else(|| ApiError::field("prompt", "is missing"))?;
+        fields.unsupported("suffix", |v| v.as_str() == Some(""))?;
+        fields.unsupported("best_of", |v| v.as_u64() == Some(1))?;
+        Ok(Self {
+            prompts: prompts(prompt)?,
+            max_tokens: fields.count("max_tokens")?.unwrap_or(COMPLETION_TOKENS),
+            echo: fields.flag("echo")?,
+            logprobs: match fields.get("logprobs") {
+                Some(Value::Bool(false)) => None,
+                Some(Value::Bool(true)) => Some(0),
+                _ => fields.count("logprobs")?,
+            },
+            ..fields.common(defaults)?
+        })
+        .and_then(Self::checked)
+    }
+
+    /// Reads the body of `/v1/chat/completions`.
+    pub fn chat(body: &[u8], defaults: &Defaults) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        let messages = fields.get("messages").ok_or_else(|| ApiError::field("messages", "is missing"))?;
+        for field in ["tools", "functions"] {
+            fields.unsupported(field, |v| v.as_array().is_some_and(Vec::is_empty))?;
+        }
+        fields.unsupported("response_format", |v| v.get("type").and_then(Value::as_str) == Some("text"))?;
+        let max_tokens = match fields.count("max_completion_tokens")? {
+            Some(tokens) => Some(tokens),
+            None => fields.count("max_tokens")?,
+        };
+        let top = fields.count("top_logprobs")?;
+        Ok(Self {
+            prompts: vec![Prompt::Chat(conversation(messages)?)],
+            max_tokens: max_tokens.unwrap_or(defaults.max_tokens),
+            echo: false,
+            logprobs: fields.flag("logprobs")?.then_some(top.unwrap_or(0)),
+            ..fields.common(defaults)?
+        })
+        .and_then(Self::checked)
+    }
+
+    fn checked(self) -> Result<Self, ApiError> {
+        if self.logprobs.is_some_and(|n| n > MOST_LOGPROBS) {
+            return Err(ApiError::field("logprobs", &format!("expected at most {MOST_LOGPROBS}")));
+        }
+        if self.routes && !self.stream {
+            return Err(ApiError::field("moerge_routes", "needs `stream: true`"));
+        }
+        Ok(self)
+    }
+}
+
+/// The fields of a request.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(ApiError::request("the body is JSON, but not an object")),
+            Err(error) => Err(ApiError::request(format!("the body is not JSON: {error}"))),
+        }
+    }
+
+    /// The field, if it is there; `null` is as good as nothing.
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(expected(name, "true or false", other)),
+        }
+    }
+
+    fn count(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok());
+        count.map(Some).ok_or_else(|| expected(name, "a whole number, 0 or more", value))
+    }
+
+    fn number(&self, name: &'static str, range: RangeInclusive<f32>) -> Result<Option<f32>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = value.as_f64().map(|x| x as f32).filter(|x| range.contains(x));
+        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        number.map(Some).ok_or_else(|| expected(name, &wanted, value))
+    }
+
+    /// Refuses a field that would change the answer, and that this server does not know, unless it says `nothing`.
+    fn unsupported(&self, name: &'static str, nothing: impl Fn(&Value) -> bool) -> Result<(), ApiError> {
+        match self.get(name) {
+            Some(value) if !nothing(value) => Err(ApiError::field(name, "is not supported by this server")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What both kinds of request have.
+    fn common(&self, defaults: &Defaults) -> Result<Request, ApiError> {
+        self.unsupported("n", |v| v.as_u64() == Some(1))?;
+        for penalty in ["frequency_penalty", "presence_penalty"] {
+            self.unsupported(penalty, |v| v.as_f64() == Some(0.0))?;
+        }
+        self.unsupported("logit_bias", |v| v.as_object().is_some_and(Map::is_empty))?;
+        let default = defaults.sampling;
+        let sampling = Sampling {
+            temperature: self.number("temperature", 0.0..=100.0)?.unwrap_or(default.temperature),
+            top_p: self.number("top_p", 0.0..=1.0)?.unwrap_or(default.top_p),
+            min_p: self.number("min_p", 0.0..=1.0)?.unwrap_or(default.min_p),
+            top_k: match self.get("top_k") {
+                // Other servers take it for "all".
+                Some(value) if value.as_i64() == Some(-1) => 0,
+                _ => self.count("top_k")?.unwrap_or(default.top_k),
+            },
+            repetition_penalty: self.number("repetition_penalty", 0.01..=100.0)?.unwrap_or(default.repetition_penalty),
+            seed: match self.get("seed") {
+                None => default.seed,
+                Some(value) => {
+                    // A negative seed is a seed, too.
+                    let seed = value.as_u64().or(value.as_i64().map(i64::cast_unsigned));
+                    seed.ok_or_else(|| expected("seed", "a whole number", value))?
+                }
+            },
+        };
+        let stream_usage = self.get("stream_options").and_then(|o| o.get("include_usage"));
+        Ok(Request {
+            prompts: Vec::new(),
+            max_tokens: 0,
+            sampling,
+            stop: self.stop()?,
+            echo: false,
+            logprobs: None,
+            routes: self.flag("moerge_routes")?,
+            seeded: self.get("seed").is_some(),
+            stream: self.flag("stream")?,
+            stream_usage: stream_usage.and_then(Value::as_bool).unwrap_or(false),
+        })
+    }
+
+    fn stop(&self) -> Result<Vec<String>, ApiError> {
+        let wrong = |value: &Value| expected("stop", "a text or a list of texts", value);
+        let stop: Vec<String> = match self.get("stop") {
+            None => Vec::new(),
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(Value::Array(texts)) => {
+                texts.iter().map(|t| t.as_str().map(str::to_owned).ok_or_else(|| wrong(t))).collect::<Result<_, _>>()?
+            }
+            Some(other) => return Err(wrong(other)),
+        };
+        if stop.len() > MOST_STOPS {
+            return Err(ApiError::field("stop", &format!("expected at most {MOST_STOPS} texts")));
+        }
+        Ok(stop.into_iter().filter(|text| !text.is_empty()).collect())
+    }
+}
+
+fn expected(name: &'static str, wanted: &str, found: &Value) -> ApiError {
+    let found = match found {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) => format!("{:?}", text.chars().take(40).collect::<String>()),
+        other => other.to_string(),
+    };
+    ApiError::field(name, &format!("expected {wanted}, found {found}"))
+}
+
+/// A text, a list of texts, a list of tokens or a list of such lists.
+fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
+    let wrong = || expected("prompt", "a text, a list of texts, a list of tokens or a list of such lists", value);
+    let tokens = |list: &[Value]| -> Result<Prompt, ApiError> {
+        let token = |t: &Value| t.as_u64().and_then(|t| u32::try_from(t).ok()).ok_or_else(wrong);
+        Ok(Prompt::Tokens(list.iter().map(token).collect::<Result<_, _>>()?))
+    };
+    let prompts = match value {
+        Value::String(text) => vec![Prompt::Text(text.clone())],
+        Value::Array(list) if list.first().is_some_and(Value::is_number) => vec![tokens(list)?],
+        Value::Array(list) if !list.is_empty() => {
+            let prompt = |prompt: &Value| match prompt {
+                Value::String(text) => Ok(Prompt::Text(text.clone())),
+                Value::Array(list) => tokens(list),
+                _ => Err(wrong()),
+            };
+            list.iter().map(prompt).collect::<Result<_, _>>()?
+        }
+        _ => return Err(wrong()),
+    };
+    if prompts.len() > MOST_PROMPTS {
+        return Err(ApiError::field("prompt", &format!("expected at most {MOST_PROMPTS} texts")));
+    }
+    Ok(prompts)
+}
+
+fn conversation(value: &Value) -> Result<Vec<Message>, ApiError> {
+    let list = value.as_array().ok_or_else(|| expected("messages", "a list of messages", value))?;
+    if list.is_empty() {
+        return Err(ApiError::field("messages", "expected at least one message, the list is empty"));
+    }
+    list.iter().map(message).collect()
+}
+
+/// `{"role", "content"}`, where the content is a text or a list of text parts.
+fn message(value: &Value) -> Result<Message, ApiError> {
+    let role = match value.get("role").and_then(Value::as_str) {
+        Some("developer") => "system",
+        Some(role) => role,
+        None => return Err(ApiError::field("messages", "a message without a `role`")),
+    };
+    let part = |part: &Value| match (part.get("type").and_then(Value::as_str), part.get("text")) {
+        (Some("text"), Some(Value::String(text))) => Ok(text.clone()),
+        _ => Err(ApiError::field("messages", "only parts of the type `text` are supported")),
+    };
+    let content = match value.get("content") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => parts.iter().map(part).collect::<Result<Vec<_>, _>>()?.concat(),
+        _ => return Err(ApiError::field("messages", "the `content` of a message is a text or a list of parts")),
+    };
+    Ok(Message { role: role.to_owned(), content })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults() -> Defaults {
+        Defaults { sampling: Sampling::default(), max_tokens: 512 }
+    }
+
+    fn completion(body: &str) -> Result<Request, String> {
+        Request::completion(body.as_bytes(), &defaults()).map_err(|e| e.json()["error"]["message"].to_string())
+    }
+
+    fn chat(body: &str) -> Result<Request, String> {
+        Request::chat(body.as_bytes(), &defaults()).map_err(|e| e.json()["error"]["message"].to_string())
+    }
+
+    #[test]
+    fn prompts_are_texts_or_tokens() {
+        let prompts = |json: &str| completion(&format!(r#"{{"prompt": {json}}}"#)).map(|r| r.prompts);
+        assert_eq!(prompts(r#""a""#).unwrap(), [Prompt::Text("a".into())]);
+        assert_eq!(prompts("[1, 2]").unwrap(), [Prompt::Tokens(vec![1, 2])]);
+        assert_eq!(prompts("[[1], [2]]").unwrap(), [Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2])]);
+        assert_eq!(prompts(r#"["a", "b"]"#).unwrap().len(), 2);
+        for wrong in ["7", "[]", "[1, \"a\"]", "[-1]", "[{}]", "null"] {
+            assert!(prompts(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_default() {
+        let request = completion(r#"{"prompt": "a", "temperature": null, "model": "x", "unknown": 1}"#).unwrap();
+        assert_eq!((request.max_tokens, request.logprobs, request.sampling), (16, None, Sampling::default()));
+        let request = chat(r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}"#).unwrap();
+        assert_eq!(request.max_tokens, 512);
+        assert_eq!(request.prompts, [Prompt::Chat(vec![Message { role: "user".into(), content: "a".into() }])]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, named) in [
+            ("{", "not JSON"),
+            ("[]", "not an object"),
+            ("{}", "`prompt`: is missing"),
+            (r#"{"prompt": "a", "temperature": "hot"}"#, "`temperature`: expected a number from 0 to 100"),
+            (r#"{"prompt": "a", "max_tokens": -1}"#, "`max_tokens`"),
+            (r#"{"prompt": "a", "n": 2}"#, "`n`: is not supported"),
+            (r#"{"prompt": "a", "stop": [1]}"#, "`stop`"),
+            (r#"{"prompt": "a", "logprobs": 1000}"#, "`logprobs`"),
+            (r#"{"prompt": "a", "moerge_routes": true}"#, "needs `stream: true`"),
+        ] {
+            let error = completion(body).unwrap_err();
+            assert!(error.contains(named), "{body}: {error}");
+        }
+        for (body, named) in [
+            (r#"{"messages": []}"#, "the list is empty"),
+            (r#"{"messages": "a"}"#, "a list of messages"),
+            (r#"{"messages": [{"content": "a"}]}"#, "`role`"),
+            (r#"{"messages": [{"role": "user", "content": 1}]}"#, "`content`"),
+            (r#"{"messages": [{"role": "user", "content": "a"}], "tools": [{}]}"#, "`tools`"),
+        ] {
+            let error = chat(body).unwrap_err();
+            assert!(error.contains(named), "{body}: {error}");
+        }
+    }
+}

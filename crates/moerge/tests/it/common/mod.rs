@@ -1,0 +1,191 @@
+//! Small models on disk, recipes over them, and the `moerge` command, for the tests of whole runs.
+#![allow(dead_code)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use half::bf16;
+use moerge_checkpoint::{Checkpoint, Dtype, Fingerprint, LocalStorage, ShardLayout, Storage, TensorSpec, TensorView};
+use moerge_core::model::{config::ModelConfig, families::describe};
+use serde_json::{Value, json};
+
+/// The folder of a golden model.
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The examples beside the crates.
+pub fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
+}
+
+/// A Llama config; `changes` replace or add keys.
+pub fn llama(changes: &Value) -> Value {
+    let mut config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 160,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1000.0,
+        "tie_word_embeddings": false, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2,
+    });
+    for (key, value) in changes.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    config
+}
+
+/// Writes a model of random bf16 weights with the golden tokenizer.
+pub fn write_model(dir: &Path, config: &Value, seed: u32) {
+    fs::create_dir_all(dir).unwrap();
+    let text = serde_json::to_string_pretty(config).unwrap();
+    fs::write(dir.join("config.json"), &text).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(golden("llama").join(file), dir.join(file)).unwrap();
+    }
+    let config = ModelConfig::parse(&text, &dir.join("config.json")).unwrap();
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    let mut specs = BTreeMap::new();
+    for tensor in describe(&config).unwrap().tensors {
+        let shape = tensor.stored_shape();
+        specs.insert(tensor.name, shape);
+    }
+    let specs = specs.into_iter().map(|(name, shape)| TensorSpec { name, dtype: Dtype::BF16, shape }).collect();
+    let layout = ShardLayout::new(specs, u64::MAX).unwrap();
+    let mut bytes = layout.shards[0].header.clone();
+    for tensor in &layout.shards[0].tensors {
+        let around = if tensor.spec.name.contains("norm") { 1.0 } else { 0.0 };
+        for _ in 0..tensor.len / 2 {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            let x = (f64::from(state) / f64::from(u32::MAX) - 0.5) * 0.4;
+            bytes.extend(bf16::from_f64(around + x).to_le_bytes());
+        }
+    }
+    fs::write(dir.join("model.safetensors"), bytes).unwrap();
+}
+
+/// A base and three experts of it (`base`, `a`, `b`, `c`) and a recipe `moe.yml` in `dir`.
+pub fn write_family(dir: &Path, gate_mode: &str) -> PathBuf {
+    for (seed, name) in (1..).zip(["base", "a", "b", "c"]) {
+        write_model(&dir.join(name), &llama(&json!({})), seed);
+    }
+    let expert = |name: &str, prompts: &str| format!("  - source_model: {name}\n    positive_prompts: [{prompts}]\n");
+    let text = format!(
+        "base_model: base\ngate_mode: {gate_mode}\nexperts:\n{}{}{}{}",
+        expert("base", "\"a quiet day\", \"tell me\""),
+        expert("a", "\"def f(x):\""),
+        expert("b", "\"once upon a time there was\""),
+        expert("c", "\"2 + 2 = 4\""),
+    );
+    let recipe = dir.join("moe.yml");
+    fs::write(&recipe, text).unwrap();
+    recipe
+}
+
+/// Runs the command in `dir`.
+pub fn moerge(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, arguments).output().unwrap()
+}
+
+/// The command in `dir`, not yet run.
+pub fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moerge"));
+    command
+        .current_dir(dir)
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env("HF_HOME", dir.join("no-cache"))
+        .env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+/// Runs the command and wants it to succeed.
+pub fn moerge_ok(dir: &Path, arguments: &[&str]) -> Output {
+    let output = moerge(dir, arguments);
+    assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Fingerprint of every file below `dir`.
+pub fn contents(dir: &Path) -> BTreeMap<String, Fingerprint> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        all.insert(name, Fingerprint::of(&fs::read(&path).unwrap()));
+    }
+    all
+}
+
+/// Copies the MoE `from` to `to` with the experts of each layer fused into one tensor, the layout that transformers 5
+/// holds them in.
+pub fn write_fused(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let checkpoint = Checkpoint::open(&storage, from).unwrap();
+    // Fused name -> (expert, which part) -> the tensor; others stand alone.
+    let mut fused: BTreeMap<String, BTreeMap<(usize, usize), TensorView>> = BTreeMap::new();
+    for tensor in checkpoint.tensors() {
+        let name = tensor.name.replace("block_sparse_moe", "mlp");
+        let (name, place) = match name.split_once(".experts.") {
+            None => (name, (0, 0)),
+            Some((block, rest)) => {
+                let [expert, matrix, _] = rest.split('.').collect::<Vec<_>>()[..] else { panic!("{name}") };
+                let (to, part) = match matrix {
+                    "w1" | "gate_proj" => ("gate_up_proj", 0),
+                    "w3" | "up_proj" => ("gate_up_proj", 1),
+                    _ => ("down_proj", 0),
+                };
+                (format!("{block}.experts.{to}"), (expert.parse().unwrap(), part))
+            }
+        };
+        fused.entry(name).or_default().insert(place, tensor.clone());
+    }
+    let specs = fused.iter().map(|(name, parts)| {
+        let first = parts.values().next().unwrap();
+        let mut shape = first.shape.clone();
+        if name.contains(".experts.") {
+            let experts = parts.keys().map(|(expert, _)| expert + 1).max().unwrap();
+            shape[0] = shape[0] * parts.len() / experts;
+            shape.insert(0, experts);
+        }
+        TensorSpec { name: name.clone(), dtype: first.dtype, shape }
+    });
+    let layout = ShardLayout::new(specs.collect(), u64::MAX).unwrap();
+    let mut bytes = layout.shards[0].header.clone();
+    for tensor in &layout.shards[0].tensors {
+        fused[&tensor.spec.name].values().for_each(|part| bytes.extend(part.read().unwrap()));
+    }
+    fs::write(to.join("model.safetensors"), bytes).unwrap();
+}
+
+/// Writes the dense model `to` that is `base` with each tensor for which `other` names a model taken from that. All have
+/// the same names and shapes.
+pub fn write_mixed(base: &Path, to: &Path, other: impl Fn(&str) -> Option<PathBuf>) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(base.join(name), to.join(name)).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let open = |dir: &Path| Checkpoint::open(&storage, dir).unwrap();
+    let from_base = open(base);
+    let specs =
+        from_base.tensors().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
+    let layout = ShardLayout::new(specs.collect(), u64::MAX).unwrap();
+    let mut bytes = layout.shards[0].header.clone();
+    for tensor in &layout.shards[0].tensors {
+        let name = &tensor.spec.name;
+        let from = other(name).map(|dir| open(&dir));
+        bytes.extend(from.as_ref().unwrap_or(&from_base).get(name).unwrap().read().unwrap());
+    }
+    fs::write(to.join("model.safetensors"), bytes).unwrap();
+}

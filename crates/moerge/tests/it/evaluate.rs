@@ -1,0 +1,175 @@
+//! Perplexities against transformers, and a model that is asked in two ways.
+
+use std::{path::Path, sync::Arc};
+
+use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_core::{model::locate::HubCache, progress::Silent};
+use moerge_infer::{
+    decoder::Quantisation,
+    model::Model,
+    runner::{Continuations, Placement, Runner},
+};
+use moerge_lib::evaluate::{Choices, ModelScore, Question, Questions, Tests, Text};
+use serde_json::Value;
+
+const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
+const STREAMED: Placement = Placement { stream: true, ..IN_MEMORY };
+
+fn tiny(name: &str) -> Model {
+    open(&crate::common::example("tiny").join(name))
+}
+
+fn open(dir: &Path) -> Model {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let cache = HubCache::from_vars(|_| None);
+    Model::open(&storage, &dir.display().to_string(), Path::new("."), &cache).unwrap()
+}
+
+fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
+    tests.run(model, placement, &Silent).unwrap()
+}
+
+/// `evaluate/perplexity.py` says how these numbers were made.
+#[test]
+fn perplexity_is_that_of_transformers() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evaluate/perplexity.json");
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(here).unwrap()).unwrap();
+    for case in cases {
+        let number = |key: &str| case[key].as_u64().unwrap() as usize;
+        let name = |key: &str| case[key].as_str().unwrap();
+        let mut text = Text::load(&crate::common::example("tiny/valid").join(format!("{}.txt", name("text")))).unwrap();
+        text.documents[0] = text.documents[0].chars().take(number("characters")).collect();
+        let context = (Some(number("context")), Some(number("stride")));
+        let tests = Tests { texts: vec![text], context: context.0, stride: context.1, ..Tests::default() };
+        let model = tiny(name("model"));
+        // Streamed once: the layers are the same.
+        let placements = if number("stride") == 256 { &[IN_MEMORY, STREAMED][..] } else { &[IN_MEMORY] };
+        for placement in placements {
+            let found = run(&model, *placement, &tests).texts.remove(0);
+            assert_eq!((found.tokens, found.scored), (number("tokens"), number("scored")), "{case}");
+            let expected = case["perplexity"].as_f64().unwrap();
+            let difference = (found.perplexity.value - expected).abs();
+            println!("{} {}: {difference:e} from transformers", name("model"), name("text"));
+            assert!(difference < 1e-3, "{case}: {found:?}");
+        }
+    }
+}
+
+/// Bytes are those of the scored tokens, and a document's windows do not reach into the next.
+#[test]
+fn documents_stand_alone() {
+    let model = tiny("base");
+    let text = |documents: &[&str]| Text {
+        name: "t".into(),
+        file: "t".into(),
+        documents: documents.iter().map(|d| (*d).to_owned()).collect(),
+    };
+    let (one, two) = ("And it came to pass — the king said unto him,", "def f(x):\n    return x\n");
+    let tests = Tests { texts: vec![text(&[one]), text(&[two]), text(&[one, two])], ..Tests::default() };
+    let scores = run(&model, IN_MEMORY, &tests).texts;
+    let nats = |i: usize| scores[i].perplexity.value.ln() * scores[i].scored as f64;
+    assert!((nats(0) + nats(1) - nats(2)).abs() < 1e-3, "{scores:?}");
+    assert_eq!(scores.iter().map(|s| s.bytes).collect::<Vec<_>>(), [one.len(), two.len(), one.len() + two.len()]);
+    assert!((scores[0].bits_per_byte - nats(0) / std::f64::consts::LN_2 / one.len() as f64).abs() < 1e-9);
+}
+
+/// What a context shared in the cache gives is what the whole sequences give, for dense models and MoEs.
+#[test]
+fn endings_of_one_context_are_scored_as_if_each_were_alone() {
+    for model in [tiny("base"), open(&crate::common::golden("mixtral"))] {
+        let items = [
+            Continuations { context: vec![1, 20, 30, 40], endings: vec![vec![50], vec![60, 70, 80], vec![61, 71]] },
+            Continuations { context: vec![1], endings: vec![vec![90, 91], vec![92]] },
+        ];
+        let ask = |placement| {
+            let runner = Runner::new(model.weights().unwrap(), placement, &Silent).unwrap();
+            runner.continuations(&items, &Silent).unwrap()
+        };
+        let (shared, alone) = (ask(IN_MEMORY), ask(STREAMED));
+        for (item, (shared, alone)) in items.iter().zip(shared.iter().zip(&alone)) {
+            for (ending, (shared, alone)) in item.endings.iter().zip(shared.iter().zip(alone)) {
+                assert_eq!((shared.len(), alone.len()), (ending.len(), ending.len()));
+                assert!(shared.iter().zip(alone).all(|(a, b)| (a - b).abs() < 1e-4), "{shared:?} {alone:?}");
+                assert!(shared.iter().all(|p| *p < 0.0));
+            }
+        }
+    }
+}
+
+/// The story model knows how a verse goes on; the quiz is scored the same from memory and streamed.
+#[test]
+fn choices_are_made() {
+    let quiz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evaluate/quiz.jsonl");
+    let tests = Tests { choices: vec![Choices::load(&quiz).unwrap()], shots: 1, ..Tests::default() };
+    let model = tiny("story");
+    let [here, streamed] = [IN_MEMORY, STREAMED].map(|placement| run(&model, placement, &tests).choices.remove(0));
+    assert_eq!(here.acc.value, 1.0, "{here:?}");
+    assert_eq!((here.acc, here.acc_norm, here.cut), (streamed.acc, streamed.acc_norm, 0));
+}
+
+/// A question longer than the context loses its beginning, not its end.
+#[test]
+fn a_question_longer_than_the_context_is_cut() {
+    let quiz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evaluate/quiz.jsonl");
+    let mut choices = Choices::load(&quiz).unwrap();
+    choices.items.truncate(1);
+    choices.items[0].prompt =
+        format!("{}{}", "And it came to pass, that the king went forth. ".repeat(60), choices.items[0].prompt);
+    let tests = Tests { choices: vec![choices], ..Tests::default() };
+    let found = run(&tiny("story"), IN_MEMORY, &tests).choices.remove(0);
+    assert_eq!((found.cut, found.items[0].chosen), (1, found.items[0].answer));
+}
+
+/// What the model writes is compared with the answer; a streamed model cannot write.
+#[test]
+fn written_answers_are_compared_after_the_regular_expression() {
+    let model = tiny("math");
+    let question = |answer: &str| Question { question: "What is 7 * 6?".into(), answer: answer.into() };
+    let tests = |answer: &str| Tests {
+        questions: vec![Questions { name: "q".into(), file: "q".into(), items: vec![question(answer)] }],
+        answer_tokens: 24,
+        ..Tests::default()
+    };
+    let first = run(&model, IN_MEMORY, &tests("-1")).answers.remove(0);
+    assert_eq!((first.exact_match.value, first.items[0].right), (0.0, false), "{first:?}");
+    let said = first.items[0].answer.clone().expect("the math model writes numbers");
+    let again = run(&model, IN_MEMORY, &tests(&format!("so #### {said}."))).answers.remove(0);
+    assert_eq!((again.exact_match.value, &again.items[0].text), (1.0, &first.items[0].text));
+    let error = tests("1").run(&model, STREAMED, &Silent).unwrap_err();
+    assert!(error.to_string().contains("cannot write answers"), "{error}");
+}
+
+/// `--card` writes into the output's card, and only there; without an output of moerge it says so before it computes.
+#[test]
+fn results_go_into_the_model_card() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(crate::common::example("tiny/valid/code.txt")).unwrap();
+    std::fs::write(dir.path().join("code.txt"), text.chars().take(1500).collect::<String>()).unwrap();
+    let recipe = crate::common::example("tiny/moe.yml");
+    crate::common::moerge_ok(dir.path(), &["merge", "--quiet", recipe.to_str().unwrap(), "out"]);
+    let base = crate::common::example("tiny/base");
+    let base = base.to_str().unwrap();
+    let ask = |models: &[&str]| {
+        let arguments = [&["eval"], models, &["--text", "code.txt", "--context", "128", "--card"]].concat();
+        crate::common::moerge(dir.path(), &arguments)
+    };
+    let refused = ask(&[base]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--card: none of the models"), "{refused:?}");
+
+    let read = || std::fs::read_to_string(dir.path().join("out/README.md")).unwrap();
+    let before = read();
+    let done = ask(&[base, "out"]);
+    assert!(done.status.success(), "{done:?}");
+    let card = read();
+    let number = String::from_utf8_lossy(&done.stdout)
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("MoE out")?.trim().split(' ').next()?.to_owned()))
+        .unwrap();
+    assert!(card.contains("model-index:\n- name: \"out\"") && card.contains(&format!("value: {number}")), "{card}");
+    assert!(card.contains("| base | ") && card.contains(&format!("{number} ±")), "{card}");
+    assert!(before.lines().all(|line| card.contains(line)), "nothing else changed");
+    assert!(ask(&["out"]).status.success());
+    assert_eq!((read().matches("model-index").count(), read().matches("## Evaluation").count()), (1, 1));
+    crate::common::moerge_ok(dir.path(), &["verify", "out"]);
+}

@@ -1,0 +1,123 @@
+//! Power cuts and failing disks at every single operation of a whole merge, on a simulated disk.
+
+use std::{path::Path, sync::Arc};
+
+use crate::common::{llama, write_model};
+use moerge_checkpoint::{Fault, SimulatedDisk, Storage, Survives};
+use moerge_core::{
+    model::source::Source,
+    plan::{Models, Plan, PlanOptions},
+    progress::Silent,
+    recipe::Recipe,
+};
+use moerge_lib::merge::{MergeOptions, Prepared};
+use serde_json::json;
+
+const OUT: &str = "/made/out";
+
+/// A disk with two models on it.
+fn disk_with_models() -> SimulatedDisk {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new();
+    let config = llama(&json!({"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 32}));
+    for (seed, name) in (1..).zip(["base", "a"]) {
+        let model = dir.path().join(name);
+        write_model(&model, &config, seed);
+        for entry in std::fs::read_dir(&model).unwrap() {
+            let path = entry.unwrap().path();
+            let there = Path::new("/models").join(name).join(path.file_name().unwrap());
+            disk.put(there, &std::fs::read(&path).unwrap());
+        }
+    }
+    disk
+}
+
+/// The whole job, from opening the models to publishing the folder.
+fn merge(storage: &Arc<dyn Storage>, force: bool) -> moerge_core::Result<()> {
+    let text =
+        "base_model: base\ngate_mode: random\nexperts:\n- source_model: base\n- {source_model: a, noise_scale: 0.1}\n";
+    let recipe = Recipe::parse("moe.yml", text)?;
+    let open = |name: &str| Source::open(storage, name, &Path::new("/models").join(name), None);
+    let models = Models { sources: vec![open("base")?, open("a")?], base: 0, experts: vec![0, 1], shared_expert: None };
+    let options = MergeOptions { shard_bytes: 1_500, threads: Some(1), force, ..MergeOptions::default() };
+    let plan =
+        Plan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None, balance: false })?;
+    let prepared = Prepared { recipe, models, plan };
+    prepared.build(storage, Path::new(OUT), &options, &Silent).map(|_| ())
+}
+
+/// What a whole run leaves, and the number of its operations.
+fn whole_run() -> (Vec<(std::path::PathBuf, Vec<u8>)>, u64) {
+    let disk = disk_with_models();
+    let before = disk.operations();
+    merge(&disk.shared(), false).unwrap();
+    let files = disk.files(OUT);
+    assert!(files.iter().filter(|(name, _)| name.extension().is_some_and(|e| e == "safetensors")).count() > 3);
+    (files, disk.operations() - before)
+}
+
+#[test]
+fn after_a_power_cut_at_any_operation_the_folder_is_whole_or_absent_and_a_rerun_finishes_it() {
+    let (expected, operations) = whole_run();
+    for survives in [Survives::Synced, Survives::Everything, Survives::Some(7)] {
+        for cut in 0..operations {
+            let disk = disk_with_models();
+            disk.power_off_at(disk.operations() + cut);
+            let result = merge(&disk.shared(), false);
+            let after = disk.crash(survives);
+            let found = after.files(OUT);
+            assert!(found.is_empty() || found == expected, "operation {cut}: a half-written folder");
+            assert!(result.is_err() || found == expected, "operation {cut}: said to be done, and was not");
+            merge(&after.shared(), false).unwrap_or_else(|e| panic!("operation {cut}: {e}"));
+            assert_eq!(after.files(OUT), expected, "operation {cut}");
+        }
+    }
+}
+
+#[test]
+fn any_operation_that_fails_gives_a_message_with_its_file_and_a_rerun_finishes() {
+    let (expected, operations) = whole_run();
+    for fault in [Fault::NoSpace, Fault::Io, Fault::ShortRead] {
+        for n in 0..operations {
+            let disk = disk_with_models();
+            disk.fail_operation(disk.operations() + n, fault);
+            if let Err(error) = merge(&disk.shared(), false) {
+                let message = error.to_string();
+                assert!(message.contains(" /"), "operation {n}: no path in: {message}");
+            }
+            let found = disk.files(OUT);
+            assert!(found.is_empty() || found == expected, "operation {n}: a half-written folder");
+            merge(&disk.shared(), false).unwrap_or_else(|e| panic!("operation {n}: {e}"));
+            assert_eq!(disk.files(OUT), expected, "operation {n}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_before_anything_is_written_and_leaves_nothing() {
+    let disk = disk_with_models();
+    disk.set_free_space(10_000);
+    let error = merge(&disk.shared(), false).unwrap_err().to_string();
+    assert!(error.contains("not enough room") && error.contains("free"), "{error}");
+    assert!(disk.files("/made").is_empty(), "{:?}", disk.files("/made"));
+}
+
+#[test]
+fn force_replaces_an_old_folder_only_when_the_new_one_is_whole() {
+    let (expected, operations) = whole_run();
+    let old = vec![("moerge.json".into(), b"{}".to_vec()), ("old.txt".into(), b"precious".to_vec())];
+    for cut in (0..operations + 8).step_by(3) {
+        let disk = disk_with_models();
+        disk.put(Path::new(OUT).join("old.txt"), b"precious");
+        assert!(merge(&disk.shared(), true).is_err(), "a folder that moerge did not make was overwritten");
+        disk.put(Path::new(OUT).join("moerge.json"), b"{}");
+        assert!(merge(&disk.shared(), false).is_err(), "a folder with files in it was overwritten");
+        disk.power_off_at(disk.operations() + cut);
+        let _ = merge(&disk.shared(), true);
+        let after = disk.crash(Survives::Synced);
+        // Between the two renames neither is at its place; the rerun puts one there.
+        merge(&after.shared(), true).unwrap_or_else(|e| panic!("operation {cut}: {e}"));
+        assert_eq!(after.files(OUT), expected, "operation {cut}");
+        assert_ne!(after.files(OUT), old);
+    }
+}
