@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Models, Plan, Step};
+use super::{Models, Plan};
+use crate::plan::Step;
 use crate::{output::record::FileRecord, recipe::Recipe};
 
 /// What a plan comes to.

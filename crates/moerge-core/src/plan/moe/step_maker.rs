@@ -2,7 +2,8 @@
 
 use moerge_checkpoint::Dtype;
 
-use super::{IDLE_SHARED_GATE, Models, Noise, OutputTensor, Slots, Step, Transform, shared};
+use super::{IDLE_SHARED_GATE, Models, Slots, shared};
+use crate::plan::{Noise, OutputTensor, Step, Transform};
 use crate::{
     model::{
         families::{Description, FfnMatrix, LayerRole, Role, RoleTensor},

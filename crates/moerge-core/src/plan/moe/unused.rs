@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Models, OutputTensor};
+use super::Models;
 use crate::model::{
     families::{LayerRole, Role},
     source::Source,
 };
+use crate::plan::OutputTensor;
 
 /// Weights of one source, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Where attention, norms, embeddings and head come from: the base, or the mean of the experts.
 
-use super::{Average, Models, Step, Transform};
+use super::Models;
+use crate::plan::{Average, Step, Transform};
 use crate::{
     model::{
         families::{Role, RoleTensor},

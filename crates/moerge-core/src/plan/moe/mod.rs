@@ -1,0 +1,251 @@
+//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same plan.
+
+mod choose;
+mod fit;
+mod routing;
+mod shared;
+mod slots;
+
+mod step_maker;
+mod summary;
+mod unused;
+
+use moerge_checkpoint::{Dtype, ShardLayout, TensorSpec};
+use serde_json::{Map, Value};
+use xxhash_rust::xxh3::Xxh3;
+
+pub use routing::{Prompts, Routing};
+pub use slots::Slots;
+
+use crate::plan::{OutputTensor, Step, Transform};
+use step_maker::StepMaker;
+pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
+pub use unused::UnusedWeights;
+
+use crate::{
+    error::{Error, Result},
+    model::{
+        config::ModelConfig,
+        families::{Description, LayerRole, MoeFamily, MoeShape, Role},
+        source::Source,
+    },
+    recipe::Recipe,
+};
+
+/// Width of the zeroed shared expert that Qwen2-MoE needs where the recipe gives none: no effect on the output, wide
+/// enough for tensor parallelism over 64 devices and for quantisation blocks of 32.
+const IDLE_SHARED_WIDTH: usize = 64;
+/// Its gate's weights: anything but zero, because `silu(0) / 0` is NaN in llama.cpp (FORMATS).
+const IDLE_SHARED_GATE: f32 = 0.02;
+
+/// The opened models of a recipe: `models` without repetition, and who is who.
+#[derive(Debug)]
+pub struct Models {
+    /// Every distinct model.
+    pub sources: Vec<Source>,
+    /// Index of the base.
+    pub base: usize,
+    /// Index of each expert.
+    pub experts: Vec<usize>,
+    /// Index of the shared expert.
+    pub shared_expert: Option<usize>,
+}
+
+/// What the user sets besides the recipe that changes the output's bytes.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// Largest shard in bytes; a tensor that is larger gets a shard of its own.
+    pub shard_bytes: u64,
+    /// Seed of noise and random gates.
+    pub seed: u64,
+    /// What merged LoRA weights are rounded to before anything else is done with them; `None` keeps f32.
+    pub lora_dtype: Option<Dtype>,
+    /// Whether fitted routers are shifted until no expert is starved.
+    pub balance: bool,
+}
+
+/// Everything about the output's weights before one of them is read.
+#[derive(Debug)]
+pub struct Plan {
+    /// The output's family.
+    pub family: &'static MoeFamily,
+    /// Why this family.
+    pub why: String,
+    /// What the MoE adds to its base.
+    pub shape: MoeShape,
+    /// The output's `config.json`.
+    pub config: Map<String, Value>,
+    /// How to run the output, and its tensors' names.
+    pub description: Description,
+    /// Every tensor, in file order.
+    pub tensors: Vec<OutputTensor>,
+    /// The base's FFN in the layers that some expert is not in, which that expert has there when it stands alone. It is
+    /// not written.
+    pub stand_ins: Vec<OutputTensor>,
+    /// Where the tensors lie.
+    pub layout: ShardLayout,
+    /// How the routers are made.
+    pub routing: Routing,
+    /// Seed of noise and random gates.
+    pub seed: u64,
+    /// Weights of the sources that are not in the output.
+    pub unused: Vec<UnusedWeights>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Models {
+    /// The base.
+    pub fn base(&self) -> &Source {
+        &self.sources[self.base]
+    }
+
+    /// Expert `index`.
+    pub fn expert(&self, index: usize) -> &Source {
+        &self.sources[self.experts[index]]
+    }
+
+    /// The shared expert.
+    pub fn shared_expert(&self) -> Option<&Source> {
+        self.shared_expert.map(|index| &self.sources[index])
+    }
+}
+
+impl Plan {
+    /// Plans the output of `recipe`.
+    pub fn new(recipe: &Recipe, models: &Models, options: &PlanOptions) -> Result<Self> {
+        let base = models.base();
+        let (family, why) = choose::choose_family(recipe, &base.config, base.family)?;
+        let mut warnings = fit::check(recipe, models)?;
+        let width = |source: &Source| source.config.intermediate_size;
+        let shared = match models.shared_expert() {
+            Some(source) => Some(width(source)),
+            None => family.needs_shared_expert().then_some(IDLE_SHARED_WIDTH),
+        };
+        if options.balance && !recipe.gate_mode.is_fitted() {
+            let mode = recipe.gate_mode.name();
+            return Err(Error::input(format!("`gate_mode: {mode}` fits no routers that could be balanced"))
+                .hint("`gate_mode: self_calibrated` does, without prompts; `calibrated` fits them to text of yours"));
+        }
+        let slots = Slots::of(recipe, base.config.layers);
+        fit::check_layers(recipe, &slots)?;
+        let shape = MoeShape {
+            experts: slots.width(),
+            top_k: recipe.experts_per_token.value,
+            intermediate: models.experts.iter().map(|i| width(&models.sources[*i])).max().unwrap_or(0),
+            shared,
+        };
+        let dtype = output_dtype(recipe, base);
+        let window = base.description.decoder.windows.first().copied().flatten();
+        let config = family.config(&base.config, window, &shape, transformers_dtype(dtype));
+        let text = serde_json::to_string(&config).unwrap_or_default();
+        let description = family.describe(&ModelConfig::parse(&text, &base.config.path)?)?;
+
+        let maker = StepMaker {
+            recipe,
+            models,
+            slots: &slots,
+            description: &description,
+            dtype,
+            lora_dtype: options.lora_dtype,
+        };
+        let mut tensors = Vec::with_capacity(description.tensors.len());
+        for tensor in &description.tensors {
+            let step = maker.step(tensor);
+            tensors.push(OutputTensor {
+                name: tensor.name.clone(),
+                role: tensor.role,
+                dtype,
+                shape: tensor.shape.clone(),
+                step,
+            });
+        }
+        let specs = tensors.iter().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
+        let layout = ShardLayout::new(specs.collect(), options.shard_bytes)?;
+        warnings.extend(maker.warnings());
+        warnings.extend(maker.averaging_warnings());
+        let stand_ins = maker.stand_ins();
+        Ok(Self {
+            family,
+            why,
+            shape,
+            config,
+            unused: unused::unused_weights(models, &tensors),
+            stand_ins,
+            routing: Routing { balance: options.balance, ..Routing::new(recipe, family, slots, options.seed) },
+            description,
+            tensors,
+            layout,
+            seed: options.seed,
+            warnings,
+        })
+    }
+
+    /// Identifies what the plan will write: equal ids, equal bytes. Covers the sources' lengths and times, so that a
+    /// build that was stopped is not gone on with after a source changed.
+    pub fn id(&self) -> String {
+        let mut hash = Xxh3::new();
+        hash.update(env!("CARGO_PKG_VERSION").as_bytes());
+        hash.update(serde_json::to_string(&self.config).unwrap_or_default().as_bytes());
+        hash.update(format!("{:?} {}", self.routing, self.seed).as_bytes());
+        for shard in &self.layout.shards {
+            hash.update(shard.file_name.as_bytes());
+            hash.update(&shard.header);
+        }
+        for tensor in &self.tensors {
+            for view in tensor.step.reads() {
+                let file = &view.file;
+                hash.update(format!("{} {} {}", file.path.display(), file.len, file.modified_ns).as_bytes());
+                hash.update(format!("{} {} {}", view.name, view.offset, view.len).as_bytes());
+            }
+            let transforms: Vec<(&Transform, f64)> = match &tensor.step {
+                Step::Transform(step) => vec![(step, 1.0)],
+                Step::Average(average) => average.parts.iter().map(|(step, weight)| (step, *weight)).collect(),
+                _ => Vec::new(),
+            };
+            for (Transform { lora, noise, scale, .. }, weight) in transforms {
+                let lora = lora.as_ref().map(|(delta, dtype)| (delta.scale, *dtype));
+                hash.update(format!("{lora:?} {noise:?} {scale:?} {weight}").as_bytes());
+            }
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    /// Parameters in all, and those that one token goes through.
+    pub fn parameters(&self) -> (u64, u64) {
+        let total: u64 = self.tensors.iter().map(OutputTensor::elements).sum();
+        let of_experts: u64 = self.tensors.iter().filter(|t| is_expert(t.role)).map(OutputTensor::elements).sum();
+        let idle = (self.shape.experts - self.shape.top_k) as u64;
+        (total, total - of_experts / self.shape.experts.max(1) as u64 * idle)
+    }
+
+    /// The number of elements that come from reading the sources.
+    pub fn bytes_read(&self) -> u64 {
+        self.tensors.iter().flat_map(|t| t.step.reads()).map(|view| view.len).sum()
+    }
+}
+
+fn is_expert(role: Role) -> bool {
+    matches!(role, Role::Layer(_, LayerRole::Expert(..)))
+}
+
+/// The recipe's dtype, or what the base says of itself, or what its embeddings are.
+fn output_dtype(recipe: &Recipe, base: &Source) -> Dtype {
+    let named = |key: &str| match base.config.raw.get(key).and_then(Value::as_str)? {
+        "bfloat16" => Some(Dtype::BF16),
+        "float16" => Some(Dtype::F16),
+        "float32" => Some(Dtype::F32),
+        _ => None,
+    };
+    let stored = || base.weight(Role::Embeddings).map_or(Dtype::BF16, |w| w.view.dtype);
+    recipe.dtype.or_else(|| named("dtype")).or_else(|| named("torch_dtype")).unwrap_or_else(stored)
+}
+
+fn transformers_dtype(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "float16",
+        Dtype::F32 => "float32",
+        Dtype::F64 => "float64",
+        _ => "bfloat16",
+    }
+}
