@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod json_error;
 pub mod model;
 pub mod numeric;
+pub mod ops;
 pub mod output;
 pub mod plan;
 pub mod progress;

@@ -8,7 +8,7 @@ use crate::routers::{fit_memory, pass_lengths, training_memory};
 use moerge_core::{
     error::{Error, Result},
     model::source::Source,
-    plan::{Models, OutputTensor, Plan},
+    plan::{Models, MoePlan, OutputTensor},
     recipe::GateMode,
 };
 use moerge_infer::decoder::{Quantisation, generation_memory, pass_memory};
@@ -68,11 +68,11 @@ pub struct MemoryNeed {
 
 impl MemoryNeed {
     /// The need of `plan`. A budget that is too small for all workers has fewer of them, one at the least.
-    pub fn of(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Self {
-        let tensors = plan.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
+    pub fn of(plan: &MoePlan, models: &Models, circumstances: &Circumstances) -> Self {
+        let tensors = plan.output.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
         let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * circumstances.tokenizer_bytes;
-        let merges = |t: &OutputTensor| t.step.merges_adapter();
-        let worker = if plan.tensors.iter().any(merges) { MERGING } else { COPYING };
+        let merges = |t: &OutputTensor| t.expr.merges_adapter();
+        let worker = if plan.output.tensors.iter().any(merges) { MERGING } else { COPYING };
         let budget = circumstances.budget.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
         let workers = circumstances.workers.min(room).max(1);
@@ -124,7 +124,7 @@ impl MemoryNeed {
 }
 
 /// What the pass over the base holds, or over the MoE where routers are fitted; `None` without one.
-fn pass(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Option<u64> {
+fn pass(plan: &MoePlan, models: &Models, circumstances: &Circumstances) -> Option<u64> {
     let mode = plan.routing.gate_mode;
     let (lengths, threads) = (&circumstances.lengths, circumstances.threads);
     let bytes = |dtype: Dtype| dtype.size_bits().div_ceil(8) as usize;
@@ -149,7 +149,7 @@ fn pass(plan: &Plan, models: &Models, circumstances: &Circumstances) -> Option<u
 }
 
 /// What the largest expert takes to write its text, kept in this way.
-fn writing(plan: &Plan, models: &Models, circumstances: &Circumstances, way: Quantisation) -> Option<u64> {
+fn writing(plan: &MoePlan, models: &Models, circumstances: &Circumstances, way: Quantisation) -> Option<u64> {
     let experts = (0..models.experts.len()).map(|e| models.expert(e)).chain(models.shared_expert());
     // One that is limited to some layers has the base's FFN in the others.
     let experts = experts.chain((!plan.routing.slots.are_plain()).then(|| models.base()));
@@ -161,7 +161,7 @@ fn writing(plan: &Plan, models: &Models, circumstances: &Circumstances, way: Qua
 }
 
 /// What training holds, where gates are trained: all weights where there is `room`, and otherwise a layer's.
-fn training(plan: &Plan, models: &Models, threads: usize, room: u64) -> Option<u64> {
+fn training(plan: &MoePlan, models: &Models, threads: usize, room: u64) -> Option<u64> {
     let trains = plan.routing.gate_mode == GateMode::PhatGoose;
     trains.then(|| training_memory(plan, &models.base().description, threads).within(room))
 }

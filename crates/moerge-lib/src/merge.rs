@@ -9,7 +9,7 @@ use crate::routers::RoutingReport;
 use moerge_core::{
     model::locate::HubCache,
     output::files::Wanted,
-    plan::{Models, Plan, PlanSummary},
+    plan::{Models, MoePlan, PlanSummary},
     recipe::Recipe,
 };
 use moerge_infer::decoder::WeightRounding;
@@ -84,7 +84,7 @@ pub struct Prepared {
     /// The opened models.
     pub models: Models,
     /// What will be written.
-    pub plan: Plan,
+    pub plan: MoePlan,
 }
 
 /// What came of a merge.

@@ -3,19 +3,15 @@
 //! A shard is the unit of work: it gets its final name in the staging folder when all of it is on the disk, and a run
 //! that was stopped goes on with those that have none. Memory is a few chunks per worker.
 
-mod average;
-mod change;
 mod open_shard;
 mod produce;
 mod queue;
 mod run;
 
-use std::{collections::HashMap, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use moerge_checkpoint::{Fingerprint, OutputDir};
 
-pub use average::Averaging;
-pub use change::Change;
 use produce::Buffers;
 pub use produce::CHUNK;
 use queue::Queue;
@@ -23,12 +19,10 @@ use run::Run;
 
 use crate::{
     error::Result,
-    plan::Plan,
+    ops::ComputedValues,
+    plan::OutputPlan,
     progress::{Progress, Stage},
 };
-
-/// Values of the output's tensors that are computed rather than read: row after row, by tensor name.
-pub type Computed = HashMap<String, Vec<f32>>;
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -41,8 +35,8 @@ pub struct Written {
 
 /// Writes every shard of `plan` that `output` does not have yet.
 pub fn write_shards(
-    plan: &Plan,
-    computed: &Computed,
+    plan: &OutputPlan,
+    computed: &dyn ComputedValues,
     output: &OutputDir,
     threads: usize,
     progress: &dyn Progress,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     numeric::non_finite::NonFinite,
-    plan::{OutputTensor, Step},
+    plan::OutputTensor,
     progress::Stage,
 };
 
@@ -42,11 +42,11 @@ impl<'a> OpenShard<'a> {
     /// Writes its tensor number `index`.
     pub fn write(&self, index: usize, buffers: &mut Buffers) -> Result<()> {
         let name = self.shard.tensors[index].spec.name.as_str();
-        let tensor = self.run.tensors.get(name).ok_or_else(|| Error::input(format!("no step makes {name}")))?;
+        let tensor = self.run.tensors.get(name).ok_or_else(|| Error::input(format!("the plan has no {name}")))?;
         let mut fingerprint = Fingerprinter::new();
         let mut offset = 0;
         let mut non_finite = NonFinite::default();
-        produce(tensor, self.run.computed, self.run.plan.seed, buffers, &mut |bytes| {
+        produce(tensor, self.run.plan.seed, self.run.computed, buffers, &mut |bytes| {
             if self.run.is_over() {
                 return Err(Error::interrupted());
             }
@@ -78,8 +78,8 @@ impl<'a> OpenShard<'a> {
 
     /// What a source holds is copied to the bit, and said; what is made here is not written with such values.
     fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
-        let from = tensor.step.reads().first().map_or_else(String::new, |view| view.file.path.display().to_string());
-        if !matches!(tensor.step, Step::Copy(_)) {
+        let from = tensor.expr.reads().first().map_or_else(String::new, |view| view.file.path.display().to_string());
+        if !tensor.is_copy() {
             return Err(Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from).hint(
                 "the weights, their adapter, or the recipe's noise_scale or residual_scale are too large, or NaN",
             ));
@@ -92,7 +92,7 @@ impl<'a> OpenShard<'a> {
     /// A source that was written to while this shard was copied from it spoils the shard.
     fn check_sources(&self) -> Result<()> {
         let tensors = self.shard.tensors.iter().filter_map(|p| self.run.tensors.get(p.spec.name.as_str()));
-        let mut files: Vec<_> = tensors.flat_map(|t| t.step.reads()).map(|view| &view.file).collect();
+        let mut files: Vec<_> = tensors.flat_map(|t| t.expr.reads()).map(|view| &view.file).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files.dedup_by(|a, b| a.path == b.path);
         files.into_iter().try_for_each(|file| file.check_unchanged().map_err(Error::from))

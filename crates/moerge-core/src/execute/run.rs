@@ -10,10 +10,10 @@ use std::{
 
 use moerge_checkpoint::Fingerprint;
 
-use super::Computed;
 use crate::{
     error::{Error, Result},
-    plan::{OutputTensor, Plan},
+    ops::ComputedValues,
+    plan::{OutputPlan, OutputTensor},
     progress::Progress,
 };
 
@@ -22,8 +22,8 @@ pub(super) type ShardFingerprints = Vec<(String, Fingerprint)>;
 
 /// Shared by all workers of a run.
 pub(super) struct Run<'a> {
-    pub plan: &'a Plan,
-    pub computed: &'a Computed,
+    pub plan: &'a OutputPlan,
+    pub computed: &'a dyn ComputedValues,
     pub tensors: HashMap<&'a str, &'a OutputTensor>,
     pub progress: &'a dyn Progress,
     /// Something went wrong; what is not written yet is not worth writing.
@@ -41,8 +41,8 @@ struct Outcome {
 impl<'a> Run<'a> {
     /// `finished`: per shard of the plan's layout what an earlier run left.
     pub fn new(
-        plan: &'a Plan,
-        computed: &'a Computed,
+        plan: &'a OutputPlan,
+        computed: &'a dyn ComputedValues,
         finished: Vec<Option<ShardFingerprints>>,
         progress: &'a dyn Progress,
     ) -> Run<'a> {

@@ -15,7 +15,7 @@ use crate::{
         card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
         record::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
     },
-    plan::{Models, Plan},
+    plan::{Models, MoePlan},
     recipe::{Expert, Recipe, SharedWeights},
 };
 
@@ -45,7 +45,7 @@ pub fn output_files(
     storage: &dyn Storage,
     recipe: &Recipe,
     models: &Models,
-    plan: &Plan,
+    plan: &MoePlan,
     out: &Path,
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
@@ -58,12 +58,12 @@ pub fn output_files(
 }
 
 /// The files that are made rather than copied.
-pub fn made_files(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path, wanted: Wanted) -> Vec<OutputFile> {
-    let mut files = vec![file("config.json", pretty(&plan.config))];
-    if plan.layout.shards.len() > 1 {
+pub fn made_files(recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path, wanted: Wanted) -> Vec<OutputFile> {
+    let mut files = vec![file("config.json", pretty(&plan.output.config))];
+    if plan.output.layout.shards.len() > 1 {
         files.push(OutputFile {
             name: moerge_checkpoint::INDEX_FILE.to_owned(),
-            bytes: Index::of(&plan.layout).encode(),
+            bytes: Index::of(&plan.output.layout).encode(),
         });
     }
     if wanted.card {
@@ -93,7 +93,7 @@ pub fn record(
     id: &str,
     recipe: &Recipe,
     models: &Models,
-    plan: &Plan,
+    plan: &MoePlan,
     fingerprints: &[(String, Fingerprint)],
 ) -> OutputFile {
     let mut record = MoergeJson::new(id, &*recipe.text);
@@ -106,6 +106,7 @@ pub fn record(
         format!("{source}: {}", view.name)
     };
     record.tensors = plan
+        .output
         .tensors
         .iter()
         .map(|t| TensorRecord {
@@ -113,7 +114,7 @@ pub fn record(
             dtype: t.dtype,
             shape: t.shape.clone(),
             fingerprint: by_name.get(t.name.as_str()).copied().unwrap_or(Fingerprint(0)),
-            from: t.step.reads().into_iter().map(reference).collect(),
+            from: t.expr.reads().into_iter().map(reference).collect(),
         })
         .collect();
     file(MOERGE_JSON, record.to_text())
@@ -144,7 +145,7 @@ fn source_record(source: &Source) -> SourceRecord {
     }
 }
 
-fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> CardFacts {
+fn card_facts(recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path) -> CardFacts {
     let (parameters, active_parameters) = plan.parameters();
     let expert = |e: &Expert| CardExpert {
         reference: e.source_model.to_string(),
@@ -167,7 +168,7 @@ fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> Card
         experts_per_token: plan.shape.top_k,
         averaged: recipe.shared_weights == SharedWeights::Average,
         gate_mode: plan.routing.gate_mode.name().to_owned(),
-        dtype: match plan.tensors.first().map(|t| t.dtype) {
+        dtype: match plan.output.tensors.first().map(|t| t.dtype) {
             Some(Dtype::F16) => "float16",
             Some(Dtype::F32) => "float32",
             _ => "bfloat16",
@@ -175,7 +176,7 @@ fn card_facts(recipe: &Recipe, models: &Models, plan: &Plan, out: &Path) -> Card
         .to_owned(),
         recipe: recipe.text.to_string(),
         moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
-        remote_code: plan.config.contains_key("auto_map"),
+        remote_code: plan.output.config.contains_key("auto_map"),
     }
 }
 

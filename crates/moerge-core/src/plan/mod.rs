@@ -1,10 +1,111 @@
 //! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same plan.
+//!
+//! [`OutputPlan`] is all that writing needs. It knows no MoE: [`moe`] makes one.
 
 pub mod moe;
-mod step;
+
+use moerge_checkpoint::{Dtype, ShardLayout, TensorSpec};
+use serde_json::{Map, Value};
+
+use crate::{
+    error::Result,
+    ops::{Expr, Identity},
+};
 
 pub use moe::{
-    ExpertSummary, ModelSummary, Models, Plan, PlanOptions, PlanSummary, Prompts, Routing, Slots, UnusedSummary,
-    UnusedWeights,
+    ExpertSummary, ModelSummary, Models, MoePlan, PlanOptions, PlanSummary, Prompts, Routing, Slots, UnusedSummary,
 };
-pub use step::{Average, Noise, OutputTensor, Step, Transform};
+
+/// Everything about an output's weights before one of them is read.
+#[derive(Debug)]
+pub struct OutputPlan {
+    /// The output's `config.json`.
+    pub config: Map<String, Value>,
+    /// Every tensor, in file order.
+    pub tensors: Vec<OutputTensor>,
+    /// Where the tensors lie.
+    pub layout: ShardLayout,
+    /// Seed of noise and of random values.
+    pub seed: u64,
+    /// Weights of the sources that are not in the output.
+    pub unused: Vec<UnusedWeights>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// One tensor of the output.
+#[derive(Debug, Clone)]
+pub struct OutputTensor {
+    /// Its name in the output.
+    pub name: String,
+    /// Its element type in the output.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How its elements are made.
+    pub expr: Expr,
+}
+
+/// Weights of one source that are left out, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedWeights {
+    /// The source, as the recipe writes it.
+    pub source: String,
+    /// What they are and why they are left out.
+    pub what: String,
+    /// Their names.
+    pub names: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl OutputTensor {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|n| *n as u64).product()
+    }
+
+    /// Number of bytes.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * self.dtype.size_bits() as u64 / 8
+    }
+
+    /// Whether its bytes are those of a source.
+    pub fn is_copy(&self) -> bool {
+        self.expr.as_copy(self.dtype).is_some()
+    }
+}
+
+impl OutputPlan {
+    /// Lays out `tensors` in shards of at most `shard_bytes`.
+    ///
+    /// # Errors
+    /// Two tensors share a name, or a tensor is too large for the format.
+    pub fn new(config: Map<String, Value>, tensors: Vec<OutputTensor>, shard_bytes: u64, seed: u64) -> Result<Self> {
+        let spec = |t: &OutputTensor| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() };
+        let layout = ShardLayout::new(tensors.iter().map(spec).collect(), shard_bytes)?;
+        Ok(Self { config, tensors, layout, seed, unused: Vec::new(), warnings: Vec::new() })
+    }
+
+    /// Adds all that decides over the output's weights to `id`. Equal identities, equal bytes, on any machine.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn identify(&self, id: &mut Identity) -> Result<()> {
+        // What is left out and what is said about it changes no byte.
+        let Self { config, tensors, layout, seed, unused: _, warnings: _ } = self;
+        id.text(env!("CARGO_PKG_VERSION")).text(&serde_json::to_string(config).unwrap_or_default()).number(*seed);
+        id.list(layout.shards.iter(), |id, shard| {
+            id.text(&shard.file_name).bytes(&shard.header);
+        });
+        tensors.iter().try_for_each(|OutputTensor { name, dtype, shape: _, expr }| {
+            id.text(name).text(dtype.name());
+            id.expr(expr)
+        })
+    }
+
+    /// Bytes read from the sources.
+    pub fn bytes_read(&self) -> u64 {
+        self.tensors.iter().flat_map(|t| t.expr.reads()).map(|view| view.len).sum()
+    }
+}

@@ -79,6 +79,14 @@ impl SharedWeights {
 impl Label {
     /// By the names a recipe uses.
     pub const TABLE: [(&'static str, Self); 2] = [("prompt", Self::Prompt), ("loss", Self::Loss)];
+
+    /// The name a recipe uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Loss => "loss",
+        }
+    }
 }
 
 impl Default for SelfText {

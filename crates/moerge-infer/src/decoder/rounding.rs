@@ -20,6 +20,14 @@ pub enum WeightRounding {
 const BLOCK: usize = 32;
 
 impl WeightRounding {
+    /// llama.cpp's name of the format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
+
     /// Whether weights of this role are rounded.
     pub(super) fn applies_to(role: Role) -> bool {
         use LayerRole::{Attention, Expert, Ffn, SharedExpert};

@@ -6,8 +6,7 @@ use std::{
     time::Instant,
 };
 
-use moerge_checkpoint::{Checkpoint, Found, OutputDir, Storage};
-use xxhash_rust::xxh3::Xxh3;
+use moerge_checkpoint::{Checkpoint, Found, OutputDir, SourceFile, Storage};
 
 use super::{MergeOptions, MergeReport, Prepared};
 use crate::{
@@ -17,7 +16,8 @@ use crate::{
 use moerge_core::{
     error::{Error, ErrorKind, Result},
     execute,
-    model::{config::ModelConfig, families::describe},
+    model::{config::ModelConfig, families::describe, source::Source},
+    ops::Identity,
     output::{
         files::{OutputFile, record},
         record::{MOERGE_JSON, MoergeJson},
@@ -39,7 +39,8 @@ impl Prepared {
         let start = Instant::now();
         self.check_place(out)?;
         let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
-        let id = self.id(&files, options);
+        let id = self.id(&files, options)?;
+        let resume_key = self.resume_key(&id);
         let report = |warnings, routing, already_there| MergeReport {
             summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
             out: out.to_owned(),
@@ -49,12 +50,12 @@ impl Prepared {
             routing,
             already_there,
         };
-        if is_built(storage, out, &id) {
+        if self.is_built(storage, out, &id) {
             // A run that was killed just after the rename has left its work folder. Any other there is not ours.
-            if let Ok((output, Found::AlreadyPublished)) = OutputDir::open(storage, out, &id, false) {
+            if let Ok((output, Found::AlreadyPublished)) = OutputDir::open(storage, out, &resume_key, false) {
                 output.publish()?;
             }
-            return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
+            return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), true));
         }
         let tokenizer = self.tokenizer(storage.as_ref())?;
         let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
@@ -62,11 +63,11 @@ impl Prepared {
             memory.within(budget)?;
         }
         self.check_replaced(storage.as_ref(), out)?;
-        let (output, found) = OutputDir::open(storage, out, &id, options.force)?;
+        let (output, found) = OutputDir::open(storage, out, &resume_key, options.force)?;
         match found {
             Found::AlreadyPublished => {
                 output.publish()?;
-                return Ok(report(self.plan.warnings.clone(), published_report(storage.as_ref(), out), true));
+                return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), true));
             }
             Found::Resumed => {}
             Found::OtherPlanDiscarded => progress.note("the unfinished build found there was of another recipe, of other sources or of another version; starting anew"),
@@ -81,7 +82,7 @@ impl Prepared {
                  `gate_mode: self_calibrated` fits them to what the experts write, which routes much better",
             );
         }
-        let mut warnings = self.plan.warnings.clone();
+        let mut warnings = self.plan.output.warnings.clone();
         warnings.extend(self.broken_files(&files));
         warnings.extend(self.beyond_context(tokenizer.as_ref())?);
         let names: Vec<_> =
@@ -98,7 +99,7 @@ impl Prepared {
         }
 
         let written =
-            execute::write_shards(&self.plan, &routers.computed(&self.plan), &output, memory.workers, progress)?;
+            execute::write_shards(&self.plan.output, &routers.computed(&self.plan), &output, memory.workers, progress)?;
         warnings.extend(written.warnings);
         for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &written.fingerprints)]) {
             output.write_file(&file.name, &file.bytes)?;
@@ -128,7 +129,7 @@ impl Prepared {
                 progress.detail(&format!("adapter of {}: {}", source.reference, adapter.numbers()));
             }
         }
-        for unused in &self.plan.unused {
+        for unused in &self.plan.output.unused {
             match unused.of_adapter() {
                 Some(line) => progress.note(&line),
                 None => {
@@ -151,16 +152,45 @@ impl Prepared {
         files.iter().filter_map(warning).collect()
     }
 
-    /// Equal ids, equal bytes in the output.
-    fn id(&self, files: &[OutputFile], options: &MergeOptions) -> String {
-        let mut hash = Xxh3::new();
-        hash.update(self.plan.id().as_bytes());
-        hash.update(format!("{:?}", options.rounding).as_bytes());
-        for file in files {
-            hash.update(file.name.as_bytes());
-            hash.update(&file.bytes);
+    /// Equal ids, equal bytes in the output, on any machine.
+    fn id(&self, files: &[OutputFile], options: &MergeOptions) -> Result<String> {
+        let mut id = Identity::default();
+        self.plan.identify(&mut id)?;
+        id.optional(options.rounding, |id, rounding| {
+            id.text(rounding.name());
+        });
+        id.list(files.iter(), |id, file| {
+            id.text(&file.name).bytes(&file.bytes);
+        });
+        Ok(id.finish())
+    }
+
+    /// What a build that was interrupted is resumed by: the output's id, and where and when the sources were last
+    /// written on this machine, since the id does not cover all of their bytes.
+    fn resume_key(&self, id: &str) -> String {
+        let mut key = Identity::default();
+        key.text(id);
+        for file in self.source_files() {
+            key.text(&file.path.to_string_lossy()).number(file.len).number(file.modified_ns as u64);
         }
-        format!("{:032x}", hash.digest128())
+        key.finish()
+    }
+
+    /// The files that weights are read from.
+    fn source_files(&self) -> impl Iterator<Item = &SourceFile> {
+        self.models.sources.iter().flat_map(Source::checkpoints).flat_map(|c| c.files()).map(|file| &**file)
+    }
+
+    /// Whether `out` is the finished output of this build: it has the same id, and no source was written to since.
+    fn is_built(&self, storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
+        let path = out.join(MOERGE_JSON);
+        if Checkpoint::open(storage, out).is_err() {
+            return false;
+        }
+        let text = moerge_core::model::source::read_text(storage.as_ref(), &path).ok();
+        let record = text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok());
+        let written = storage.facts(&path).map_or(0, |facts| facts.modified_ns);
+        record.is_some_and(|record| record.plan_id == id) && self.source_files().all(|f| f.modified_ns <= written)
     }
 
     /// Sources are never written to: `out` cannot lie in one.
@@ -198,8 +228,8 @@ impl Prepared {
     }
 
     fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
-        let finished = output.finished_shards(&self.plan.layout)?;
-        let shards = finished.iter().zip(&self.plan.layout.shards);
+        let finished = output.finished_shards(&self.plan.output.layout)?;
+        let shards = finished.iter().zip(&self.plan.output.layout.shards);
         let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
         let (needed, free) = (bytes.saturating_sub(done), output.free_space()?);
         if free >= needed {
@@ -218,25 +248,29 @@ impl Prepared {
     /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
     fn check_output(&self, storage: &Arc<dyn Storage>, output: &OutputDir, progress: &dyn Progress) -> Result<()> {
         let dir = output.model_dir();
-        progress.start(Stage::Verify, self.plan.tensors.len() as u64, 0);
+        let planned = &self.plan.output.tensors;
+        progress.start(Stage::Verify, planned.len() as u64, 0);
         let written = Checkpoint::open(storage, &dir)?;
-        let config = ModelConfig::parse(
-            &moerge_core::model::source::read_text(storage.as_ref(), &dir.join("config.json"))?,
-            &dir.join("config.json"),
-        )?;
-        let described = describe(&config)?;
-        for tensor in &described.tensors {
-            let fits = written.get(&tensor.name).is_some_and(|view| view.shape == tensor.shape);
-            if !fits || described.tensors.len() != written.len() {
-                return Err(Error::new(
-                    ErrorKind::Io,
-                    format!("{} was not written as planned ({})", dir.display(), tensor.name),
-                )
-                .hint("the disk may be failing; run `moerge merge` again"));
+        let refuse = |what: String| {
+            Error::new(ErrorKind::Io, format!("{} was not written as planned: {what}", dir.display()))
+                .hint("the disk may be failing; merge again")
+        };
+        for tensor in planned {
+            let found = written.get(&tensor.name).ok_or_else(|| refuse(format!("{} is missing", tensor.name)))?;
+            if (found.dtype, &found.shape) != (tensor.dtype, &tensor.shape) {
+                return Err(refuse(format!("{} has another dtype or shape", tensor.name))
+                    .fact("planned", format!("{} {:?}", tensor.dtype.name(), tensor.shape))
+                    .fact("written", format!("{} {:?}", found.dtype.name(), found.shape)));
             }
         }
-        progress.advance(Stage::Verify, described.tensors.len() as u64);
-        progress.finish(Stage::Verify, &format!("{} tensors", described.tensors.len()));
+        if written.len() != planned.len() {
+            return Err(refuse(format!("{} tensors, {} planned", written.len(), planned.len())));
+        }
+        // A config that its own reader refuses is found here rather than by the user.
+        let config = dir.join("config.json");
+        describe(&ModelConfig::parse(&moerge_core::model::source::read_text(storage.as_ref(), &config)?, &config)?)?;
+        progress.advance(Stage::Verify, planned.len() as u64);
+        progress.finish(Stage::Verify, &format!("{} tensors", planned.len()));
         Ok(())
     }
 }
@@ -257,14 +291,4 @@ fn real(path: &Path) -> PathBuf {
 /// The report of an output that is there already.
 fn published_report(storage: &dyn Storage, out: &Path) -> Option<RoutingReport> {
     RoutingReport::parse(&moerge_core::model::source::read_text(storage, &out.join(ROUTING_REPORT)).ok()?).ok()
-}
-
-/// Whether `out` is the finished output of the build with this id.
-fn is_built(storage: &Arc<dyn Storage>, out: &Path, id: &str) -> bool {
-    let path = out.join(MOERGE_JSON);
-    if Checkpoint::open(storage, out).is_err() {
-        return false;
-    }
-    let text = moerge_core::model::source::read_text(storage.as_ref(), &path).ok();
-    text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok()).is_some_and(|record| record.plan_id == id)
 }

@@ -36,7 +36,7 @@ impl Prepared {
         let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
         let routing =
             if self.plan.routing.gate_mode.is_fitted() { RoutingReport::blank(&self.plan).to_text().len() } else { 0 };
-        self.plan.layout.total_file_bytes() + (record.bytes.len() + routing) as u64
+        self.plan.output.layout.total_file_bytes() + (record.bytes.len() + routing) as u64
     }
 
     /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without

@@ -11,7 +11,7 @@ use moerge_core::{
         locate::{HubCache, NotHere, locate},
         source::{Source, Vocabulary},
     },
-    plan::{Models, Plan, PlanOptions},
+    plan::{Models, MoePlan, PlanOptions},
     recipe::{
         Located, ModelRef, Recipe,
         check::{self, CheckOptions},
@@ -33,12 +33,12 @@ pub fn prepare(
         lora_dtype: options.lora_dtype,
         balance: options.balance,
     };
-    let mut plan = Plan::new(&recipe, &models, &plan_options)?;
-    warnings.append(&mut plan.warnings);
+    let mut plan = MoePlan::new(&recipe, &models, &plan_options)?;
+    warnings.append(&mut plan.output.warnings);
     if options.compare_vocabularies {
         warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
     }
-    plan.warnings = warnings;
+    plan.output.warnings = warnings;
     Ok(Prepared { recipe, models, plan })
 }
 

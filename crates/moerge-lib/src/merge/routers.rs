@@ -129,7 +129,7 @@ impl Prepared {
             let absent = |layer: &usize| expert < slots.experts() && slots.slot(*layer, expert).is_none();
             let absent = (0..slots.layers()).filter(absent).collect();
             let weights = PartialExpert::new(source, self.models.base(), absent)?;
-            let seed = settings.seed.unwrap_or(self.plan.seed) ^ (expert as u64).rotate_right(16);
+            let seed = settings.seed.unwrap_or(self.plan.output.seed) ^ (expert as u64).rotate_right(16);
             let samples = routers::write_samples(&weights, tokenizer, prompts, settings, seed, quantisation, progress)?;
             let text = ExpertText { expert, model: source.reference.clone(), samples };
             output.keep(&name, &serde_json::to_vec(&text).map_err(|e| Error::input(e.to_string()))?)?;

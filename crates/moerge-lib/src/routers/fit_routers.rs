@@ -17,7 +17,7 @@ use super::{
 use moerge_core::{
     error::{Error, Result},
     model::families::DecoderOptions,
-    plan::{Plan, Routing},
+    plan::{MoePlan, Routing},
     progress::{Progress, Stage},
 };
 use moerge_infer::decoder::{Activations, Observer, WeightRounding, forward};
@@ -30,7 +30,7 @@ const LEAST_TOKENS: usize = 2;
 /// The result is the same for any number of threads. Every weight is read once (more often only where there are more
 /// tokens than an FFN takes at once).
 pub fn fit_routers(
-    plan: &Plan,
+    plan: &MoePlan,
     calibration: &Calibration,
     trained: Option<&TrainedGates>,
     rounding: Option<WeightRounding>,
@@ -67,7 +67,7 @@ pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u6
 }
 
 /// The text of expert `index` in numbers; none at all is refused.
-fn expert(plan: &Plan, calibration: &Calibration, index: usize) -> Result<ExpertReport> {
+fn expert(plan: &MoePlan, calibration: &Calibration, index: usize) -> Result<ExpertReport> {
     let (tokens, held_out) = calibration.tokens_of(index);
     if tokens < LEAST_TOKENS {
         let mode = plan.routing.gate_mode.name();
@@ -80,8 +80,8 @@ fn expert(plan: &Plan, calibration: &Calibration, index: usize) -> Result<Expert
 }
 
 struct Fitting<'a> {
-    plan: &'a Plan,
-    merged: &'a Merged<'a>,
+    plan: &'a MoePlan,
+    merged: &'a Merged,
     calibration: &'a Calibration,
     trained: Option<&'a TrainedGates>,
     gates: Vec<Vec<f32>>,

@@ -4,14 +4,14 @@
 use super::{calibration::Calibration, fit::Class, losses::next_token_losses, merged::Merged};
 use moerge_core::{
     error::Result,
-    plan::Plan,
+    plan::MoePlan,
     progress::{Progress, Stage},
 };
 use moerge_infer::decoder::WeightRounding;
 
 /// Labels the tokens of `calibration` anew. One pass over the shared weights and an expert's, for each expert.
 pub fn label_by_loss(
-    plan: &Plan,
+    plan: &MoePlan,
     calibration: &mut Calibration,
     rounding: Option<WeightRounding>,
     progress: &dyn Progress,

@@ -7,55 +7,53 @@
 
 use std::{collections::HashMap, ops::Range, sync::OnceLock};
 
-use moerge_checkpoint::TensorView;
-
-use super::Routers;
+use moerge_checkpoint::Dtype;
 use moerge_core::{
     error::{Error, Result},
-    execute::{Averaging, Change},
     model::families::{Description, FfnOptions, LayerRole, Role, RoleTensor},
     numeric::element,
-    plan::{OutputTensor, Plan, Step},
+    ops::{ComputedValues, Evaluator, Expr},
+    plan::{MoePlan, OutputTensor},
 };
 use moerge_infer::decoder::Weights;
 
+use super::Routers;
+
 /// The weights of a plan.
-pub struct Merged<'a> {
+pub struct Merged {
     description: Description,
-    seed: u64,
-    parts: HashMap<Role, Part<'a>>,
-    gates: Vec<Gates>,
+    parts: HashMap<Role, Part>,
+    gates: Gates,
 }
 
-/// The gates of a layer, once they are known.
+/// How one weight is made, and the dtype that the output rounds it to where it is no copy.
+struct Part {
+    evaluator: Evaluator,
+    rounded: Option<Dtype>,
+}
+
+/// The gates of all layers by tensor name, once they are known.
 #[derive(Default)]
 struct Gates {
-    experts: OnceLock<Vec<f32>>,
-    shared: OnceLock<Vec<f32>>,
+    names: HashMap<Role, String>,
+    values: HashMap<String, OnceLock<Vec<f32>>>,
 }
 
-struct Part<'a> {
-    tensor: &'a OutputTensor,
-    made: Made<'a>,
+impl ComputedValues for Gates {
+    fn values(&self, name: &str) -> Option<&[f32]> {
+        self.values.get(name)?.get().map(Vec::as_slice)
+    }
 }
 
-/// How its elements are made of what is read.
-enum Made<'a> {
-    /// As they are.
-    Unchanged,
-    Changed(Change<'a>),
-    Averaged(Averaging<'a>),
-}
-
-impl<'a> Merged<'a> {
+impl Merged {
     /// The whole MoE.
-    pub fn new(plan: &'a Plan) -> Result<Self> {
+    pub fn new(plan: &MoePlan) -> Result<Self> {
         let written = |role| (!matches!(role, Role::Layer(_, LayerRole::Ffn(_)))).then_some(role);
         Self::with(plan, plan.description.clone(), written)
     }
 
     /// The whole MoE with the routers it will have.
-    pub(super) fn with_routers(plan: &'a Plan, routers: &Routers) -> Result<Self> {
+    pub(super) fn with_routers(plan: &MoePlan, routers: &Routers) -> Result<Self> {
         let merged = Self::new(plan)?;
         for (layer, gate) in routers.gates.iter().enumerate() {
             merged.set_gate(layer, gate.clone())?;
@@ -68,7 +66,7 @@ impl<'a> Merged<'a> {
 
     /// The MoE with `expert` as its only one: the dense model that the expert is behind the shared weights, with the
     /// base's FFN in layers that the expert is not in.
-    pub fn only(plan: &'a Plan, expert: usize) -> Result<Self> {
+    pub fn only(plan: &MoePlan, expert: usize) -> Result<Self> {
         let slots = &plan.routing.slots;
         let keep = |role| match role {
             Role::Layer(layer, LayerRole::Expert(slot, matrix)) => {
@@ -85,8 +83,8 @@ impl<'a> Merged<'a> {
         if let FfnOptions::Moe { experts, top_k, .. } = &mut description.decoder.ffn {
             (*experts, *top_k) = (1, 1);
         }
-        let stand_in = |tensor: &OutputTensor| RoleTensor {
-            role: tensor.role,
+        let stand_in = |(role, tensor): &(Role, OutputTensor)| RoleTensor {
+            role: *role,
             name: tensor.name.clone(),
             shape: tensor.shape.clone(),
             part_of: None,
@@ -104,130 +102,79 @@ impl<'a> Merged<'a> {
             .collect();
         let only = Self::with(plan, description, keep)?;
         let hidden = only.description.decoder.hidden;
-        for layer in 0..only.gates.len() {
+        for layer in 0..only.description.decoder.layers {
             only.set_gate(layer, vec![0.0; hidden])?;
         }
         Ok(only)
     }
 
-    fn with(plan: &'a Plan, description: Description, name: impl Fn(Role) -> Option<Role>) -> Result<Self> {
-        let mut parts = HashMap::new();
-        for tensor in plan.tensors.iter().chain(&plan.stand_ins) {
-            let Some(role) = name(tensor.role) else { continue };
-            let made = match &tensor.step {
-                Step::Transform(step) => Made::Changed(Change::new(step)?),
-                Step::Average(step) => Made::Averaged(Averaging::new(step)?),
-                _ => Made::Unchanged,
-            };
-            parts.insert(role, Part { tensor, made });
+    fn with(plan: &MoePlan, description: Description, rename: impl Fn(Role) -> Option<Role>) -> Result<Self> {
+        let (mut parts, mut gates) = (HashMap::new(), Gates::default());
+        let stand_ins = plan.stand_ins.iter().map(|(role, tensor)| (*role, tensor));
+        for (role, tensor) in plan.tensors().chain(stand_ins) {
+            let Some(role) = rename(role) else { continue };
+            if let Expr::Computed { name, .. } = &tensor.expr {
+                gates.names.insert(role, name.clone());
+                gates.values.insert(name.clone(), OnceLock::new());
+                continue;
+            }
+            let evaluator = Evaluator::new(&tensor.expr, plan.output.seed)?;
+            parts.insert(role, Part { evaluator, rounded: (!tensor.is_copy()).then_some(tensor.dtype) });
         }
-        let gates = (0..description.decoder.layers).map(|_| Gates::default()).collect();
-        Ok(Self { description, seed: plan.seed, parts, gates })
+        Ok(Self { description, parts, gates })
     }
 
     /// Gives `layer` its router `[experts, hidden]`.
     pub fn set_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
-        let slot = self.gates.get(layer).map(|gates| &gates.experts);
-        slot.and_then(|slot| slot.set(gate).ok())
-            .ok_or_else(|| Error::input(format!("layer {layer} has a router already")))
+        self.set(Role::Layer(layer, LayerRole::Router), gate)
     }
 
     /// Gives `layer` the gate `[1, hidden]` of its shared expert.
     pub fn set_shared_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
-        let slot = self.gates.get(layer).map(|gates| &gates.shared);
-        slot.and_then(|slot| slot.set(gate).ok())
-            .ok_or_else(|| Error::input(format!("layer {layer} has a shared gate already")))
+        self.set(Role::Layer(layer, LayerRole::SharedExpertGate), gate)
     }
 
-    fn part(&self, role: Role) -> Result<&Part<'a>> {
+    fn set(&self, role: Role, gate: Vec<f32>) -> Result<()> {
+        let slot = self.gates.names.get(&role).and_then(|name| self.gates.values.get(name));
+        slot.and_then(|slot| slot.set(gate).ok())
+            .ok_or_else(|| Error::input(format!("{role:?} has its values already")))
+    }
+
+    fn gate(&self, role: Role) -> Option<&str> {
+        self.gates.names.get(&role).map(String::as_str)
+    }
+
+    fn part(&self, role: Role) -> Result<&Part> {
         self.parts.get(&role).ok_or_else(|| Error::input(format!("the plan has no {role:?}")))
     }
 }
 
-/// What a part is read from: source rows, or nothing.
-fn view(step: &Step) -> Option<&TensorView> {
-    match step {
-        Step::Copy(view) => Some(view),
-        Step::Transform(step) => Some(&step.view),
-        Step::Average(_) | Step::Router(_) | Step::SharedExpertGate(_) | Step::Fill(_) => None,
-    }
-}
-
-/// Rows of a tensor, and elements in each; a vector's elements are its rows.
-fn shape(shape: &[usize]) -> (usize, usize) {
-    let (rows, columns) = shape.split_first().unwrap_or((&1, &[]));
-    (*rows, columns.iter().product())
-}
-
-impl Weights for Merged<'_> {
+impl Weights for Merged {
     fn description(&self) -> &Description {
         &self.description
     }
 
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
-        raw.clear();
-        let part = self.part(role)?;
-        if let Made::Averaged(averaging) = &part.made {
-            let (_, width) = shape(&part.tensor.shape);
-            return averaging.fetch(rows, width, raw);
+        if self.gate(role).is_some() {
+            // A gate that does not exist yet cannot be read ahead; `widen` is called when it is used.
+            raw.clear();
+            return Ok(());
         }
-        // A gate that does not exist yet cannot be read ahead; `widen` is called when it is used.
-        let Some(view) = view(&part.tensor.step) else { return Ok(()) };
-        let (there, width) = shape(&view.shape);
-        let row_bytes = width * view.dtype.size_bits() as usize / 8;
-        let read = rows.start.min(there)..rows.end.min(there);
-        raw.resize(rows.len() * row_bytes, 0);
-        let bytes = read.len() * row_bytes;
-        Ok(view.rows(read)?.read_at(0, &mut raw[..bytes])?)
+        self.part(role)?.evaluator.fetch(rows, raw)
     }
 
     fn widen(&self, role: Role, rows: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()> {
-        let part = self.part(role)?;
-        let gate = |layer: usize, of: fn(&Gates) -> &OnceLock<Vec<f32>>, out: &mut [f32]| {
-            let gate = self.gates.get(layer).and_then(|gates| of(gates).get());
+        if let Some(name) = self.gate(role) {
             let width = self.description.decoder.hidden;
-            match gate.and_then(|gate| gate.get(rows.start * width..rows.end * width)) {
-                Some(gate) => out.copy_from_slice(gate),
-                None => return Err(Error::input(format!("the router of layer {layer} was not made in time"))),
-            }
-            Ok(())
-        };
-        if let Made::Averaged(averaging) = &part.made {
-            averaging.mean(self.seed, rows, raw, out)?;
-            element::round_to(part.tensor.dtype, out);
+            let gate = self.gates.values(name).and_then(|gate| gate.get(rows.start * width..rows.end * width));
+            let gate = gate.ok_or_else(|| Error::input(format!("{name} was not made in time")))?;
+            out.copy_from_slice(gate);
             return Ok(());
         }
-        let view = match &part.tensor.step {
-            Step::Average(_) => return Ok(()),
-            Step::Fill(value) => {
-                out.fill(*value);
-                return Ok(());
-            }
-            Step::Router(layer) => return gate(*layer, |gates| &gates.experts, out),
-            Step::SharedExpertGate(layer) => return gate(*layer, |gates| &gates.shared, out),
-            Step::Copy(view) => view,
-            Step::Transform(step) => &step.view,
-        };
-        let (there, width) = shape(&view.shape);
-        let columns = out.len() / rows.len().max(1);
-        let there = rows.start.min(there)..rows.end.min(there);
-        out.fill(0.0);
-        let mut narrow = Vec::new();
-        let values = if width == columns {
-            &mut out[..there.len() * width]
-        } else {
-            narrow.resize(there.len() * width, 0.0);
-            &mut narrow[..]
-        };
-        element::widen(view.dtype, raw, values);
-        if let Made::Changed(change) = &part.made {
-            change.apply(self.seed, there, width, values)?;
-            element::round_to(part.tensor.dtype, values);
-        }
-        if width != columns {
-            for (row, values) in out.chunks_exact_mut(columns).zip(narrow.chunks_exact(width)) {
-                row[..width].copy_from_slice(values);
-            }
+        let part = self.part(role)?;
+        part.evaluator.compute(rows, raw, &self.gates, out)?;
+        if let Some(dtype) = part.rounded {
+            element::round_to(dtype, out);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{balance::Balance, fit::LayerFit, sharpness::Sharpness, validation::Validation};
 use moerge_core::{
     error::{Error, Result},
-    plan::{Plan, Slots},
+    plan::{MoePlan, Slots},
     recipe::GateMode,
     suggest::ranges,
 };
@@ -123,7 +123,7 @@ impl LayerReport {
 }
 
 impl RoutingReport {
-    pub(super) fn new(plan: &Plan, experts: Vec<ExpertReport>, layers: Vec<LayerReport>) -> Self {
+    pub(super) fn new(plan: &MoePlan, experts: Vec<ExpertReport>, layers: Vec<LayerReport>) -> Self {
         Self {
             gate_mode: plan.routing.gate_mode.name().to_owned(),
             median_accuracy: median(layers.iter().map(|l| l.accuracy).collect()),
@@ -138,7 +138,7 @@ impl RoutingReport {
     }
 
     /// A report as long as that of `plan` will be.
-    pub fn blank(plan: &Plan) -> Self {
+    pub fn blank(plan: &MoePlan) -> Self {
         let slots = &plan.routing.slots;
         let experts = slots.experts();
         let layers = (0..slots.layers()).map(|layer| LayerReport::blank(slots, layer)).collect();

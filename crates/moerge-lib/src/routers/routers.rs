@@ -2,10 +2,13 @@
 
 use moerge_checkpoint::{Dtype, Header, ShardLayout, TensorSpec};
 
+use std::collections::HashMap;
+
 use moerge_core::{
     error::{Error, Result},
-    execute::Computed,
-    plan::{Plan, Step},
+    model::families::{LayerRole, Role},
+    ops::Expr,
+    plan::MoePlan,
 };
 
 /// The gates of all layers.
@@ -48,14 +51,15 @@ impl Routers {
         Ok(bytes)
     }
 
-    /// The values of the tensors of `plan` that are gates, by name.
-    pub fn computed(&self, plan: &Plan) -> Computed {
-        let gate = |step: &Step| match step {
-            Step::Router(layer) => self.gates.get(*layer),
-            Step::SharedExpertGate(layer) => self.shared_gates.get(*layer),
+    /// The values of the tensors of `plan` that are computed, by name.
+    pub fn computed(&self, plan: &MoePlan) -> HashMap<String, Vec<f32>> {
+        let gate = |role| match role {
+            Role::Layer(layer, LayerRole::Router) => self.gates.get(layer),
+            Role::Layer(layer, LayerRole::SharedExpertGate) => self.shared_gates.get(layer),
             _ => None,
         };
-        plan.tensors.iter().filter_map(|t| Some((t.name.clone(), gate(&t.step)?.clone()))).collect()
+        let computed = plan.tensors().filter(|(_, tensor)| matches!(tensor.expr, Expr::Computed { .. }));
+        computed.filter_map(|(role, tensor)| Some((tensor.name.clone(), gate(role)?.clone()))).collect()
     }
 
     /// Reads what [`Routers::to_bytes`] made.

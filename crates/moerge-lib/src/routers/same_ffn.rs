@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use super::report::SameFfn;
 use moerge_core::{
     model::families::{FfnMatrix, LayerRole, Role},
-    plan::{OutputTensor, Plan, Step},
+    ops::Identity,
+    plan::{MoePlan, OutputTensor},
 };
 
 /// The groups of experts of `plan` whose three matrices are the same in some layers.
-pub(super) fn same_ffn(plan: &Plan) -> Vec<SameFfn> {
+pub(super) fn same_ffn(plan: &MoePlan) -> Vec<SameFfn> {
     let slots = &plan.routing.slots;
     // (layer, slot) -> what its matrices are made of.
     let mut made_of: BTreeMap<(usize, usize), [Option<String>; 3]> = BTreeMap::new();
-    for tensor in &plan.tensors {
-        let Role::Layer(layer, LayerRole::Expert(slot, matrix)) = tensor.role else { continue };
+    for (role, tensor) in plan.tensors() {
+        let Role::Layer(layer, LayerRole::Expert(slot, matrix)) = role else { continue };
         let which = match matrix {
             FfnMatrix::Gate => 0,
             FfnMatrix::Up => 1,
@@ -43,16 +44,7 @@ pub(super) fn same_ffn(plan: &Plan) -> Vec<SameFfn> {
 
 /// Names what a tensor is made of; `None` where noise makes it like no other.
 fn origin(tensor: &OutputTensor) -> Option<String> {
-    if matches!(&tensor.step, Step::Transform(step) if step.noise.is_some()) {
-        return None;
-    }
-    let views = tensor.step.reads().into_iter().map(|v| format!("{}@{}", v.file.path.display(), v.offset));
-    let change = match &tensor.step {
-        Step::Transform(step) => {
-            let lora = step.lora.as_ref().map(|(delta, dtype)| (delta.scale, *dtype));
-            format!("{lora:?} {:?}", step.scale)
-        }
-        _ => String::new(),
-    };
-    Some(format!("{} {change}", views.collect::<Vec<_>>().join(" ")))
+    let mut id = Identity::by_place();
+    let known = !tensor.expr.has_noise() && id.expr(&tensor.expr).is_ok();
+    known.then(|| id.finish())
 }

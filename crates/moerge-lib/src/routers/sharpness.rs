@@ -17,7 +17,7 @@ use super::{
 use moerge_core::{
     error::Result,
     model::families::FfnOptions,
-    plan::Plan,
+    plan::MoePlan,
     progress::{Progress, Stage},
 };
 use moerge_infer::decoder::{Observer, Routes, WeightRounding};
@@ -30,7 +30,7 @@ const TOKENS: usize = 4096;
 
 /// Lengths of the sequences in the longest pass over text of these `lengths`: all of it in the fit, or some of it with
 /// each factor.
-pub fn pass_lengths(plan: &Plan, lengths: &[usize]) -> Vec<usize> {
+pub fn pass_lengths(plan: &MoePlan, lengths: &[usize]) -> Vec<usize> {
     let all = lengths.iter().sum::<usize>();
     let (copies, most) =
         if Sharpness::matters(plan) { (FACTORS.len(), all.max(FACTORS.len() * TOKENS)) } else { (1, all) };
@@ -63,19 +63,19 @@ pub struct TriedFactor {
 impl Sharpness {
     /// Whether it means anything: one expert alone has weight 1 in any case, and the largest of several may have so only
     /// where the weights are those of the chosen experts alone.
-    pub(super) fn matters(plan: &Plan) -> bool {
+    pub(super) fn matters(plan: &MoePlan) -> bool {
         plan.shape.top_k > 1 && matches!(plan.description.decoder.ffn, FfnOptions::Moe { renormalise: true, .. })
     }
 
     /// As long as what is found for `plan`.
-    pub(super) fn blank(plan: &Plan) -> Option<Self> {
+    pub(super) fn blank(plan: &MoePlan) -> Option<Self> {
         Self::matters(plan).then(|| Self { factor: 0.0, tried: vec![TriedFactor::default(); FACTORS.len()] })
     }
 }
 
 /// Multiplies the rows of `routers` by what suits the experts' text in `calibration` best.
 pub fn sharpen(
-    plan: &Plan,
+    plan: &MoePlan,
     routers: &mut Routers,
     calibration: &Calibration,
     rounding: Option<WeightRounding>,
@@ -95,7 +95,7 @@ pub fn sharpen(
 
 /// The MoE's perplexity of `sequences` with each of the factors.
 fn try_factors(
-    plan: &Plan,
+    plan: &MoePlan,
     routers: &Routers,
     sequences: &[Vec<u32>],
     rounding: Option<WeightRounding>,

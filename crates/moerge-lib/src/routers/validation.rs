@@ -10,7 +10,7 @@ use super::{
 };
 use moerge_core::{
     error::Result,
-    plan::{Plan, Prompts},
+    plan::{MoePlan, Prompts},
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -47,7 +47,7 @@ impl ModelPerplexity {
 
 impl Validation {
     /// A table of the size that `plan`'s will have.
-    pub(super) fn blank(plan: &Plan) -> Self {
+    pub(super) fn blank(plan: &MoePlan) -> Self {
         let texts = plan.routing.validation.iter().enumerate();
         let texts_of: Vec<usize> = texts.filter(|(_, texts)| !texts.is_empty()).map(|(expert, _)| expert).collect();
         let experts = (0..plan.routing.slots.experts()).map(|e| format!("expert {e}"));
@@ -60,7 +60,7 @@ impl Validation {
 /// Measures the MoE with `routers`, the experts alone behind the same shared weights, and the base. A pass over the
 /// weights for each.
 pub fn validate(
-    plan: &Plan,
+    plan: &MoePlan,
     routers: &Routers,
     base: &dyn Weights,
     tokenizer: &Tokenizer,

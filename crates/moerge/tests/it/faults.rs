@@ -6,7 +6,7 @@ use crate::common::{llama, write_model};
 use moerge_checkpoint::{Fault, SimulatedDisk, Storage, Survives};
 use moerge_core::{
     model::source::Source,
-    plan::{Models, Plan, PlanOptions},
+    plan::{Models, MoePlan, PlanOptions},
     progress::Silent,
     recipe::Recipe,
 };
@@ -41,7 +41,7 @@ fn merge(storage: &Arc<dyn Storage>, force: bool) -> moerge_core::Result<()> {
     let models = Models { sources: vec![open("base")?, open("a")?], base: 0, experts: vec![0, 1], shared_expert: None };
     let options = MergeOptions { shard_bytes: 1_500, threads: Some(1), force, ..MergeOptions::default() };
     let plan =
-        Plan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None, balance: false })?;
+        MoePlan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None, balance: false })?;
     let prepared = Prepared { recipe, models, plan };
     prepared.build(storage, Path::new(OUT), &options, &Silent).map(|_| ())
 }

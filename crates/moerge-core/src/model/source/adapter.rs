@@ -17,6 +17,7 @@ use super::read_text;
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
+    ops::LoraDelta,
 };
 
 /// What to do with an adapter that is more than `scale * B A`.
@@ -35,17 +36,6 @@ pub struct Adapter {
     pairs: BTreeMap<String, (TensorView, TensorView)>,
     /// Tensors that are neither A nor B of anything.
     pub others: BTreeSet<String>,
-}
-
-/// What an adapter adds to one weight: `scale * B A`.
-#[derive(Debug, Clone)]
-pub struct LoraDelta {
-    /// `[rank, inputs]`.
-    pub a: TensorView,
-    /// `[outputs, rank]`, the rows of this weight.
-    pub b: TensorView,
-    /// `alpha / r`, or `alpha / sqrt(r)`.
-    pub scale: f64,
 }
 
 /// Refuses what would silently count as not given: a number that is a text, a switch that is neither on nor off.

@@ -1,7 +1,6 @@
 //! The models a recipe names, opened: headers and configs only, no weights.
 
 mod adapter;
-mod lora;
 mod vocabulary;
 
 use std::{
@@ -10,10 +9,9 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Kind, Storage, TensorView};
+use moerge_checkpoint::{Checkpoint, Dtype, Kind, Storage, TensorView};
 
-pub use adapter::{Adapter, LoraDelta};
-pub use lora::LoadedDelta;
+pub use adapter::Adapter;
 pub use vocabulary::Vocabulary;
 
 use crate::{
@@ -22,6 +20,7 @@ use crate::{
         config::ModelConfig,
         families::{DenseFamily, Description, Role, RoleTensor},
     },
+    ops::{Expr, LoraDelta},
 };
 
 /// One model of a recipe, with the adapter that goes onto it.
@@ -51,6 +50,17 @@ pub struct Weight {
     pub view: TensorView,
     /// What an adapter adds to it.
     pub lora: Option<LoraDelta>,
+}
+
+impl Weight {
+    /// The weight with its adapter merged; the sum is rounded to `round` if it is given.
+    pub fn expr(&self, round: Option<Dtype>) -> Expr {
+        let view = Expr::View(self.view.clone());
+        match self.lora.clone() {
+            Some(delta) => Expr::Lora { input: Box::new(view), delta, round },
+            None => view,
+        }
+    }
 }
 
 impl Source {

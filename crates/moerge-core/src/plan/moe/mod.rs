@@ -6,21 +6,19 @@ mod routing;
 mod shared;
 mod slots;
 
-mod step_maker;
+mod expr_maker;
 mod summary;
 mod unused;
 
-use moerge_checkpoint::{Dtype, ShardLayout, TensorSpec};
-use serde_json::{Map, Value};
-use xxhash_rust::xxh3::Xxh3;
+use moerge_checkpoint::Dtype;
+use serde_json::Value;
 
 pub use routing::{Prompts, Routing};
 pub use slots::Slots;
 
-use crate::plan::{OutputTensor, Step, Transform};
-use step_maker::StepMaker;
+use super::{OutputPlan, OutputTensor};
+use expr_maker::ExprMaker;
 pub use summary::{ExpertSummary, ModelSummary, PlanSummary, UnusedSummary};
-pub use unused::UnusedWeights;
 
 use crate::{
     error::{Error, Result},
@@ -29,6 +27,7 @@ use crate::{
         families::{Description, LayerRole, MoeFamily, MoeShape, Role},
         source::Source,
     },
+    ops::Identity,
     recipe::Recipe,
 };
 
@@ -64,34 +63,24 @@ pub struct PlanOptions {
     pub balance: bool,
 }
 
-/// Everything about the output's weights before one of them is read.
+/// An MoE before one of its weights is read.
 #[derive(Debug)]
-pub struct Plan {
+pub struct MoePlan {
+    /// What is written.
+    pub output: OutputPlan,
     /// The output's family.
     pub family: &'static MoeFamily,
     /// Why this family.
     pub why: String,
     /// What the MoE adds to its base.
     pub shape: MoeShape,
-    /// The output's `config.json`.
-    pub config: Map<String, Value>,
     /// How to run the output, and its tensors' names.
     pub description: Description,
-    /// Every tensor, in file order.
-    pub tensors: Vec<OutputTensor>,
     /// The base's FFN in the layers that some expert is not in, which that expert has there when it stands alone. It is
     /// not written.
-    pub stand_ins: Vec<OutputTensor>,
-    /// Where the tensors lie.
-    pub layout: ShardLayout,
+    pub stand_ins: Vec<(Role, OutputTensor)>,
     /// How the routers are made.
     pub routing: Routing,
-    /// Seed of noise and random gates.
-    pub seed: u64,
-    /// Weights of the sources that are not in the output.
-    pub unused: Vec<UnusedWeights>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
 }
 
 impl Models {
@@ -111,7 +100,7 @@ impl Models {
     }
 }
 
-impl Plan {
+impl MoePlan {
     /// Plans the output of `recipe`.
     pub fn new(recipe: &Recipe, models: &Models, options: &PlanOptions) -> Result<Self> {
         let base = models.base();
@@ -141,7 +130,7 @@ impl Plan {
         let text = serde_json::to_string(&config).unwrap_or_default();
         let description = family.describe(&ModelConfig::parse(&text, &base.config.path)?)?;
 
-        let maker = StepMaker {
+        let maker = ExprMaker {
             recipe,
             models,
             slots: &slots,
@@ -149,79 +138,44 @@ impl Plan {
             dtype,
             lora_dtype: options.lora_dtype,
         };
-        let mut tensors = Vec::with_capacity(description.tensors.len());
-        for tensor in &description.tensors {
-            let step = maker.step(tensor);
-            tensors.push(OutputTensor {
-                name: tensor.name.clone(),
-                role: tensor.role,
-                dtype,
-                shape: tensor.shape.clone(),
-                step,
-            });
-        }
-        let specs = tensors.iter().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
-        let layout = ShardLayout::new(specs.collect(), options.shard_bytes)?;
+        let tensors = description.tensors.iter().map(|tensor| maker.output_tensor(tensor)).collect();
         warnings.extend(maker.warnings());
         warnings.extend(maker.averaging_warnings());
         let stand_ins = maker.stand_ins();
+        let mut output = OutputPlan::new(config, tensors, options.shard_bytes, options.seed)?;
+        output.unused = unused::unused_weights(models, &output.tensors);
+        output.warnings = warnings;
         Ok(Self {
+            output,
             family,
             why,
             shape,
-            config,
-            unused: unused::unused_weights(models, &tensors),
             stand_ins,
             routing: Routing { balance: options.balance, ..Routing::new(recipe, family, slots, options.seed) },
             description,
-            tensors,
-            layout,
-            seed: options.seed,
-            warnings,
         })
     }
 
-    /// Identifies what the plan will write: equal ids, equal bytes. Covers the sources' lengths and times, so that a
-    /// build that was stopped is not gone on with after a source changed.
-    pub fn id(&self) -> String {
-        let mut hash = Xxh3::new();
-        hash.update(env!("CARGO_PKG_VERSION").as_bytes());
-        hash.update(serde_json::to_string(&self.config).unwrap_or_default().as_bytes());
-        hash.update(format!("{:?} {}", self.routing, self.seed).as_bytes());
-        for shard in &self.layout.shards {
-            hash.update(shard.file_name.as_bytes());
-            hash.update(&shard.header);
-        }
-        for tensor in &self.tensors {
-            for view in tensor.step.reads() {
-                let file = &view.file;
-                hash.update(format!("{} {} {}", file.path.display(), file.len, file.modified_ns).as_bytes());
-                hash.update(format!("{} {} {}", view.name, view.offset, view.len).as_bytes());
-            }
-            let transforms: Vec<(&Transform, f64)> = match &tensor.step {
-                Step::Transform(step) => vec![(step, 1.0)],
-                Step::Average(average) => average.parts.iter().map(|(step, weight)| (step, *weight)).collect(),
-                _ => Vec::new(),
-            };
-            for (Transform { lora, noise, scale, .. }, weight) in transforms {
-                let lora = lora.as_ref().map(|(delta, dtype)| (delta.scale, *dtype));
-                hash.update(format!("{lora:?} {noise:?} {scale:?} {weight}").as_bytes());
-            }
-        }
-        format!("{:032x}", hash.digest128())
+    /// Adds all that decides over the output's weights to `id`, the routers included.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn identify(&self, id: &mut Identity) -> Result<()> {
+        self.routing.identify(id);
+        self.output.identify(id)
+    }
+
+    /// The output's tensors with their roles.
+    pub fn tensors(&self) -> impl Iterator<Item = (Role, &OutputTensor)> {
+        self.description.tensors.iter().map(|tensor| tensor.role).zip(&self.output.tensors)
     }
 
     /// Parameters in all, and those that one token goes through.
     pub fn parameters(&self) -> (u64, u64) {
-        let total: u64 = self.tensors.iter().map(OutputTensor::elements).sum();
-        let of_experts: u64 = self.tensors.iter().filter(|t| is_expert(t.role)).map(OutputTensor::elements).sum();
+        let total: u64 = self.output.tensors.iter().map(OutputTensor::elements).sum();
+        let of_experts: u64 = self.tensors().filter(|(role, _)| is_expert(*role)).map(|(_, t)| t.elements()).sum();
         let idle = (self.shape.experts - self.shape.top_k) as u64;
         (total, total - of_experts / self.shape.experts.max(1) as u64 * idle)
-    }
-
-    /// The number of elements that come from reading the sources.
-    pub fn bytes_read(&self) -> u64 {
-        self.tensors.iter().flat_map(|t| t.step.reads()).map(|view| view.len).sum()
     }
 }
 

@@ -3,7 +3,8 @@
 use super::Slots;
 use crate::{
     model::families::MoeFamily,
-    recipe::{Expert, FitSettings, GateMode, Recipe},
+    ops::Identity,
+    recipe::{Expert, FitSettings, GateMode, PhatGoose, Recipe, SelfText},
 };
 
 /// What routers are wanted.
@@ -52,6 +53,37 @@ impl Routing {
             balance: false,
             validation: recipe.experts.iter().map(|e| e.validation.clone()).collect(),
         }
+    }
+
+    /// Adds all that decides over the routers to `id`.
+    pub fn identify(&self, id: &mut Identity) {
+        let Self { gate_mode, experts, slots, shared_expert, seed, fit, balance, validation } = self;
+        let strings = |id: &mut Identity, texts: &[String]| {
+            id.list(texts.iter(), |id, text| {
+                id.text(text);
+            });
+        };
+        let prompts = |id: &mut Identity, Prompts { positive, negative }: &Prompts| {
+            strings(id, positive);
+            strings(id, negative);
+        };
+        id.text(gate_mode.name()).number(*seed).number(u64::from(*balance));
+        id.list(experts.iter(), prompts).optional(shared_expert.as_ref(), prompts);
+        id.number(slots.experts() as u64).list(slots.all_layers().iter(), |id, layer| {
+            id.list(layer.iter(), |id, expert| {
+                id.number(*expert as u64);
+            });
+        });
+        id.list(validation.iter(), |id, texts| strings(id, texts));
+        let FitSettings { label, tokens, self_text, phatgoose } = fit;
+        let SelfText { samples, tokens: sample_tokens, temperature, seed: text_seed } = self_text;
+        let PhatGoose { steps, learning_rate, batch_tokens } = phatgoose;
+        id.text(label.name()).number(*tokens as u64);
+        id.number(*samples as u64).number(*sample_tokens as u64).float(*temperature);
+        id.optional(*text_seed, |id, seed| {
+            id.number(seed);
+        });
+        id.number(*steps as u64).float(*learning_rate).number(*batch_tokens as u64);
     }
 
     /// Whether there is text to try the routers on.

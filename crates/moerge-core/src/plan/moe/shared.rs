@@ -1,14 +1,15 @@
 //! Where attention, norms, embeddings and head come from: the base, or the mean of the experts.
 
 use super::Models;
-use crate::plan::{Average, Step, Transform};
 use crate::{
     model::{
         families::{Role, RoleTensor},
         source::Weight,
     },
+    ops::{Expr, Linear, Method},
     recipe::{Expert, Recipe},
 };
+use moerge_checkpoint::Dtype;
 
 /// The experts' weights of `tensor` with what each counts for, and the numbers of the experts that have none of this
 /// shape. An expert's embeddings may have more rows than the base's; those are cut off. An expert that is not in a layer
@@ -46,14 +47,12 @@ pub(super) fn experts_weights(
     (fitting, others)
 }
 
-/// The mean of `weights`; a step of one source where all are the same.
-pub(super) fn mean(weights: Vec<(Weight, f64)>, lora_dtype: Option<moerge_checkpoint::Dtype>) -> Option<Step> {
-    let part = |(weight, share): (Weight, f64)| {
-        let lora = weight.lora.map(|delta| (delta, lora_dtype));
-        (Transform { view: weight.view, lora, noise: None, scale: None }, share)
-    };
-    let parts: Vec<(Transform, f64)> = weights.into_iter().map(part).collect();
-    (!parts.is_empty()).then(|| Step::Average(Box::new(Average { parts })))
+/// The mean of `weights`; `None` of none.
+pub(super) fn mean(weights: Vec<(Weight, f64)>, lora_dtype: Option<Dtype>) -> Option<Expr> {
+    let inputs: Vec<Expr> = weights.iter().map(|(weight, _)| weight.expr(lora_dtype)).collect();
+    let weights = weights.into_iter().map(|(_, share)| share).collect();
+    let method = Method::Linear(Linear { weights, normalize: true });
+    (!inputs.is_empty()).then_some(Expr::Combine { method, inputs })
 }
 
 /// Whether all of `weights` are the same bytes with nothing added.

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Models, Plan};
-use crate::plan::Step;
+use super::{Models, MoePlan};
+use crate::plan::UnusedWeights;
 use crate::{output::record::FileRecord, recipe::Recipe};
 
 /// What a plan comes to.
@@ -97,7 +97,7 @@ pub struct ExpertSummary {
 
 impl PlanSummary {
     /// Sums up `plan`.
-    pub fn new(recipe: &Recipe, models: &Models, plan: &Plan) -> Self {
+    pub fn new(recipe: &Recipe, models: &Models, plan: &MoePlan) -> Self {
         let (parameters, active_parameters) = plan.parameters();
         let slots = &plan.routing.slots;
         let model = |index: usize| {
@@ -117,8 +117,8 @@ impl PlanSummary {
             intermediate_size: models.sources[index].config.intermediate_size,
         };
         let shard = |s: &moerge_checkpoint::Shard| FileRecord { name: s.file_name.clone(), bytes: s.file_len };
-        let shards: Vec<_> = plan.layout.shards.iter().map(shard).collect();
-        let unused = |u: &super::UnusedWeights| UnusedSummary {
+        let shards: Vec<_> = plan.output.layout.shards.iter().map(shard).collect();
+        let unused = |u: &UnusedWeights| UnusedSummary {
             source: u.source.clone(),
             what: u.what.clone(),
             tensors: u.names.len(),
@@ -132,20 +132,20 @@ impl PlanSummary {
             experts_per_token: plan.shape.top_k,
             parameters,
             active_parameters,
-            dtype: plan.tensors.first().map(|t| t.dtype.name().to_owned()).unwrap_or_default(),
-            tensors: plan.tensors.len(),
-            tensors_copied: plan.tensors.iter().filter(|t| matches!(t.step, Step::Copy(_))).count(),
+            dtype: plan.output.tensors.first().map(|t| t.dtype.name().to_owned()).unwrap_or_default(),
+            tensors: plan.output.tensors.len(),
+            tensors_copied: plan.output.tensors.iter().filter(|t| t.is_copy()).count(),
             weight_bytes: shards.iter().map(|s| s.bytes).sum(),
             shards,
-            source_bytes: plan.bytes_read(),
+            source_bytes: plan.output.bytes_read(),
             shared_weights: recipe.shared_weights.name().to_owned(),
             gate_mode: plan.routing.gate_mode.name().to_owned(),
             prompts: plan.routing.prompts(),
             base: model(models.base),
             expert_models: models.experts.iter().zip(&recipe.experts).map(|(i, e)| expert(*i, e)).collect(),
             shared_expert: models.shared_expert.zip(recipe.shared_experts.first()).map(|(i, e)| expert(i, e)),
-            unused: plan.unused.iter().map(unused).collect(),
-            warnings: plan.warnings.clone(),
+            unused: plan.output.unused.iter().map(unused).collect(),
+            warnings: plan.output.warnings.clone(),
         }
     }
 }

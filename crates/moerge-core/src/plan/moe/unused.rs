@@ -7,20 +7,7 @@ use crate::model::{
     families::{LayerRole, Role},
     source::Source,
 };
-use crate::plan::OutputTensor;
-
-/// Weights of one source, for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnusedWeights {
-    /// The source, as the recipe writes it.
-    pub source: String,
-    /// What they are and why they are left out.
-    pub what: String,
-    /// Their names.
-    pub names: Vec<String>,
-    /// Their bytes.
-    pub bytes: u64,
-}
+use crate::plan::{OutputTensor, UnusedWeights};
 
 /// Why most of what an adapter has besides is not used.
 const OUTSIDE_FFN: &str = "adapter: outside the FFN (attention comes from the base)";
@@ -51,7 +38,7 @@ impl UnusedWeights {
 /// Everything that no step of the plan reads.
 pub fn unused_weights(models: &Models, tensors: &[OutputTensor]) -> Vec<UnusedWeights> {
     let mut read: BTreeMap<(&std::path::Path, u64), u64> = BTreeMap::new();
-    for view in tensors.iter().flat_map(|t| t.step.reads()) {
+    for view in tensors.iter().flat_map(|t| t.expr.reads()) {
         read.insert((&view.file.path, view.offset), view.len);
     }
     models.sources.iter().flat_map(|source| unused_of(source, models, &read)).collect()

@@ -19,7 +19,7 @@ use super::{
 };
 use moerge_core::{
     error::Result,
-    plan::{Plan, Routing},
+    plan::{MoePlan, Routing},
     progress::{Progress, Stage},
 };
 use moerge_infer::decoder::{Activations, Observer, Routes, WeightRounding};
@@ -62,7 +62,7 @@ pub struct Balanced {
 
 impl Balance {
     /// A report of the size that `plan`'s will have.
-    pub(super) fn blank(plan: &Plan) -> Self {
+    pub(super) fn blank(plan: &MoePlan) -> Self {
         let slots = &plan.routing.slots;
         Self { load_before: vec![vec![0.0; slots.experts()]; slots.layers()], ..Self::default() }
     }
@@ -94,7 +94,7 @@ impl Balance {
 }
 
 /// The part of an even share that the least loaded expert of all layers has.
-fn least(plan: &Plan, load: &[Vec<f64>]) -> f64 {
+fn least(plan: &MoePlan, load: &[Vec<f64>]) -> f64 {
     let of_layer = |(layer, load): (usize, &Vec<f64>)| {
         let members = plan.routing.slots.members(layer);
         let parts = members.iter().filter_map(|expert| load.get(*expert));
@@ -105,13 +105,13 @@ fn least(plan: &Plan, load: &[Vec<f64>]) -> f64 {
 
 /// Balances `routers`, which were fitted to `calibration`. The result is the same for any number of threads.
 pub fn balance(
-    plan: &Plan,
+    plan: &MoePlan,
     routers: &Routers,
     calibration: &Calibration,
     rounding: Option<WeightRounding>,
     progress: &dyn Progress,
 ) -> Result<Balanced> {
-    let run = |merged: &Merged<'_>, share: Option<f64>| -> Result<Watched> {
+    let run = |merged: &Merged, share: Option<f64>| -> Result<Watched> {
         progress.start(Stage::Prompts, plan.description.decoder.layers as u64, 0);
         let shifting = share.map(|share| (routers, share));
         let mut watch = Watch { plan, merged, calibration, shifting, shifted: Vec::new(), load: Vec::new() };
@@ -164,8 +164,8 @@ struct Watched {
 
 /// Counts choices, and where it is `shifting` routers to give each expert a share, shifts each layer's and sets its gate.
 struct Watch<'a> {
-    plan: &'a Plan,
-    merged: &'a Merged<'a>,
+    plan: &'a MoePlan,
+    merged: &'a Merged,
     calibration: &'a Calibration,
     shifting: Option<(&'a Routers, f64)>,
     shifted: Vec<Vec<f32>>,

@@ -41,7 +41,7 @@ fn calibration(texts: [(&str, usize); 3]) -> Calibration {
 }
 
 /// The routers as fitted, and balanced.
-fn balanced(plan: &Plan, calibration: &Calibration) -> (Routers, Balanced) {
+fn balanced(plan: &MoePlan, calibration: &Calibration) -> (Routers, Balanced) {
     let (routers, _) = fit_routers(plan, calibration, None, None, &Silent).unwrap();
     let balanced = balance(plan, &routers, calibration, None, &Silent).unwrap();
     (routers, balanced)

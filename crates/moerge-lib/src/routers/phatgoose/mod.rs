@@ -13,7 +13,7 @@ use adam::Adam;
 use batches::Batches;
 use moerge_core::{
     error::{Error, Result},
-    plan::Plan,
+    plan::MoePlan,
     progress::Progress,
 };
 use moerge_infer::decoder::{Blend, GradientMemory, Text, WeightRounding, Weights, gradient_memory, ranges};
@@ -22,7 +22,7 @@ pub use rows::TrainedGates;
 
 /// What the training of `plan`'s gates needs in memory, on `threads` threads.
 pub fn training_memory(
-    plan: &Plan,
+    plan: &MoePlan,
     base: &moerge_core::model::families::Description,
     threads: usize,
 ) -> GradientMemory {
@@ -34,7 +34,7 @@ pub fn training_memory(
 /// Trains the gates of `expert` on its part of `calibration` that is not kept back: `[layers][hidden]`. The same for
 /// any number of threads; within `memory` bytes as far as they are enough for a layer.
 pub fn train_gates(
-    plan: &Plan,
+    plan: &MoePlan,
     expert: usize,
     base: &dyn Weights,
     calibration: &Calibration,
@@ -48,7 +48,7 @@ pub fn train_gates(
     let need = training_memory(plan, base.description(), threads);
     let blend = Blend::new(&model, base, rounding, &need, memory, progress)?;
     let texts = texts(calibration, expert);
-    let mut batches = Batches::new(&texts, settings.batch_tokens, plan.seed);
+    let mut batches = Batches::new(&texts, settings.batch_tokens, plan.output.seed);
     let options = &plan.description.decoder;
     let mut gates = vec![vec![0.0; options.hidden]; options.layers];
     let mut adam = Adam::new(options.layers * options.hidden);

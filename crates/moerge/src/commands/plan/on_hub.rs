@@ -26,7 +26,7 @@ impl OnHub {
         let files = || sources.iter().flat_map(|s| s.checkpoints()).flat_map(|c| c.files());
         let folders: BTreeSet<Option<&Path>> =
             files().filter(|f| remote.is_remote(&f.path)).map(|f| f.path.parent()).collect();
-        let views = prepared.plan.tensors.iter().flat_map(|t| t.step.reads());
+        let views = prepared.plan.output.tensors.iter().flat_map(|t| t.expr.reads());
         let used: BTreeSet<(&Path, u64, u64)> = views
             .filter(|v| remote.is_remote(&v.file.path))
             .map(|v| (v.file.path.as_path(), v.offset, v.len))

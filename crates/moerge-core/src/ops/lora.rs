@@ -3,24 +3,24 @@
 use std::ops::Range;
 
 use moerge_checkpoint::TensorView;
+use ndarray::Array2;
 
 use super::LoraDelta;
 use crate::{
     error::{Error, Result},
     numeric::element,
 };
-use ndarray::Array2;
 
 /// A LoRA delta with A in memory; B is read along with the rows.
-pub struct LoadedDelta<'a> {
-    delta: &'a LoraDelta,
+pub(super) struct LoadedDelta {
+    delta: LoraDelta,
     /// `scale * A`, `[rank, inputs]`.
     a: Array2<f32>,
 }
 
-impl<'a> LoadedDelta<'a> {
+impl LoadedDelta {
     /// Reads A.
-    pub fn new(delta: &'a LoraDelta) -> Result<Self> {
+    pub fn new(delta: LoraDelta) -> Result<Self> {
         let (rank, inputs) = (delta.a.shape[0], delta.a.shape[1]);
         let mut a = read(&delta.a)?;
         a.iter_mut().for_each(|x| *x = (f64::from(*x) * delta.scale) as f32);

@@ -1,9 +1,10 @@
-//! From a tensor of the output to the step that makes it.
+//! From a tensor of the output to the expression that makes it.
 
 use moerge_checkpoint::Dtype;
 
 use super::{IDLE_SHARED_GATE, Models, Slots, shared};
-use crate::plan::{Noise, OutputTensor, Step, Transform};
+use crate::ops::{Expr, Noise};
+use crate::plan::OutputTensor;
 use crate::{
     model::{
         families::{Description, FfnMatrix, LayerRole, Role, RoleTensor},
@@ -12,8 +13,8 @@ use crate::{
     recipe::{Expert, Recipe, SharedWeights},
 };
 
-/// Makes the steps of a plan.
-pub(super) struct StepMaker<'a> {
+/// Makes the expressions of a plan.
+pub(super) struct ExprMaker<'a> {
     pub recipe: &'a Recipe,
     pub models: &'a Models,
     pub slots: &'a Slots,
@@ -22,53 +23,59 @@ pub(super) struct StepMaker<'a> {
     pub lora_dtype: Option<Dtype>,
 }
 
-impl StepMaker<'_> {
-    /// How `tensor` of the output gets its bytes.
-    pub fn step(&self, tensor: &RoleTensor) -> Step {
-        let Role::Layer(layer, role) = tensor.role else { return self.base_step(tensor) };
+impl ExprMaker<'_> {
+    /// `tensor` of the output.
+    pub fn output_tensor(&self, tensor: &RoleTensor) -> OutputTensor {
+        let expr = self.expr(tensor);
+        OutputTensor { name: tensor.name.clone(), dtype: self.dtype, shape: tensor.shape.clone(), expr }
+    }
+
+    /// How `tensor` of the output is made.
+    fn expr(&self, tensor: &RoleTensor) -> Expr {
+        let Role::Layer(layer, role) = tensor.role else { return self.base_expr(tensor) };
         match role {
-            LayerRole::Router => Step::Router(layer),
-            LayerRole::Expert(slot, matrix) => self.expert_step(tensor, layer, slot, matrix),
+            LayerRole::Router => computed(tensor),
+            LayerRole::Expert(slot, matrix) => self.expert_expr(tensor, layer, slot, matrix),
             LayerRole::SharedExpert(matrix) => {
                 match (self.models.shared_expert(), self.recipe.shared_experts.first()) {
-                    (Some(source), Some(expert)) => self.ffn_step(tensor, layer, matrix, source, expert, &tensor.name),
-                    _ => Step::Fill(0.0),
+                    (Some(source), Some(expert)) => self.ffn_expr(tensor, layer, matrix, source, expert, &tensor.name),
+                    _ => fill(tensor, 0.0),
                 }
             }
-            LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => Step::SharedExpertGate(layer),
-            LayerRole::SharedExpertGate => Step::Fill(IDLE_SHARED_GATE),
-            _ => self.base_step(tensor),
+            LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => computed(tensor),
+            LayerRole::SharedExpertGate => fill(tensor, IDLE_SHARED_GATE),
+            _ => self.base_expr(tensor),
         }
     }
 
     /// A weight that the MoE has only once.
-    fn base_step(&self, tensor: &RoleTensor) -> Step {
+    fn base_expr(&self, tensor: &RoleTensor) -> Expr {
         if self.recipe.shared_weights == SharedWeights::Average {
             let (weights, _) = shared::experts_weights(self.recipe, self.models, tensor);
             if let Some((weight, _)) = weights.first().filter(|_| shared::all_the_same(&weights)) {
                 return self.transform(tensor, weight, None, None);
             }
-            if let Some(step) = shared::mean(weights, self.lora_dtype) {
-                return step;
+            if let Some(expr) = shared::mean(weights, self.lora_dtype) {
+                return expr;
             }
         }
         match self.models.base().weight(tensor.role) {
             Some(weight) => self.transform(tensor, weight, None, None),
             // Qwen2-MoE always has q, k and v biases; Llama has none.
-            None => Step::Fill(0.0),
+            None => fill(tensor, 0.0),
         }
     }
 
-    fn expert_step(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Step {
-        let Some(index) = self.slots.in_layer(layer).get(slot).copied() else { return Step::Fill(0.0) };
+    fn expert_expr(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Expr {
+        let Some(index) = self.slots.in_layer(layer).get(slot).copied() else { return fill(tensor, 0.0) };
         // One that is there twice is the same twice, noise included.
         let first = self.slots.slot(layer, index).unwrap_or(slot);
         let name = self.description.get(Role::Layer(layer, LayerRole::Expert(first, matrix))).map_or("", |t| &t.name);
-        self.ffn_step(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index], name)
+        self.ffn_expr(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index], name)
     }
 
     /// A matrix of `expert`, whose noise is that of the output tensor `name`.
-    fn ffn_step(
+    fn ffn_expr(
         &self,
         tensor: &RoleTensor,
         layer: usize,
@@ -76,42 +83,42 @@ impl StepMaker<'_> {
         source: &Source,
         expert: &Expert,
         name: &str,
-    ) -> Step {
+    ) -> Expr {
         let noise = expert.noise_scale.filter(|n| *n != 0.0).map(|scale| Noise { scale, name: name.to_owned() });
         let scale = expert.residual_scale.filter(|_| matrix == FfnMatrix::Down);
         match source.weight(Role::Layer(layer, LayerRole::Ffn(matrix))) {
             Some(weight) => self.transform(tensor, weight, noise, scale),
-            None => Step::Fill(0.0),
+            None => fill(tensor, 0.0),
         }
     }
 
     /// What an expert has when it stands alone, in layers that it is not in.
-    pub fn stand_ins(&self) -> Vec<OutputTensor> {
+    pub fn stand_ins(&self) -> Vec<(Role, OutputTensor)> {
         let base = self.models.base();
         let in_all = |layer: usize| (0..self.slots.experts()).all(|e| self.slots.slot(layer, e).is_some());
         let stand_in = |tensor: &RoleTensor| {
             let Role::Layer(layer, LayerRole::Ffn(_)) = tensor.role else { return None };
             let weight = base.weight(tensor.role).filter(|_| !in_all(layer))?;
-            Some(OutputTensor {
-                name: tensor.name.clone(),
-                role: tensor.role,
-                dtype: self.dtype,
-                shape: tensor.shape.clone(),
-                step: self.transform(tensor, weight, None, None),
-            })
+            let expr = self.transform(tensor, weight, None, None);
+            let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+            Some((tensor.role, OutputTensor { name, dtype: self.dtype, shape, expr }))
         };
         base.description.tensors.iter().filter_map(stand_in).collect()
     }
 
-    fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<Noise>, scale: Option<f64>) -> Step {
-        let scale = scale.filter(|s| *s != 1.0);
-        let view = weight.view.clone();
-        let as_it_is = weight.lora.is_none() && noise.is_none() && scale.is_none();
-        if as_it_is && view.dtype == self.dtype && view.shape == tensor.shape {
-            return Step::Copy(view);
+    /// A source's weight with what the recipe does to it, as `tensor`.
+    fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<Noise>, scale: Option<f64>) -> Expr {
+        let mut expr = weight.expr(self.lora_dtype);
+        if let Some(noise) = noise {
+            expr = Expr::Noise { input: Box::new(expr), noise };
         }
-        let lora = weight.lora.clone().map(|delta| (delta, self.lora_dtype));
-        Step::Transform(Box::new(Transform { view, lora, noise, scale }))
+        if let Some(factor) = scale.filter(|s| *s != 1.0) {
+            expr = Expr::Scale { input: Box::new(expr), factor };
+        }
+        if expr.shape() != tensor.shape {
+            expr = Expr::Pad { input: Box::new(expr), shape: tensor.shape.clone() };
+        }
+        expr
     }
 
     /// Experts that cannot take part in the mean of everything.
@@ -155,4 +162,12 @@ impl StepMaker<'_> {
         }
         warnings
     }
+}
+
+fn computed(tensor: &RoleTensor) -> Expr {
+    Expr::Computed { name: tensor.name.clone(), shape: tensor.shape.clone() }
+}
+
+fn fill(tensor: &RoleTensor, value: f32) -> Expr {
+    Expr::Fill { value, shape: tensor.shape.clone() }
 }

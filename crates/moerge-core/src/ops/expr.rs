@@ -1,0 +1,165 @@
+//! How a tensor is made, as a tree. Nothing here reads a weight.
+
+use std::sync::Arc;
+
+use moerge_checkpoint::{Dtype, TensorView};
+
+use super::Method;
+
+/// How the elements of a tensor are made, in f32.
+///
+/// A tensor is a matrix of rows: its first dimension, and the product of the others. A vector has one column.
+#[derive(Debug, Clone)]
+pub enum Expr {
+    /// The elements of a source.
+    View(TensorView),
+    /// `input + scale * B A`, rounded to `round` if it is given.
+    Lora {
+        /// The weight.
+        input: Box<Expr>,
+        /// The adapter's factors.
+        delta: LoraDelta,
+        /// What the sum is rounded to; `None` keeps f32.
+        round: Option<Dtype>,
+    },
+    /// `input + N(0, scale^2)`, keyed by (seed, name, element).
+    Noise {
+        /// The tensor without noise.
+        input: Box<Expr>,
+        /// The noise.
+        noise: Noise,
+    },
+    /// `factor * input`.
+    Scale {
+        /// The tensor that is scaled.
+        input: Box<Expr>,
+        /// The factor.
+        factor: f64,
+    },
+    /// `input` with zeros after its rows and columns, up to `shape`.
+    Pad {
+        /// The smaller tensor.
+        input: Box<Expr>,
+        /// The padded shape.
+        shape: Vec<usize>,
+    },
+    /// Rows of `input` in another order: row `i` is row `map[i]` of `input`, or zeros.
+    RowMap {
+        /// Where the rows come from.
+        input: Box<Expr>,
+        /// For every row its row in `input`; `None` for zeros.
+        map: Arc<[Option<usize>]>,
+        /// The tensor's shape: as many rows as `map` has entries.
+        shape: Vec<usize>,
+    },
+    /// Tensors of one shape, merged by a method.
+    Combine {
+        /// The method, with its parameters.
+        method: Method,
+        /// What is merged, in the method's order.
+        inputs: Vec<Expr>,
+    },
+    /// The same number everywhere.
+    Fill {
+        /// The number.
+        value: f32,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor that the job computes, such as a router. It is supplied by name when it is needed.
+    Computed {
+        /// The name that the job knows it by.
+        name: String,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+    },
+}
+
+/// What a LoRA adapter adds to one weight: `scale * B A` (arXiv 2106.09685).
+#[derive(Debug, Clone)]
+pub struct LoraDelta {
+    /// `[rank, inputs]`.
+    pub a: TensorView,
+    /// `[outputs, rank]`, the rows of this weight.
+    pub b: TensorView,
+    /// `alpha / r`, or `alpha / sqrt(r)`.
+    pub scale: f64,
+}
+
+/// Normal noise, keyed by (seed, name, element).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noise {
+    /// The standard deviation.
+    pub scale: f64,
+    /// The key. It is the output tensor's name, so that equal experts stay equal only where they share it.
+    pub name: String,
+}
+
+/// Rows and columns of a shape: a vector has one column, a scalar is one element.
+pub fn rows_and_columns(shape: &[usize]) -> (usize, usize) {
+    let (rows, columns) = shape.split_first().unwrap_or((&1, &[]));
+    (*rows, columns.iter().product())
+}
+
+impl Expr {
+    /// The tensor's shape.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::View(view) => &view.shape,
+            Self::Lora { input, .. } | Self::Noise { input, .. } | Self::Scale { input, .. } => input.shape(),
+            Self::Pad { shape, .. }
+            | Self::RowMap { shape, .. }
+            | Self::Fill { shape, .. }
+            | Self::Computed { shape, .. } => shape,
+            Self::Combine { inputs, .. } => inputs.first().map_or(&[], Self::shape),
+        }
+    }
+
+    /// The source that the tensor equals bit for bit when it is written as `dtype`.
+    pub fn as_copy(&self, dtype: Dtype) -> Option<&TensorView> {
+        match self {
+            Self::View(view) if view.dtype == dtype => Some(view),
+            _ => None,
+        }
+    }
+
+    /// The expressions that this one is made of.
+    pub fn inputs(&self) -> &[Expr] {
+        match self {
+            Self::Lora { input, .. }
+            | Self::Noise { input, .. }
+            | Self::Scale { input, .. }
+            | Self::Pad { input, .. }
+            | Self::RowMap { input, .. } => std::slice::from_ref(input),
+            Self::Combine { inputs, .. } => inputs,
+            Self::View(_) | Self::Fill { .. } | Self::Computed { .. } => &[],
+        }
+    }
+
+    /// Every source tensor that is read for it, in order.
+    pub fn reads(&self) -> Vec<&TensorView> {
+        let mut reads: Vec<&TensorView> = self.inputs().iter().flat_map(Self::reads).collect();
+        match self {
+            Self::View(view) => reads.push(view),
+            Self::Lora { delta, .. } => reads.extend([&delta.a, &delta.b]),
+            Self::Noise { .. }
+            | Self::Scale { .. }
+            | Self::Pad { .. }
+            | Self::RowMap { .. }
+            | Self::Combine { .. }
+            | Self::Fill { .. }
+            | Self::Computed { .. } => {}
+        }
+        reads
+    }
+
+    /// Whether an adapter is merged somewhere in it.
+    pub fn merges_adapter(&self) -> bool {
+        matches!(self, Self::Lora { .. }) || self.inputs().iter().any(Self::merges_adapter)
+    }
+
+    /// Whether noise is added somewhere in it.
+    pub fn has_noise(&self) -> bool {
+        matches!(self, Self::Noise { .. }) || self.inputs().iter().any(Self::has_noise)
+    }
+}

@@ -1,0 +1,152 @@
+//! What a plan writes, as one number: equal identities, equal bytes, on any machine.
+//!
+//! Every part of an expression is hashed by an exhaustive match, so a new kind of expression cannot be left out. A
+//! source counts by its length and its content tag; paths and times do not.
+
+use moerge_checkpoint::{SourceFile, TensorView};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Expr, LoraDelta, Method, Noise};
+use crate::error::Result;
+
+/// A hash over facts, each with its length, so that no two lists of facts run together.
+#[derive(Default)]
+pub struct Identity {
+    hash: Xxh3,
+    by_place: bool,
+}
+
+impl Identity {
+    /// An identity that holds on this machine only: a source counts by where it lies, and nothing is read.
+    pub fn by_place() -> Self {
+        Self { by_place: true, ..Self::default() }
+    }
+
+    /// Adds bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.number(bytes.len() as u64);
+        self.hash.update(bytes);
+        self
+    }
+
+    /// Adds a string.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Adds a whole number.
+    pub fn number(&mut self, number: u64) -> &mut Self {
+        self.hash.update(&number.to_le_bytes());
+        self
+    }
+
+    /// Adds a float by its bits.
+    pub fn float(&mut self, x: f64) -> &mut Self {
+        self.number(x.to_bits())
+    }
+
+    /// Adds whether a value is there, and it.
+    pub fn optional<T>(&mut self, value: Option<T>, mut add: impl FnMut(&mut Self, T)) -> &mut Self {
+        self.number(u64::from(value.is_some()));
+        if let Some(value) = value {
+            add(self, value);
+        }
+        self
+    }
+
+    /// Adds the number of values, and each.
+    pub fn list<T>(
+        &mut self,
+        values: impl ExactSizeIterator<Item = T>,
+        mut add: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
+        self.number(values.len() as u64);
+        for value in values {
+            add(self, value);
+        }
+        self
+    }
+
+    /// 32 hex digits.
+    pub fn finish(&self) -> String {
+        format!("{:032x}", self.hash.digest128())
+    }
+
+    fn shape(&mut self, shape: &[usize]) {
+        self.list(shape.iter(), |id, n| {
+            id.number(*n as u64);
+        });
+    }
+
+    fn file(&mut self, file: &SourceFile) -> Result<()> {
+        if self.by_place {
+            self.text(&file.path.to_string_lossy());
+        } else {
+            self.number(file.len).bytes(&file.content_tag()?.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn view(&mut self, view: &TensorView) -> Result<()> {
+        let TensorView { name, dtype, shape, file, offset, len } = view;
+        self.text(name).text(dtype.name()).number(*offset).number(*len).shape(shape);
+        self.file(file)
+    }
+
+    /// Adds an expression.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn expr(&mut self, expr: &Expr) -> Result<()> {
+        match expr {
+            Expr::View(view) => {
+                self.number(0);
+                self.view(view)?;
+            }
+            Expr::Lora { input, delta: LoraDelta { a, b, scale }, round } => {
+                self.number(1).float(*scale).optional(*round, |id, dtype| {
+                    id.text(dtype.name());
+                });
+                self.view(a)?;
+                self.view(b)?;
+                self.expr(input)?;
+            }
+            Expr::Noise { input, noise: Noise { scale, name } } => {
+                self.number(2).float(*scale).text(name);
+                self.expr(input)?;
+            }
+            Expr::Scale { input, factor } => {
+                self.number(3).float(*factor);
+                self.expr(input)?;
+            }
+            Expr::Pad { input, shape } => {
+                self.number(4).shape(shape);
+                self.expr(input)?;
+            }
+            Expr::RowMap { input, map, shape } => {
+                self.shape(shape);
+                self.number(5).list(map.iter(), |id, row| {
+                    id.optional(*row, |id, row| {
+                        id.number(row as u64);
+                    });
+                });
+                self.expr(input)?;
+            }
+            Expr::Combine { method, inputs } => {
+                self.number(6).number(inputs.len() as u64);
+                self.method(method);
+                inputs.iter().try_for_each(|input| self.expr(input))?;
+            }
+            Expr::Fill { value, shape } => self.number(7).float(f64::from(*value)).shape(shape),
+            Expr::Computed { name, shape } => self.number(8).text(name).shape(shape),
+        }
+        Ok(())
+    }
+
+    fn method(&mut self, method: &Method) {
+        self.text(method.name());
+        method.parameters(&mut |x| {
+            self.float(x);
+        });
+    }
+}

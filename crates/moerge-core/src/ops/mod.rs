@@ -1,0 +1,16 @@
+//! Tensor expressions: how an output tensor is made of source tensors, and the one evaluator of such expressions.
+//!
+//! An [`Expr`] is a pure description. [`Evaluator`] turns it into rows of f32 for whoever asks: the writer of shards,
+//! the pass that fits routers, or a decoder that runs a model with an adapter. Arithmetic is f32, sums are f64, and the
+//! only rounding to the output's dtype is the reader's, at the end.
+
+mod evaluate;
+mod expr;
+mod identity;
+mod lora;
+mod methods;
+
+pub use evaluate::{ComputedValues, Evaluator};
+pub use expr::{Expr, LoraDelta, Noise, rows_and_columns};
+pub use identity::Identity;
+pub use methods::{Linear, Method, Slerp, TaskArithmetic};
