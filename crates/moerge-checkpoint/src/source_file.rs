@@ -106,8 +106,8 @@ impl SourceFile {
         Ok(())
     }
 
-    /// What its content is known by on every machine: a hash of its length and of pieces spread evenly over it, the
-    /// header among them. Files that differ in nothing but a few values between the pieces share a tag.
+    /// What its content is known by on every machine: a hash of its length and of the hash that the storage knows, or
+    /// else of pieces spread evenly over it, the header among them. Files that differ in nothing but a few values between the pieces share a tag.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -115,9 +115,13 @@ impl SourceFile {
         if let Some(tag) = self.tag.get() {
             return Ok(*tag);
         }
-        let file = self.handle()?;
         let mut hash = Xxh3::new();
         hash.update(&self.len.to_le_bytes());
+        if let Some(known) = self.storage.content_hash(&self.path) {
+            hash.update(&known);
+            return Ok(*self.tag.get_or_init(|| hash.digest128()));
+        }
+        let file = self.handle()?;
         let mut piece = vec![0; TAG_PIECE.min(self.len) as usize];
         let last = self.len.saturating_sub(TAG_PIECE);
         for number in 0..TAG_PIECES {

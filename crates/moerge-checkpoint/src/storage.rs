@@ -29,6 +29,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>>;
     /// What is at `path`, symbolic links followed. `NotFound` if nothing is.
     fn facts(&self, path: &Path) -> io::Result<Facts>;
+    /// A hash of the file's content that the storage knows without reading it.
+    fn content_hash(&self, _path: &Path) -> Option<Vec<u8>> {
+        None
+    }
     /// `path`, or where it points if it is itself a symbolic link.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
     /// The names in a folder, sorted.

@@ -128,6 +128,12 @@ impl Storage for HubStorage {
         }
     }
 
+    fn content_hash(&self, path: &Path) -> Option<Vec<u8>> {
+        match self.find(path)? {
+            Found::Large(file, _) | Found::Small(_, file) => Some(file.hash.to_string().into_bytes()),
+        }
+    }
+
     fn facts(&self, path: &Path) -> io::Result<Facts> {
         match self.find(path) {
             Some(Found::Large(file, _) | Found::Small(_, file)) => Ok(facts(&file)),

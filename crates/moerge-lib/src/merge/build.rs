@@ -1,12 +1,13 @@
 //! From a plan to a finished folder: make the routers, write, check, publish.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
 
-use moerge_checkpoint::{Checkpoint, Found, OutputDir, SourceFile, Storage};
+use moerge_checkpoint::{Checkpoint, Fingerprint, Found, OutputDir, SourceFile, Storage};
 
 use super::{MergeOptions, MergeReport, Prepared};
 use crate::{
@@ -22,7 +23,7 @@ use moerge_core::{
         files::{OutputFile, record},
         record::{MOERGE_JSON, MoergeJson},
     },
-    plan::PlanSummary,
+    plan::{OutputTensor, PlanSummary, moe::same_ffn},
     progress::{Progress, Stage},
     recipe::GateMode,
 };
@@ -38,10 +39,10 @@ impl Prepared {
     ) -> Result<MergeReport> {
         let start = Instant::now();
         self.check_place(out)?;
-        let (files, bytes) = self.files(storage.as_ref(), out, options.wanted)?;
+        let (files, max_bytes) = self.files(storage.as_ref(), out, options.wanted)?;
         let id = self.id(&files, options)?;
         let resume_key = self.resume_key(&id);
-        let report = |warnings, routing, already_there| MergeReport {
+        let report = |warnings, routing, bytes, already_there| MergeReport {
             summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
             out: out.to_owned(),
             bytes,
@@ -55,7 +56,8 @@ impl Prepared {
             if let Ok((output, Found::AlreadyPublished)) = OutputDir::open(storage, out, &resume_key, false) {
                 output.publish()?;
             }
-            return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), true));
+            let bytes = folder_bytes(storage.as_ref(), out);
+            return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), bytes, true));
         }
         let tokenizer = self.tokenizer(storage.as_ref())?;
         let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
@@ -67,13 +69,14 @@ impl Prepared {
         match found {
             Found::AlreadyPublished => {
                 output.publish()?;
-                return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), true));
+                let bytes = folder_bytes(storage.as_ref(), out);
+            return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), bytes, true));
             }
             Found::Resumed => {}
             Found::OtherPlanDiscarded => progress.note("the unfinished build found there was of another recipe, of other sources or of another version; starting anew"),
             Found::Fresh => {}
         }
-        let output = self.check_space(output, bytes, found)?;
+        let output = self.check_space(output, max_bytes, found)?;
         self.tell(&files, progress);
         let (routers, routing) = self.routers(&output, tokenizer.as_ref(), &memory, options, progress)?;
         if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
@@ -101,24 +104,26 @@ impl Prepared {
         let written =
             execute::write_shards(&self.plan.output, &routers.computed(&self.plan), &output, memory.workers, progress)?;
         warnings.extend(written.warnings);
-        for file in files.iter().chain([&record(&id, &self.recipe, &self.models, &self.plan, &written.fingerprints)]) {
-            output.write_file(&file.name, &file.bytes)?;
-        }
+        warnings.extend(self.equal_experts(&written.fingerprints));
+        let mut beside = files.clone();
+        beside.push(record(&id, &self.recipe, &self.models, &self.plan, &written.fingerprints));
         if let Some(report) = &routing {
-            output.write_file(ROUTING_REPORT, report.to_text().as_bytes())?;
+            beside.push(OutputFile { name: ROUTING_REPORT.to_owned(), bytes: report.to_text().into_bytes() });
         }
-        let mut bytes = bytes;
         if !self.writers().is_empty() {
-            let text = self.self_text_file(&output)?;
-            bytes += text.len() as u64;
-            output.write_file(SELF_TEXT_FILE, &text)?;
+            beside.push(OutputFile { name: SELF_TEXT_FILE.to_owned(), bytes: self.self_text_file(&output)? });
+        }
+        let mut bytes = self.plan.output.layout.total_file_bytes();
+        for file in &beside {
+            output.write_file(&file.name, &file.bytes)?;
+            bytes += file.bytes.len() as u64;
         }
         self.check_output(storage, &output, progress)?;
         for source in &self.models.sources {
             source.checkpoint.check_unchanged()?;
         }
         output.publish()?;
-        Ok(MergeReport { bytes, ..report(warnings, routing, false) })
+        Ok(report(warnings, routing, bytes, false))
     }
 
     /// What is left out of adapters, and for those who ask for more: what was chosen, and from what.
@@ -140,6 +145,15 @@ impl Prepared {
         }
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         progress.detail(&format!("files beside the weights: {}", names.join(", ")));
+    }
+
+    /// Experts that turned out to have equal feed-forward networks although they are made of different files.
+    fn equal_experts(&self, fingerprints: &[(String, Fingerprint)]) -> Vec<String> {
+        let fingerprints: HashMap<_, _> = fingerprints.iter().map(|(name, f)| (name.as_str(), f)).collect();
+        let slots = &self.plan.routing.slots;
+        let content = |tensor: &OutputTensor| fingerprints.get(tensor.name.as_str()).map(ToString::to_string);
+        let found = same_ffn(slots, self.plan.tensors(), content);
+        found.iter().filter(|s| !self.plan.same_ffn.contains(s)).map(|s| s.warning(&self.models, slots)).collect()
     }
 
     /// What is copied though no reader can take it.
@@ -291,4 +305,10 @@ fn real(path: &Path) -> PathBuf {
 /// The report of an output that is there already.
 fn published_report(storage: &dyn Storage, out: &Path) -> Option<RoutingReport> {
     RoutingReport::parse(&moerge_core::model::source::read_text(storage, &out.join(ROUTING_REPORT)).ok()?).ok()
+}
+
+/// The bytes of all files in `dir`.
+fn folder_bytes(storage: &dyn Storage, dir: &Path) -> u64 {
+    let names = storage.list(dir).unwrap_or_default();
+    names.iter().filter_map(|name| storage.facts(&dir.join(name)).ok()).map(|facts| facts.len).sum()
 }

@@ -7,6 +7,7 @@ use moerge_core::{
         families::{LayerRole, Role},
         source::Source,
     },
+    plan::moe::attention,
     recipe::SharedWeights,
 };
 use moerge_infer::{SourceWeights, decoder::Weights};
@@ -34,10 +35,14 @@ impl Prepared {
         }
         let who = differences.iter().zip(names).enumerate().filter(|(_, (d, _))| **d > 1e-3);
         let who: Vec<String> = who.map(|(e, (d, name))| format!("expert {e} ({name}) by {:.1} %", 100.0 * d)).collect();
+        // Averaging is no advice where attention works in another way than the base's.
+        let base = self.models.base();
+        let alike = |index: &usize| attention::differences(base, &self.models.sources[*index]).is_empty();
+        let advice =
+            if self.models.experts.iter().all(alike) { "; `shared_weights: average` takes their mean" } else { "" };
         (!who.is_empty()).then(|| {
             format!(
-                "attention, norms and embeddings come from the base, and the experts' own differ from it: {}; \
-                 `shared_weights: average` takes their mean",
+                "attention, norms and embeddings come from the base, and the experts' own differ from it: {}{advice}",
                 who.join(", ")
             )
         })

@@ -16,27 +16,33 @@ use moerge_core::{
 };
 use moerge_infer::tokenizer::Tokenizer;
 
+/// An upper bound of the bytes of a token in the file of what the experts wrote: its number, and its text escaped.
+const TOKEN_BYTES: u64 = 96;
+
 impl Prepared {
-    /// Every file beside the weights, and the number of bytes of the finished folder.
+    /// Every file beside the weights that is known before a run, and an upper bound of the finished folder's bytes.
     pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
         let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
         let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
-        Ok((files, beside + self.weight_and_report_bytes()))
+        Ok((files, beside + self.max_bytes_of_results()))
     }
 
-    /// The number of bytes of the finished folder, without reading what is copied into it.
-    pub fn output_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
+    /// An upper bound of the finished folder's bytes, without reading what is copied into it. Weights are exact.
+    pub fn max_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
         let made = made_files(&self.recipe, &self.models, &self.plan, out, wanted);
         let copied = copied_files(storage, &self.models, wanted)?;
         let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
-        Ok(beside.sum::<u64>() + self.weight_and_report_bytes())
+        Ok(beside.sum::<u64>() + self.max_bytes_of_results())
     }
 
-    fn weight_and_report_bytes(&self) -> u64 {
+    /// Weights, record, routing report and the experts' own text.
+    fn max_bytes_of_results(&self) -> u64 {
         let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
-        let routing =
-            if self.plan.routing.gate_mode.is_fitted() { RoutingReport::blank(&self.plan).to_text().len() } else { 0 };
-        self.plan.output.layout.total_file_bytes() + (record.bytes.len() + routing) as u64
+        let fitted = self.plan.routing.gate_mode.is_fitted();
+        let report = if fitted { RoutingReport::max_bytes(&self.plan) } else { 0 };
+        let text = &self.plan.routing.fit.self_text;
+        let written = (self.writers().len() * text.samples * text.tokens) as u64 * TOKEN_BYTES;
+        self.plan.output.layout.total_file_bytes() + record.bytes.len() as u64 + report + written
     }
 
     /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without

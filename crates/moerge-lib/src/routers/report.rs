@@ -1,7 +1,6 @@
 //! How well fitted routers route, as `routing_report.json` beside the weights has it.
 //!
-//! The file's length depends on the plan only, not on what was measured: every number takes the same room. So the plan
-//! knows the size of the output folder to the byte before anything is computed.
+//! A plan knows an upper bound of the file's length before anything is computed.
 
 use std::io;
 
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{balance::Balance, fit::LayerFit, sharpness::Sharpness, validation::Validation};
 use moerge_core::{
     error::{Error, Result},
-    plan::{MoePlan, Slots},
+    plan::{MoePlan, Slots, moe::SameFfn},
     recipe::GateMode,
     suggest::ranges,
 };
@@ -78,20 +77,11 @@ pub struct LayerReport {
     pub confusion: Vec<Vec<f64>>,
 }
 
-/// Experts whose feed-forward networks are made from the same weights in the same way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SameFfn {
-    /// The experts.
-    pub experts: Vec<usize>,
-    /// The layers.
-    pub layers: Vec<usize>,
-}
-
 impl LayerReport {
     /// Of the `fit` of `layer`, in which each slot gets its part of `load`.
     pub(super) fn new(slots: &Slots, layer: usize, fit: &LayerFit, load: &[f64]) -> Self {
         let members = slots.members(layer);
-        let mut report = Self::blank(slots, layer);
+        let mut report = Self::empty(slots, layer);
         let shares = fit.confusion.shares();
         for (own, shares) in members.iter().zip(&shares) {
             let Some(row) = report.confusion.get_mut(*own) else { continue };
@@ -109,8 +99,8 @@ impl LayerReport {
         }
     }
 
-    /// As long as that of `layer` will be.
-    fn blank(slots: &Slots, layer: usize) -> Self {
+    /// The report of `layer` before anything is known.
+    fn empty(slots: &Slots, layer: usize) -> Self {
         let experts = slots.experts();
         let here = slots.in_layer(layer).iter().map(|expert| *expert as u64);
         Self {
@@ -130,26 +120,19 @@ impl RoutingReport {
             shared_difference: vec![0.0; experts.len()],
             experts,
             layers,
-            same_ffn: super::same_ffn::same_ffn(plan),
+            same_ffn: plan.same_ffn.clone(),
             sharpness: None,
             balance: None,
             validation: None,
         }
     }
 
-    /// A report as long as that of `plan` will be.
-    pub fn blank(plan: &MoePlan) -> Self {
-        let slots = &plan.routing.slots;
-        let experts = slots.experts();
-        let layers = (0..slots.layers()).map(|layer| LayerReport::blank(slots, layer)).collect();
-        let validation = plan.routing.validates().then(|| Validation::blank(plan));
-        let balance = plan.routing.balance.then(|| Balance::blank(plan));
-        Self {
-            sharpness: Sharpness::blank(plan),
-            balance,
-            validation,
-            ..Self::new(plan, vec![ExpertReport::default(); experts], layers)
-        }
+    /// An upper bound of the file's length in bytes, whatever is found.
+    pub fn max_bytes(plan: &MoePlan) -> u64 {
+        let (experts, layers) = (plan.routing.slots.experts() as u64, plan.routing.slots.layers() as u64);
+        let matrix = if experts <= CONFUSION_UP_TO as u64 { experts * experts } else { 0 };
+        let (number, fields) = (16, 512);
+        (layers + 1) * (fields + number * (3 * experts + matrix)) + experts * fields + 16 * fields
     }
 
     /// Adds what `--balance` did, after which each expert has its part of `load`, layer by layer.
@@ -194,16 +177,6 @@ impl RoutingReport {
                 ranges(&degenerate)
             ));
         }
-        for same in &self.same_ffn {
-            let who: Vec<String> = same.experts.iter().map(|e| name(*e)).collect();
-            warnings.push(format!(
-                "{} have the same feed-forward network in {} of {} layers ({})",
-                who.join(" and "),
-                same.layers.len(),
-                self.layers.len(),
-                ranges(&same.layers)
-            ));
-        }
         warnings
     }
 
@@ -222,7 +195,7 @@ impl RoutingReport {
     /// The text of the file.
     pub fn to_text(&self) -> String {
         let mut bytes = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, FixedWidth::default());
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, ObjectPerLine::default());
         // Writing to memory, and of no maps, does not fail.
         let _ = self.serialize(&mut serializer);
         bytes.push(b'\n');
@@ -245,28 +218,20 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// JSON with an object a line, whose numbers and booleans have the same width whatever they are.
+/// JSON with an object a line, and numbers of four digits: what is measured is not known better.
 #[derive(Default)]
-struct FixedWidth {
+struct ObjectPerLine {
     depth: usize,
 }
 
-impl serde_json::ser::Formatter for FixedWidth {
+impl serde_json::ser::Formatter for ObjectPerLine {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         let places = match value.abs() {
             x if x < 10.0 => 4,
             x if x < 100_000.0 => 2,
-            _ => return write!(writer, "{value:>9.2e}"),
+            _ => return write!(writer, "{value:.2e}"),
         };
-        write!(writer, "{value:>9.places$}")
-    }
-
-    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
-        write!(writer, "{value:>9}")
-    }
-
-    fn write_bool<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: bool) -> io::Result<()> {
-        write!(writer, "{value:>5}")
+        write!(writer, "{value:.places$}")
     }
 
     fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {

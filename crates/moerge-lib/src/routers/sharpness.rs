@@ -66,11 +66,6 @@ impl Sharpness {
     pub(super) fn matters(plan: &MoePlan) -> bool {
         plan.shape.top_k > 1 && matches!(plan.description.decoder.ffn, FfnOptions::Moe { renormalise: true, .. })
     }
-
-    /// As long as what is found for `plan`.
-    pub(super) fn blank(plan: &MoePlan) -> Option<Self> {
-        Self::matters(plan).then(|| Self { factor: 0.0, tried: vec![TriedFactor::default(); FACTORS.len()] })
-    }
 }
 
 /// Multiplies the rows of `routers` by what suits the experts' text in `calibration` best.

@@ -29,7 +29,7 @@ mod page;
 #[command(after_long_help = "\
 Examples:
   moerge plan recipe.yml
-  moerge plan recipe.yml out --json | jq .output.bytes")]
+  moerge plan recipe.yml out --json | jq .output.weight_bytes")]
 pub struct Args {
     /// The recipe, a YAML file
     #[arg(value_name = "RECIPE")]
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     options.compare_vocabularies = options.cache.remote.is_empty();
     let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
     let out = folder(&args.out);
-    let output_bytes = prepared.output_bytes(storage.as_ref(), &out, options.wanted)?;
+    let max_bytes = prepared.max_bytes(storage.as_ref(), &out, options.wanted)?;
     let on_hub = on_hub::OnHub::of(&prepared, &remote);
     let free = free_space(storage.as_ref(), &out);
     let need = prepared.memory(storage.as_ref(), &options)?;
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stdout = anstream::stdout();
     if args.json {
         let mut plan = serde_json::to_value(&summary)?;
-        plan["output"] = json!({ "bytes": output_bytes, "disk_free": free });
+        plan["output"] = json!({ "weight_bytes": summary.weight_bytes, "max_bytes": max_bytes, "disk_free": free });
         plan["memory"] = json!({
             "needed": need.peak(),
             "prompts": need.prompts,
@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(stdout, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in page::lines(&summary, output_bytes, free, (need.peak(), budget)) {
+    for line in page::lines(&summary, max_bytes, free, (need.peak(), budget)) {
         writeln!(stdout, "{line}")?;
     }
     if let Some(line) = on_hub.line() {

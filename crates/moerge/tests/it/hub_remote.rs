@@ -52,7 +52,7 @@ fn a_plan_reads_headers_and_knows_every_byte() {
         .keys()
         .map(|name| fs::metadata(bench.dir.path().join("out").join(name)).unwrap().len())
         .sum();
-    assert_eq!(plan["output"]["bytes"], total);
+    assert_eq!(plan["output"]["max_bytes"], total);
     assert!(!bench.ok(&["plan", "moe.yml", "out"]).contains("not downloaded"));
 }
 

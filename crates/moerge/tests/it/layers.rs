@@ -165,7 +165,8 @@ fn experts_of_different_layers_share_a_slot_and_are_fitted_where_they_are() {
     moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
     moerge_ok(dir, &["verify", "out"]);
     let bytes: u64 = fs::read_dir(dir.join("out")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
-    assert_eq!(planned["output"]["bytes"].as_u64().unwrap(), bytes);
+    let bound = planned["output"]["max_bytes"].as_u64().unwrap();
+    assert!((bytes..2 * bytes).contains(&bound), "{bytes} of at most {bound}");
 
     let report = fs::read_to_string(dir.join("out/routing_report.json")).unwrap();
     let report = RoutingReport::parse(&report).unwrap();

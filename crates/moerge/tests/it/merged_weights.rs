@@ -107,3 +107,50 @@ fn what_the_base_leaves_behind_is_told() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("moe.yml:4:17") && told.contains("`base`, `average`"), "{told}");
 }
+
+/// Fault 5: attention that works in another way than the base's was averaged without a word.
+#[test]
+fn experts_whose_attention_works_in_another_way_are_left_out_of_the_average() {
+    let yarn = json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64});
+    let cases = [
+        (json!({"rope_theta": 500000.0}), "its rope_theta is 500000, the base's is 1000"),
+        (json!({"rope_scaling": yarn}), "its rope scaling is not the base's"),
+        (
+            json!({"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}),
+            "it has 2 heads (1 for keys) of 16",
+        ),
+        (json!({"model_type": "mistral", "sliding_window": null}), "it is a mistral model, the base is llama"),
+    ];
+    for (changes, why) in cases {
+        for shared in ["average", "base"] {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path();
+            write_recipe(dir, &format!("shared_weights: {shared}\n"));
+            write_model(&dir.join("b"), &llama(&changes), 3);
+            let output = moerge_ok(dir, &["merge", "moe.yml", "out"]);
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            let (a, out) = (open(&dir.join("a")), open(&dir.join("out")));
+            let equals_a = |name: &str| values(a.get(name).unwrap()) == values(out.get(name).unwrap());
+            assert!(printed.contains(why), "{printed}");
+            assert_eq!(equals_a("model.norm.weight"), shared == "average", "{printed}");
+            assert_eq!(printed.contains("takes no part in the average"), shared == "average", "{printed}");
+            assert!(!printed.contains("takes their mean"), "averaging is no advice here: {printed}");
+        }
+    }
+}
+
+/// Fault 10: nobody said that all experts were the same.
+#[test]
+fn experts_of_equal_ffns_are_reported_though_their_files_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_recipe(dir, "");
+    fs::remove_dir_all(dir.join("b")).unwrap();
+    write_model(&dir.join("b"), &llama(&json!({})), 2);
+    let text = "base_model: base\ngate_mode: random\nexperts: [{source_model: a}, {source_model: b}]\n";
+    fs::write(dir.join("moe.yml"), text).unwrap();
+    let output = moerge_ok(dir, &["merge", "moe.yml", "out"]);
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = "expert 0 (a) and expert 1 (b) have the same feed-forward network in 3 of 3 layers (0-2)";
+    assert_eq!(printed.matches(expected).count(), 1, "{printed}");
+}

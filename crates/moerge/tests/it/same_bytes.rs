@@ -41,7 +41,7 @@ fn the_plan_knows_the_bytes_of_the_result() {
         let (name, bytes) = (shard["name"].as_str().unwrap(), shard["bytes"].as_u64().unwrap());
         assert_eq!(fs::metadata(dir.join("out").join(name)).unwrap().len(), bytes, "{name}");
     }
-    assert_eq!(planned["output"]["bytes"].as_u64().unwrap(), folder_bytes(&dir.join("out")));
+    assert_eq!(planned["output"]["max_bytes"].as_u64().unwrap(), folder_bytes(&dir.join("out")));
 }
 
 fn folder_bytes(dir: &Path) -> u64 {

@@ -2,7 +2,7 @@
 
 use moerge_checkpoint::Dtype;
 
-use super::{IDLE_SHARED_GATE, Models, Slots, shared};
+use super::{IDLE_SHARED_GATE, Models, Slots, attention, shared};
 use crate::ops::{Expr, Noise};
 use crate::plan::OutputTensor;
 use crate::{
@@ -133,16 +133,20 @@ impl ExprMaker<'_> {
                 left_out.entry(expert).or_default().push(&tensor.name);
             }
         }
-        let tell = |(expert, names): (usize, Vec<&str>)| {
-            format!(
-                "expert {expert} ({}) takes no part in the average of {} tensors, whose shape is another or which it lacks: {}{}",
-                self.models.expert(expert).short_name(),
-                names.len(),
-                names[0],
-                if names.len() > 1 { ", ..." } else { "" }
-            )
+        let warning = |(expert, names): (usize, Vec<&str>)| {
+            let source = self.models.expert(expert);
+            let who = format!("expert {expert} ({})", source.short_name());
+            match attention::differences(self.models.base(), source).first() {
+                Some(why) => format!("{who} takes no part in the average of attention, norms and embeddings: {why}"),
+                None => format!(
+                    "{who} takes no part in the average of {} tensors, which it lacks or has in another shape: {}{}",
+                    names.len(),
+                    names[0],
+                    if names.len() > 1 { ", ..." } else { "" }
+                ),
+            }
         };
-        left_out.into_iter().map(tell).collect()
+        left_out.into_iter().map(warning).collect()
     }
 
     /// Numbers that do not fit the output's type.

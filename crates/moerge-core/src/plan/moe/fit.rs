@@ -1,6 +1,6 @@
 //! Whether the experts' FFNs can stand behind the base's attention.
 
-use super::{Models, Slots};
+use super::{Models, Slots, attention};
 use crate::{
     error::{Error, Result},
     model::{
@@ -120,10 +120,13 @@ fn check_one(
             theirs.hidden_act, ours.hidden_act
         )));
     }
-    if ours.model_type != theirs.model_type {
+    let (mut differences, norms) = (attention::differences(base, source), attention::norm_difference(base, source));
+    differences.extend(norms);
+    if !differences.is_empty() {
         warnings.push(format!(
-            "{who} ({}) is a {} model on a {} base; it was not trained behind this attention",
-            source.reference, theirs.model_type, ours.model_type
+            "{who} ({}) was not trained behind the base's attention: {}",
+            source.reference,
+            differences.join("; ")
         ));
     }
     Ok(())

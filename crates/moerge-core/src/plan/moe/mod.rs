@@ -1,8 +1,10 @@
 //! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same plan.
 
+pub mod attention;
 mod choose;
 mod fit;
 mod routing;
+mod same_ffn;
 mod shared;
 mod slots;
 
@@ -14,6 +16,7 @@ use moerge_checkpoint::Dtype;
 use serde_json::Value;
 
 pub use routing::{Prompts, Routing};
+pub use same_ffn::{SameFfn, same_ffn};
 pub use slots::Slots;
 
 use super::{OutputPlan, OutputTensor};
@@ -81,6 +84,8 @@ pub struct MoePlan {
     pub stand_ins: Vec<(Role, OutputTensor)>,
     /// How the routers are made.
     pub routing: Routing,
+    /// Experts that have the same feed-forward network in some layers, as far as headers show it.
+    pub same_ffn: Vec<SameFfn>,
 }
 
 impl Models {
@@ -144,8 +149,14 @@ impl MoePlan {
         let stand_ins = maker.stand_ins();
         let mut output = OutputPlan::new(config, tensors, options.shard_bytes, options.seed)?;
         output.unused = unused::unused_weights(models, &output.tensors);
+        let roles = description.tensors.iter().map(|tensor| tensor.role).zip(&output.tensors);
+        let same_ffn = same_ffn(&slots, roles, same_ffn::origin);
+        // That all experts are one model is the recipe's own warning.
+        let one_model = models.experts.windows(2).all(|pair| pair[0] == pair[1]);
+        warnings.extend(same_ffn.iter().filter(|_| !one_model).map(|same| same.warning(models, &slots)));
         output.warnings = warnings;
         Ok(Self {
+            same_ffn,
             output,
             family,
             why,

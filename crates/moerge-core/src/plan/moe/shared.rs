@@ -1,6 +1,6 @@
 //! Where attention, norms, embeddings and head come from: the base, or the mean of the experts.
 
-use super::Models;
+use super::{Models, attention};
 use crate::{
     model::{
         families::{Role, RoleTensor},
@@ -12,7 +12,7 @@ use crate::{
 use moerge_checkpoint::Dtype;
 
 /// The experts' weights of `tensor` with what each counts for, and the numbers of the experts that have none of this
-/// shape. An expert's embeddings may have more rows than the base's; those are cut off. An expert that is not in a layer
+/// shape or whose attention works in another way than the base's. An expert's embeddings may have more rows than the base's; those are cut off. An expert that is not in a layer
 /// has no say in it.
 pub(super) fn experts_weights(
     recipe: &Recipe,
@@ -32,7 +32,9 @@ pub(super) fn experts_weights(
             let same_rows = if vocabulary { rows >= wanted } else { rows == wanted };
             same_rows && weight.view.shape.get(1..) == tensor.shape.get(1..)
         };
-        match models.expert(index).weight(tensor.role).filter(|w| fits(w)) {
+        let source = models.expert(index);
+        let means_the_same = attention::differences(models.base(), source).is_empty();
+        match source.weight(tensor.role).filter(|w| means_the_same && fits(w)) {
             _ if share == 0.0 => {}
             None => others.push(index),
             Some(weight) => {

@@ -61,12 +61,6 @@ pub struct Balanced {
 }
 
 impl Balance {
-    /// A report of the size that `plan`'s will have.
-    pub(super) fn blank(plan: &MoePlan) -> Self {
-        let slots = &plan.routing.slots;
-        Self { load_before: vec![vec![0.0; slots.experts()]; slots.layers()], ..Self::default() }
-    }
-
     /// What the shifts cost, as a part of the perplexity before.
     pub fn cost(&self) -> f64 {
         self.perplexity_after / self.perplexity_before - 1.0

@@ -9,10 +9,10 @@ use crate::{
     terminal::{DIM, LABEL, harmless, styled, table},
 };
 
-/// The plan; `output_bytes` of the finished folder, `free` bytes of its disk, the most memory a run holds, and what the user allows.
+/// The plan; at most `max_bytes` of the finished folder, `free` bytes of its disk, the most memory a run holds, and what the user allows.
 pub fn lines(
     plan: &PlanSummary,
-    output_bytes: u64,
+    max_bytes: u64,
     free: Option<u64>,
     (needed, budget): (u64, Option<u64>),
 ) -> Vec<String> {
@@ -56,7 +56,8 @@ pub fn lines(
         ("why", format!("{class} {}", plan.why)),
         ("routers", routers(plan)),
         ("reads", bytes(plan.source_bytes)),
-        ("output", format!("{} ({output_bytes} bytes) in {shards}{free}", bytes(output_bytes))),
+        ("weights", format!("{} ({} bytes) in {shards}", bytes(plan.weight_bytes), plan.weight_bytes)),
+        ("output", format!("at most {}{free}", bytes(max_bytes))),
         ("tensors", format!("{}, {}, {copied}", plan.tensors, plan.dtype)),
         (
             "memory",

@@ -2,19 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use super::report::SameFfn;
-use moerge_core::{
+use serde::{Deserialize, Serialize};
+
+use super::{Models, Slots};
+use crate::{
     model::families::{FfnMatrix, LayerRole, Role},
     ops::Identity,
-    plan::{MoePlan, OutputTensor},
+    plan::OutputTensor,
+    suggest::ranges,
 };
 
-/// The groups of experts of `plan` whose three matrices are the same in some layers.
-pub(super) fn same_ffn(plan: &MoePlan) -> Vec<SameFfn> {
-    let slots = &plan.routing.slots;
+/// Experts that have the same feed-forward network in some layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SameFfn {
+    /// The experts.
+    pub experts: Vec<usize>,
+    /// The layers.
+    pub layers: Vec<usize>,
+}
+
+impl SameFfn {
+    /// What the user should know.
+    pub fn warning(&self, models: &Models, slots: &Slots) -> String {
+        let who = self.experts.iter().map(|e| format!("expert {e} ({})", models.expert(*e).short_name()));
+        format!(
+            "{} have the same feed-forward network in {} of {} layers ({})",
+            who.collect::<Vec<_>>().join(" and "),
+            self.layers.len(),
+            slots.layers(),
+            ranges(&self.layers)
+        )
+    }
+}
+
+/// The groups of experts whose three matrices are the same in some layers. `origin` names what a matrix is made of, or
+/// its content; `None` makes it like no other.
+pub fn same_ffn<'a>(
+    slots: &Slots,
+    tensors: impl Iterator<Item = (Role, &'a OutputTensor)>,
+    origin: impl Fn(&OutputTensor) -> Option<String>,
+) -> Vec<SameFfn> {
     // (layer, slot) -> what its matrices are made of.
     let mut made_of: BTreeMap<(usize, usize), [Option<String>; 3]> = BTreeMap::new();
-    for (role, tensor) in plan.tensors() {
+    for (role, tensor) in tensors {
         let Role::Layer(layer, LayerRole::Expert(slot, matrix)) = role else { continue };
         let which = match matrix {
             FfnMatrix::Gate => 0,
@@ -24,7 +54,7 @@ pub(super) fn same_ffn(plan: &MoePlan) -> Vec<SameFfn> {
         made_of.entry((layer, slot)).or_default()[which] = origin(tensor);
     }
     let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
-    for layer in 0..plan.description.decoder.layers {
+    for layer in 0..slots.layers() {
         let mut alike: BTreeMap<Vec<&String>, Vec<usize>> = BTreeMap::new();
         for expert in slots.members(layer) {
             let Some(origins) = slots.slot(layer, expert).and_then(|slot| made_of.get(&(layer, slot))) else {
@@ -43,7 +73,7 @@ pub(super) fn same_ffn(plan: &MoePlan) -> Vec<SameFfn> {
 }
 
 /// Names what a tensor is made of; `None` where noise makes it like no other.
-fn origin(tensor: &OutputTensor) -> Option<String> {
+pub fn origin(tensor: &OutputTensor) -> Option<String> {
     let mut id = Identity::by_place();
     let known = !tensor.expr.has_noise() && id.expr(&tensor.expr).is_ok();
     known.then(|| id.finish())

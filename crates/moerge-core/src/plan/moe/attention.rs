@@ -1,0 +1,47 @@
+//! Whether an expert's attention means the same as the base's: only then can their weights be averaged, and only then
+//! does an expert's FFN stand behind the attention it was trained with.
+
+use crate::model::{
+    families::{LayerRole, Projection, Role},
+    source::Source,
+};
+
+/// How the attention of `expert` differs from that of `base`, as sentences about the expert; the first is the gravest.
+pub fn differences(base: &Source, expert: &Source) -> Vec<String> {
+    let (ours, theirs) = (&base.config, &expert.config);
+    let mut found = Vec::new();
+    if ours.model_type != theirs.model_type {
+        found.push(format!("it is a {} model, the base is {}", theirs.model_type, ours.model_type));
+    }
+    let heads =
+        |s: &Source| format!("{} heads ({} for keys) of {}", s.config.heads, s.config.kv_heads, s.config.head_dim);
+    if heads(base) != heads(expert) {
+        found.push(format!("it has {}, the base has {}", heads(expert), heads(base)));
+    }
+    let parts = [
+        ("norms of q and k", LayerRole::QNorm),
+        ("biases of q", LayerRole::AttentionBias(Projection::Q)),
+        ("biases of the output projection", LayerRole::AttentionBias(Projection::O)),
+    ];
+    for (what, role) in parts {
+        let has = |s: &Source| s.description.get(Role::Layer(0, role)).is_some();
+        match (has(base), has(expert)) {
+            (true, false) => found.push(format!("it has no {what}, the base has")),
+            (false, true) => found.push(format!("it has {what}, the base has none")),
+            _ => {}
+        }
+    }
+    if ours.rope.theta != theirs.rope.theta {
+        found.push(format!("its rope_theta is {}, the base's is {}", theirs.rope.theta, ours.rope.theta));
+    }
+    if ours.rope.scaling != theirs.rope.scaling {
+        found.push("its rope scaling is not the base's".to_owned());
+    }
+    found
+}
+
+/// How the norms of `expert` differ from those of `base`: not enough to keep their weights apart.
+pub fn norm_difference(base: &Source, expert: &Source) -> Option<String> {
+    let (ours, theirs) = (base.config.norm_eps, expert.config.norm_eps);
+    (ours != theirs).then(|| format!("its rms_norm_eps is {theirs}, the base's is {ours}"))
+}
