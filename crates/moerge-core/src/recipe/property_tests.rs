@@ -1,6 +1,6 @@
 //! Whatever the text, parsing returns, and an error points into the text.
 
-use proptest::prelude::*;
+use arbtest::arbtest;
 
 use super::Recipe;
 use crate::rendered::rendered;
@@ -46,31 +46,35 @@ fn parse(text: &str) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+#[test]
+fn any_text_is_read_or_refused() {
+    arbtest(|u| {
+        parse(u.arbitrary()?);
+        Ok(())
+    });
+}
 
-    #[test]
-    fn any_text_is_read_or_refused(text in any::<String>()) {
-        parse(&text);
-    }
+#[test]
+fn any_pieces_of_yaml_are_read_or_refused() {
+    arbtest(|u| {
+        let pieces = (0..u.int_in_range(0..=40)?).map(|_| u.choose(&PIECES).copied());
+        parse(&pieces.collect::<Result<Vec<_>, _>>()?.concat());
+        Ok(())
+    });
+}
 
-    #[test]
-    fn any_pieces_of_yaml_are_read_or_refused(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..40)) {
-        parse(&pieces.concat());
-    }
-
-    #[test]
-    fn a_recipe_with_pieces_put_in_and_cut_out_is_read_or_refused(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4usize, prop::sample::select(&PIECES[..])), 1..6),
-    ) {
+#[test]
+fn a_recipe_with_pieces_put_in_and_cut_out_is_read_or_refused() {
+    arbtest(|u| {
         let mut text: Vec<char> = VALID.chars().collect();
-        for (at, cut, piece) in edits {
-            let at = at.index(text.len());
-            let end = (at + cut).min(text.len());
-            text.splice(at..end, piece.chars());
+        for _ in 0..u.int_in_range(1..=6)? {
+            let at = u.choose_index(text.len())?;
+            let end = (at + u.int_in_range(0..=3)?).min(text.len());
+            text.splice(at..end, u.choose(&PIECES)?.chars());
         }
         parse(&text.into_iter().collect::<String>());
-    }
+        Ok(())
+    });
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Every way in which a `config.json` can be wrong by itself.
 
+use arbtest::{
+    arbitrary::{self, Unstructured},
+    arbtest,
+};
 use insta::assert_snapshot;
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -102,23 +105,22 @@ fn heads_that_do_not_fit() {
 }
 
 /// Values that a key of a config may be given.
-fn any_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        (0_u64..70).prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        prop::sample::select(vec!["yarn", "longrope", "llama3", "dynamic", "linear", "sliding_attention", "silu", ""])
-            .prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 32, 8, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
-            prop::collection::hash_map(prop::sample::select(KEYS.to_vec()).prop_map(str::to_owned), inner, 0..8)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
+fn any_value(u: &mut Unstructured, depth: usize) -> arbitrary::Result<Value> {
+    const WORDS: [&str; 8] = ["yarn", "longrope", "llama3", "dynamic", "linear", "sliding_attention", "silu", ""];
+    Ok(match u.int_in_range(0..=if depth == 0 { 6 } else { 8 })? {
+        0 => Value::Null,
+        1 => u.arbitrary::<bool>()?.into(),
+        2 => u.int_in_range(0..=69_u64)?.into(),
+        3 => u.arbitrary::<u64>()?.into(),
+        4 => u.arbitrary::<i64>()?.into(),
+        5 => u.arbitrary::<f64>()?.into(),
+        6 => (*u.choose(&WORDS)?).into(),
+        7 => (0..u.int_in_range(0..=7)?).map(|_| any_value(u, depth - 1)).collect::<arbitrary::Result<Value>>()?,
+        _ => {
+            let entry = |_| Ok(((*u.choose(&KEYS)?).to_owned(), any_value(u, depth - 1)?));
+            let count = 4;
+            Value::Object((0..count).map(entry).collect::<arbitrary::Result<_>>()?)
+        }
     })
 }
 
@@ -166,20 +168,19 @@ const KEYS: [&str; 38] = [
 const FAMILIES: [&str; 9] =
     ["llama", "mistral", "phi3", "qwen2", "qwen3", "mixtral", "qwen2_moe", "qwen3_moe", "deepseek"];
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
-
-    #[test]
-    fn any_config_is_described_or_refused(
-        family in prop::sample::select(&FAMILIES[..]),
-        changes in prop::collection::vec((prop::sample::select(&KEYS[..]), any_value()), 0..6),
-    ) {
-        let mut all = json!({"model_type": family, "num_local_experts": 4, "num_experts_per_tok": 2, "n_routed_experts": 4,
-            "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32});
-        all.as_object_mut().unwrap().extend(changes.into_iter().map(|(key, value)| (key.to_owned(), value)));
+#[test]
+fn any_config_is_described_or_refused() {
+    arbtest(|u| {
+        let mut all = json!({"model_type": u.choose(&FAMILIES)?, "num_local_experts": 4, "num_experts_per_tok": 2,
+            "n_routed_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32});
+        for _ in 0..u.int_in_range(0..=5)? {
+            let key = *u.choose(&KEYS)?;
+            all[key] = any_value(u, 3)?;
+        }
         if let Ok(config) = parse(&llama(all)) {
             config.rope.frequencies(config.head_dim, 4096);
             describe(&config).ok();
         }
-    }
+        Ok(())
+    });
 }
