@@ -1,35 +1,95 @@
-//! The one error type of the library: a sentence, the facts beside it, the place in the user's file, and what to do.
+//! The library's error type: a message, facts, a place in the user's file, hints, and a [`Cause`] to match on.
 //!
-//! A message is written for the person who wrote the recipe. It names the file, tensor or line, says what was expected
-//! and what was found; `hint` says what to do. Rendering (carets, colour) is the binary's business.
+//! Messages are written for the person who wrote the recipe. They name the file, tensor or line, what was expected and
+//! what was found. Hints say what to do, in terms that hold for every caller of the library: which flag or button does
+//! it is for the caller to add, by the cause. Rendering (carets, colour) is also up to the caller.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What the error means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The recipe, a model or a file is not what it has to be: the user can mend it.
+    /// The recipe, a model or a file is wrong, and the user can fix it.
     Input,
-    /// The machine said no: disk full, I/O error, missing permission.
+    /// An operation of the system or the network failed: disk full, I/O error, missing permission.
     Io,
     /// The user stopped the run.
     Interrupted,
 }
 
-/// A place in a text the user wrote: byte range `span` of `text`, called `name` on screen.
+/// Why an operation failed, for callers that react to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Nothing that a caller could react to.
+    #[default]
+    Other,
+    /// The recipe has a key that does not exist.
+    UnknownKey,
+    /// A file or folder does not exist.
+    FileNotFound {
+        /// Where it was expected.
+        path: PathBuf,
+    },
+    /// A model reference names neither a folder nor a repository on the Hub.
+    ModelNotFound,
+    /// A model may be on the Hub, but it is not on this machine.
+    NotDownloaded {
+        /// `org/name[@revision]`
+        id: String,
+    },
+    /// The work needs more memory than its budget.
+    OverMemoryBudget {
+        /// Bytes that it needs.
+        needed: u64,
+    },
+    /// Model weights have to be in memory for this, but they are streamed because they do not fit.
+    NeedsResidentModel,
+    /// All experts are the same model.
+    SameExperts,
+    /// The context is longer than what the model was trained for.
+    ContextTooLong {
+        /// Tokens that the model was trained for.
+        longest: usize,
+    },
+    /// The output folder exists and is not empty.
+    OutputExists {
+        /// The folder.
+        out: PathBuf,
+    },
+    /// The disk, or the user's quota on it, is full.
+    DiskFull,
+    /// Downloads do not fit on the disk of the cache.
+    CacheFull,
+    /// A file is larger than the system, a limit or the format allows.
+    FileTooLarge,
+    /// A source changed while it was read.
+    SourceChanged,
+    /// The input may be valid, but moerge does not support it.
+    Unsupported,
+    /// The network or the Hub did not answer as it should.
+    Network,
+}
+
+/// A place in a file the user wrote: byte range `span` of `text`, called `name` on screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {
     /// The file's name as the user gave it.
     pub name: String,
-    /// The whole text of the file.
+    /// The contents of the file.
     pub text: Arc<str>,
     /// The bytes the error is about.
     pub span: Range<usize>,
-    /// What is said under the caret; may be empty.
+    /// Text under the caret; may be empty.
     pub label: String,
 }
 
-/// An error with everything that a person needs to mend its cause.
+/// An error with everything a person needs to fix its cause.
 #[derive(Debug, Clone)]
 pub struct Error(Box<ErrorParts>);
 
@@ -38,6 +98,8 @@ pub struct Error(Box<ErrorParts>);
 pub struct ErrorParts {
     /// What it means for the caller.
     pub kind: ErrorKind,
+    /// Why it happened, as far as callers can react to it.
+    pub cause: Cause,
     /// One sentence, lower case, no full stop.
     pub message: String,
     /// Named facts printed as an aligned block: `("base", "mistral-7b")`.
@@ -46,29 +108,28 @@ pub struct ErrorParts {
     pub snippet: Option<Snippet>,
     /// What to do about it.
     pub hints: Vec<String>,
-    /// Whether the input may well be right, and it is moerge that does not know it.
-    pub unsupported: bool,
 }
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Something outside is not what it has to be.
+    /// An error in the user's input.
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Input, message)
     }
 
-    /// The machine refused `operation` (a verb: "write", "open") on `path`.
-    pub fn io(operation: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+    /// The system refused `operation` (a verb: "write", "open") on `path`.
+    pub fn io(operation: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("cannot {operation} {}: {error}", path.display()))
+            .cause(Cause::of_io(error.kind(), path))
     }
 
     /// An error of the given kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         let (facts, hints) = (Vec::new(), Vec::new());
-        Self(Box::new(ErrorParts { kind, message, facts, snippet: None, hints, unsupported: false }))
+        Self(Box::new(ErrorParts { kind, cause: Cause::Other, message, facts, snippet: None, hints }))
     }
 
     /// The user stopped the run.
@@ -88,10 +149,15 @@ impl Error {
         self
     }
 
-    /// Says that the input may well be right: a family or a feature that moerge does not know.
-    pub fn unsupported(mut self) -> Self {
-        self.0.unsupported = true;
+    /// Sets why it happened.
+    pub fn cause(mut self, cause: Cause) -> Self {
+        self.0.cause = cause;
         self
+    }
+
+    /// Marks input that may be valid but that moerge does not support: an unknown family or feature.
+    pub fn unsupported(self) -> Self {
+        self.cause(Cause::Unsupported)
     }
 
     /// Points at a place in the user's file.
@@ -108,6 +174,30 @@ impl Error {
     /// What the error means for the caller.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+}
+
+impl Cause {
+    fn of_io(kind: io::ErrorKind, path: &Path) -> Self {
+        match kind {
+            io::ErrorKind::NotFound => Self::FileNotFound { path: path.to_owned() },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            io::ErrorKind::FileTooLarge => Self::FileTooLarge,
+            _ => Self::Other,
+        }
+    }
+
+    fn of_checkpoint(error: &moerge_checkpoint::Error) -> Self {
+        use moerge_checkpoint::Error;
+        match error {
+            Error::Io { path, problem, .. } => Self::of_io(problem.kind(), path),
+            Error::FolderMissing { folder } => Self::FileNotFound { path: folder.clone() },
+            Error::OutputExists { out } => Self::OutputExists { out: out.clone() },
+            Error::SourceChanged { .. } => Self::SourceChanged,
+            Error::ShardTooLarge { .. } => Self::FileTooLarge,
+            error if error.is_no_space() => Self::DiskFull,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -129,8 +219,8 @@ impl std::error::Error for Error {}
 impl From<moerge_checkpoint::Error> for Error {
     fn from(error: moerge_checkpoint::Error) -> Self {
         let kind = if error.io_kind().is_some() { ErrorKind::Io } else { ErrorKind::Input };
-        let hint = error.hint();
-        let error = Self::new(kind, error.to_string());
+        let (hint, cause) = (error.hint(), Cause::of_checkpoint(&error));
+        let error = Self::new(kind, error.to_string()).cause(cause);
         match hint {
             Some(hint) => error.hint(hint),
             None => error,

@@ -16,7 +16,7 @@ pub mod progress;
 pub mod recipe;
 pub mod suggest;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Cause, Error, ErrorKind, Result};
 
 #[cfg(test)]
 mod rendered;

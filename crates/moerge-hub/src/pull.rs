@@ -17,7 +17,7 @@ use super::{
     needed::{index_name, small_files, weights},
 };
 use moerge_core::{
-    error::{Error, ErrorKind, Result},
+    error::{Cause, Error, ErrorKind, Result},
     model::locate::HubId,
     progress::{Progress, Stage},
 };
@@ -158,7 +158,7 @@ fn check_room(place: &Place, missing: u64) -> Result<()> {
         .fact("needed", size(missing))
         .fact("free", size(free))
         .hint("make room, or set HF_HOME to a larger disk")
-        .hint("`moerge merge --no-cache` reads models from the Hub without keeping them"))
+        .cause(Cause::CacheFull))
 }
 
 /// Counts bytes.

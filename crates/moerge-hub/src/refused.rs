@@ -5,7 +5,7 @@ use super::{
     settings::HubSettings,
 };
 use moerge_core::{
-    error::{Error, ErrorKind},
+    error::{Cause, Error, ErrorKind},
     model::locate::HubId,
     suggest::{printable, shorten},
 };
@@ -48,6 +48,7 @@ impl Subject<'_> {
 
     fn network(&self, what: &str) -> Error {
         Error::new(ErrorKind::Io, format!("{}: the Hub cannot be reached", self.cannot()))
+            .cause(Cause::Network)
             .fact("asked", self.settings.endpoint.clone())
             .fact("found", printable(what))
             .hint(
@@ -89,8 +90,10 @@ impl Subject<'_> {
                 _ => self.access_hint("read"),
             }),
             (429, _) => Error::new(ErrorKind::Io, format!("{}: the Hub asks to slow down", self.cannot()))
+                .cause(Cause::Network)
                 .hint("wait some minutes, then run the same command again: it goes on where it stopped"),
             (500.., _) => Error::new(ErrorKind::Io, format!("{}: the Hub is in trouble", self.cannot()))
+                .cause(Cause::Network)
                 .hint("try again later; the same command goes on where it stopped"),
             _ => Error::new(ErrorKind::Io, format!("{}: the Hub says no", self.cannot())),
         };

@@ -18,6 +18,8 @@ pub struct HubSettings {
     pub endpoint: String,
     /// Who asks; nobody in particular where there is none.
     pub token: Option<Token>,
+    /// Why a token that was given is not used.
+    pub ignored_token: Option<String>,
     /// Whether nothing may be asked over the network.
     pub offline: bool,
     /// Where downloads go.
@@ -68,12 +70,27 @@ impl HubSettings {
         let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find_map(text);
         let offline = offline.is_some_and(|v| matches!(v.to_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"));
         let named = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
-        let token = named.into_iter().find_map(|name| Token::new(&text(name)?, name)).or_else(|| {
+        let given = named.into_iter().find_map(|name| Some((text(name)?, name.to_owned()))).or_else(|| {
             let file =
                 text("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(HubCache::hf_home(&get)?.join("token")))?;
-            Token::new(&std::fs::read_to_string(&file).ok()?, file.display().to_string())
+            Some((std::fs::read_to_string(&file).ok()?, file.display().to_string()))
         });
-        Ok(Self { endpoint, token, offline, cache: HubCache::from_vars(&get) })
+        let token = given.as_ref().and_then(|(secret, from)| Token::new(secret, from.as_str()));
+        let ignored_token = given.filter(|(secret, _)| token.is_none() && !secret.trim().is_empty());
+        let ignored_token = ignored_token.map(|(secret, from)| {
+            format!("the token in {from} is ignored: it contains {}", not_of_a_token(secret.trim()))
+        });
+        Ok(Self { endpoint, token, ignored_token, offline, cache: HubCache::from_vars(&get) })
+    }
+}
+
+/// What a token cannot contain, as it was found in one. The token itself is never shown.
+fn not_of_a_token(secret: &str) -> &'static str {
+    match secret.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(' ') => "a space",
+        Some('\n' | '\r') => "a line break",
+        Some(c) if c.is_ascii() => "a control character",
+        _ => "a character that is not ASCII",
     }
 }
 
@@ -107,6 +124,16 @@ mod tests {
         assert_eq!((given.endpoint.as_str(), given.offline), ("http://hub.local:8080", true));
         assert!(!settings(&[("HF_HUB_OFFLINE", "0")]).unwrap().offline);
         assert!(settings(&[("TRANSFORMERS_OFFLINE", "yes")]).unwrap().offline);
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_one_is_ignored_and_reported() {
+        for (token, what) in [("hf_a b", "a space"), ("hf_a\r\nX: y", "a line break"), ("hf_ä", "not ASCII")] {
+            let settings = settings(&[("HF_TOKEN", token)]).unwrap();
+            let why = settings.ignored_token.unwrap();
+            assert!(settings.token.is_none() && why.contains(what) && !why.contains("hf_"), "{why}");
+        }
+        assert_eq!(settings(&[("HF_TOKEN", " hf_a\n")]).unwrap().ignored_token, None);
     }
 
     #[test]

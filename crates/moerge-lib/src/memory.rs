@@ -6,7 +6,7 @@ use moerge_checkpoint::Dtype;
 
 use crate::routers::{fit_memory, pass_lengths, training_memory};
 use moerge_core::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     model::source::Source,
     plan::{Models, MoePlan, OutputTensor},
     recipe::GateMode,
@@ -100,7 +100,7 @@ impl MemoryNeed {
     /// Where it does not, with what it needs.
     pub fn within(&self, budget: u64) -> Result<()> {
         if self.prompts > budget {
-            let few = "or give it fewer and shorter prompts; `gate_mode: cheap_embed` needs no pass";
+            let few = "give it fewer and shorter prompts; `gate_mode: cheap_embed` needs no pass";
             return Err(too_small("the pass over the prompts", self.prompts, budget).hint(few));
         }
         if self.self_text > budget {
@@ -108,7 +108,7 @@ impl MemoryNeed {
             return Err(too_small("an expert that writes text", self.self_text, budget).hint(yours));
         }
         if self.training > budget {
-            let less = "or make `batch_tokens` of `phatgoose` smaller; `gate_mode: calibrated` needs no gradients";
+            let less = "make `batch_tokens` of `phatgoose` smaller; `gate_mode: calibrated` needs no gradients";
             return Err(too_small("training the gates", self.training, budget).hint(less));
         }
         if self.weights > budget {
@@ -171,5 +171,5 @@ fn too_small(what: &str, needed: u64, budget: u64) -> Error {
     Error::input(format!("{what} needs more memory than it is given"))
         .fact("needed", mib(needed.next_multiple_of(1 << 20)))
         .fact("budget", mib(budget))
-        .hint(format!("--memory {}MiB", needed.div_ceil(1 << 20)))
+        .cause(Cause::OverMemoryBudget { needed })
 }

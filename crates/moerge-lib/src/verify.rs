@@ -14,7 +14,7 @@ use moerge_checkpoint::{Checkpoint, Header, Storage};
 use serde::Serialize;
 
 use moerge_core::{
-    error::{ErrorKind, Result},
+    error::{Cause, ErrorKind, Result},
     model::{families::is_known, folder::ModelFolder},
     output::record::{MOERGE_JSON, MoergeJson, TensorRecord},
     progress::Progress,
@@ -149,7 +149,8 @@ fn check(
             }
             Err(error) => {
                 // What moerge does not know may be sound; a config that is none, or has impossible values, is not.
-                let unknown = error.parts().unsupported || folder.family().is_some_and(|family| !is_known(&family));
+                let unknown = (error.parts().cause == Cause::Unsupported)
+                    || folder.family().is_some_and(|family| !is_known(&family));
                 let severity = if unknown { Severity::Warning } else { Severity::Error };
                 let message = format!("shapes were not checked: {}", error.parts().message);
                 let hint = error.parts().hints.first().filter(|_| !unknown).cloned();

@@ -1,6 +1,11 @@
-//! The command line as a whole. What each command takes stands in its own file under `commands/`.
+//! The command line as a whole. The arguments of a command are in its own file under `commands/`.
 
-use std::{ffi::OsString, path::Path};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::{
     CommandFactory as _, Parser, Subcommand,
@@ -8,12 +13,15 @@ use clap::{
     error::ErrorKind,
 };
 
-use crate::commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, serve, verify};
+use crate::{
+    FAILURE,
+    commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, serve, verify},
+};
 
-/// Turn language models into a Mixture of Experts
+/// Merge language models into a Mixture of Experts
 ///
-/// moerge reads a recipe (a mergekit-moe YAML works unchanged), takes the tensors of several models that share an
-/// architecture, and writes one Mixture-of-Experts checkpoint that transformers, vLLM and llama.cpp load.
+/// moerge reads a recipe (a mergekit-moe YAML works unchanged), streams the tensors of several models that share an
+/// architecture, and writes one Mixture-of-Experts checkpoint. transformers and vLLM load it, and llama.cpp converts it.
 #[derive(Debug, Parser)]
 #[command(
     name = "moerge",
@@ -32,28 +40,29 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  moerge plan recipe.yml             what would be made, and what it takes
-  moerge merge recipe.yml out        make it
+  moerge plan recipe.yml             show what a recipe would produce
+  moerge merge recipe.yml out        build the MoE
+  moerge verify out                  check every byte of it
+  moerge inspect out                 show what a model folder contains
+  moerge chat out                    chat with it
+  moerge eval base out --text *.txt  compare models on text
+  moerge route out                   show which expert gets which token
+  moerge serve out                   a web page and an OpenAI-compatible API
   moerge pull org/name               download a model
-  moerge push out you/name           upload one
-  moerge verify out                  read every byte of it again
-  moerge inspect out                 what is in a model folder
-  moerge chat out                    talk to it
-  moerge eval base out --text *.txt  how good it is
-  moerge route out                   which expert gets which token
-  moerge serve out                   a web page to talk to it, and OpenAI's API
+  moerge push out you/name           upload a model
 
 Exit codes:
-  0  done
-  1  could not: something is wrong with the input or the machine, or it was stopped
-  2  wrong usage
+  0    success
+  1    failure: something is wrong with the input or the machine
+  2    wrong usage
+  130  interrupted (Ctrl-C)
 
 Environment:
-  HF_HOME, HF_HUB_CACHE   where models like `org/name` are kept
-  HF_TOKEN                who asks the Hub; `hf auth login` does as well
-  HF_HUB_OFFLINE=1        ask nothing over the network
-  MOERGE_API_KEY          the key that requests to `moerge serve` need
-  NO_COLOR                no colours";
+  HF_HOME, HF_HUB_CACHE   cache for models like `org/name`
+  HF_TOKEN                access token for the Hub (or run `hf auth login`)
+  HF_HUB_OFFLINE=1        do not use the network
+  MOERGE_API_KEY          key that clients of `moerge serve` must send
+  NO_COLOR                disable colours";
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -64,7 +73,7 @@ const STYLES: Styles = Styles::styled()
     .valid(AnsiColor::Green.on_default())
     .invalid(AnsiColor::Yellow.on_default());
 
-/// One command, with what it was given.
+/// A command and its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Merge(Box<merge::Args>),
@@ -82,9 +91,16 @@ pub enum Command {
     Man(man::Args),
 }
 
-/// Parses this process's command line; ends the process on `--help` and on wrong usage.
-pub fn parse() -> Command {
-    Cli::parse_from(with_old_name(std::env::args_os().collect())).command
+/// Parses this process's command line. For `--help` and wrong usage, prints what is due and gives the exit code.
+pub fn parse() -> Result<Command, ExitCode> {
+    match Cli::try_parse_from(with_old_name(std::env::args_os().collect())) {
+        Ok(cli) => Ok(cli.command),
+        Err(error) => {
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            let lost = printed.is_err_and(|e| e.kind() != io::ErrorKind::BrokenPipe) && !error.use_stderr();
+            Err(if lost { ExitCode::from(FAILURE) } else { ExitCode::from(error.exit_code() as u8) })
+        }
+    }
 }
 
 /// Ends the process as clap does on wrong usage of the command `name`.
@@ -95,13 +111,13 @@ pub fn wrong_usage(name: &str, message: &str) -> ! {
     command.bin_name(format!("moerge {name}")).error(ErrorKind::ValueValidation, message).exit()
 }
 
-/// A link called `mergekit-moe` to this program takes mergekit's command line: `mergekit-moe RECIPE OUT [flags]`.
+/// Under the name `mergekit-moe` (a link), this program takes mergekit's command line: `mergekit-moe RECIPE OUT [flags]`.
 fn with_old_name(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = args.first().map(Path::new).and_then(Path::file_stem);
     if name.is_some_and(|stem| stem == "mergekit-moe") {
         args.insert(1, "merge".into());
     }
-    // As many programs have it; a command of its own would be one more in every list.
+    // `help` is an alias, not a command, so that lists of commands do not show it.
     if args.get(1).is_some_and(|word| word == "help") {
         args.remove(1);
         args.push("--help".into());

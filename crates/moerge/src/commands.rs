@@ -1,4 +1,4 @@
-//! The commands, one a file.
+//! The commands, one per file, and what several of them share.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use moerge_core::{
 };
 use moerge_hub::{Hub, HubSettings};
 
-use crate::{args::Command, interrupt, progress::Reporter};
+use crate::{args::Command, interrupt, progress::Reporter, terminal::path_text};
 
 mod build;
 pub mod chat;
@@ -32,7 +32,7 @@ mod running;
 pub mod serve;
 pub mod verify;
 
-/// Runs a command to its end.
+/// Runs a command.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Merge(args) => merge::run(&args),
@@ -51,12 +51,16 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The Hub of the environment. `reporter` tells of every wait for it, which Ctrl-C ends.
+/// The Hub as the environment names it. `reporter` shows every wait for it, and Ctrl-C ends a wait.
 fn hub(reporter: &Reporter) -> moerge_core::Result<Arc<Hub>> {
-    Ok(Hub::new(HubSettings::from_env()?, Arc::new(interrupt::requested), reporter.notes()))
+    let settings = HubSettings::from_env()?;
+    if let Some(why) = &settings.ignored_token {
+        reporter.warning(why);
+    }
+    Ok(Hub::new(settings, Arc::new(interrupt::requested), reporter.notes()))
 }
 
-/// The model on the Hub, `org/name[@revision]`, that an argument means which is no path.
+/// The model on the Hub, `org/name[@revision]`, that an argument means if it is not a path.
 fn on_hub(path: &Path) -> Option<HubId> {
     let written = path.to_str().filter(|_| !path.exists())?;
     let reference = ModelRef::parse(written).ok().filter(|r| r.adapter.is_none())?;
@@ -64,7 +68,23 @@ fn on_hub(path: &Path) -> Option<HubId> {
     parts.pop().map(|part| part.id)
 }
 
-/// The path that a user gave, with `~` at its beginning replaced: shells leave it alone in `--flag=~/x` and in quotes.
+/// The two parts of an argument `model+adapter` that is not itself a path.
+fn adapter_pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let written = path.to_str().filter(|_| !path.exists())?;
+    let (model, adapter) =
+        written.split_once('+').filter(|(model, adapter)| !model.is_empty() && !adapter.is_empty())?;
+    Some((model.into(), adapter.into()))
+}
+
+/// An error for `model+adapter` where only a folder makes sense.
+fn refuse_adapter_pair(path: &Path, hint: &str) -> moerge_core::Result<()> {
+    match adapter_pair(path) {
+        Some(_) => Err(moerge_core::Error::input(format!("{} is a model and an adapter", path_text(path))).hint(hint)),
+        None => Ok(()),
+    }
+}
+
+/// A path from the command line with a leading `~` expanded: shells do not expand it in `--flag=~/x` or in quotes.
 fn folder(path: &Path) -> PathBuf {
     let rest = path.strip_prefix("~").ok();
     match rest.zip(std::env::home_dir()) {
@@ -73,7 +93,7 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
-/// The number of threads: as given, or one a core, at most 8; more do not read faster.
+/// The number of threads that read: as given, or one per core and at most 8, since more do not read faster.
 fn threads(given: Option<u16>) -> usize {
     given.map_or_else(|| thread::available_parallelism().map_or(4, usize::from).min(8), usize::from)
 }

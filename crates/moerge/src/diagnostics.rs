@@ -1,4 +1,4 @@
-//! How errors and warnings look: a sentence, the place in the user's file, the facts, what to do.
+//! Errors, warnings and notes on stderr: a message, the place in the user's file, facts, hints.
 //!
 //! ```text
 //! error: unknown key `positve_prompts`
@@ -13,16 +13,30 @@ use std::fmt::Write as _;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet as Source};
 use moerge_core::error::{ErrorParts, Snippet};
 
-use crate::terminal::{ERROR, HINT, LABEL, WARNING, harmless, styled};
+use crate::{
+    console, hints,
+    terminal::{ERROR, HINT, LABEL, WARNING, harmless, one_line, styled},
+    wrap::wrap,
+};
 
-/// Prints an error of the library to stderr.
+/// Prints an error of the library to stderr, with the flags that help.
 pub fn error(error: &moerge_core::Error) {
-    anstream::eprint!("{}", rendered(error.parts()));
+    console::status_text(&rendered(hints::with_flags(error).parts(), console::stderr_width()));
 }
 
 /// Prints a warning to stderr.
 pub fn warning(message: &str) {
-    anstream::eprintln!("{}", warning_line(message));
+    console::status(&warning_line(message));
+}
+
+/// `note: message`
+pub fn note_line(message: &str) -> String {
+    format!("{} {}", styled(HINT, "note:"), one_line(message))
+}
+
+/// An error of the library as a warning: its message, facts and hints.
+pub fn as_warning(error: &moerge_core::Error) -> String {
+    hints::with_flags(error).to_string()
 }
 
 /// `warning: message`; lines after the first are indented, as hints are.
@@ -41,34 +55,43 @@ pub fn warning_line(message: &str) -> String {
     text
 }
 
-fn rendered(parts: &ErrorParts) -> String {
-    let message = harmless(&parts.message);
-    let mut text = match parts.snippet.as_ref().and_then(|s| with_caret(&message, s)) {
+/// The error as lines, wrapped to `columns`.
+fn rendered(parts: &ErrorParts, columns: Option<usize>) -> String {
+    let message = one_line(&parts.message);
+    let mut text = match parts.snippet.as_ref().and_then(|s| with_caret(&message, s, columns)) {
         Some(text) => text,
-        None => format!("{} {}\n", styled(ERROR, "error:"), styled(LABEL, &message)),
+        None => {
+            let line = format!("{} {}", styled(ERROR, "error:"), styled(LABEL, &message));
+            format!("{}\n", wrap(&line, columns))
+        }
     };
     let width = parts.facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in &parts.facts {
         let name = harmless(name);
         let indent = format!("\n  {:width$}  ", "");
         let value = harmless(value).replace('\n', &indent);
-        let _ = writeln!(text, "  {}  {value}", styled(LABEL, &format!("{name:width$}")));
+        let line = format!("  {}  {value}", styled(LABEL, &format!("{name:width$}")));
+        let _ = writeln!(text, "{}", wrap(&line, columns));
     }
     for hint in &parts.hints {
-        let _ = writeln!(text, "  {} {}", styled(HINT, "hint:"), harmless(hint));
+        let line = format!("  {} {}", styled(HINT, "hint:"), one_line(hint));
+        let _ = writeln!(text, "{}", wrap(&line, columns));
     }
     text
 }
 
-/// The message with the line it is about. `None` if the span is not one of the text's, which would be our own mistake.
-fn with_caret(message: &str, snippet: &Snippet) -> Option<String> {
+/// Columns for lines of the user's file where stderr is no terminal.
+const DEFAULT_COLUMNS: usize = 140;
+
+/// The message with the line it is about. `None` if the span is not one of the text's, which would be a bug of ours.
+fn with_caret(message: &str, snippet: &Snippet, columns: Option<usize>) -> Option<String> {
     let text: &str = &snippet.text;
     let span = snippet.span.start..snippet.span.end.max(snippet.span.start);
     text.get(span.clone())?;
-    // Only lines that an error is about are shown; control characters in them must not reach the terminal, and the
-    // replacement may be longer than what it replaces, so the span is counted again.
+    // Control characters must not reach the terminal. Their replacement may have another length, so the span is counted
+    // again.
     let (before, marked, after) = (&text[..span.start], &text[span.clone()], &text[span.end..]);
-    // Windows' line ends are line ends.
+    // Line ends of Windows are line ends, not control characters.
     let shown = |text: &str| harmless(&text.replace("\r\n", "\n"));
     let (before, marked, after) = (shown(before), shown(marked), shown(after));
     let first_line = marked.lines().next().unwrap_or_default().trim_end();
@@ -79,7 +102,8 @@ fn with_caret(message: &str, snippet: &Snippet) -> Option<String> {
     let annotation = if label.is_empty() { annotation } else { annotation.label(label) };
     let source = Source::source(source).path(harmless(&snippet.name)).annotation(annotation);
     let group = Level::ERROR.primary_title(message).element(source);
-    Some(format!("{}\n", Renderer::styled().error(ERROR).emphasis(LABEL).render(&[group])))
+    let renderer = Renderer::styled().error(ERROR).emphasis(LABEL).term_width(columns.unwrap_or(DEFAULT_COLUMNS));
+    Some(format!("{}\n", renderer.render(&[group])))
 }
 
 #[cfg(test)]
@@ -87,7 +111,7 @@ mod tests {
     use super::*;
 
     fn plain(error: &moerge_core::Error) -> String {
-        anstream::adapter::strip_str(&rendered(error.parts())).to_string()
+        anstream::adapter::strip_str(&rendered(error.parts(), None)).to_string()
     }
 
     #[test]

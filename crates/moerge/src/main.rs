@@ -1,43 +1,57 @@
-//! The `moerge` command: arguments in, one function of the library called, its outcome told.
+//! The `moerge` command: parses arguments, calls the library, and prints the outcome.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 could not, 2 wrong usage.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
 
 mod args;
 mod commands;
+mod console;
 mod diagnostics;
+mod hints;
 mod interrupt;
 mod mergekit_flags;
 mod numbers;
 mod progress;
 mod sizes;
 mod terminal;
+mod wrap;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-/// The work was done.
-const DONE: u8 = 0;
-/// It could not be done: something is wrong with the input or the machine, or the user stopped it.
-const COULD_NOT: u8 = 1;
+use moerge_core::ErrorKind;
+
+/// The work is done.
+const SUCCESS: u8 = 0;
+/// Something is wrong with the input or the machine.
+const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let command = args::parse();
+    let command = match args::parse() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
     interrupt::install();
-    match commands::run(command) {
-        Ok(outcome) => outcome,
-        Err(error) => told(&error),
-    }
+    // What is still in the buffer of stdout may not fit on the disk either.
+    let done = commands::run(command).and_then(|code| console::results().flush().map(|()| code).map_err(Into::into));
+    done.unwrap_or_else(|error| print_error(&error))
 }
 
-/// Tells the user what went wrong; gives the exit code.
-fn told(error: &anyhow::Error) -> ExitCode {
-    // The reader of a pipe went away (`moerge inspect out | head`): nobody is left to tell anything.
+/// Prints why the command failed, and gives its exit code.
+fn print_error(error: &anyhow::Error) -> ExitCode {
+    // The reader of a pipe went away (`moerge inspect out | head`), which is its right.
     let pipe_closed = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
     if error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(pipe_closed) {
-        return ExitCode::from(DONE);
+        return ExitCode::from(SUCCESS);
     }
     match error.downcast_ref::<moerge_core::Error>() {
+        Some(error) if error.kind() == ErrorKind::Interrupted => {
+            console::status("stopped");
+            return ExitCode::from(interrupt::INTERRUPTED);
+        }
         Some(error) => diagnostics::error(error),
         None => diagnostics::error(&moerge_core::Error::input(format!("{error:#}"))),
     }
-    ExitCode::from(COULD_NOT)
+    ExitCode::from(FAILURE)
 }

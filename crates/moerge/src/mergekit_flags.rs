@@ -1,13 +1,13 @@
-//! Flags of mergekit-moe that mean nothing here. Old command lines keep working; each flag given is answered with one
-//! line that says why it is not needed.
+//! Flags of mergekit-moe that have no effect here. Existing command lines keep working; each such flag gets a note that
+//! says why it is not needed.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-/// One flag: a row of the table.
+/// A flag of mergekit-moe.
 struct Flag {
     name: &'static str,
     value: Option<&'static str>,
-    /// Its other form, where mergekit has one.
+    /// The negated flag, if mergekit has one.
     no: Option<&'static str>,
     /// Completes "--NAME is not needed: ...".
     why: &'static str,
@@ -21,36 +21,32 @@ const fn option(name: &'static str, value: &'static str, why: &'static str) -> F
     Flag { name, value: Some(value), no: None, why }
 }
 
-const CPU: &str = "the copy is bound by the disk, and the prompt pass runs on the CPU";
+const CPU: &str = "copying is limited by the disk, and the prompt pass runs on the CPU";
 
 const FLAGS: [Flag; 16] = [
-    switch("lazy-unpickle", "no-lazy-unpickle", "tensors are streamed, and nothing is ever unpickled"),
-    switch(
-        "allow-crimes",
-        "no-allow-crimes",
-        "only models that fit together are taken, and mixing architectures does not work",
-    ),
+    switch("lazy-unpickle", "no-lazy-unpickle", "tensors are streamed, and pickles are never executed"),
+    switch("allow-crimes", "no-allow-crimes", "models that do not fit together are always refused"),
     switch(
         "unsafe-truncate-embeddings",
         "no-unsafe-truncate-embeddings",
-        "an MoE has its base's embeddings, whatever the experts' vocabularies",
+        "the MoE takes the base's embeddings, whatever the experts' vocabularies",
     ),
-    switch("trust-remote-code", "no-trust-remote-code", "no code of a model is ever run"),
+    switch("trust-remote-code", "no-trust-remote-code", "code that comes with a model is never run"),
     switch("cuda", "no-cuda", CPU),
     option("device", "DEVICE", CPU),
     switch("low-cpu-memory", "no-low-cpu-memory", "memory stays within --memory whatever the size of the models"),
     switch("read-to-gpu", "no-read-to-gpu", CPU),
     switch("multi-gpu", "no-multi-gpu", CPU),
     Flag { name: "gpu-rich", value: None, no: None, why: CPU },
-    switch("clone-tensors", "no-clone-tensors", "experts may share tensors; each is written where it belongs"),
-    switch("safe-serialization", "no-safe-serialization", "safetensors is the only format that is written"),
+    switch("clone-tensors", "no-clone-tensors", "shared tensors are written once per expert anyway"),
+    switch("safe-serialization", "no-safe-serialization", "safetensors is the only output format"),
     switch("async-write", "no-async-write", "reads and writes always overlap"),
     option("write-threads", "N", "reads and writes always overlap"),
-    option("transformers-cache", "DIR", "models are looked up in the Hugging Face cache; HF_HUB_CACHE names another"),
-    option("lora-merge-cache", "DIR", "adapters are merged while they are streamed; nothing is kept"),
+    option("transformers-cache", "DIR", "models are in the Hugging Face cache; set HF_HUB_CACHE to move it"),
+    option("lora-merge-cache", "DIR", "adapters are merged while streaming, without a cache"),
 ];
 
-/// What was given of them: one line each.
+/// The flags that were given, as notes.
 #[derive(Debug, Default)]
 pub struct MergekitFlags {
     /// `--lazy-unpickle is not needed: ...`
@@ -63,7 +59,7 @@ impl Args for MergekitFlags {
             let arg = Arg::new(flag.name)
                 .long(flag.name)
                 .help(format!("Not needed: {}", flag.why))
-                .help_heading("Options of mergekit-moe that are accepted and not needed")
+                .help_heading("Options of mergekit-moe that are accepted but not needed")
                 .hide_short_help(true);
             let arg = match flag.value {
                 Some(value) => arg.value_name(value).action(ArgAction::Append),
@@ -91,7 +87,7 @@ impl FromArgMatches for MergekitFlags {
             .map(|flag| format!("--{} is not needed: {}", flag.name, flag.why))
             .collect();
         if given("no-safe-serialization") {
-            notes.push("--no-safe-serialization has no effect: safetensors is the only format that is written".into());
+            notes.push("--no-safe-serialization has no effect: safetensors is the only output format".into());
         }
         Ok(Self { notes })
     }

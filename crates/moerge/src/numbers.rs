@@ -1,8 +1,8 @@
-//! Numbers with their units, as people say them.
+//! Numbers with units, for people.
 
 use std::time::Duration;
 
-/// Bytes in decimal units, as disks and downloads are counted: `48.3 GB`.
+/// Bytes in decimal units, as is usual for disks and downloads: `48.3 GB`.
 pub fn bytes(n: u64) -> String {
     scaled(n, 1000.0, &["bytes", "kB", "MB", "GB", "TB", "PB"])
 }
@@ -16,14 +16,14 @@ pub fn bytes_of(done: u64, total: u64) -> String {
     format!("{:.decimals$}/{number} {unit}", done as f64 * scale)
 }
 
-/// Bytes in binary units, as memory is counted: `0.9 GiB`.
+/// Bytes in binary units, as is usual for memory: `1.50 GiB`.
 pub fn memory(n: u64) -> String {
     scaled(n, 1024.0, &["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
 
 fn scaled(n: u64, base: f64, units: &[&str]) -> String {
     let (mut value, mut unit) = (n as f64, 0);
-    // 999.95 would be shown as 1000.0: it belongs to the next unit.
+    // 999.95 would round to 1000.0, so it takes the next unit.
     while value >= base - 0.05 && unit + 1 < units.len() {
         value /= base;
         unit += 1;
@@ -36,7 +36,7 @@ fn scaled(n: u64, base: f64, units: &[&str]) -> String {
     }
 }
 
-/// A number of parameters as people say it: `24.15 B`, `134.5 M`, `35.8 k`.
+/// A number of parameters: `24.15 B`, `134.5 M`, `35.8 k`.
 pub fn parameters(n: u64) -> String {
     match n as f64 {
         v if v >= 999.95e6 => format!("{:.2} B", v / 1e9),
@@ -46,12 +46,12 @@ pub fn parameters(n: u64) -> String {
     }
 }
 
-/// A duration as people say it: `0.4 s`, `41 s`, `1 min 24 s`, `2 h 05 min`.
+/// A duration: `0.4 s`, `41 s`, `1 min 24 s`, `2 h 05 min`.
 pub fn duration(d: Duration) -> String {
     if d.as_secs_f64() < 9.95 { format!("{:.1} s", d.as_secs_f64()) } else { whole_seconds(d) }
 }
 
-/// The same without parts of a second.
+/// A duration in whole seconds.
 pub fn whole_seconds(d: Duration) -> String {
     let seconds = d.as_secs_f64().round() as u64;
     match seconds {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_as_people_say_them() {
+    fn numbers_for_people() {
         assert_eq!([0, 1, 999].map(bytes), ["0 bytes", "1 byte", "999 bytes"]);
         assert_eq!([1_310_000_000, 48_300_000_000, 999_999].map(bytes), ["1.31 GB", "48.3 GB", "1.00 MB"]);
         assert_eq!(bytes_of(549_000_000, 48_300_000_000), "0.5/48.3 GB");

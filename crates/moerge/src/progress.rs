@@ -1,7 +1,7 @@
-//! What a user sees of a running job: bars on a terminal, lines elsewhere, events for scripts, or nothing.
+//! How a running job is shown: bars on a terminal, lines elsewhere, JSON events for scripts, or nothing.
 
 use std::{
-    io::IsTerminal,
+    io::{self, IsTerminal, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use moerge_hub::Notes;
 use serde_json::{Value, json};
 
 use crate::{
-    diagnostics, interrupt,
+    console, diagnostics, hints, interrupt,
     numbers::{bytes_of, duration},
     terminal::{DIM, LABEL, harmless, styled},
 };
@@ -22,74 +22,79 @@ mod running;
 use bars::Bars;
 use running::{Running, unit_name};
 
-/// Listens to a run for the user.
+/// Shows the user what a run reports.
 pub struct Reporter {
-    look: Arc<Look>,
+    format: Arc<Format>,
     verbose: bool,
     stages: Mutex<Vec<Running>>,
 }
 
-enum Look {
+/// How progress is shown.
+enum Format {
     Bars(Bars),
     Lines,
     Events,
     Nothing,
 }
 
-impl Look {
+impl Format {
     fn note(&self, message: &str) {
         match self {
-            Self::Bars(bars) => bars.print(&harmless(message)),
-            Self::Lines => anstream::eprintln!("{}", harmless(message)),
+            Self::Bars(bars) => bars.print(&diagnostics::note_line(message)),
+            Self::Lines => console::status(&diagnostics::note_line(message)),
             Self::Events => event(json!({ "event": "note", "message": message })),
             Self::Nothing => {}
         }
     }
 }
 
-/// Least time between two lines of the same stage; it grows with the time that the stage takes.
+/// Minimum time between two lines of the same stage. It grows with the time that the stage takes.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Time between two events of the same stage.
+/// Minimum time between two events of the same stage.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
 
 impl Reporter {
-    /// A listener that prints events on stdout (`json`), nothing (`quiet`), bars, or lines where stderr is no terminal.
+    /// Prints events to stdout (`json`), nothing (`quiet`), bars if stderr is a terminal, and otherwise lines.
     pub fn new(json: bool, quiet: bool, verbose: bool) -> Self {
-        let look = match (json, quiet) {
-            (true, _) => Look::Events,
-            (_, true) => Look::Nothing,
-            _ if std::io::stderr().is_terminal() => Look::Bars(Bars::new()),
-            _ => Look::Lines,
+        let format = match (json, quiet) {
+            (true, _) => Format::Events,
+            (_, true) => Format::Nothing,
+            _ if io::stderr().is_terminal() => Format::Bars(Bars::new()),
+            _ => Format::Lines,
         };
-        Self { look: Arc::new(look), verbose, stages: Mutex::new(Vec::new()) }
+        Self { format: Arc::new(format), verbose, stages: Mutex::new(Vec::new()) }
     }
 
-    /// What notes are given to by those who outlive this.
+    /// A function that shows notes, for code that may outlive this.
     pub fn notes(&self) -> Notes {
-        let look = self.look.clone();
-        Arc::new(move |message| look.note(message))
+        let format = self.format.clone();
+        Arc::new(move |message| format.note(message))
     }
 
-    /// A warning of the run: shown even when quiet.
+    /// A warning, shown even when quiet.
     pub fn warning(&self, message: &str) {
-        match &*self.look {
-            Look::Events => event(json!({ "event": "warning", "message": message })),
-            Look::Bars(bars) => bars.print(&diagnostics::warning_line(message)),
+        match &*self.format {
+            Format::Events => event(json!({ "event": "warning", "message": message })),
+            Format::Bars(bars) => bars.print(&diagnostics::warning_line(message)),
             _ => diagnostics::warning(message),
         }
     }
 
-    /// The outcome, for scripts: only where events are printed.
-    pub fn result(&self, result: Value) {
-        if let (Look::Events, Value::Object(mut fields)) = (&*self.look, result) {
+    /// The result as an event, if events are printed. Unlike progress, it has to arrive.
+    pub fn result(&self, result: Value) -> io::Result<()> {
+        if let (Format::Events, Value::Object(mut fields)) = (&*self.format, result) {
             fields.shift_insert(0, "event".into(), "result".into());
-            event(Value::Object(fields));
+            let mut out = console::results();
+            writeln!(out, "{}", Value::Object(fields))?;
+            out.flush()?;
         }
+        Ok(())
     }
 
-    /// The error that ended the run, for scripts: only where events are printed.
+    /// The error that ended the run as an event, if events are printed.
     pub fn failed(&self, error: &moerge_core::Error) {
-        if let Look::Events = &*self.look {
+        if let Format::Events = &*self.format {
+            let error = hints::with_flags(error);
             let parts = error.parts();
             let facts: serde_json::Map<String, Value> =
                 parts.facts.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
@@ -100,9 +105,9 @@ impl Reporter {
         }
     }
 
-    /// Takes the bars off the screen as they are; lines may follow.
+    /// Removes unfinished bars, so that other lines can follow.
     pub fn close(&self) {
-        if let Look::Bars(bars) = &*self.look {
+        if let Format::Bars(bars) = &*self.format {
             bars.abandon();
         }
     }
@@ -111,20 +116,20 @@ impl Reporter {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a running stage and tells about it where it is time to.
+    /// Changes a running stage, and shows it if the last time was long enough ago.
     fn update(&self, stage: Stage, change: impl FnOnce(&mut Running)) {
         let mut stages = self.stages();
         let Some(running) = stages.iter_mut().find(|r| r.stage == stage) else { return };
         change(running);
         running.mark();
-        match &*self.look {
-            Look::Bars(bars) => bars.update(running),
-            Look::Lines if running.told.elapsed() >= LINE_EVERY.max(running.since.elapsed() / 20) => {
-                running.told = Instant::now();
-                anstream::eprintln!("{}{}", title(stage), running.line());
+        match &*self.format {
+            Format::Bars(bars) => bars.update(running),
+            Format::Lines if running.shown.elapsed() >= LINE_EVERY.max(running.since.elapsed() / 20) => {
+                running.shown = Instant::now();
+                console::status(&format!("{}{}", title(stage), running.line()));
             }
-            Look::Events if running.told.elapsed() >= EVENT_EVERY => {
-                running.told = Instant::now();
+            Format::Events if running.shown.elapsed() >= EVENT_EVERY => {
+                running.shown = Instant::now();
                 event(json!({
                     "event": "advance", "stage": stage.name(), "done": running.done, "total": running.total,
                 }));
@@ -137,14 +142,14 @@ impl Reporter {
 impl Progress for Reporter {
     fn start(&self, stage: Stage, total: u64, done: u64) {
         if done > 0 && stage.unit() == Unit::Bytes {
-            self.note(&format!("resuming: {} are there", bytes_of(done, total)));
+            self.note(&format!("resuming: {} are already written", bytes_of(done, total)));
         }
         let running = Running::new(stage, total, done);
         let mut stages = self.stages();
         stages.retain(|r| r.stage != stage);
-        match &*self.look {
-            Look::Bars(bars) => bars.start(&running),
-            Look::Events => {
+        match &*self.format {
+            Format::Bars(bars) => bars.start(&running),
+            Format::Events => {
                 event(json!({
                     "event": "start", "stage": stage.name(), "total": total, "done": done,
                     "unit": unit_name(stage),
@@ -168,33 +173,33 @@ impl Progress for Reporter {
         let Some(at) = stages.iter().position(|r| r.stage == stage) else { return };
         let running = stages.swap_remove(at);
         let summary = harmless(summary);
-        match &*self.look {
-            Look::Bars(bars) if summary.is_empty() => bars.clear(stage),
-            Look::Bars(bars) => bars.finish(stage, &running.finished(&summary)),
-            Look::Lines if summary.is_empty() => {}
-            Look::Lines => anstream::eprintln!("{}{}", title(stage), running.finished(&summary)),
-            Look::Events => event(json!({
+        match &*self.format {
+            Format::Bars(bars) if summary.is_empty() => bars.clear(stage),
+            Format::Bars(bars) => bars.finish(stage, &running.finished(&summary)),
+            Format::Lines if summary.is_empty() => {}
+            Format::Lines => console::status(&format!("{}{}", title(stage), running.finished(&summary))),
+            Format::Events => event(json!({
                 "event": "finish", "stage": stage.name(), "done": running.done, "summary": summary,
                 "seconds": running.since.elapsed().as_secs_f64(),
             })),
-            Look::Nothing => {}
+            Format::Nothing => {}
         }
-        if self.verbose && !matches!(&*self.look, Look::Events) {
+        if self.verbose && !matches!(&*self.format, Format::Events) {
             self.detail(&format!("{} took {}", stage.name(), duration(running.since.elapsed())));
         }
     }
 
     fn note(&self, message: &str) {
-        self.look.note(message);
+        self.format.note(message);
     }
 
     fn detail(&self, message: &str) {
         if self.verbose {
-            match &*self.look {
-                Look::Bars(bars) => bars.print(&styled(DIM, &harmless(message))),
-                Look::Lines => anstream::eprintln!("{}", styled(DIM, &harmless(message))),
-                Look::Events => event(json!({ "event": "detail", "message": message })),
-                Look::Nothing => {}
+            match &*self.format {
+                Format::Bars(bars) => bars.print(&styled(DIM, &harmless(message))),
+                Format::Lines => console::status(&styled(DIM, &harmless(message))),
+                Format::Events => event(json!({ "event": "detail", "message": message })),
+                Format::Nothing => {}
             }
         }
     }
@@ -209,9 +214,8 @@ fn title(stage: Stage) -> String {
     styled(LABEL, &format!("{:<9} ", stage.name()))
 }
 
-/// One event, one line. A reader that went away is no reason to stop the work.
+/// Prints one event as a line. That nobody can read it is no reason to stop the work.
 fn event(event: Value) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     let _ = writeln!(out, "{event}").and_then(|()| out.flush());
 }

@@ -1,11 +1,11 @@
-//! Sizes as people write them on a command line: `5B`, `500MB`, `2GiB`, or a number of tokens.
+//! Parsers for sizes and numbers on the command line: `5B`, `500MB`, `2GiB`, or a number of tokens.
 
 use std::{
     num::{IntErrorKind, ParseIntError},
     str::FromStr,
 };
 
-/// What is between a size's number and its end.
+/// Units of a size, and their bytes.
 const UNITS: [(&str, f64); 12] = [
     ("", 1.0),
     ("K", 1e3),
@@ -40,29 +40,31 @@ pub fn shard(text: &str) -> Result<u64, String> {
     match unit.as_str() {
         "B" if number > 0.0 => bytes(&format!("{number}G")),
         _ if number == 0.0 => Ok(u64::MAX),
-        _ => bytes(text).map_err(|e| e.replace("500MB, 2GB, 2GiB", "5B (5 billion bytes), 500MB, 2GiB; 0 is no limit")),
+        _ => {
+            bytes(text).map_err(|e| e.replace("500MB, 2GB, 2GiB", "5B (5 billion bytes), 500MB, 2GiB; 0 for no limit"))
+        }
     }
 }
 
-/// A number of tokens that is enough for something.
+/// A number of tokens, at least 1.
 pub fn tokens(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number of tokens, at least 1".to_owned())
 }
 
-/// Bytes of memory to stay within: at least what any work takes, so that a forgotten unit is seen.
+/// A memory limit in bytes. The lower bound catches a forgotten unit.
 pub fn memory(text: &str) -> Result<u64, String> {
     match bytes(text)? {
-        n if n < 1 << 20 => Err("less than 1MiB holds nothing; a size has a unit: 500MB, 2GiB".to_owned()),
+        n if n < 1 << 20 => Err("expected at least 1MiB; write a size with its unit: 500MB, 2GiB".to_owned()),
         n => Ok(n),
     }
 }
 
-/// A number of tokens of which the last can be predicted from those before it.
+/// The length of a window in tokens: at least 2, so that one token predicts another.
 pub fn window(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 1).ok_or_else(|| "expected a number of tokens, at least 2".to_owned())
 }
 
-/// A whole number that is not negative.
+/// A whole number, 0 or above.
 pub fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: ParseIntError| match error.kind() {
         IntErrorKind::PosOverflow => "the number is too large".to_owned(),
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_as_people_write_them() {
+    fn sizes_with_units() {
         for (text, expected) in [
             ("2GiB", 2 << 30),
             ("2 gib", 2 << 30),
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_say_what_they_are_to_be() {
+    fn wrong_numbers_name_what_is_expected() {
         assert_eq!(
             (memory("1MiB"), window("2"), whole::<u64>("7"), threads("256")),
             (Ok(1 << 20), Ok(2), Ok(7), Ok(256))
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_as_mergekit_counts_them() {
+    fn shard_sizes_mean_what_they_mean_in_mergekit() {
         for (text, expected) in
             [("5B", 5_000_000_000), ("1b", 1_000_000_000), ("500MB", 500_000_000), ("2k", 2000), ("0", u64::MAX)]
         {

@@ -1,21 +1,24 @@
-//! What lines look like: aligned columns, harmless text, and the few colours.
+//! What lines look like: aligned columns, text from outside made safe, and the few colours.
 //!
-//! Everything is printed through `anstream`, which takes the colours out again where the reader is not a terminal or
-//! NO_COLOR is set.
+//! Colours are always put in; `anstream` takes them out again where the reader is not a terminal or NO_COLOR is set.
+
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
+
+use crate::wrap::visible;
 
 /// `error:`
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// `warning:`
 pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-/// `hint:`, `note:` and what comes next.
+/// `hint:`, `note:`, `next:` and `load:`
 pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
-/// The words before the numbers.
+/// Names before values.
 pub const LABEL: Style = Style::new().bold();
-/// What is good.
+/// Good news.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What matters less.
+/// Less important text.
 pub const DIM: Style = Style::new().dimmed();
 
 /// `text` in a style.
@@ -23,7 +26,7 @@ pub fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Text from outside, made fit for a terminal: no control characters, so no escape sequences either.
+/// Text from outside without control characters, so without escape sequences. Line ends and tabs stay.
 pub fn harmless(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => c,
@@ -38,23 +41,37 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// The same in one line: line ends and tabs as `\n` and `\t`. For names and messages, which a hostile folder name must
+/// not break into several.
+pub fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+/// A path as text for a person.
+pub fn path_text(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
 /// A path as a shell takes it: in single quotes where it has to be.
-pub fn quoted(path: &std::path::Path) -> String {
-    let text = harmless(&path.display().to_string());
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,~\\".contains(c);
+    if text.contains(char::is_control) {
+        return format!("$'{}'", text.escape_default());
+    }
+    let text = harmless(&text);
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Columns of a table, each as wide as its widest cell. Cells of the columns in `right` are right-aligned.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |text: &str| anstream::adapter::strip_str(text).to_string().chars().count();
     let widths: Vec<usize> =
-        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| width(t)).max().unwrap_or(0)).collect();
+        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| visible(t)).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let mut line = String::new();
         for (column, text) in row.iter().enumerate() {
-            let padding = " ".repeat(widths[column] - width(text));
+            let padding = " ".repeat(widths[column] - visible(text));
             let (before, after) = if right.contains(&column) { (padding.as_str(), "") } else { ("", padding.as_str()) };
             line.push_str(if column > 0 { "  " } else { "" });
             line.extend([before, text, after]);
@@ -70,13 +87,18 @@ mod tests {
 
     #[test]
     fn paths_are_quoted_where_a_shell_needs_it() {
-        let shown = |path: &str| quoted(std::path::Path::new(path));
-        assert_eq!(["out", "a b", "it's", ""].map(shown), ["out", "'a b'", r"'it'\''s'", "''"]);
+        let shown = |path: &str| quoted(Path::new(path));
+        assert_eq!(["out", "a b", "it's", "", "a\nb"].map(shown), ["out", "'a b'", r"'it'\''s'", "''", r"$'a\nb'"]);
     }
 
     #[test]
     fn escape_sequences_from_outside_do_nothing() {
         assert_eq!(harmless("a\u{1b}[31m\r\u{202e}b\tc\n"), "a\u{fffd}[31m\u{fffd}\u{fffd}b\tc\n");
+    }
+
+    #[test]
+    fn a_name_stays_in_its_line() {
+        assert_eq!(one_line("a\nerror: b\t\u{1b}"), "a\\nerror: b\\t\u{fffd}");
     }
 
     #[test]

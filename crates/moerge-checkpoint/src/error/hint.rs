@@ -38,7 +38,7 @@ impl Error {
             Error::ShardTooLarge { .. } => "choose a smaller shard size",
             Error::OutputUnnamed { .. } => "give a folder by its name, such as `out`",
             Error::OutputIsFile { .. } => "choose another name",
-            Error::OutputExists { .. } => "choose another name, or --force to replace it",
+            Error::OutputExists { .. } => "choose another name",
             Error::OutputIsMountPoint { .. } => "give a folder inside of it",
             Error::Locked { .. } => "wait for it, or choose another name",
             Error::OutputInTheWay { .. } => "move one of them to another place, then run again",

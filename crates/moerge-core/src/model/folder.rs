@@ -7,7 +7,7 @@ use moerge_checkpoint::{Checkpoint, Storage};
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     json_error::json_problem,
     model::{
         config::ModelConfig,
@@ -50,7 +50,8 @@ impl<'a> ModelFolder<'a> {
     /// Lists the folder.
     pub fn open(storage: &'a Arc<dyn Storage>, dir: &'a Path) -> Result<Self> {
         let names = storage.list(dir).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::input(format!("{} does not exist", dir.display())),
+            std::io::ErrorKind::NotFound => Error::input(format!("{} does not exist", dir.display()))
+                .cause(Cause::FileNotFound { path: dir.to_owned() }),
             std::io::ErrorKind::NotADirectory => Error::input(format!("{} is not a folder", dir.display()))
                 .hint("give the folder that holds config.json and the weights"),
             _ => Error::io("open", dir, &e),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     recipe::{Expert, GateMode, Label, Recipe, SharedWeights},
 };
 
@@ -16,9 +16,6 @@ pub struct CheckOptions {
     /// `--i-understand-this-is-not-useful-without-training`: an MoE whose experts are all the same, or only one.
     pub allow_same_experts: bool,
 }
-
-/// mergekit's flag, by which a user says that training comes next.
-const FLAG: &str = "--i-understand-this-is-not-useful-without-training";
 
 /// Checks every rule; the result is warnings.
 ///
@@ -63,7 +60,7 @@ fn check_numbers(recipe: &Recipe, options: &CheckOptions, warnings: &mut Vec<Str
                 return Err(Error::input(message)
                     .at(recipe.snippet(&only.source_model.span, "the only expert"))
                     .hint("list at least two models under `experts`")
-                    .hint(format!("if you will train it afterwards: {FLAG}")));
+                    .cause(Cause::SameExperts));
             }
             warnings.push(message.into());
             "is only 1 expert".to_owned()
@@ -196,7 +193,7 @@ fn check_models(recipe: &Recipe, options: &CheckOptions, warnings: &mut Vec<Stri
         return Err(Error::input(message)
             .at(recipe.snippet(&second.source_model.span, "the same as expert 0"))
             .hint("use models that were fine-tuned for different things")
-            .hint(format!("if you will train it afterwards: {FLAG}")));
+            .cause(Cause::SameExperts));
     }
     warnings.push(message);
     Ok(())

@@ -8,7 +8,7 @@ use super::{
     yaml::{Entry, Kind, Node, Scalar},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     suggest::{did_you_mean, quoted, shorten},
 };
 
@@ -186,10 +186,13 @@ impl<'a> Field<'a> {
 fn unknown_key(source: &Source, key: &str, span: Range<usize>, known: &[&str]) -> Error {
     let message = format!("unknown key `{}`", shorten(key));
     if IGNORED_BY_MERGEKIT.contains(&key) {
-        return source.error(message, span, "").hint("mergekit-moe takes no notice of this key either; delete it");
+        return source
+            .error(message, span, "")
+            .cause(Cause::UnknownKey)
+            .hint("mergekit-moe takes no notice of this key either; delete it");
     }
     if let Some(near) = did_you_mean(key, known.iter().copied()) {
-        return source.error(message, span, format!("did you mean `{near}`?"));
+        return source.error(message, span, format!("did you mean `{near}`?")).cause(Cause::UnknownKey);
     }
-    source.error(message, span, "").hint(format!("known keys: {}", quoted(known)))
+    source.error(message, span, "").cause(Cause::UnknownKey).hint(format!("known keys: {}", quoted(known)))
 }

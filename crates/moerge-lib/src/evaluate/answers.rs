@@ -9,7 +9,7 @@ use super::{
     scores::Estimate,
 };
 use moerge_core::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -53,7 +53,8 @@ pub fn score_answers(
 ) -> Result<AnswersScore> {
     let resident = runner.resident().ok_or_else(|| {
         Error::input(format!("{} is streamed from disk, and so cannot write answers", model.reference))
-            .hint("in memory it can: --quant q8_0 or q4_k makes it smaller, --memory allows more")
+            .hint("load it into memory: allow more memory, or choose a smaller quantisation")
+            .cause(Cause::NeedsResidentModel)
     })?;
     let mut generator = Generator::new(resident, model.config.max_positions);
     let mut items = Vec::new();

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use moerge_core::error::{Error, Result};
+use moerge_core::error::{Cause, Error, Result};
 
 /// How texts are cut. `1 <= stride <= context`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Windowing {
         let context = context.unwrap_or(longest.min(Self::USUAL_CONTEXT));
         if context > longest {
             return Err(Error::input(format!("the model is made for {longest} tokens, not for {context}"))
-                .hint(format!("longer texts are cut into windows: use `--context {longest}` or less")));
+                .hint("longer texts are split into windows, so a shorter context reads all of them")
+                .cause(Cause::ContextTooLong { longest }));
         }
         if context < 2 {
             return Err(Error::input("a context of fewer than 2 tokens predicts nothing"));

@@ -15,7 +15,7 @@ use crate::{
     verify::small_files,
 };
 use moerge_core::{
-    error::{Error, ErrorKind, Result},
+    error::{Cause, Error, ErrorKind, Result},
     execute,
     model::{config::ModelConfig, families::describe, source::Source},
     ops::Identity,
@@ -252,7 +252,8 @@ impl Prepared {
         let error = Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
             .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
             .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
-            .hint("make room, or choose a folder on another disk");
+            .hint("make room, or choose a folder on another disk")
+            .cause(Cause::DiskFull);
         if found != Found::Resumed {
             output.discard()?;
         }

@@ -52,6 +52,12 @@ impl Prepared {
         self.memory_with(storage, tokenizer.as_ref(), options)
     }
 
+    /// Tokens that go through a model to make the routers.
+    pub fn router_tokens(&self, storage: &dyn Storage) -> Result<usize> {
+        let tokenizer = self.tokenizer(storage).unwrap_or_default();
+        Ok(self.lengths(tokenizer.as_ref())?.0.into_iter().sum())
+    }
+
     pub(super) fn memory_with(
         &self,
         storage: &dyn Storage,

@@ -1,7 +1,8 @@
-//! What `merge` and `plan` both take, and what they make of it.
+//! Arguments that `merge` and `plan` share.
 
 use std::path::Path;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use moerge_checkpoint::Dtype;
 use moerge_core::{model::locate::HubCache, output::files::Wanted};
 use moerge_infer::decoder::WeightRounding;
@@ -9,20 +10,20 @@ use moerge_lib::merge::MergeOptions;
 
 use crate::sizes;
 
-/// Flags that change what is written, or how.
+/// Flags that change the output, or what it takes.
 #[derive(Debug, clap::Args)]
 pub struct BuildArgs {
-    /// Memory to stay within [default: what it takes, and 2GiB for the threads that write]
+    /// Memory budget [default: as much as needed, and 2GiB for writing]
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
-    /// Largest shard: 5B (5 billion bytes), 500MB, 2GiB; 0 for one file
+    /// Maximum shard size: 5B (5 billion bytes), 500MB, 2GiB; 0 for one file
     #[arg(long, value_name = "SIZE", default_value = "5B", value_parser = sizes::shard)]
     out_shard_size: u64,
     /// Seed of random gates and noise, instead of the recipe's
     #[arg(long, value_name = "SEED", value_parser = sizes::whole::<u64>, allow_negative_numbers = true)]
     random_seed: Option<u64>,
-    /// Round weights with a merged adapter to this type first: float32, float16 or bfloat16
-    #[arg(long, value_name = "DTYPE", value_parser = dtype)]
+    /// Round weights with a merged adapter to this type first
+    #[arg(long, value_name = "DTYPE", value_parser = dtypes())]
     lora_merge_dtype: Option<Dtype>,
     /// Shift fitted routers until no expert is starved, for at most 0.5 % of perplexity
     #[arg(long)]
@@ -30,32 +31,32 @@ pub struct BuildArgs {
     /// Allow experts that are all the same model
     #[arg(long)]
     i_understand_this_is_not_useful_without_training: bool,
-    /// Copy the base's tokenizer (the default)
+    /// Copy the base model's tokenizer (default)
     #[arg(long, overrides_with = "no_copy_tokenizer", hide_short_help = true)]
     copy_tokenizer: bool,
-    /// Leave the tokenizer out
+    /// Do not copy the tokenizer
     #[arg(long, overrides_with = "copy_tokenizer")]
     no_copy_tokenizer: bool,
-    /// Write a README.md for the Hub, and the recipe (the default)
+    /// Write a README.md for the Hub, and the recipe (default)
     #[arg(long, overrides_with = "no_write_model_card", hide_short_help = true)]
     write_model_card: bool,
-    /// Leave README.md and the recipe out
+    /// Do not write README.md and the recipe
     #[arg(long, overrides_with = "write_model_card")]
     no_write_model_card: bool,
 }
 
-/// Flags of the work itself.
+/// Flags of the computation.
 #[derive(Debug, clap::Args)]
 pub struct RouterArgs {
-    /// Threads that compute, read and write [default: by the machine]
+    /// Number of threads [default: depends on the machine]
     #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
-    /// Round the base's weights to 8 bits in the prompt pass
+    /// Quantise the base model's weights to 8 bits in the prompt pass
     #[arg(long, overrides_with = "no_load_in_8bit", conflicts_with = "load_in_4bit")]
     load_in_8bit: bool,
     #[arg(long, overrides_with = "load_in_8bit", hide = true)]
     no_load_in_8bit: bool,
-    /// Round the base's weights to 4 bits in the prompt pass
+    /// Quantise the base model's weights to 4 bits in the prompt pass
     #[arg(long, overrides_with = "no_load_in_4bit")]
     load_in_4bit: bool,
     #[arg(long, overrides_with = "load_in_4bit", hide = true)]
@@ -63,7 +64,7 @@ pub struct RouterArgs {
 }
 
 impl BuildArgs {
-    /// The library's options.
+    /// The options of the library.
     pub fn options(&self, force: bool) -> MergeOptions {
         MergeOptions {
             shard_bytes: self.out_shard_size,
@@ -81,7 +82,7 @@ impl BuildArgs {
 }
 
 impl RouterArgs {
-    /// Adds these to the library's options.
+    /// `options` with these added.
     pub fn options(&self, options: MergeOptions) -> MergeOptions {
         let rounding = match (self.load_in_8bit, self.load_in_4bit) {
             (true, _) => Some(WeightRounding::Q8_0),
@@ -92,7 +93,7 @@ impl RouterArgs {
     }
 }
 
-/// The folder that relative paths in a recipe start from.
+/// The folder that relative paths in a recipe are relative to.
 pub fn recipe_dir(recipe: &Path) -> &Path {
     match recipe.parent() {
         Some(dir) if dir != Path::new("") => dir,
@@ -100,11 +101,13 @@ pub fn recipe_dir(recipe: &Path) -> &Path {
     }
 }
 
-fn dtype(text: &str) -> Result<Dtype, String> {
-    match text.strip_prefix("torch.").unwrap_or(text) {
-        "float32" => Ok(Dtype::F32),
-        "float16" => Ok(Dtype::F16),
-        "bfloat16" => Ok(Dtype::BF16),
-        _ => Err("expected float32, float16 or bfloat16".to_owned()),
-    }
+/// Parses `bfloat16`, and mergekit's `torch.bfloat16`.
+fn dtypes() -> impl TypedValueParser<Value = Dtype> {
+    let values = [("float32", "torch.float32"), ("float16", "torch.float16"), ("bfloat16", "torch.bfloat16")];
+    let values = values.map(|(name, of_mergekit)| PossibleValue::new(name).alias(of_mergekit));
+    PossibleValuesParser::new(values).map(|name| match name.trim_start_matches("torch.") {
+        "float16" => Dtype::F16,
+        "bfloat16" => Dtype::BF16,
+        _ => Dtype::F32,
+    })
 }

@@ -7,18 +7,18 @@ use moerge_infer::generate::{ChatTemplate, End, Generator, Limits, Message, Samp
 
 use super::running::{Loaded, ModelArgs, SamplingArgs};
 use crate::{
-    diagnostics, interrupt,
+    console, diagnostics, interrupt,
     progress::Reporter,
-    terminal::{DIM, HINT, harmless, styled},
+    terminal::{DIM, HINT, harmless, one_line, styled},
+    wrap::WordWrap,
 };
 
 mod input;
 
-/// Talk to a model
+/// Chat with a model
 ///
-/// Uses the model's own chat template. In the conversation, /experts colours each word by the expert that had most to
-/// say in it, /reset begins anew, /exit or Ctrl-D leaves; Ctrl-C ends an answer. Lines can be edited as in a shell, and
-/// the arrow keys bring back those before.
+/// Uses the model's own chat template. Commands: /experts colours each word by the expert with the largest share in it,
+/// /reset starts over, /exit or Ctrl-D quits. Ctrl-C stops an answer. Lines can be edited as in a shell, with a history.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -29,17 +29,17 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What the model is told before the conversation
+    /// System message
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Colour each word by its main expert from the beginning
+    /// Colour each word by its main expert, as /experts does
     #[arg(long)]
     experts: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// Colours of experts, in the order of their numbers; more experts begin anew.
+/// Colours of experts by number; they repeat after the last.
 const COLOURS: [AnsiColor; 8] = [
     AnsiColor::Cyan,
     AnsiColor::Yellow,
@@ -51,33 +51,33 @@ const COLOURS: [AnsiColor; 8] = [
     AnsiColor::BrightCyan,
 ];
 
-/// Holds the conversation until the user leaves.
+/// Runs the conversation until the user leaves.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, false, false);
     let loaded = args.model.load(&reporter)?;
     let template = ChatTemplate::open(&LocalStorage, &loaded.model.dir)?;
     if template.is_none() {
-        reporter.warning("the model has no chat template: it continues your text as it stands");
+        reporter.warning("the model has no chat template, so it simply continues your text");
     }
     let mut input = input::Input::open()?;
     let interactive = input.is_interactive();
     let mut chat = Chat { args, loaded: &loaded, template, messages: Vec::new(), experts: args.experts, interactive };
-    chat.begin();
+    chat.reset();
     let mut generator = Generator::new(&loaded.resident, loaded.context);
     let mut sampler = Sampler::new(args.sampling.sampling(&loaded.generation.sampling), 0);
     if interactive {
-        anstream::eprintln!("{}", styled(DIM, "/experts colours words by expert, /reset begins anew, Ctrl-D leaves"));
+        console::status(&styled(DIM, "/experts colours words by expert, /reset starts over, Ctrl-D quits"));
     }
     while let Some(line) = input.next()? {
         interrupt::forget();
         match line.trim() {
             "" => {}
             "/exit" | "/quit" => break,
-            "/reset" => chat.begin(),
+            "/reset" => chat.reset(),
             "/experts" => chat.toggle_experts(),
-            "/help" => anstream::eprintln!("/experts  /reset  /exit"),
+            "/help" => console::status("/experts  /reset  /exit"),
             command if command.starts_with('/') && !command.contains(' ') => {
-                anstream::eprintln!("{} /experts, /reset and /exit are known here", styled(HINT, "hint:"));
+                console::status(&format!("{} the commands are /experts, /reset and /exit", styled(HINT, "hint:")));
             }
             text => chat.answer(text, &mut generator, &mut sampler, &reporter)?,
         }
@@ -93,12 +93,12 @@ struct Chat<'a> {
     messages: Vec<Message>,
     /// Whether words are coloured by expert.
     experts: bool,
-    /// Whether someone is there to read an error and go on.
+    /// Whether a person types, who can continue after an error.
     interactive: bool,
 }
 
 impl Chat<'_> {
-    fn begin(&mut self) {
+    fn reset(&mut self) {
         let system = self.args.system.iter().map(|text| message("system", text));
         self.messages = system.collect();
         if self.experts {
@@ -113,16 +113,16 @@ impl Chat<'_> {
         }
     }
 
-    /// The experts in their colours.
+    /// Prints the experts in their colours.
     fn legend(&self) {
         let names = self.loaded.experts.iter().enumerate();
-        let names: Vec<String> = names.map(|(e, name)| styled(colour(e), &harmless(&format!("{e} {name}")))).collect();
+        let names: Vec<String> = names.map(|(e, name)| styled(colour(e), &one_line(&format!("{e} {name}")))).collect();
         if !names.is_empty() {
-            anstream::eprintln!("{}", names.join("  "));
+            console::status(&names.join("  "));
         }
     }
 
-    /// Answers `text`. What goes wrong is told to whoever types, and the conversation goes on.
+    /// Answers `text`. A person who types sees an error, and the conversation continues.
     fn answer(
         &mut self,
         text: &str,
@@ -137,17 +137,15 @@ impl Chat<'_> {
             Some(template) => template.render(&self.messages).and_then(|text| tokenizer.encode_rendered(&text)),
             None => tokenizer.encode(&self.messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")),
         };
-        let mut out = anstream::stdout();
+        let mut out = console::results();
+        let mut wrap = WordWrap::new(out.width);
         let (mut said, mut failure) = (String::new(), None);
         let ended = prompt.and_then(|prompt| {
             answer(generator, tokenizer, &prompt, sampler, &limits, reporter, &mut |piece| {
                 said.push_str(piece.text);
                 let text = harmless(piece.text);
                 let main = self.experts.then(|| piece.trace.by_expert(&self.loaded.slots).main_expert()).flatten();
-                let shown = match main {
-                    Some(expert) => styled(colour(expert), &text),
-                    None => text,
-                };
+                let shown = wrap.push(&text, main.map(colour));
                 match write!(out, "{shown}").and_then(|()| out.flush()) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => {
@@ -160,10 +158,12 @@ impl Chat<'_> {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        writeln!(out)?;
+        writeln!(out, "{}", wrap.finish())?;
         match ended {
-            Ok(End::Length) => anstream::eprintln!("{}", styled(DIM, "(cut: --max-tokens makes answers longer)")),
-            Ok(End::Context) => anstream::eprintln!("{}", styled(DIM, "(the context is full: /reset begins anew)")),
+            Ok(End::Length) => {
+                console::status(&styled(DIM, "(cut off by --max-tokens; a larger value allows longer answers)"));
+            }
+            Ok(End::Context) => console::status(&styled(DIM, "(the context is full; /reset starts over)")),
             Ok(End::Stop | End::Cancelled) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => interrupt::forget(),
             Err(error) if !self.interactive => return Err(error.into()),

@@ -3,11 +3,11 @@ use std::{io::Write as _, process::ExitCode};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Cli;
+use crate::{args::Cli, console};
 
 /// Print completions for a shell
 ///
-/// Source the output from your shell's start-up file:
+/// Save the output where your shell looks for it:
 ///
 ///   bash:  moerge completions bash > ~/.local/share/bash-completion/completions/moerge
 ///   zsh:   moerge completions zsh > ~/.zfunc/_moerge
@@ -15,7 +15,7 @@ use crate::args::Cli;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// The shell
+    /// Which shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -24,6 +24,6 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "moerge", &mut script);
-    std::io::stdout().write_all(&script)?;
+    console::results().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

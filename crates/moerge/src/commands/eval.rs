@@ -5,80 +5,81 @@ use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, T
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
-use crate::{args::wrong_usage, numbers::count, progress::Reporter, sizes};
+use crate::{args::wrong_usage, console, numbers::count, progress::Reporter, sizes};
 
 mod card;
 mod tables;
 
-/// Measure models side by side: perplexity over texts, questions with choices
+/// Compare models: perplexity, multiple choice, generated answers
 ///
-/// Perplexity is that of transformers' sliding-window recipe; a text longer than the context is cut into windows.
-/// Questions are scored as the lm-evaluation-harness does: acc takes the likeliest choice, acc_norm the likeliest
-/// per character. Answers that the model writes, always with the likeliest token, are compared with the right one
-/// after a regular expression. Behind each number stands its standard error.
+/// Perplexity uses the sliding windows of transformers' documentation. Multiple choice is scored like
+/// lm-evaluation-harness: acc picks the most likely choice, acc_norm the most likely per character. Generated answers
+/// are greedy; a regular expression extracts the answer, which must equal the correct one. Every number comes with its
+/// standard error.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("tests").required(true).multiple(true))]
 #[command(after_long_help = "\
 Examples:
   moerge eval base out --text valid/*.txt
   moerge eval examples/tiny/{base,code,math,story} out --text examples/tiny/valid/*.txt
-  moerge eval base out --text valid/*.txt --card    # and write it into out/README.md
+  moerge eval base out --text valid/*.txt --card    # add the results to out/README.md
   moerge eval out --choices arc.jsonl --shots 5 --json | jq '.models[].choices[].acc'
 
-A line of a --choices file:
+A line of a --choices file (`answer` may also be a letter or the text of the choice):
   {\"question\": \"What do bees make?\", \"choices\": [\"honey\", \"milk\"], \"answer\": 0}
-A `context` instead of the question stands before the choice as it is; `answer` may be a letter or the text.
+With `context` instead of `question`, the choice follows the text directly.
+
 A line of a --questions file:
   {\"question\": \"What is 3 + 4?\", \"answer\": \"3 + 4 = 7\\n#### 7\"}")]
 pub struct Args {
-    /// Model folders, `org/name` in the Hugging Face cache, or either with `+adapter`
+    /// Model folders or `org/name` on the Hub, optionally with `+adapter`
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
-    /// Texts: plain, or JSON Lines with `text` where the name ends in .jsonl
+    /// Texts for perplexity: plain text, or JSON Lines with a `text` key (.jsonl)
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
     text: Vec<PathBuf>,
-    /// Questions with choices, as JSON Lines
+    /// Multiple-choice questions, as JSON Lines
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
     choices: Vec<PathBuf>,
-    /// Questions whose answer the model writes, as JSON Lines
+    /// Questions with generated answers, as JSON Lines
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
     questions: Vec<PathBuf>,
-    /// What finds the answer in what it writes: the last match, or its first group
+    /// Extracts the answer from the generated text: the last match, or its first group
     #[arg(long, value_name = "REGEX", default_value = NUMBER, value_parser = extraction)]
     answer_regex: Extraction,
-    /// Most tokens of a written answer
+    /// Maximum number of tokens of a generated answer
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = sizes::tokens)]
     answer_tokens: usize,
-    /// Solved examples before each question: the first others of its file
+    /// Number of solved examples before each question, taken from the start of its file
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = sizes::whole::<usize>)]
     #[arg(allow_negative_numbers = true)]
     shots: usize,
-    /// Tokens of a window over texts [default: the model's context, at most 2048]
+    /// Window length in tokens [default: the model's context, at most 2048]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::window)]
     context: Option<usize>,
-    /// Tokens from one window to the next [default: half the context]
+    /// Tokens between window starts [default: half the context]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     stride: Option<usize>,
     #[command(flatten)]
     placing: PlacingArgs,
-    /// Write the results into the model cards (README.md) of the models among these that moerge made
+    /// Add the results to the model cards (README.md) of models that moerge made
     #[arg(long)]
     card: bool,
-    /// Print everything as JSON, question by question
+    /// Print all results as JSON, including every question
     #[arg(long)]
     json: bool,
-    /// Only print the result
+    /// Print only the result
     #[arg(short, long)]
     quiet: bool,
 }
 
-/// Runs the tests on every model and prints what came of it.
+/// Runs the tests on every model and prints the results.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let (Some(context), Some(stride)) = (args.context, args.stride)
         && stride > context
     {
         let message =
-            format!("--stride {stride} is more than --context {context}: tokens in between would be passed over");
+            format!("--stride {stride} is larger than --context {context}, so tokens in between would be skipped");
         wrong_usage("eval", &message);
     }
     let tests = Tests {
@@ -105,22 +106,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (score, file) in scores.iter().flat_map(|score| score.choices.iter().map(move |file| (score, file))) {
         if file.cut > 0 {
             let cut = count(file.cut, "question");
-            reporter.warning(&format!("{}: {cut} of {} lost the beginning to fit the context", score.model, file.name));
+            reporter.warning(&format!(
+                "{}: {cut} of {} lost their beginning to fit into the context",
+                score.model, file.name
+            ));
         }
     }
     let tables = tables::tables(&scores);
     for card in cards {
         card.write(&scores, &tables)?;
-        reporter.note(&format!("the results are in {}", card.path().display()));
+        reporter.note(&format!("results added to {}", card.path().display()));
     }
-    let mut out = anstream::stdout();
+    let mut out = console::results();
     if args.json {
         writeln!(out, "{:#}", json!({ "shots": args.shots, "models": scores }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in tables::lines(&tables) {
-        writeln!(out, "{line}")?;
-    }
+    out.lines(tables::lines(&tables))?;
     Ok(ExitCode::SUCCESS)
 }
 

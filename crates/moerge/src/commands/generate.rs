@@ -1,18 +1,19 @@
 use std::{
-    io::{Read as _, Write as _},
+    io::{IsTerminal as _, Read as _, Write as _},
     ops::ControlFlow,
     process::ExitCode,
     time::Instant,
 };
 
+use anyhow::Context as _;
 use moerge_infer::generate::{Generator, Limits, Sampler, answer};
 
 use super::running::{ModelArgs, SamplingArgs};
-use crate::{numbers::count, progress::Reporter, terminal::harmless};
+use crate::{console, interrupt, numbers::count, progress::Reporter, terminal::harmless};
 
-/// Let a model continue a text
+/// Continue a prompt
 ///
-/// Prints the continuation alone. For a conversation in the model's chat format there is `moerge chat`.
+/// Prints only the continuation, without the prompt and without a chat template. Use `moerge chat` for conversations.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -22,34 +23,30 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The text to continue; read from stdin where it is not given
+    /// The text to continue [default: read from stdin]
     #[arg(short, long, value_name = "TEXT")]
     prompt: Option<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Print only the text
+    /// Print nothing but the text
     #[arg(short, long)]
     quiet: bool,
 }
 
-/// Prints the continuation as it comes.
+/// Prints the continuation as it is generated.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, args.quiet, false);
     let loaded = args.model.load(&reporter)?;
     let prompt = match &args.prompt {
         Some(prompt) => prompt.clone(),
-        None => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            text
-        }
+        None => read_stdin()?,
     };
     let tokenizer = &loaded.model.tokenizer;
     let tokens = tokenizer.encode(&prompt)?;
     let mut generator = Generator::new(&loaded.resident, loaded.context);
     let mut sampler = Sampler::new(args.sampling.sampling(&loaded.generation.sampling), 0);
     let limits = Limits { stop: loaded.generation.stop.clone(), tokens: args.sampling.max_tokens };
-    let mut out = anstream::stdout();
+    let mut out = console::results();
     let mut failure = None;
     let (started, mut first, mut written) = (Instant::now(), None, 0usize);
     answer(&mut generator, tokenizer, &tokens, &mut sampler, &limits, &reporter, &mut |piece| {
@@ -70,12 +67,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(first) = first.filter(|_| !args.quiet) {
         let rest = started.elapsed().saturating_sub(first).as_secs_f64();
         let rate = |n: usize, seconds: f64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
-        anstream::eprintln!(
+        console::status(&format!(
             "{} read at {:.0} tokens/s, {written} written at {:.1} tokens/s",
             count(tokens.len(), "token"),
             rate(tokens.len(), first.as_secs_f64()),
             rate(written.saturating_sub(1), rest)
-        );
+        ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The prompt from stdin. Ctrl-C ends the process while it is read.
+fn read_stdin() -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        console::status("reading the prompt from the terminal: end it with Ctrl-D, cancel with Ctrl-C");
+    }
+    let mut text = String::new();
+    interrupt::while_waiting(|| std::io::stdin().read_to_string(&mut text)).context("cannot read the prompt")?;
+    Ok(text)
 }

@@ -1,4 +1,9 @@
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use moerge_checkpoint::{LocalStorage, Storage};
 use moerge_core::{
@@ -6,24 +11,28 @@ use moerge_core::{
     model::{families::is_known, locate::HubId},
 };
 use moerge_hub::{HubStorage, Wanted};
+use serde_json::json;
 
-use super::{folder, hub, on_hub};
+use super::{adapter_pair, folder, hub, on_hub};
 use crate::{
+    console,
     numbers::{bytes, count, parameters},
     progress::Reporter,
-    terminal::{DIM, LABEL, harmless, styled, table},
+    terminal::{DIM, LABEL, one_line, path_text, styled, table},
 };
 
-/// Show what is in a model folder: dense model, MoE, adapter or something else
+/// Show what a model folder contains: dense model, MoE, adapter or something else
 ///
-/// Reads headers and small files only, so it is quick whatever the size of the model.
+/// Reads only headers and small files, so it is fast for models of any size.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   moerge inspect out
+  moerge inspect org/name                   only its headers are downloaded
+  moerge inspect mistral-7b+my-lora         the model and its adapter
   moerge inspect --json out | jq .parameters")]
 pub struct Args {
-    /// A model folder, or one of a PEFT adapter, or org/name on the Hub
+    /// A folder with a model or a PEFT adapter, or org/name on the Hub; or MODEL+ADAPTER
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print everything as JSON
@@ -31,36 +40,53 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints what the folder is.
+/// Prints what the folder contains.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let found = match on_hub(&args.dir) {
-        Some(id) => inspect_on_hub(&id)?,
-        None => {
-            let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-            inspect(&storage, &folder(&args.dir))?
+    let mut out = console::results();
+    let Some((model, adapter)) = adapter_pair(&args.dir) else {
+        let found = find(&args.dir)?;
+        match args.json {
+            true => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
+            false => out.lines(page(&found, &args.dir))?,
         }
+        return Ok(ExitCode::SUCCESS);
     };
-    let mut out = anstream::stdout();
+    let (of_model, of_adapter) = (find(&model)?, find(&adapter)?);
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?;
+        writeln!(out, "{:#}", json!({ "model": of_model, "adapter": of_adapter }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(out, "{}", styled(LABEL, &harmless(&headline(&found))))?;
-    let facts: Vec<Vec<String>> = facts(&found, args)
-        .into_iter()
-        .map(|(name, value)| vec![format!("  {}", styled(LABEL, name)), harmless(&value)])
-        .collect();
-    for line in table(&facts, &[]) {
-        writeln!(out, "{line}")?;
-    }
-    writeln!(out)?;
-    for line in table(&parts(&found), &[1, 2, 3]) {
-        writeln!(out, "{line}")?;
-    }
+    out.lines(page(&of_model, &model))?;
+    out.line("")?;
+    out.lines(page(&of_adapter, &adapter))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A model that may be in the cache; where it is not, its headers are read from the Hub.
+/// Inspects a folder or a model on the Hub.
+fn find(dir: &Path) -> moerge_core::Result<Inspection> {
+    match on_hub(dir) {
+        Some(id) => inspect_on_hub(&id),
+        None => {
+            let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+            inspect(&storage, &folder(dir))
+        }
+    }
+}
+
+/// The output for people.
+fn page(found: &Inspection, dir: &Path) -> Vec<String> {
+    let facts: Vec<Vec<String>> = facts(found, dir)
+        .into_iter()
+        .map(|(name, value)| vec![format!("  {}", styled(LABEL, name)), one_line(&value)])
+        .collect();
+    let mut lines = vec![styled(LABEL, &one_line(&headline(found)))];
+    lines.extend(table(&facts, &[]));
+    lines.push(String::new());
+    lines.extend(table(&parts(found), &[1, 2, 3]));
+    lines
+}
+
+/// Inspects a model in the cache, or else its headers on the Hub.
 fn inspect_on_hub(id: &HubId) -> moerge_core::Result<Inspection> {
     let hub = hub(&Reporter::new(false, false, false))?;
     let local: Arc<dyn Storage> = Arc::new(LocalStorage);
@@ -91,7 +117,7 @@ fn headline(found: &Inspection) -> String {
             };
             format!("{kind} adapter")
         }
-        (FolderKind::Unknown, _) if is_known(family) => format!("{family}, which cannot be described (see the note)"),
+        (FolderKind::Unknown, _) if is_known(family) => format!("{family}, which cannot be described (see note)"),
         (FolderKind::Unknown, _) => format!("{family}, a family that moerge does not know"),
         _ => format!("{family}, dense"),
     };
@@ -103,8 +129,8 @@ fn headline(found: &Inspection) -> String {
     format!("{what}: {} parameters{active}", parameters(found.parameters))
 }
 
-fn facts(found: &Inspection, args: &Args) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("folder", args.dir.display().to_string())];
+fn facts(found: &Inspection, dir: &Path) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("folder", path_text(dir))];
     facts.extend(found.class.clone().map(|class| ("class", class)));
     let dtypes: Vec<&str> = found.dtypes.keys().map(String::as_str).collect();
     let (files, tensors) = (count(found.files.len(), "file"), count(found.tensors, "tensor"));
@@ -121,7 +147,7 @@ fn facts(found: &Inspection, args: &Args) -> Vec<(&'static str, String)> {
         facts.push(("context", format!("{} tokens", sizes.context)));
     }
     if let Some(shared) = found.moe.as_ref().and_then(|m| m.shared) {
-        facts.push(("shared", format!("an expert {shared} wide that every token goes through")));
+        facts.push(("shared", format!("an expert {shared} wide, used by every token")));
     }
     if let Some(adapter) = &found.adapter {
         facts.extend(adapter.base_model.clone().map(|base| ("made for", base)));
@@ -148,7 +174,7 @@ fn facts(found: &Inspection, args: &Args) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The table of parts, its head first.
+/// The table of parts, with its header.
 fn parts(found: &Inspection) -> Vec<Vec<String>> {
     const SHOWN: usize = 60;
     let head = ["part", "tensors", "parameters", "share", "dtype", "shape"];
@@ -158,7 +184,7 @@ fn parts(found: &Inspection) -> Vec<Vec<String>> {
         let shapes: Vec<String> = part.shapes.iter().take(3).map(|s| format!("{s:?}")).collect();
         let more = if part.shapes.len() > 3 { " ..." } else { "" };
         vec![
-            harmless(&part.name),
+            one_line(&part.name),
             part.tensors.to_string(),
             parameters(part.parameters),
             format!("{share:.1} %"),
@@ -168,7 +194,7 @@ fn parts(found: &Inspection) -> Vec<Vec<String>> {
     };
     rows.extend(found.parts.iter().take(SHOWN).map(row));
     if found.parts.len() > SHOWN {
-        rows.push(vec![format!("and {} more (all of them: --json)", found.parts.len() - SHOWN)]);
+        rows.push(vec![format!("and {} more (use --json to see all)", found.parts.len() - SHOWN)]);
     }
     rows
 }

@@ -1,6 +1,5 @@
 use std::{
     ffi::OsString,
-    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -17,91 +16,93 @@ use super::{
     folder, hub, push,
 };
 use crate::{
-    COULD_NOT,
+    console, interrupt,
     mergekit_flags::MergekitFlags,
     numbers::{bytes, count, duration, parameters},
     progress::Reporter,
-    terminal::{HINT, LABEL, harmless, quoted, styled},
+    terminal::{HINT, LABEL, path_text, quoted, styled},
 };
 
 mod routing;
 
-/// Make a Mixture of Experts from a recipe
+/// Build a Mixture of Experts from a recipe
 ///
-/// Takes the recipe and the command line of mergekit-moe. The output folder appears only when it is complete: if a
-/// run is stopped, killed or runs out of disk, the same command again goes on where it was.
+/// Accepts the recipes and the command line of mergekit-moe. The output folder appears only when it is complete. If a
+/// run is interrupted, killed or runs out of disk space, run the same command again to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   moerge merge recipe.yml out
   moerge merge recipe.yml out --out-shard-size 1B --memory 4GiB
-  moerge merge recipe.yml out --json               one event a line, for scripts")]
+  moerge merge recipe.yml out --no-cache           read the models from the Hub without storing them
+  moerge merge recipe.yml out --push you/name      and upload the result
+  moerge merge recipe.yml out --json               one JSON event per line, for scripts")]
 pub struct Args {
     /// The recipe, a YAML file
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The folder to make
+    /// The output folder
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Replace OUT if it exists and moerge made it
+    /// Replace OUT if moerge created it
     #[arg(long)]
     force: bool,
-    /// Keep no copy of models on the Hub: read only the tensors that are used, straight into OUT
+    /// Do not download models on the Hub; read only the tensors that are used
     #[arg(long)]
     no_cache: bool,
-    /// Upload OUT to the Hub when it is made: user/name
+    /// Upload OUT to the Hub afterwards: user/name
     #[arg(long, value_name = "REPO", value_parser = push::repository)]
     push: Option<HubId>,
-    /// Let only the owner see a repository that --push makes
+    /// Make the new repository private
     #[arg(long, requires = "push")]
     private: bool,
     #[command(flatten)]
     build: BuildArgs,
     #[command(flatten)]
     routers: RouterArgs,
-    /// Print events as JSON, one a line
+    /// Print JSON events, one per line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Only say what is wrong
+    /// Print only warnings and errors
     #[arg(short, long, overrides_with = "no_quiet")]
     quiet: bool,
     #[arg(long, overrides_with = "quiet", hide = true)]
     no_quiet: bool,
-    /// Tell more
+    /// Print details
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(flatten)]
     mergekit: MergekitFlags,
 }
 
-/// Builds the output and says what it is.
+/// Builds the output and prints a summary.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(args.json, args.quiet, args.verbose > 0);
     for note in &args.mergekit.notes {
-        reporter.note(&format!("note: {note}"));
+        reporter.note(note);
     }
     let done = build_and_push(args, &reporter);
     reporter.close();
     match done {
         Ok((report, pushed)) => {
-            told(args, &report, &reporter)?;
+            print_summary(args, &report, &reporter)?;
             if let Some(pushed) = pushed {
-                push::told(&pushed, &reporter, args.json, args.quiet)?;
+                push::print_summary(&pushed, &reporter, args.json, args.quiet)?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             reporter.failed(&error);
             if error.kind() == ErrorKind::Interrupted || reporter.stop_requested() {
-                stopped(args);
-                return Ok(ExitCode::from(COULD_NOT));
+                print_how_to_resume(args);
+                return Ok(ExitCode::from(interrupt::INTERRUPTED));
             }
             Err(error.into())
         }
     }
 }
 
-/// Builds the output and, where that is asked for, uploads it. Whether it may be uploaded is asked first.
+/// Builds the output and uploads it if asked to. Permission to upload is checked first.
 fn build_and_push(args: &Args, reporter: &Reporter) -> moerge_core::Result<(MergeReport, Option<Pushed>)> {
     let hub = hub(reporter)?;
     let id = args.push.as_ref();
@@ -118,7 +119,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     let path = folder(&args.recipe);
     let mut options = args.routers.options(args.build.options(args.force));
     if let Some(threads) = options.threads {
-        // Fails where the pool is there already, which then has a thread a core.
+        // Fails if the pool exists already, with a thread per core.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
     let recipe = Recipe::load(&path)?;
@@ -128,7 +129,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         let remote = HubStorage::new(hub);
         options.cache = remote.mount_models(&recipe, recipe_dir(&path))?;
         storage = remote.clone();
-        // A row from far away costs a request.
+        // Every row would be a request to the Hub.
         options.measure_shared = false;
         mounted = Some(remote);
     } else {
@@ -141,8 +142,8 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     prepared.build(&storage, &folder(&args.out), &options, reporter)
 }
 
-/// What was made, what to know about it, and what to do with it.
-fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Result<()> {
+/// Prints what was built, its warnings, and what to do next.
+fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Result<()> {
     for warning in &report.warnings {
         reporter.warning(warning);
     }
@@ -153,53 +154,49 @@ fn told(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyhow::Resul
             "already_there": report.already_there, "architecture": summary.architecture,
             "tensors": summary.tensors, "shards": summary.shards.len(), "parameters": summary.parameters,
             "active_parameters": summary.active_parameters, "routing": report.routing,
-        }));
+        }))?;
         return Ok(());
     }
     if args.quiet {
         return Ok(());
     }
     let took = if report.already_there {
-        "there already, of this recipe and these models".to_owned()
+        "already built from this recipe and these models".to_owned()
     } else {
         format!("in {}", duration(report.elapsed))
     };
     let (experts, per_token) = (summary.experts, summary.experts_per_token);
     let (all, active) = (parameters(summary.parameters), parameters(summary.active_parameters));
     let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
-    let name = harmless(&args.out.display().to_string());
-    let mut stdout = anstream::stdout();
+    let name = path_text(&args.out);
+    let mut out = console::results();
     let label = styled(LABEL, &format!("{name:<9}"));
     let class = &summary.architecture;
-    writeln!(stdout, "{label} {class}, {experts} experts, {per_token} per token: {all} parameters, {active} active")?;
-    writeln!(stdout, "{:width$} {}, {tensors}, {shards}, {took}", "", bytes(report.bytes), width = name.len().max(9))?;
+    out.line(&format!("{label} {class}, {experts} experts, {per_token} per token: {all} parameters, {active} active"))?;
+    let size = bytes(report.bytes);
+    out.line(&format!("{:width$} {size}, {tensors}, {shards}, {took}", "", width = name.len().max(9)))?;
     for (number, line) in report.routing.iter().flat_map(routing::lines).enumerate() {
         let label = if number == 0 { styled(LABEL, "routers  ") } else { " ".repeat(9) };
-        writeln!(stdout, "{label} {line}")?;
+        out.line(&format!("{label} {line}"))?;
     }
     let out = quoted(&args.out);
-    let next = styled(HINT, "next:");
-    anstream::eprintln!("{next} moerge chat {out} · moerge route {out} · moerge push {out} you/name");
-    anstream::eprintln!(
-        "{} AutoModelForCausalLM.from_pretrained({:?}) · vllm serve {out}",
-        styled(HINT, "load:"),
-        name
-    );
+    let (next, load) = (styled(HINT, "next:"), styled(HINT, "load:"));
+    console::status(&format!("{next} moerge chat {out} · moerge route {out} · moerge push {out} you/name"));
+    console::status(&format!("{load} AutoModelForCausalLM.from_pretrained({name:?}) · vllm serve {out}"));
     Ok(())
 }
 
-/// The run was stopped: how to go on.
-fn stopped(args: &Args) {
-    let name = harmless(&args.out.display().to_string());
-    anstream::eprintln!("stopped: {name} is not there yet, and what is done is kept");
-    anstream::eprintln!(
-        "{} the same command goes on where it was: {}",
-        styled(HINT, "next:"),
-        command_line(std::env::args_os())
-    );
+/// After Ctrl-C.
+fn print_how_to_resume(args: &Args) {
+    console::status(&format!("stopped: {} is not complete; finished work is kept", path_text(&args.out)));
+    console::status(&format!("{} run the same command to resume: {}", styled(HINT, "next:"), own_command_line()));
 }
 
-/// A command line as a shell takes it. Another flag may mean another output, which would start anew.
+fn own_command_line() -> String {
+    command_line(std::env::args_os())
+}
+
+/// A command line as a shell takes it, with all flags: other flags may mean another output, which would start over.
 fn command_line(words: impl Iterator<Item = OsString>) -> String {
     words.map(|word| quoted(Path::new(&word))).collect::<Vec<_>>().join(" ")
 }
@@ -209,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_command_has_all_of_its_flags_and_its_quotes() {
+    fn the_command_to_resume_keeps_flags_and_quotes() {
         let words = ["moerge", "merge", "my recipe.yml", "out", "--out-shard-size=1B", "--random-seed", "7", ""];
         let line = command_line(words.into_iter().map(OsString::from));
         assert_eq!(line, "moerge merge 'my recipe.yml' out --out-shard-size=1B --random-seed 7 ''");

@@ -1,4 +1,4 @@
-//! Where and how a model that is measured runs.
+//! Arguments of `eval` and `route`: whether a model runs in memory or is streamed, and how its weights are stored.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,35 +8,35 @@ use moerge_infer::{decoder::Quantisation, model::Model, runner::Placement};
 
 use super::{
     folder, hub,
-    running::{available, quantisation},
+    running::{available, quantisations},
 };
 use crate::{progress::Reporter, sizes};
 
-/// Flags of running a model over texts.
+/// Where and how a model runs.
 #[derive(Debug, clap::Args)]
 pub struct PlacingArgs {
-    /// How weights are kept in memory: f32, bf16, q8_0 or q4_k [default: bf16 where the file is, else f32]
-    #[arg(long, value_name = "TYPE", value_parser = quantisation)]
+    /// Weight type in memory [default: bf16 if the file has it, else f32]
+    #[arg(long, value_name = "TYPE", value_parser = quantisations(), ignore_case = true)]
     quant: Option<Quantisation>,
-    /// Memory that a model's weights may take; larger models are streamed [default: what is free]
+    /// Memory for a model's weights; larger models are streamed [default: free memory]
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
-    /// Stream the weights from disk in any case
+    /// Always stream the weights from disk
     #[arg(long, conflicts_with_all = ["quant", "memory"])]
     stream: bool,
-    /// Threads that compute [default: one a core]
+    /// Number of threads [default: one per core]
     #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
 }
 
-/// Where the system does not say what is free.
-const USUAL_MEMORY: u64 = 4 << 30;
+/// Used if the system does not report its free memory.
+const FALLBACK_MEMORY: u64 = 4 << 30;
 
 impl PlacingArgs {
-    /// Opens the models that a user named, before anything is computed; those on the Hub are downloaded.
+    /// Opens the models before anything is computed. Those on the Hub are downloaded.
     pub fn open(&self, references: &[String], reporter: &Reporter) -> moerge_core::Result<Vec<Model>> {
         if let Some(threads) = self.num_threads {
-            // Fails where the pool is there already, which then has a thread a core.
+            // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
@@ -51,17 +51,17 @@ impl PlacingArgs {
         references.iter().map(open).collect()
     }
 
-    /// How `model` is to be run.
+    /// How to run `model`.
     pub fn placement(&self, model: &Model) -> Placement {
         Placement {
             quantisation: self.quant.unwrap_or_else(|| model.exact_quantisation()),
-            memory: self.memory.or_else(available).unwrap_or(USUAL_MEMORY),
+            memory: self.memory.or_else(available).unwrap_or(FALLBACK_MEMORY),
             stream: self.stream,
         }
     }
 }
 
-/// A model's name without the folders it lies in; an adapter's, where it has one.
+/// The last part of a model's path or id; with an adapter, the last part of the adapter's.
 pub fn short_name(reference: &str) -> &str {
     let reference = reference.trim_end_matches(['/', '\\']);
     let last = reference.rsplit(['/', '\\', '+']).next().unwrap_or(reference);

@@ -15,16 +15,18 @@ use super::{
     build::{BuildArgs, recipe_dir},
     folder, hub,
 };
-use crate::{diagnostics, progress::Reporter};
+use crate::{console, diagnostics, progress::Reporter};
 
+mod estimate;
 mod missing;
 mod on_hub;
 mod page;
 
-/// Show what a recipe would make, and touch nothing
+/// Show what a recipe would produce, without writing anything
 ///
-/// Reads headers and small files only, of models on the Hub too: nothing is downloaded for it. Tells the architecture and why it was chosen, the parameters, every model and
-/// its prompts, the size of the output to the byte, and what of the models is not used.
+/// Shows the architecture and why it was chosen, the number of parameters, every model with its prompts, the exact size
+/// of the output, the memory and disk space needed, and unused weights. Reads only headers and small files; models on
+/// the Hub are not downloaded.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -34,7 +36,7 @@ pub struct Args {
     /// The recipe, a YAML file
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The folder that `merge` would make: tells the free space of its disk
+    /// The output folder of `merge`, to check the free space of its disk
     #[arg(value_name = "OUT", default_value = "out")]
     out: PathBuf,
     #[command(flatten)]
@@ -54,20 +56,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let hub = hub(&Reporter::new(false, args.json, false))?;
     let offline = hub.settings().offline;
     if !missing.is_empty() && offline {
-        return missing::tell(&recipe, &missing, None, args.json);
+        return missing::print(&recipe, &missing, None, args.json);
     }
     let remote = HubStorage::new(hub);
     if !offline {
         match remote.mount_models(&recipe, recipe_dir(&path)) {
             Ok(cache) => options.cache = cache,
             Err(error) if error.kind() == ErrorKind::Io && !missing.is_empty() => {
-                return missing::tell(&recipe, &missing, Some(error), args.json);
+                return missing::print(&recipe, &missing, Some(error), args.json);
             }
             Err(error) => return Err(error.into()),
         }
         storage = remote.clone();
     }
-    // Tokenizers are the larger part of what would be fetched; `merge` compares them.
+    // Tokenizers would be most of the download; `merge` compares them.
     options.compare_vocabularies = options.cache.remote.is_empty();
     let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
     let out = folder(&args.out);
@@ -77,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let need = prepared.memory(storage.as_ref(), &options)?;
     let budget = options.memory;
     let summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
-    let mut stdout = anstream::stdout();
+    let mut results = console::results();
     if args.json {
         let mut plan = serde_json::to_value(&summary)?;
         plan["output"] = json!({ "weight_bytes": summary.weight_bytes, "max_bytes": max_bytes, "disk_free": free });
@@ -90,25 +92,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "budget": budget,
         });
         plan["on_hub"] = on_hub.json();
-        writeln!(stdout, "{plan:#}")?;
+        writeln!(results, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in page::lines(&summary, max_bytes, free, (need.peak(), budget)) {
-        writeln!(stdout, "{line}")?;
-    }
-    if let Some(line) = on_hub.line() {
-        writeln!(stdout, "{line}")?;
-    }
+    let tokens = prepared.router_tokens(storage.as_ref())?;
+    let time = estimate::line(&prepared, &summary, max_bytes, tokens);
+    results.lines(page::lines(&summary, max_bytes, free, (need.peak(), budget), time))?;
+    results.lines(on_hub.line())?;
     for warning in &summary.warnings {
         diagnostics::warning(warning);
     }
     if let Some(Err(error)) = budget.map(|budget| need.within(budget)) {
-        diagnostics::warning(&error.to_string());
+        diagnostics::warning(&diagnostics::as_warning(&error));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Free bytes on the disk that holds `out`, or would.
+/// Free bytes on the disk of `out`, which may not exist yet.
 fn free_space(storage: &dyn Storage, out: &Path) -> Option<u64> {
     let out = std::path::absolute(out).ok()?;
     out.ancestors().find_map(|dir| storage.free_space(dir).ok())

@@ -1,20 +1,20 @@
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use moerge_core::{ErrorKind, model::locate::HubId};
 use moerge_hub::{PushOptions, Pushed};
 
 use super::{folder, hub};
 use crate::{
-    COULD_NOT,
+    console, interrupt,
     numbers::{bytes, count},
     progress::Reporter,
-    terminal::{HINT, LABEL, harmless, styled},
+    terminal::{HINT, LABEL, one_line, styled},
 };
 
 /// Upload a model folder to the Hugging Face Hub
 ///
-/// Makes the repository if it is not there, sends the large files that the Hub does not have yet, commits once, and
-/// compares what arrived with what is here. Other files in the repository stay.
+/// Creates the repository if needed, sends the large files that the Hub does not have yet, makes one commit, and checks
+/// what arrived. Other files in the repository are kept.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -22,36 +22,36 @@ Examples:
   moerge push out you/my-moe --private --branch v2
 
 Environment:
-  HF_TOKEN      a token that may write; `hf auth login` does as well
-  HF_ENDPOINT   another Hub than https://huggingface.co")]
+  HF_TOKEN      token with write access (or run `hf auth login`)
+  HF_ENDPOINT   a Hub other than https://huggingface.co")]
 pub struct Args {
-    /// The folder that `moerge merge` made
+    /// The model folder
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// The repository on the Hub: user/name
     #[arg(value_name = "REPO", value_parser = repository)]
     repo: HubId,
-    /// Let only the owner see a repository that is made
+    /// Make the new repository private
     #[arg(long)]
     private: bool,
-    /// The branch to commit to; made if it is not there
+    /// The branch to commit to; created if needed
     #[arg(long, value_name = "BRANCH", default_value = "main", value_parser = branch)]
     branch: String,
-    /// The commit's message
+    /// Commit message
     #[arg(short, long, value_name = "TEXT", default_value = MESSAGE)]
     message: String,
-    /// Print the result as JSON events, one a line
+    /// Print JSON events, one per line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Only say what is wrong
+    /// Print only warnings and errors
     #[arg(short, long)]
     quiet: bool,
 }
 
-/// The message of a commit where none is given.
+/// The default commit message.
 pub const MESSAGE: &str = "Upload with moerge";
 
-/// Uploads and says where it is.
+/// Uploads the folder and prints its address.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let id = HubId { revision: args.branch.clone(), ..args.repo.clone() };
     let reporter = Reporter::new(args.json, args.quiet, false);
@@ -59,13 +59,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let pushed = hub(&reporter)?.push(&folder(&args.dir), &id, &options, &reporter);
     reporter.close();
     match pushed {
-        Ok(pushed) => told(&pushed, &reporter, args.json, args.quiet)?,
+        Ok(pushed) => print_summary(&pushed, &reporter, args.json, args.quiet)?,
         Err(error) => {
             reporter.failed(&error);
             if error.kind() == ErrorKind::Interrupted {
-                anstream::eprintln!("stopped: nothing was committed; files that were sent are not sent again");
-                anstream::eprintln!("{} the same command goes on", styled(HINT, "next:"));
-                return Ok(ExitCode::from(COULD_NOT));
+                console::status("stopped: nothing was committed; uploaded files are not sent again");
+                console::status(&format!("{} run the same command to resume", styled(HINT, "next:")));
+                return Ok(ExitCode::from(interrupt::INTERRUPTED));
             }
             return Err(error.into());
         }
@@ -73,35 +73,35 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The repository `user/name` or `org/name`.
+/// Parses `user/name` or `org/name`.
 pub fn repository(written: &str) -> Result<HubId, String> {
     let id = HubId::parse(written, None).ok().filter(HubId::has_owner);
-    id.ok_or_else(|| "not the name of a repository on the Hub; expected user/name or org/name".to_owned())
+    id.ok_or_else(|| "not a repository on the Hub; expected user/name or org/name".to_owned())
 }
 
 fn branch(written: &str) -> Result<String, String> {
     let named = HubId::parse("user/name", Some(written));
-    named.map(|id| id.revision).map_err(|_| "not the name of a branch".to_owned())
+    named.map(|id| id.revision).map_err(|_| "not a valid branch name".to_owned())
 }
 
-/// Where it is, and what was sent.
-pub fn told(pushed: &Pushed, reporter: &Reporter, json: bool, quiet: bool) -> anyhow::Result<()> {
+/// Prints the repository's address, and what was sent.
+pub fn print_summary(pushed: &Pushed, reporter: &Reporter, json: bool, quiet: bool) -> anyhow::Result<()> {
     if json {
         reporter.result(serde_json::json!({
             "url": pushed.url, "commit": pushed.commit, "unchanged": pushed.unchanged, "files": pushed.files,
             "bytes": pushed.bytes, "sent": pushed.sent,
-        }));
+        }))?;
         return Ok(());
     }
     if quiet {
         return Ok(());
     }
     let what = if pushed.unchanged {
-        "all of it was there already".to_owned()
+        "already up to date".to_owned()
     } else {
         let commit = pushed.commit.get(..8).unwrap_or(&pushed.commit);
-        format!("{}, {}, commit {}", count(pushed.files, "file"), bytes(pushed.bytes), harmless(commit))
+        format!("{}, {}, commit {}", count(pushed.files, "file"), bytes(pushed.bytes), one_line(commit))
     };
-    writeln!(anstream::stdout(), "{} {what}", styled(LABEL, &harmless(&pushed.url)))?;
+    console::results().line(&format!("{} {what}", styled(LABEL, &one_line(&pushed.url))))?;
     Ok(())
 }

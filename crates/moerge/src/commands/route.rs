@@ -15,6 +15,7 @@ use moerge_lib::{
 
 use super::{folder, placing::PlacingArgs};
 use crate::{
+    console,
     progress::Reporter,
     sizes,
     terminal::{HINT, quoted, styled},
@@ -24,29 +25,28 @@ mod page;
 
 /// Show where a Mixture of Experts sends tokens
 ///
-/// Layer by layer: each expert's share of the tokens, how evenly experts are used, how decided the router is, how alike
-/// the gates are, and how often a text's own expert comes first. Looks at the prompts of the recipe that the model was
-/// made by, or at texts.
+/// For each layer: every expert's share of the tokens, load balance, router entropy, similarity of the gates, and how
+/// often a text's own expert comes first. Uses the prompts of the model's recipe, or texts that you give.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  moerge route out                                    the recipe's prompts
+  moerge route out                                    with the recipe's prompts
   moerge route out --text code=main.py story=tale.txt --html routing.html
-  moerge route out --text examples/tiny/valid/*.txt   code.txt is taken for the expert `code`'s text")]
+  moerge route out --text examples/tiny/valid/*.txt   code.txt belongs to the expert `code`")]
 pub struct Args {
-    /// A model folder, or `org/name` in the Hugging Face cache
+    /// A model folder, or `org/name` on the Hub
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Texts instead of the prompts; EXPERT= (name or number) says whose it is, else a file's own name may
+    /// Texts instead of the prompts; a text belongs to EXPERT (name or number), or to the expert named like the file
     #[arg(long, value_name = "[EXPERT=]FILE", num_args = 1..)]
     text: Vec<String>,
-    /// Write a page for the browser: heat maps, and the texts coloured by expert
+    /// Write an HTML page with heat maps, and the texts coloured by expert
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Most tokens of a text
+    /// Maximum number of tokens per text
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = sizes::tokens)]
     tokens: usize,
-    /// Tokens of a sequence; longer texts are cut [default: the model's context, at most 2048]
+    /// Sequence length in tokens; longer texts are split [default: the model's context, at most 2048]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     context: Option<usize>,
     #[command(flatten)]
@@ -54,15 +54,15 @@ pub struct Args {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
-    /// Only print the result
+    /// Print only the result
     #[arg(short, long)]
     quiet: bool,
 }
 
-/// Tokens of a text that a page shows.
+/// Tokens per text that the HTML page shows.
 const SHOWN: usize = 600;
 
-/// Looks at the routing and shows it.
+/// Measures the routing and prints it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     let model = args.placing.open(std::slice::from_ref(&args.model), &reporter)?.remove(0);
@@ -79,16 +79,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let path = folder(path);
         fs::write(&path, html::page(&routed)).map_err(|e| Error::io("write", &path, &e))?;
     }
-    let mut out = anstream::stdout();
+    let mut out = console::results();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&routed)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in page::lines(&routed) {
-        writeln!(out, "{line}")?;
-    }
+    out.lines(page::lines(&routed))?;
     if let (Some(path), false) = (&args.html, args.quiet) {
-        anstream::eprintln!("{} open {} in a browser", styled(HINT, "next:"), quoted(path));
+        console::status(&format!("{} open {} in a browser", styled(HINT, "next:"), quoted(path)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn prompts(model: &Model) -> Result<Vec<RoutedText>, Error> {
     let texts = recipe_texts(model, &LocalStorage)?;
     if texts.is_empty() {
-        return Err(Error::input(format!("no prompts lie beside {}: give texts", model.reference))
+        return Err(Error::input(format!("{} comes without prompts, so texts are needed", model.reference))
             .hint("moerge route MODEL --text FILE..."));
     }
     Ok(texts)

@@ -1,7 +1,8 @@
-//! What the commands that run a model share: how it is loaded, and how its answers are sampled.
+//! Arguments of `chat`, `generate` and `serve`: how the model is loaded, and how its answers are sampled.
 
 use std::{path::Path, sync::Arc};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use moerge_checkpoint::{LocalStorage, Storage};
 use moerge_core::{Error, plan::Slots, recipe::ModelRef};
 use moerge_infer::{
@@ -12,80 +13,76 @@ use moerge_infer::{
 use moerge_lib::route::{expert_names, expert_slots, plain_slots};
 
 use super::{folder, hub};
-use crate::{
-    numbers::{bytes, memory},
-    progress::Reporter,
-    sizes,
-};
+use crate::{numbers::memory, progress::Reporter, sizes, terminal::one_line};
 
-/// The model, and how it is kept in memory.
+/// The model, and how it is stored in memory.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A model folder, `org/name` on the Hugging Face Hub, or either with `+adapter`
+    /// A model folder or `org/name` on the Hub, optionally with `+adapter`
     #[arg(value_name = "MODEL")]
     pub model: String,
-    /// How the weights are kept in memory: f32, bf16, q8_0 or q4_k
-    #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = quantisation)]
+    /// Weight type in memory
+    #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = quantisations(), ignore_case = true)]
     pub quant: Quantisation,
-    /// Longest conversation in tokens [default: the model's, at most 8192]
+    /// Context length in tokens [default: the model's, at most 8192]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     pub context: Option<usize>,
-    /// Memory that the weights may take [default: what is free]
+    /// Memory for the weights [default: free memory]
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     pub memory: Option<u64>,
-    /// Threads that compute [default: one a core]
+    /// Number of threads [default: one per core]
     #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     pub num_threads: Option<u16>,
 }
 
-/// How answers are sampled; what is not given is the model's `generation_config.json`'s, or the default.
+/// How answers are sampled. Options that are not given come from the model's `generation_config.json`.
 #[derive(Debug, clap::Args)]
 pub struct SamplingArgs {
-    /// Randomness: 0 always takes the likeliest token [default: 0.7]
+    /// Randomness; 0 always picks the most likely token [default: the model's, or 0.7]
     #[arg(long, value_name = "T", value_parser = number::<0, 100>, allow_negative_numbers = true)]
     pub temperature: Option<f32>,
-    /// Only the likeliest tokens that together have this probability [default: 0.95]
+    /// Sample from the most likely tokens with this total probability [default: the model's, or 0.95]
     #[arg(long, value_name = "P", value_parser = number::<0, 1>, allow_negative_numbers = true)]
     pub top_p: Option<f32>,
-    /// Only the K likeliest tokens; 0 for all [default: 0]
+    /// Sample from the K most likely tokens; 0 for all [default: the model's, or 0]
     #[arg(long, value_name = "K", value_parser = sizes::whole::<usize>, allow_negative_numbers = true)]
     pub top_k: Option<usize>,
-    /// Only tokens at least this likely, relative to the likeliest [default: 0]
+    /// Drop tokens less likely than P times the most likely one [default: the model's, or 0]
     #[arg(long, value_name = "P", value_parser = number::<0, 1>, allow_negative_numbers = true)]
     pub min_p: Option<f32>,
-    /// Above 1, tokens that were there already become less likely [default: 1]
+    /// Above 1, tokens that already occurred become less likely [default: the model's, or 1]
     #[arg(long, value_name = "X", value_parser = number::<0, 100>, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
-    /// The same seed gives the same answer [default: 0]
+    /// Random seed; the same seed gives the same answer [default: 0]
     #[arg(long, value_name = "SEED", value_parser = sizes::whole::<u64>, allow_negative_numbers = true)]
     pub seed: Option<u64>,
-    /// Longest answer in tokens
+    /// Maximum number of tokens of an answer
     #[arg(long, short = 'n', value_name = "TOKENS", default_value_t = 512, value_parser = sizes::whole::<usize>)]
     #[arg(allow_negative_numbers = true)]
     pub max_tokens: usize,
 }
 
-/// A model in memory with all that talking to it needs.
+/// A model in memory, with everything that generation needs.
 pub struct Loaded {
     pub model: Model,
     pub resident: ResidentModel,
     pub generation: GenerationConfig,
-    /// Longest conversation in tokens.
+    /// Maximum context length in tokens.
     pub context: usize,
-    /// Names of the experts, where moerge wrote the model; otherwise empty.
+    /// Names of the experts if moerge wrote the model, else empty.
     pub experts: Vec<String>,
-    /// Where they are.
+    /// Which expert is in which slot of a layer.
     pub slots: Slots,
 }
 
-/// Longest conversation unless the user asks for more: its keys and values take memory, too.
-const CONTEXT: usize = 8192;
+/// Default limit of the context length, since keys and values take memory too.
+const DEFAULT_CONTEXT: usize = 8192;
 
 impl ModelArgs {
     /// Opens the model and reads it into memory.
     pub fn load(&self, reporter: &Reporter) -> anyhow::Result<Loaded> {
         if let Some(threads) = self.num_threads {
-            // Fails where the pool is there already, which then has a thread a core.
+            // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
@@ -101,13 +98,13 @@ impl ModelArgs {
         let resident = ResidentModel::load(model.weights()?.as_ref(), self.quant, reporter)?;
         let longest = model.config.max_positions;
         if let Some(context) = self.context.filter(|c| *c > longest) {
-            reporter.warning(&format!("the model was trained for {longest} tokens, not for {context}"));
+            reporter.warning(&format!("the model was trained for {longest} tokens, fewer than --context {context}"));
         }
-        let context = self.context.unwrap_or(longest.clamp(1, CONTEXT));
+        let context = self.context.unwrap_or(longest.clamp(1, DEFAULT_CONTEXT));
         let experts = expert_names(&model, storage.as_ref()).unwrap_or_default();
         let slots = expert_slots(&model, storage.as_ref()).unwrap_or_else(|error| {
-            // The names and places of the experts are a comfort; the weights are what is run.
-            reporter.warning(&format!("{}; experts go by their numbers", error.parts().message));
+            // The model runs without the names of its experts.
+            reporter.warning(&format!("{}; experts are shown by number", error.parts().message));
             plain_slots(&model)
         });
         Ok(Loaded { model, resident, generation, context, experts, slots })
@@ -119,20 +116,26 @@ impl ModelArgs {
             Some(free) if needed(self.quant) > free => free,
             _ => return Ok(()),
         };
-        let error = Error::input(format!("{} does not fit into memory", self.model))
-            .fact("needed", memory(needed(self.quant)))
-            .fact(if self.memory.is_some() { "allowed" } else { "free" }, memory(free));
-        let smaller =
-            Quantisation::TABLE.iter().rev().find(|(_, q)| needed(*q) <= free && needed(*q) < needed(self.quant));
-        Err(match smaller {
-            Some((name, q)) => error.hint(format!("--quant {name} takes {}", bytes(needed(*q)))),
-            None => error.hint("close other programs, or take a machine with more memory"),
+        let all = needed(self.quant);
+        let what = if self.memory.is_some() { "the limit of --memory" } else { "the free memory" };
+        let error = Error::input(format!("{} needs more than {what}", one_line(&self.model)))
+            .fact("needed", memory(all))
+            .fact(if self.memory.is_some() { "limit" } else { "free" }, memory(free));
+        let smaller = Quantisation::TABLE.iter().rev().find(|(_, q)| needed(*q) <= free && needed(*q) < all);
+        let error = match smaller {
+            Some((name, q)) => error.hint(format!("--quant {name} needs {}", memory(needed(*q)))),
+            None => error,
+        };
+        Err(match (self.memory, smaller) {
+            (Some(_), _) => error.hint(format!("allow it: --memory {}MiB", all.div_ceil(1 << 20))),
+            (None, None) => error.hint("close other programs, or use a machine with more memory"),
+            (None, Some(_)) => error,
         })
     }
 }
 
 impl SamplingArgs {
-    /// The sampling, with the model's own where nothing is given.
+    /// These options, with those of `model` where nothing is given.
     pub fn sampling(&self, model: &Sampling) -> Sampling {
         Sampling {
             temperature: self.temperature.unwrap_or(model.temperature),
@@ -145,20 +148,24 @@ impl SamplingArgs {
     }
 }
 
-/// Memory that is free, where the system says so.
+/// Free memory in bytes, if the system reports it.
 pub fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// A way of keeping weights, by the name that users know.
-pub fn quantisation(text: &str) -> Result<Quantisation, String> {
-    let found = Quantisation::TABLE.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
-    found.map(|(_, quantisation)| *quantisation).ok_or_else(|| "expected f32, bf16, q8_0 or q4_k".to_owned())
+/// Parses the name of a weight type; help and completions list the names.
+pub fn quantisations() -> impl TypedValueParser<Value = Quantisation> {
+    let find = |text: &str| Quantisation::TABLE.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let names = Quantisation::TABLE.map(|(name, _)| name);
+    PossibleValuesParser::new(names).try_map(move |text| match find(&text) {
+        Some((_, quantisation)) => Ok(*quantisation),
+        None => Err(format!("unknown weight type {text}")),
+    })
 }
 
-fn number<const LEAST: u32, const MOST: u32>(text: &str) -> Result<f32, String> {
-    let number = text.parse::<f32>().ok().filter(|x| (LEAST as f32..=MOST as f32).contains(x));
-    number.ok_or_else(|| format!("expected a number from {LEAST} to {MOST}"))
+fn number<const MIN: u32, const MAX: u32>(text: &str) -> Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|x| (MIN as f32..=MAX as f32).contains(x));
+    number.ok_or_else(|| format!("expected a number from {MIN} to {MAX}"))
 }

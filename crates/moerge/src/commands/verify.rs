@@ -3,45 +3,45 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 use moerge_checkpoint::LocalStorage;
 use moerge_lib::verify::{Finding, Severity, VerifyReport, verify};
 
-use super::{folder, hub, on_hub, threads};
+use super::{folder, hub, on_hub, refuse_adapter_pair, threads};
 use crate::{
-    COULD_NOT, diagnostics,
+    FAILURE, console, diagnostics,
     numbers::{bytes, count, duration},
     progress::Reporter,
     sizes,
-    terminal::{GOOD, harmless, styled},
+    terminal::{GOOD, path_text, styled},
 };
 
-/// Read every byte of a model folder and say whether it is whole
+/// Check every byte of a model folder
 ///
-/// Checks headers, the index against the shards, names and shapes against config.json, every value for NaN and
-/// infinity, that tokenizer, chat template and generation config can be read, and, where moerge wrote the model, the
-/// fingerprint of every tensor against moerge.json.
-/// Exits with 1 if anything is broken.
+/// Checks headers, the index against the shards, names and shapes against config.json, every value for NaN and infinity,
+/// and that tokenizer, chat template and generation config can be read. If moerge wrote the model, also checks the
+/// fingerprint of every tensor against moerge.json. The exit code is 1 if anything is broken.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   moerge verify out
   moerge verify --json ~/models/mistral-7b | jq .findings")]
 pub struct Args {
-    /// A model folder, or one of a PEFT adapter; org/name on the Hub is downloaded
+    /// A folder with a model or a PEFT adapter, or org/name on the Hub (downloaded if needed)
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
-    /// Only say what is wrong
+    /// Print only warnings and errors
     #[arg(short, long)]
     quiet: bool,
-    /// Threads that read [default: one a core, at most 8]
+    /// Number of threads [default: one per core, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
 }
 
-/// Checks the folder and prints what it found.
+/// Checks the folder and prints the findings.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = std::time::Instant::now();
     let reporter = Reporter::new(false, args.quiet || args.json, false);
+    refuse_adapter_pair(&args.dir, "verify the model and the adapter one after the other")?;
     let dir = match on_hub(&args.dir) {
         Some(id) => hub(&reporter)?.bring_any(&id, &reporter)?,
         None => folder(&args.dir),
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = verify(&storage, &dir, threads(args.num_threads), &reporter);
     reporter.close();
     let report = report?;
-    let mut out = anstream::stdout();
+    let mut out = console::results();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
@@ -63,21 +63,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 report.family.clone(),
             ];
             let what: Vec<String> = what.into_iter().flatten().collect();
-            writeln!(
-                out,
-                "{} {}: {}, in {}",
-                styled(GOOD, "sound"),
-                harmless(&args.dir.display().to_string()),
-                what.join(", "),
-                duration(started.elapsed())
-            )?;
-            writeln!(out, "  {}", checked(&report))?;
+            let (name, what, took) = (path_text(&args.dir), what.join(", "), duration(started.elapsed()));
+            out.line(&format!("{} {name}: {what}, in {took}", styled(GOOD, "sound")))?;
+            out.line(&format!("  {}", checked(&report)))?;
         }
     }
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(COULD_NOT) })
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
 }
 
-/// What was compared with what.
+/// A summary of the checks.
 fn checked(report: &VerifyReport) -> String {
     let mut checked = vec!["headers", "values"];
     let small_files = report.small_files.iter().map(String::as_str);
@@ -92,7 +86,7 @@ fn checked(report: &VerifyReport) -> String {
     format!("checked {}{fingerprints}", checked.join(", "))
 }
 
-/// The findings on stderr: all of a few, the first of many.
+/// Prints the findings to stderr: all of them if few, else the first of each kind.
 fn findings(report: &VerifyReport) {
     const SHOWN: usize = 5;
     let mut rest = report.findings.as_slice();
@@ -100,13 +94,13 @@ fn findings(report: &VerifyReport) {
         let alike = rest.iter().take_while(|f| (f.severity, f.kind) == (first.severity, first.kind)).count();
         let (these, later) = rest.split_at(alike);
         for (i, finding) in these.iter().take(SHOWN).enumerate() {
-            // Advice that is the same for all of a sort stands under the last.
+            // A hint that several findings share is printed once, under the last of them.
             let last = i + 1 == these.len().min(SHOWN);
             let next = these.get(i + 1).filter(|_| !last);
             print(finding, next.is_none_or(|n| n.hint != finding.hint));
         }
         if alike > SHOWN {
-            anstream::eprintln!("  and {} more like this (all of them: --json)", alike - SHOWN);
+            console::status(&format!("  and {} more like this (use --json to see all)", alike - SHOWN));
         }
         rest = later;
     }

@@ -1,4 +1,4 @@
-//! The bars on a terminal.
+//! Progress bars on a terminal.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,9 +10,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use moerge_core::progress::Stage;
 
 use super::{running::Running, title};
-use crate::{interrupt, terminal::styled};
+use crate::{console, interrupt, terminal::styled};
 
-/// A bar for the running stage, the finished ones above as lines.
+/// A bar for each running stage; finished ones are lines above.
 pub(super) struct Bars {
     screen: MultiProgress,
     bars: Mutex<Vec<Bar>>,
@@ -21,15 +21,15 @@ pub(super) struct Bars {
 struct Bar {
     stage: Stage,
     bar: ProgressBar,
-    /// What the bar's numbers are made from at each draw.
+    /// The numbers, which every draw reads.
     running: Arc<Mutex<Running>>,
 }
 
-/// Columns of a bar; fewer where the window is narrow.
+/// Columns of a bar.
 const WIDTH: usize = 20;
+/// Columns of a bar in a terminal with fewer than [`MIN_COLUMNS`].
 const NARROW: usize = 8;
-const ENOUGH_COLUMNS: u16 = 76;
-/// The colour of a bar.
+const MIN_COLUMNS: u16 = 76;
 const FULL: Style = AnsiColor::Cyan.on_default();
 
 impl Bars {
@@ -47,7 +47,7 @@ impl Bars {
                 let _ = out.write_str(&lock(&numbers).line());
             },
         ));
-        // Time left goes on counting while nothing arrives.
+        // The time left counts down even if nothing arrives.
         bar.enable_steady_tick(Duration::from_millis(100));
         let mut bars = lock(&self.bars);
         bars.push(Bar { stage: running.stage, bar, running: shared });
@@ -60,13 +60,13 @@ impl Bars {
         }
     }
 
-    /// Puts a full bar above the running ones, as a line like any other.
+    /// Prints a full bar above the running ones.
     pub fn finish(&self, stage: Stage, text: &str) {
         self.clear(stage);
         self.print(&format!("{}{} {text}", title(stage), styled(FULL, &"█".repeat(width()))));
     }
 
-    /// Takes a bar off the screen.
+    /// Removes a bar.
     pub fn clear(&self, stage: Stage) {
         if let Some(bar) = self.take(stage) {
             bar.finish_and_clear();
@@ -81,8 +81,8 @@ impl Bars {
         Some(bar)
     }
 
-    /// Leaves unfinished bars as they are. After Ctrl-C they are taken away: its `^C` on the screen has moved the cursor
-    /// by a line, so the last drawing is below an older one.
+    /// Leaves unfinished bars as they are. After Ctrl-C they are removed: the `^C` on the screen has moved the cursor by
+    /// a line, so an older drawing is above the last one.
     pub fn abandon(&self) {
         for Bar { bar, .. } in lock(&self.bars).drain(..) {
             bar.disable_steady_tick();
@@ -96,20 +96,20 @@ impl Bars {
 
     /// A line above the bars.
     pub fn print(&self, line: &str) {
-        self.screen.suspend(|| anstream::eprintln!("{line}"));
+        self.screen.suspend(|| console::status(line));
     }
 }
 
 fn style(stage: Stage, text: &str) -> ProgressStyle {
     let template = format!("{}{{bar:{}.cyan}} {text}", title(stage), width());
-    // The template is ours and well-formed; a bar of another style is no reason to fail.
+    // The template is ours and valid; if it were not, another style would do.
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
-/// Columns of a bar in this window.
+/// Columns of a bar in this terminal.
 fn width() -> usize {
     let columns = terminal_size::terminal_size().map_or(80, |(width, _)| width.0);
-    if columns < ENOUGH_COLUMNS { NARROW } else { WIDTH }
+    if columns < MIN_COLUMNS { NARROW } else { WIDTH }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! Where a stage is, and the numbers that are said of it.
+//! The state of a stage, and the numbers shown for it.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use crate::numbers::{bytes, bytes_of, duration, whole_seconds};
 /// Time between two marks.
 const MARK_EVERY: Duration = Duration::from_secs(5);
 
-/// Where a stage is.
+/// The state of a stage.
 #[derive(Clone)]
 pub(super) struct Running {
     pub stage: Stage,
     pub total: u64,
-    /// Of `done`, what was there already when this run began.
+    /// The part of `done` that an earlier run did.
     earlier: u64,
     pub done: u64,
     pub bytes_read: u64,
     pub since: Instant,
-    pub told: Instant,
-    /// Two moments of the last seconds, and what was done by then: the pace is counted from the older one.
+    pub shown: Instant,
+    /// Two recent moments, and `done` at each. The pace is measured from the older one.
     marks: [(Instant, u64); 2],
 }
 
@@ -29,10 +29,10 @@ impl Running {
     pub fn new(stage: Stage, total: u64, done: u64) -> Self {
         let now = Instant::now();
         let marks = [(now, done); 2];
-        Self { stage, total, earlier: done, done, bytes_read: 0, since: now, told: now, marks }
+        Self { stage, total, earlier: done, done, bytes_read: 0, since: now, shown: now, marks }
     }
 
-    /// Remembers this moment for the pace, where the last one is long ago.
+    /// Remembers this moment for the pace, if the last one is long enough ago.
     pub fn mark(&mut self) {
         if self.marks[1].0.elapsed() >= MARK_EVERY {
             self.marks = [self.marks[1], (Instant::now(), self.done)];
@@ -49,20 +49,20 @@ impl Running {
         }
     }
 
-    /// Counted things a second, over the last seconds.
+    /// Units per second, over the last seconds.
     fn pace(&self) -> Option<f64> {
         let (when, done) = self.marks[0];
         let seconds = when.elapsed().as_secs_f64();
         (seconds > 0.5 && self.done > done).then(|| (self.done - done) as f64 / seconds)
     }
 
-    /// Time to the end at that pace.
+    /// Time left at that pace.
     fn left(&self) -> Option<Duration> {
         let seconds = self.total.saturating_sub(self.done) as f64 / self.pace()?;
         Duration::try_from_secs_f64(seconds.ceil().max(1.0)).ok()
     }
 
-    /// The stage in numbers, while it runs.
+    /// The numbers of a running stage.
     pub fn line(&self) -> String {
         let moved = match self.stage.unit() {
             Unit::Bytes => self.pace().map(|p| format!("{}/s", bytes(p as u64))),
@@ -74,7 +74,7 @@ impl Running {
         columns(&[self.counted(), moved.unwrap_or_default(), left.unwrap_or_default()])
     }
 
-    /// The stage in numbers, when it is over.
+    /// The numbers of a finished stage.
     pub fn finished(&self, summary: &str) -> String {
         let mut parts = match self.stage.unit() {
             Unit::Layers => vec![format!("{} layers", self.total)],
@@ -98,13 +98,13 @@ impl Running {
     }
 }
 
-/// Columns wide enough for what usually stands in them.
+/// Columns wide enough for their usual contents.
 fn columns(parts: &[String]) -> String {
     let line = parts.iter().fold(String::new(), |line, part| format!("{line}{part:<12}  "));
     line.trim_end().to_owned()
 }
 
-/// What the stage counts, in words.
+/// The unit that the stage counts.
 pub fn unit_name(stage: Stage) -> &'static str {
     match stage.unit() {
         Unit::Layers => "layers",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::HubId;
 use crate::{
-    error::Error,
+    error::{Cause, Error},
     suggest::{did_you_mean, printable, shorten},
 };
 
@@ -45,8 +45,10 @@ impl From<NotHere> for Error {
             error = error.hint(hint.clone());
         }
         match &not_here.why {
-            Why::NotDownloaded(id) => error.hint(format!("moerge pull {id}")),
-            Why::Missing => error,
+            Why::NotDownloaded(id) => {
+                error.hint(format!("moerge pull {id}")).cause(Cause::NotDownloaded { id: id.to_string() })
+            }
+            Why::Missing => error.cause(Cause::ModelNotFound),
         }
     }
 }

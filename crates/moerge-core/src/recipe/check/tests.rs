@@ -58,7 +58,6 @@ fn one_expert() {
     4 |   - {source_model: code, positive_prompts: [python]}
       |                    ^^^^ the only expert
       hint: list at least two models under `experts`
-      hint: if you will train it afterwards: --i-understand-this-is-not-useful-without-training
     ");
 }
 
@@ -164,7 +163,6 @@ fn the_same_model_for_all() {
     5 |   - {source_model: code, positive_prompts: [sum]}
       |                    ^^^^ the same as expert 0
       hint: use models that were fine-tuned for different things
-      hint: if you will train it afterwards: --i-understand-this-is-not-useful-without-training
     ");
 }
 
@@ -176,7 +174,6 @@ fn the_same_model_with_noise() {
     5 |   - {source_model: code, positive_prompts: [sum], noise_scale: 0.1}
       |                    ^^^^ the same as expert 0
       hint: use models that were fine-tuned for different things
-      hint: if you will train it afterwards: --i-understand-this-is-not-useful-without-training
     ");
 }
 

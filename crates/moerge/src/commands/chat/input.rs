@@ -1,16 +1,19 @@
-//! What the user says: a line that can be edited, with those before it, at a terminal; plain lines from anything else.
+//! The user's side of a chat: editable lines with a history on a terminal, plain lines from anything else.
 
-use std::io::{BufRead as _, IsTerminal as _, Lines, StdinLock, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Lines, StdinLock};
 
 use rustyline::{Config, DefaultEditor, error::ReadlineError};
 
-use crate::terminal::{DIM, LABEL, styled};
+use crate::{
+    console, interrupt,
+    terminal::{DIM, LABEL, styled},
+};
 
 /// Where lines come from.
 pub enum Input {
-    /// Somebody types. What was said before is kept in memory only: conversations are nobody else's business.
+    /// A terminal. The history is kept in memory only, since conversations are private.
     Editor(Box<DefaultEditor>),
-    /// A file or a pipe, or a terminal whose answers go elsewhere and which is shown a prompt.
+    /// A file or a pipe; or a terminal, with a prompt, whose answers go elsewhere.
     Lines { lines: Lines<StdinLock<'static>>, prompt: bool },
 }
 
@@ -25,21 +28,21 @@ impl Input {
         Ok(Self::Editor(Box::new(DefaultEditor::with_config(config)?)))
     }
 
-    /// Whether somebody sits there.
+    /// Whether a person types.
     pub fn is_interactive(&self) -> bool {
         !matches!(self, Self::Lines { prompt: false, .. })
     }
 
-    /// The next line; `None` at the end. Ctrl-C drops what was typed.
+    /// The next line; `None` at the end. Ctrl-C clears the line in the editor, and ends the process elsewhere.
     pub fn next(&mut self) -> anyhow::Result<Option<String>> {
         if self.is_interactive() {
-            anstream::eprintln!();
+            console::status("");
         }
         match self {
             Self::Editor(editor) => match editor.readline("> ") {
                 Ok(line) => Ok(Some(line)),
                 Err(ReadlineError::Interrupted) => {
-                    anstream::eprintln!("{}", styled(DIM, "(Ctrl-D leaves)"));
+                    console::status(&styled(DIM, "(Ctrl-D leaves)"));
                     Ok(Some(String::new()))
                 }
                 Err(ReadlineError::Eof) => Ok(None),
@@ -47,10 +50,9 @@ impl Input {
             },
             Self::Lines { lines, prompt } => {
                 if *prompt {
-                    anstream::eprint!("{} ", styled(LABEL, ">"));
-                    std::io::stderr().flush()?;
+                    console::status_text(&format!("{} ", styled(LABEL, ">")));
                 }
-                Ok(lines.next().transpose()?)
+                Ok(interrupt::while_waiting(|| lines.next()).transpose()?)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `--card`: the results, written into the README.md of the models that were measured.
+//! `--card`: adds the results to the README.md of the models that moerge made.
 
 use std::path::{Path, PathBuf};
 
@@ -15,14 +15,14 @@ use super::tables::{Table, markdown};
 
 /// The card of one of the models.
 pub struct Card {
-    /// Which of the models it is.
+    /// Index of its model.
     index: usize,
     dir: PathBuf,
     text: String,
 }
 
-/// The cards of those among `models` that moerge made in a folder of this machine. Before anything is computed: none is
-/// an error, and so is one that cannot be read.
+/// The cards of those `models` that moerge made in a local folder. Called before anything is computed: having none is an
+/// error, and so is one that cannot be read.
 pub fn cards(models: &[Model]) -> moerge_core::Result<Vec<Card>> {
     let made_here = |model: &Model| Path::new(&model.reference).is_dir() && model.dir.join(MOERGE_JSON).is_file();
     let cards: Vec<Card> = models
@@ -48,16 +48,16 @@ impl Card {
         Ok(Self { index, dir: dir.to_owned(), text })
     }
 
-    /// The file that [`Card::write`] changes.
+    /// The file.
     pub fn path(&self) -> PathBuf {
         self.dir.join(MODEL_CARD)
     }
 
-    /// Writes this model's numbers for the Hub, and everyone's as tables.
+    /// Writes this model's numbers as metadata for the Hub, and those of all models as tables.
     pub fn write(&self, scores: &[ModelScore], tables: &[Table]) -> moerge_core::Result<()> {
         let name = self.dir.canonicalize().ok();
         let name = name.as_deref().unwrap_or(&self.dir).file_name().unwrap_or_default().to_string_lossy();
-        let section = format!("By `moerge eval`, ± the standard error.\n\n{}", markdown(tables));
+        let section = format!("Measured by `moerge eval`; ± is the standard error.\n\n{}", markdown(tables));
         let text = with_evaluation(&self.text, &name, &scores[self.index], &section)?;
         Ok(write_durably(&LocalStorage, &self.dir, MODEL_CARD, text.as_bytes())?)
     }

@@ -1,4 +1,4 @@
-//! The tables of `moerge eval`: a row a model, a column a text or a file of questions, the best of a column bold.
+//! The tables of `moerge eval`: a row per model, a column per text or file of questions, the best of a column in bold.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::{
     terminal::{DIM, LABEL, harmless, styled, table},
 };
 
-/// A table before it is drawn, on a terminal or in a model card.
+/// A table, independent of where it is drawn: on a terminal or in a model card.
 pub struct Table {
     header: Vec<String>,
     rows: Vec<Row>,
@@ -19,17 +19,17 @@ pub struct Table {
 struct Row {
     name: String,
     cells: Vec<Cell>,
-    /// Says something about the columns, not about a model.
+    /// Whether it describes the columns rather than a model.
     note: bool,
 }
 
 struct Cell {
     text: String,
-    /// The best of its column.
+    /// Whether it is the best of its column.
     best: bool,
 }
 
-/// All tables that the scores fill.
+/// A table for each kind of test.
 pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
     let Some(first) = scores.first() else { return Vec::new() };
     let names = names(scores);
@@ -81,7 +81,7 @@ impl Table {
     }
 }
 
-/// What rows are called: the models' short names, or what the user wrote where these are the same.
+/// Names of the rows: the models' short names if they differ, else the references as written.
 fn names(scores: &[ModelScore]) -> Vec<String> {
     let different: HashSet<&str> = scores.iter().map(|score| short_name(&score.model)).collect();
     let name = |score: &ModelScore| {
@@ -145,7 +145,7 @@ fn answers(scores: &[ModelScore], names: &[String]) -> Table {
     Table { header, rows }
 }
 
-/// A row a model; of several models, the first of each column by `order` is the best.
+/// A row per model. If there are several, the first of each column by `order` is the best.
 fn body(
     names: &[String],
     values: &[Vec<Estimate>],
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_a_model_and_what_the_experts_could_do_together() {
+    fn the_best_of_the_experts_has_a_row_of_its_own() {
         let scores = [
             score("x/base", false, &[20.0, 4.0]),
             score("code", false, &[10.0, 2851.3]),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn models_of_one_name_are_told_apart() {
+    fn models_with_the_same_short_name_are_distinguished() {
         let scores = [score("a/out", true, &[2.0]), score("b/out", true, &[3.0])];
         assert_eq!(names(&scores), ["MoE a/out", "MoE b/out"]);
     }

@@ -1,10 +1,10 @@
-//! How well fitted routers route, in a few lines.
+//! The quality of fitted routers, in a few lines.
 
 use moerge_lib::routers::{Balance, RoutingReport, Validation};
 
 use crate::terminal::table;
 
-/// The median layer, the worst ones, and how the work is shared out.
+/// The accuracy of the median layer and of the worst ones, and the load of each expert.
 pub fn lines(report: &RoutingReport) -> Vec<String> {
     const WORST: usize = 3;
     let percent = |part: f64| format!("{:.1} %", 100.0 * part);
@@ -14,16 +14,13 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
     let load: Vec<String> = report.load().into_iter().map(|part| format!("{:.0}", 100.0 * part)).collect();
     let tokens: u64 = report.experts.iter().map(|e| e.held_out).sum();
     let mut lines = vec![
-        format!(
-            "{}: own expert first for {median} of {tokens} tokens kept back, in the median layer",
-            report.gate_mode
-        ),
+        format!("{}: own expert first for {median} of {tokens} held-out tokens, in the median layer", report.gate_mode),
         format!("worst layers {}; load {} % of the choices", worst.join(", "), load.join(" / ")),
     ];
     if let Some(sharpness) = report.sharpness.as_ref().filter(|s| s.factor != 1.0) {
         let of = |factor: f64| sharpness.tried.iter().find(|t| t.factor == factor).map_or(f64::NAN, |t| t.perplexity);
         lines.push(format!(
-            "rows times {}: perplexity of the experts' text {:.3} instead of {:.3}",
+            "rows scaled by {}: perplexity on the experts' text {:.3} instead of {:.3}",
             sharpness.factor,
             of(sharpness.factor),
             of(1.0)
@@ -34,7 +31,7 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
     lines
 }
 
-/// The table of perplexities.
+/// Perplexities as a table.
 fn perplexities(validation: &Validation) -> Vec<String> {
     let texts = validation.texts_of.iter().map(|expert| format!("text {expert}"));
     let mut rows = vec![[vec!["perplexity".to_owned()], texts.collect(), vec!["geo. mean".to_owned()]].concat()];

@@ -1,4 +1,4 @@
-//! A recipe whose models are not all on this machine: what it says by itself, and how to get them.
+//! The plan of a recipe whose models are neither on this machine nor reachable: what the recipe alone says.
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use super::page::{prompts, row};
 use crate::{
-    COULD_NOT, diagnostics,
+    FAILURE, console, diagnostics,
     terminal::{HINT, LABEL, harmless, styled, table},
 };
 
-/// A reference of the recipe, and why its model is not here.
+/// A reference of the recipe, and why its model was not found.
 pub type Missing = (String, NotHere);
 
-/// The models of a recipe that would have to be downloaded, each once. Empty if one is a folder that does not exist:
-/// that is a slip, to be told at its place.
+/// The models of a recipe that would have to be downloaded, each once. Empty if one is a folder that does not exist: that
+/// is a mistake, reported where it is in the recipe.
 pub fn not_downloaded(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions) -> Vec<Missing> {
     let experts = recipe.experts.iter().chain(&recipe.shared_experts).map(|e| &e.source_model.value);
     let mut missing: Vec<Missing> = Vec::new();
@@ -37,15 +37,15 @@ pub fn not_downloaded(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions
     missing
 }
 
-/// What the recipe alone says, and how to get the models that are missing, or why they could not be asked about.
-pub fn tell(
+/// Prints what the recipe alone says, and how to get the missing models, or `why` the Hub could not be asked.
+pub fn print(
     recipe: &Recipe,
     missing: &[Missing],
     why: Option<moerge_core::Error>,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let here = |reference: &ModelRef| !missing.iter().any(|(name, _)| *name == reference.to_string());
-    let mut stdout = anstream::stdout();
+    let mut out = console::results();
     let numbered = recipe.experts.iter().enumerate().map(|(i, e)| (format!("expert {i}"), e));
     let experts = numbered.chain(recipe.shared_experts.iter().map(|e| ("shared".to_owned(), e)));
     if as_json {
@@ -62,10 +62,10 @@ pub fn tell(
             "experts_per_token": recipe.experts_per_token.value, "gate_mode": recipe.gate_mode.name(),
             "not_downloaded": missing.iter().map(|(name, _)| name.as_str()).collect::<Value>(),
         });
-        writeln!(stdout, "{plan:#}")?;
+        writeln!(out, "{plan:#}")?;
     } else {
         let state = |reference: &ModelRef| {
-            if here(reference) { "here".to_owned() } else { styled(HINT, "not downloaded") }
+            if here(reference) { "downloaded".to_owned() } else { styled(HINT, "not downloaded") }
         };
         let base = &recipe.base_model.value;
         let mut rows = vec![vec![row("base"), harmless(&base.to_string()), state(base)]];
@@ -76,14 +76,12 @@ pub fn tell(
         }));
         let (experts, per_token) = (recipe.experts.len(), recipe.experts_per_token.value);
         let what = format!("{experts} experts, {per_token} per token, gate_mode {}", recipe.gate_mode.name());
-        writeln!(stdout, "{}", styled(LABEL, &what))?;
-        for line in table(&rows, &[]) {
-            writeln!(stdout, "{line}")?;
-        }
+        out.line(&styled(LABEL, &what))?;
+        out.lines(table(&rows, &[]))?;
     }
     if let Some(why) = why {
         diagnostics::error(&why);
-        return Ok(ExitCode::from(COULD_NOT));
+        return Ok(ExitCode::from(FAILURE));
     }
     let first = moerge_core::Error::from(missing[0].1.clone());
     let mut error = moerge_core::Error::input(match missing.len() {
@@ -96,5 +94,5 @@ pub fn tell(
         }
     }
     diagnostics::error(&error);
-    Ok(ExitCode::from(COULD_NOT))
+    Ok(ExitCode::from(FAILURE))
 }

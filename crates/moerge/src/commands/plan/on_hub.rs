@@ -1,4 +1,4 @@
-//! What of a plan's models would have to come from the Hub.
+//! What a plan would have to fetch from the Hub.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::page::row;
 use crate::numbers::{bytes, count};
 
-/// Models that are not on this machine, in numbers.
+/// The models that are not on this machine.
 pub struct OnHub {
     models: usize,
     of_models: usize,
@@ -39,14 +39,15 @@ impl OnHub {
         }
     }
 
-    /// `hub  3 of 4 models are not downloaded yet: 43.5 GB; 29.0 GB of them are used (--no-cache reads only these)`
+    /// `hub  3 of 4 models not downloaded: 43.5 GB, of which 29.0 GB are used (--no-cache reads only these)`
     pub fn line(&self) -> Option<String> {
-        let what = format!("{} of {} not downloaded yet", self.models, count(self.of_models, "model"));
-        let size = format!("{}; {} of it is used (--no-cache reads only that)", bytes(self.bytes), bytes(self.used));
+        let what = format!("{} of {} not downloaded", self.models, count(self.of_models, "model"));
+        let size =
+            format!("{}, of which {} are used (--no-cache reads only these)", bytes(self.bytes), bytes(self.used));
         (self.models > 0).then(|| format!("{}       {what}: {size}", row("hub")))
     }
 
-    /// The same for scripts.
+    /// The numbers for `--json`.
     pub fn json(&self) -> Value {
         json!({ "models": self.models, "bytes": self.bytes, "used_bytes": self.used })
     }

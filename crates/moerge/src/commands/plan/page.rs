@@ -1,4 +1,4 @@
-//! A plan as lines for people.
+//! The output of `moerge plan` for people.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,14 @@ use crate::{
     terminal::{DIM, LABEL, harmless, styled, table},
 };
 
-/// The plan; at most `max_bytes` of the finished folder, `free` bytes of its disk, the most memory a run holds, and what the user allows.
+/// The plan as lines. `max_bytes` bounds the size of the finished folder, `free` the space on its disk, `needed` the peak
+/// memory of a run, `budget` the user's limit, and `time` an estimate.
 pub fn lines(
     plan: &PlanSummary,
     max_bytes: u64,
     free: Option<u64>,
     (needed, budget): (u64, Option<u64>),
+    time: Option<String>,
 ) -> Vec<String> {
     let class = plan.architecture.as_str();
     let shared = if plan.shared_expert.is_some() { " and a shared one" } else { "" };
@@ -43,15 +45,15 @@ pub fn lines(
     lines.extend(table(&models, &[]));
 
     let copied = match plan.tensors_copied {
-        n if n == plan.tensors => "all copied bit for bit".to_owned(),
-        n => format!("{n} copied bit for bit"),
+        n if n == plan.tensors => "all copied unchanged".to_owned(),
+        n => format!("{n} copied unchanged"),
     };
     if let Some(spare) = spare_slots(plan) {
         lines.push(String::new());
         lines.extend(table(&[vec![row("slots"), spare]], &[]));
     }
     let shards = count(plan.shards.len(), "shard");
-    let free = free.map(|f| format!("; the disk has {} free", bytes(f))).unwrap_or_default();
+    let free = free.map(|f| format!("; {} free on the disk", bytes(f))).unwrap_or_default();
     let facts = [
         ("why", format!("{class} {}", plan.why)),
         ("routers", routers(plan)),
@@ -68,7 +70,8 @@ pub fn lines(
         ),
     ];
     lines.push(String::new());
-    let facts: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![row(name), harmless(&value)]).collect();
+    let facts = facts.into_iter().chain(time.map(|time| ("time", time)));
+    let facts: Vec<Vec<String>> = facts.map(|(name, value)| vec![row(name), harmless(&value)]).collect();
     lines.extend(table(&facts, &[]));
     if !plan.unused.is_empty() {
         let unused = plan.unused.iter().map(|u| {
@@ -81,7 +84,7 @@ pub fn lines(
     lines
 }
 
-/// What fills layers of fewer experts than others, where there are some.
+/// How layers with fewer experts than others are filled up, if there are some.
 fn spare_slots(plan: &PlanSummary) -> Option<String> {
     // Expert -> the layers that it is in more than once.
     let mut twice: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -92,7 +95,7 @@ fn spare_slots(plan: &PlanSummary) -> Option<String> {
     let all = plan.slots.len();
     let expert = |(expert, layers): (usize, Vec<usize>)| format!("expert {expert} in {} of {all} layers", layers.len());
     let twice: Vec<String> = twice.into_iter().map(expert).collect();
-    (!twice.is_empty()).then(|| format!("where there are fewer experts, one is there twice: {}", twice.join(", ")))
+    (!twice.is_empty()).then(|| format!("layers with fewer experts repeat one: {}", twice.join(", ")))
 }
 
 /// The first column.
@@ -102,12 +105,12 @@ pub fn row(label: &str) -> String {
 
 fn routers(plan: &PlanSummary) -> String {
     let how = match plan.gate_mode.as_str() {
-        "random" | "uniform_random" => "for training afterwards",
+        "random" | "uniform_random" => "to be trained afterwards",
         "cheap_embed" => "from the embeddings",
-        "router_input" | "calibrated" => "fitted in one pass over the new MoE",
-        "self_calibrated" => "fitted to what the experts write",
-        "phatgoose" => "trained on the experts' own text",
-        _ => "one pass over the base",
+        "router_input" | "calibrated" => "fitted in one pass over the MoE",
+        "self_calibrated" => "fitted to text that the experts generate",
+        "phatgoose" => "trained on text that the experts generate",
+        _ => "one pass over the base model",
     };
     match plan.prompts {
         0 => format!("{}, {how}", plan.gate_mode),
@@ -115,17 +118,17 @@ fn routers(plan: &PlanSummary) -> String {
     }
 }
 
-/// The first prompts in quotes, and how many more there are.
+/// The first prompts in quotes, and the number of further ones.
 pub fn prompts(positive: &[String], negative: &[String]) -> String {
     const SHOWN: usize = 3;
-    const LONGEST: usize = 24;
+    const MAX_CHARS: usize = 24;
     let list = |prompts: &[String]| {
         let mut shown: Vec<String> = prompts
             .iter()
             .take(SHOWN)
             .map(|prompt| {
                 let prompt = harmless(prompt).replace(['\n', '\t'], " ");
-                match prompt.char_indices().nth(LONGEST) {
+                match prompt.char_indices().nth(MAX_CHARS) {
                     Some((end, _)) => format!("\"{}...\"", &prompt[..end]),
                     None => format!("\"{prompt}\""),
                 }

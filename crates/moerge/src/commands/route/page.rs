@@ -1,4 +1,4 @@
-//! What `moerge route` prints: shares by text, a heat map, facts by layer.
+//! The output of `moerge route`: shares per text, a heat map, numbers per layer.
 
 use moerge_lib::route::{LayerReport, RouteReport, TextReport};
 
@@ -7,9 +7,9 @@ use crate::{
     terminal::{DIM, GOOD, LABEL, WARNING, harmless, styled, table},
 };
 
-/// From few tokens to all of them.
+/// Shades of the heat map, from few tokens to all of them.
 const SHADES: [&str; 6] = ["··", "░░", "▒▒", "▓▓", "██", "██"];
-/// Columns that a map may take; more layers are drawn in cells of one character.
+/// More layers than this are drawn in cells of one character instead of two.
 const WIDE: usize = 30;
 
 /// The whole page.
@@ -37,7 +37,7 @@ pub fn lines(report: &RouteReport) -> Vec<String> {
     lines
 }
 
-/// A row a text: each expert's share of the weight, the text's own bold.
+/// A row per text: each expert's share of the router's weight, the text's own expert in bold.
 fn shares(report: &RouteReport) -> Vec<String> {
     let known = report.texts.iter().any(|text| text.expert.is_some());
     let mut header = vec![styled(LABEL, "share of weight")];
@@ -62,11 +62,12 @@ fn shares(report: &RouteReport) -> Vec<String> {
     table(&rows, &(1..report.experts.len() + 2).collect::<Vec<_>>())
 }
 
-/// A map a text: rows are experts, columns layers, the darker the more tokens have the expert as first choice.
+/// A heat map per text. Rows are experts, columns are layers; darker means that more tokens have the expert as their
+/// first choice.
 fn maps(report: &RouteReport) -> Vec<String> {
     let last = report.layers.len().saturating_sub(1);
     let (least, most) = if report.layers.len() <= WIDE { ("··", "██") } else { ("·", "█") };
-    let legend = format!("layers 0 to {last}: from {least} (under 20 %) to {most} (80 % and more)");
+    let legend = format!("layers 0 to {last}: from {least} (below 20 %) to {most} (80 % or more)");
     let mut rows = vec![vec![styled(LABEL, "first choice"), String::new(), legend]];
     for text in &report.texts {
         for (expert, name) in report.experts.iter().enumerate() {
@@ -91,30 +92,30 @@ fn map(report: &RouteReport, text: &TextReport, expert: usize) -> String {
     if text.layers.len() <= WIDE { cells.collect() } else { cells.filter_map(|cell| cell.chars().next()).collect() }
 }
 
-/// A row a layer: accuracy, balance, entropy, and the two gates that are most alike.
+/// A row per layer: accuracy, balance, entropy, and the two most similar gates.
 fn layers(report: &RouteReport) -> Vec<String> {
     let known = report.layers.iter().any(|layer| layer.accuracy.is_some());
     let mut header = vec![styled(LABEL, "layer")];
     header.extend(known.then(|| "own first".to_owned()));
-    header.extend(["balance", "entropy", "gates most alike"].map(str::to_owned));
+    header.extend(["balance", "entropy", "most similar gates"].map(str::to_owned));
     let mut rows = vec![header];
     for (index, layer) in report.layers.iter().enumerate() {
         let mut row = vec![index.to_string()];
         row.extend(layer.accuracy.map(percent).or(known.then(|| "-".to_owned())));
         row.push(format!("{:.2}", layer.balance));
         row.push(format!("{:.2}", layer.entropy));
-        row.push(most_alike(report, layer));
+        row.push(most_similar(report, layer));
         rows.push(row);
     }
     let right = if known { 4 } else { 3 };
     let mut lines = table(&rows, &(0..right).collect::<Vec<_>>());
-    let what = "balance: 1 loads all experts alike; entropy: 1 is a router without an opinion";
+    let what = "balance: 1 means equal load; entropy: 1 means the router has no preference";
     lines.push(styled(DIM, what));
     lines
 }
 
 /// `base and story, cosine 0.97`
-fn most_alike(report: &RouteReport, layer: &LayerReport) -> String {
+fn most_similar(report: &RouteReport, layer: &LayerReport) -> String {
     let cosines = &layer.gate_cosines;
     let here: Vec<usize> = (0..cosines.len()).filter(|expert| !layer.absent.contains(expert)).collect();
     let pairs = here.iter().enumerate().flat_map(|(n, i)| here[n + 1..].iter().map(move |j| (*i, *j)));
@@ -124,7 +125,7 @@ fn most_alike(report: &RouteReport, layer: &LayerReport) -> String {
     })
 }
 
-/// A line for each expert that not one token chose somewhere.
+/// A line for each expert that no token chose in some layer.
 fn dead(report: &RouteReport) -> Vec<String> {
     let line = |(expert, name): (usize, &String)| {
         let layers: Vec<usize> =
@@ -137,7 +138,7 @@ fn dead(report: &RouteReport) -> Vec<String> {
     report.experts.iter().enumerate().filter_map(line).collect()
 }
 
-/// `0, 3 to 7`: ascending numbers, those in a row as a span.
+/// `0, 3 to 7` for ascending numbers.
 fn spans(numbers: &[usize]) -> String {
     let span = |span: &[usize]| match span {
         [first, .., last] if span.len() > 2 => format!("{first} to {last}"),
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_in_a_row_are_told_as_spans() {
+    fn consecutive_numbers_become_spans() {
         assert_eq!(spans(&[]), "");
         assert_eq!(spans(&[0, 3, 4, 5, 7, 8]), "0, 3 to 5, 7, 8");
     }

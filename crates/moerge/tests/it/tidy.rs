@@ -1,0 +1,68 @@
+//! Rules about the source text itself.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The Rust files below `dir`, tests excluded.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") && path.file_name().is_some_and(|n| n != "tests.rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Lines of code outside of comments and of the test module that ends a file.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).enumerate();
+    lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// Every line of `dir` that `is_wrong`, as `file:line: text`.
+fn offenders(dir: &Path, is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in sources(dir) {
+        let text = fs::read_to_string(&path).unwrap();
+        let wrong = code(&text).filter(|(_, line)| is_wrong(line));
+        found.extend(wrong.map(|(n, line)| format!("{}:{}: {}", path.display(), n + 1, line.trim())));
+    }
+    found
+}
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Whether a string literal of the line holds a word that looks like `--flag`.
+fn names_a_flag(line: &str) -> bool {
+    let literals = line.split('"').skip(1).step_by(2);
+    literals.flat_map(|text| text.split_whitespace()).any(|word| {
+        let word = word.trim_start_matches(['`', '(']);
+        word.strip_prefix("--").is_some_and(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))
+    })
+}
+
+#[test]
+fn the_library_names_no_flags_of_the_command_line() {
+    assert!(names_a_flag(r#".hint("use `--quant q4_k`")"#) && !names_a_flag(r#""models--org--name" // --x"#));
+    for library in ["moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
+        let found = offenders(&crates().join(library).join("src"), names_a_flag);
+        assert!(found.is_empty(), "hints about flags belong into crates/moerge/src/hints.rs:\n{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn nothing_prints_with_macros_that_panic() {
+    let prints = |line: &str| line.contains("println!(") || line.contains("print!(");
+    for name in ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
+        let found = offenders(&crates().join(name).join("src"), prints);
+        assert!(found.is_empty(), "these panic when the output is full; use console.rs:\n{}", found.join("\n"));
+    }
+}
