@@ -17,7 +17,7 @@ pub fn with_flags(error: &Error) -> Error {
 /// What the command line offers against a cause.
 fn of(cause: &Cause) -> Option<String> {
     match cause {
-        Cause::OverMemoryBudget { needed } => Some(format!("allow it: --memory {}MiB", needed.div_ceil(1 << 20))),
+        Cause::OverMemoryBudget { needed } => Some(format!("--memory {}MiB allows it", needed.div_ceil(1 << 20))),
         Cause::NeedsResidentModel => {
             Some("--quant q8_0 or q4_k makes the model smaller, --memory raises the limit".to_owned())
         }
@@ -63,6 +63,6 @@ mod tests {
     #[test]
     fn the_flag_follows_the_hints_of_the_library() {
         let error = Error::input("too small").hint("close other programs").cause(Cause::OverMemoryBudget { needed: 1 });
-        assert_eq!(with_flags(&error).parts().hints, ["close other programs", "allow it: --memory 1MiB"]);
+        assert_eq!(with_flags(&error).parts().hints, ["close other programs", "--memory 1MiB allows it"]);
     }
 }

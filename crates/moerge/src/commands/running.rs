@@ -127,7 +127,7 @@ impl ModelArgs {
             None => error,
         };
         Err(match (self.memory, smaller) {
-            (Some(_), _) => error.hint(format!("allow it: --memory {}MiB", all.div_ceil(1 << 20))),
+            (Some(_), _) => error.hint(format!("--memory {}MiB allows it", all.div_ceil(1 << 20))),
             (None, None) => error.hint("close other programs, or use a machine with more memory"),
             (None, Some(_)) => error,
         })

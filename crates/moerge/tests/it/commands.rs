@@ -17,7 +17,7 @@ fn moerge(args: &[&str], dir: &Path) -> Output {
 }
 
 /// stdout, stderr and exit code in one text.
-fn told(output: &Output) -> String {
+fn transcript(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     format!("{}{}exit code {}", text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
 }
@@ -50,13 +50,13 @@ fn verify_tells_of_all_damage_in_one_pass() {
     let config = dir.path().join("model/config.json");
     let text = fs::read_to_string(&config).unwrap().replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
     fs::write(&config, text).unwrap();
-    insta::assert_snapshot!(told(&moerge(&["verify", "-q", "model"], dir.path())), @r"
+    insta::assert_snapshot!(transcript(&moerge(&["verify", "-q", "model"], dir.path())), @r"
     error: model.layers.3.input_layernorm.weight is missing: config.json calls for it with shape [32]
     error: model.layers.3.mlp.down_proj.weight is missing: config.json calls for it with shape [32, 56]
     error: model.layers.3.mlp.gate_proj.weight is missing: config.json calls for it with shape [56, 32]
     error: model.layers.3.mlp.up_proj.weight is missing: config.json calls for it with shape [56, 32]
     error: model.layers.3.post_attention_layernorm.weight is missing: config.json calls for it with shape [32]
-      and 4 more like this (all of them: --json)
+      and 4 more like this (use --json to see all)
     error: model.norm.weight has 1 NaN
     exit code 1
     ");
@@ -72,12 +72,12 @@ fn a_cut_file_is_named() {
     let path = dir.path().join("model/model.safetensors");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    insta::assert_snapshot!(told(&moerge(&["verify", "model"], dir.path())), @r"
+    insta::assert_snapshot!(transcript(&moerge(&["verify", "model"], dir.path())), @r"
     error: model/model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight` ends at byte 75992, but the file has only 73132 bytes
       hint: the download is incomplete; download this file again
     exit code 1
     ");
-    insta::assert_snapshot!(told(&moerge(&["inspect", "model"], dir.path())), @r"
+    insta::assert_snapshot!(transcript(&moerge(&["inspect", "model"], dir.path())), @r"
     error: model/model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight` ends at byte 75992, but the file has only 73132 bytes
       hint: the download is incomplete; download this file again
     exit code 1
@@ -96,7 +96,7 @@ fn escape_sequences_in_names_do_not_reach_the_terminal() {
     fs::write(dir.path().join("config.json"), r#"{"model_type": "\u001b[31mred"}"#).unwrap();
     for command in ["inspect", "verify"] {
         let output = moerge(&[command, "."], dir.path());
-        let text = told(&output);
+        let text = transcript(&output);
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
     }
 }
@@ -105,10 +105,10 @@ fn escape_sequences_in_names_do_not_reach_the_terminal() {
 fn completions_and_manual_are_there_for_every_command() {
     let dir = TempDir::new().unwrap();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = told(&moerge(&["completions", shell], dir.path()));
+        let script = transcript(&moerge(&["completions", shell], dir.path()));
         assert!(script.contains("out-shard-size"), "{shell}");
     }
-    let page = told(&moerge(&["man"], dir.path()));
+    let page = transcript(&moerge(&["man"], dir.path()));
     for word in ["moerge", "merge", "plan", "inspect", "verify", "out\\-shard\\-size"] {
         assert!(page.contains(word), "{word}");
     }

@@ -62,7 +62,7 @@ fn everything_arrives_in_one_commit() {
         // Again: nothing is sent.
         bench.hub.log();
         let again = push(&bench, &[]);
-        assert!(String::from_utf8(again.stdout).unwrap().contains("all of it was there already"));
+        assert!(String::from_utf8(again.stdout).unwrap().contains("already up to date"));
         assert_eq!(count(&bench, "PUT", ""), 0);
         // A small change: nothing large is sent.
         fs::write(out.join("README.md"), "new").unwrap();
@@ -178,7 +178,7 @@ fn a_push_that_is_not_allowed_says_so_before_it_reads_anything() {
     for (args, word) in [
         (&["push", "out", "moe"][..], "expected user/name or org/name"),
         (&["push", "out", "a/b/c"], "expected user/name or org/name"),
-        (&["push", "out", "me/moe", "--branch", "../x"], "not the name of a branch"),
+        (&["push", "out", "me/moe", "--branch", "../x"], "not a valid branch name"),
         (&["merge", "moe.yml", "other", "--push", "moe"], "expected user/name or org/name"),
     ] {
         let wrong = bench.run(args);

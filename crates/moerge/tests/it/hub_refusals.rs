@@ -130,7 +130,7 @@ fn a_repository_without_weights() {
     );
     let wrong = bench.run(&["pull", "no spaces"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(stderr(&wrong).contains("not the name of a model on the Hub"), "{}", stderr(&wrong));
+    assert!(stderr(&wrong).contains("not a model on the Hub"), "{}", stderr(&wrong));
 }
 
 /// In a recipe, the error has the place of the model.

@@ -33,12 +33,15 @@ pub fn line(prepared: &Prepared, plan: &PlanSummary, output_bytes: u64, router_t
         tokens => 2.0 * plan.active_parameters as f64 * tokens as f64 / multiply_rate()?,
     };
     let seconds = Duration::try_from_secs_f64(copy + products).ok()?;
-    let about = if seconds < Duration::from_secs(2) { "a few seconds".to_owned() } else { whole_seconds(seconds) };
+    let about = match seconds < Duration::from_secs(2) {
+        true => "a few seconds".to_owned(),
+        false => format!("about {}", whole_seconds(seconds)),
+    };
     Some(match prepared.recipe.gate_mode {
         GateMode::SelfCalibrated | GateMode::PhatGoose => {
-            format!("about {about}, plus the time for the experts to generate text (rough estimate)")
+            format!("{about}, plus the time for the experts to generate text (rough estimate)")
         }
-        _ => format!("about {about} (rough estimate)"),
+        _ => format!("{about} (rough estimate)"),
     })
 }
 
