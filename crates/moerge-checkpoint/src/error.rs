@@ -134,6 +134,10 @@ pub enum Error {
     /// Another process is building the same output folder.
     #[error("another process is building {}", out.display())]
     Locked { out: PathBuf },
+    /// What lies where the work folder goes is not one that moerge made, or holds something that
+    /// moerge did not put there.
+    #[error("{} is not a work folder that moerge made: {why}", work.display())]
+    NotAWorkFolder { work: PathBuf, why: String },
     /// The old output was moved aside, the build was cut off, and then something else was put in
     /// its place.
     #[error(

@@ -2,6 +2,7 @@
 //! output, `.OUT.moerge-build/`:
 //!
 //! ```text
+//! made-by-moerge  proves that the folder is ours; written before anything below
 //! lock       held by the process that builds
 //! plan-id    what is being built; a run with another plan starts afresh
 //! model/     the output folder to be: finished files, and unfinished ones that end in .part
@@ -33,10 +34,11 @@ use crate::error::{Error, Result, io_at};
 use crate::file_name;
 use crate::fingerprint::TensorFingerprints;
 use crate::shard_layout::{Shard, ShardLayout};
-use crate::storage::{Facts, Kind, Lock, Storage, facts_if_any};
+use crate::storage::{Facts, Kind, Lock, Storage, link_facts_if_any};
 
 mod clean_up;
 mod finished;
+mod ownership;
 mod publish;
 mod recover;
 
@@ -44,6 +46,9 @@ mod recover;
 pub(crate) const PART: &str = ".part";
 
 const LOCK: &str = "lock";
+/// The marker file and its content.
+const MARKER: &str = "made-by-moerge";
+const MARKER_BYTES: &[u8] = b"moerge work folder\n";
 const PLAN_ID: &str = "plan-id";
 
 /// An output folder under construction. The process holds its lock for as long as this lives.
@@ -191,8 +196,9 @@ impl OutputDir {
         }
     }
 
+    /// What is at `path` itself; symbolic links are not followed.
     fn facts(&self, path: &Path) -> Result<Option<Facts>> {
-        facts_if_any(&*self.storage, path).map_err(io_at("look at", path))
+        link_facts_if_any(&*self.storage, path).map_err(io_at("look at", path))
     }
 
     fn is_dir(&self, path: &Path) -> Result<bool> {

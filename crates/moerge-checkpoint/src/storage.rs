@@ -23,12 +23,16 @@ pub use local::LocalStorage;
 
 /// A file system. Paths are used as given; nothing here searches or expands them.
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// Opens a file for reading. Symbolic links are followed.
+    /// Opens a regular file for reading. Symbolic links are followed. Anything else, such as a
+    /// folder, a pipe or a device, is refused without blocking (see [`not_regular`]).
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>>;
-    /// Creates a file for writing; one that exists is emptied.
+    /// Creates a file for writing; an existing regular file is emptied, anything else at `path`,
+    /// symbolic links included, is refused.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>>;
     /// What is at `path`, symbolic links followed. `NotFound` if nothing is.
     fn facts(&self, path: &Path) -> io::Result<Facts>;
+    /// What is at `path` itself: a symbolic link is [`Kind::Link`]. `NotFound` if nothing is.
+    fn link_facts(&self, path: &Path) -> io::Result<Facts>;
     /// A hash of the file's content that the storage knows without reading it.
     fn content_hash(&self, _path: &Path) -> Option<Vec<u8>> {
         None
@@ -102,6 +106,8 @@ pub enum Kind {
     File,
     /// A folder.
     Dir,
+    /// A symbolic link; only [`Storage::link_facts`] reports it.
+    Link,
     /// A device, socket or pipe. Opening one might never return.
     Other,
 }
@@ -122,9 +128,26 @@ impl fmt::Debug for Lock {
     }
 }
 
+/// The error of opening something other than a regular file.
+pub fn not_regular(kind: Kind) -> io::Error {
+    match kind {
+        Kind::Dir => io::ErrorKind::IsADirectory.into(),
+        _ => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"),
+    }
+}
+
+/// [`Storage::link_facts`], with "nothing there" as a value rather than an error.
+pub(crate) fn link_facts_if_any(storage: &dyn Storage, path: &Path) -> io::Result<Option<Facts>> {
+    if_any(storage.link_facts(path))
+}
+
 /// [`Storage::facts`], with "nothing there" as a value rather than an error.
 pub(crate) fn facts_if_any(storage: &dyn Storage, path: &Path) -> io::Result<Option<Facts>> {
-    match storage.facts(path) {
+    if_any(storage.facts(path))
+}
+
+fn if_any(facts: io::Result<Facts>) -> io::Result<Option<Facts>> {
+    match facts {
         Ok(facts) => Ok(Some(facts)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -142,6 +142,10 @@ impl Storage for HubStorage {
         }
     }
 
+    fn link_facts(&self, path: &Path) -> io::Result<Facts> {
+        if self.mount_of(path).is_some() { self.facts(path) } else { LocalStorage.link_facts(path) }
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let Some(mount) = self.mount_of(dir) else { return LocalStorage.list(dir) };
         let large = mount.large.keys().map(OsString::from);

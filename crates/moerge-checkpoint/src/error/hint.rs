@@ -41,6 +41,7 @@ impl Error {
             Error::OutputExists { .. } => "choose another name",
             Error::OutputIsMountPoint { .. } => "give a folder inside of it",
             Error::Locked { .. } => "wait for it, or choose another name",
+            Error::NotAWorkFolder { .. } => "nothing in it was touched; move it away, or choose another output folder",
             Error::OutputInTheWay { .. } => "move one of them to another place, then run again",
             Error::Cleanup { .. } => "the work folder can be removed by hand",
             _ => return None,

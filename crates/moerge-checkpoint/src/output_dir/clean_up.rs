@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{LOCK, OutputDir, PLAN_ID};
+use super::{LOCK, MARKER, OutputDir, PLAN_ID};
 use crate::error::{Error, Result};
 
 impl OutputDir {
@@ -25,11 +25,11 @@ impl OutputDir {
         Ok(())
     }
 
-    /// Removes all but `plan-id` and `lock` from the work folder.
+    /// Removes all but the marker, `plan-id` and `lock` from the work folder.
     pub(super) fn empty_work(&self) -> Result<()> {
         for name in self.list(&self.work)? {
             let path = self.work.join(&name);
-            if name == LOCK || name == PLAN_ID {
+            if name == LOCK || name == PLAN_ID || name == MARKER {
                 continue;
             }
             if self.is_dir(&path)? {
@@ -52,6 +52,7 @@ impl OutputDir {
         // recognises it.
         self.empty_work()?;
         self.forget_plan()?;
+        self.remove_file_if_any(&self.work.join(MARKER))?;
         // The lock goes last. From that moment on another process may have moved in; then the
         // folder is not empty, and not ours.
         self.remove_file_if_any(&self.work.join(LOCK))?;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Found, LOCK, OutputDir, PART, PLAN_ID, write_durably};
+use super::{Found, LOCK, MARKER, MARKER_BYTES, OutputDir, PART, PLAN_ID, ownership, write_durably};
 use crate::error::{Error, Result, io_at};
-use crate::storage::{Kind, Lock, Storage, facts_if_any};
+use crate::storage::{Kind, Lock, Storage, facts_if_any, link_facts_if_any};
 
 pub(super) fn open(
     storage: &Arc<dyn Storage>,
@@ -18,12 +18,18 @@ pub(super) fn open(
     // A link to a folder stands for that folder: it is the folder that is replaced, where it is.
     let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
     let (parent, work) = beside(&out)?;
-    if facts_if_any(&**storage, &work).map_err(io_at("look at", &work))?.is_none() {
+    if link_facts_if_any(&**storage, &work).map_err(io_at("look at", &work))?.is_none() {
         // So that a refused run leaves nothing behind. With a work folder there is more to it.
         check_out(&**storage, &out, &parent, overwrite)?;
     }
     let lock = lock_work(&**storage, &work)?.ok_or_else(|| Error::Locked { out: out.clone() })?;
     let storage = storage.clone();
+    // Once more: now nobody else changes it, and all of it can be looked at.
+    ownership::check(&*storage, &work)?;
+    ownership::check_content(&*storage, &work)?;
+    if link_facts_if_any(&*storage, &work.join(MARKER)).map_err(io_at("look at", &work))?.is_none() {
+        write_durably(&*storage, &work, MARKER, MARKER_BYTES)?;
+    }
     let mut output = OutputDir { storage, out, parent, work, overwrite, published: false, _lock: lock };
     let found = recover(&mut output, plan_id)?;
     Ok((output, found))
@@ -34,6 +40,7 @@ fn lock_work(storage: &dyn Storage, work: &Path) -> Result<Option<Lock>> {
     let path = work.join(LOCK);
     let mut tries = 0;
     loop {
+        ownership::check(storage, work)?;
         create_durably(storage, work)?;
         tries += 1;
         match storage.lock(&path) {

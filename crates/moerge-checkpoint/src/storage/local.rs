@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use super::{Facts, Kind, Lock, ReadAt, Storage, WriteAt};
+use super::{Facts, Kind, Lock, ReadAt, Storage, WriteAt, not_regular};
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,30 +23,35 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        Ok(Arc::new(ReadFile { file, len }))
+        // Asked before opening, because merely opening some devices has an effect, and after,
+        // because the path may lead elsewhere by then.
+        regular(&fs::metadata(path)?)?;
+        let mut options = OpenOptions::new();
+        let file = without_blocking(options.read(true)).open(path)?;
+        let metadata = file.metadata()?;
+        regular(&metadata)?;
+        Ok(Arc::new(ReadFile { file, len: metadata.len() }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
-        Ok(Arc::new(WriteFile(File::create(path)?)))
+        match fs::symlink_metadata(path) {
+            Ok(there) => regular(&there)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let file = without_following(&mut options).open(path)?;
+        regular(&file.metadata()?)?;
+        Ok(Arc::new(WriteFile(file)))
     }
 
     fn facts(&self, path: &Path) -> io::Result<Facts> {
-        let metadata = fs::metadata(path)?;
-        let kind = if metadata.is_file() {
-            Kind::File
-        } else if metadata.is_dir() {
-            Kind::Dir
-        } else {
-            Kind::Other
-        };
-        let modified_ns = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
-            Ok(Ok(after)) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-            Ok(Err(before)) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
-            Err(_) => 0,
-        };
-        Ok(Facts { len: metadata.len(), modified_ns, kind, device: device(&metadata) })
+        fs::metadata(path).map(|metadata| facts(&metadata))
+    }
+
+    fn link_facts(&self, path: &Path) -> io::Result<Facts> {
+        fs::symlink_metadata(path).map(|metadata| facts(&metadata))
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
@@ -106,7 +111,10 @@ impl Storage for LocalStorage {
         // The holder removes its lock file at the very end. Whoever opened it just before would
         // then lock a file that has no name any more, so the name is checked once the lock is held.
         for _ in 0..100 {
-            let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).read(true).write(true);
+            let file = without_following(&mut options).open(path)?;
+            regular(&file.metadata()?)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -120,6 +128,60 @@ impl Storage for LocalStorage {
         }
         Ok(None)
     }
+}
+
+fn facts(metadata: &fs::Metadata) -> Facts {
+    let modified_ns = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
+        Ok(Ok(after)) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Ok(Err(before)) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+        Err(_) => 0,
+    };
+    Facts { len: metadata.len(), modified_ns, kind: kind(metadata), device: device(metadata) }
+}
+
+fn kind(metadata: &fs::Metadata) -> Kind {
+    if metadata.is_file() {
+        Kind::File
+    } else if metadata.is_dir() {
+        Kind::Dir
+    } else if metadata.is_symlink() {
+        Kind::Link
+    } else {
+        Kind::Other
+    }
+}
+
+fn regular(metadata: &fs::Metadata) -> io::Result<()> {
+    match kind(metadata) {
+        Kind::File => Ok(()),
+        other => Err(not_regular(other)),
+    }
+}
+
+/// Opening a pipe returns at once instead of waiting for its other end.
+#[cfg(unix)]
+fn without_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+}
+
+/// As [`without_blocking`]; a symbolic link as the last part of the path is an error.
+#[cfg(unix)]
+fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).bits() as i32)
+}
+
+#[cfg(not(unix))]
+fn without_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+#[cfg(not(unix))]
+fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
 }
 
 /// Whether `path` still leads to this open file.

@@ -124,9 +124,12 @@ fn power_cut_before_every_operation() {
                 // A build that was reported as done is not undone by any cut.
                 assert!(over || n < u64::MAX, "{context}");
                 if over && survives == Survives::Everything {
-                    // What is left when nobody knows of the build any more is the lock at most.
+                    // What is left when nobody knows of the build any more is the marker and the lock at most.
                     let left = after.files(WORK);
-                    assert!(left.iter().all(|(path, _)| path == Path::new("lock")), "{context}: {left:?}");
+                    assert!(
+                        left.iter().all(|(path, _)| path == Path::new("lock") || path == Path::new("made-by-moerge")),
+                        "{context}: {left:?}"
+                    );
                 }
                 if over && !before.overwrite() {
                     let error = build_failing(&after.shared(), "A", false);

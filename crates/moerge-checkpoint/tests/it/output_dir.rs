@@ -395,4 +395,109 @@ mod unix {
         assert!(matches!(error, Error::OutputIsMountPoint { .. }), "{error}");
         assert!(error.hint().unwrap().contains("inside"));
     }
+
+    fn work_of(out: &Path) -> PathBuf {
+        out.with_file_name(".out.moerge-build")
+    }
+
+    #[track_caller]
+    fn refused(out: &Path, why: &str) {
+        for overwrite in [false, true] {
+            let error = open(out, overwrite).unwrap_err();
+            assert!(matches!(error, Error::NotAWorkFolder { .. }), "{error}");
+            assert!(error.to_string().contains(why) && error.hint().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_work_folder_that_is_a_link_is_refused_and_its_target_untouched() {
+        let (dir, out) = folder();
+        let precious = dir.path().join("precious");
+        fs::create_dir_all(precious.join("old")).unwrap();
+        fs::write(precious.join("thesis.txt"), b"x").unwrap();
+        symlink(&precious, work_of(&out)).unwrap();
+        refused(&out, "symbolic link");
+        // Also where the target is empty, or one of moerge's own.
+        fs::remove_dir_all(&precious).unwrap();
+        refused(&out, "symbolic link");
+        fs::create_dir(&precious).unwrap();
+        refused(&out, "symbolic link");
+        assert!(names(&precious).is_empty());
+    }
+
+    #[test]
+    fn a_work_folder_of_somebody_else_is_refused_and_untouched() {
+        let (_dir, out) = folder();
+        let work = work_of(&out);
+        for planted in ["thesis.txt", "plan-id", "old/model.safetensors", "model/x", "made-by-moerge"] {
+            fs::create_dir_all(work.join(planted).parent().unwrap()).unwrap();
+            fs::write(work.join(planted), b"precious").unwrap();
+            refused(&out, "made-by-moerge");
+            assert_eq!(fs::read(work.join(planted)).unwrap(), b"precious");
+            assert!(!out.exists());
+            fs::remove_dir_all(&work).unwrap();
+        }
+        fs::write(&work, b"a file").unwrap();
+        refused(&out, "not a folder");
+    }
+
+    #[test]
+    fn what_moerge_did_not_put_into_a_work_folder_is_refused_and_untouched() {
+        let (dir, out) = folder();
+        let work = work_of(&out);
+        let precious = dir.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        fs::write(precious.join("thesis.txt"), b"x").unwrap();
+        drop(open(&out, false).unwrap());
+        for (link, target) in [
+            ("old", precious.clone()),
+            ("trash", precious.clone()),
+            ("thesis", precious.clone()),
+            ("model/model.safetensors", precious.join("thesis.txt")),
+            ("kept/config.json.part", precious.join("thesis.txt")),
+        ] {
+            symlink(&target, work.join(link)).unwrap();
+            refused(&out, link.rsplit('/').next().unwrap());
+            assert!(!out.exists() && fs::symlink_metadata(work.join(link)).unwrap().is_symlink());
+            fs::remove_file(work.join(link)).unwrap();
+        }
+        fs::rename(work.join("model"), work.join("../elsewhere")).unwrap();
+        symlink("../elsewhere", work.join("model")).unwrap();
+        refused(&out, "model is not a folder");
+        assert_eq!(names(&precious), ["thesis.txt"]);
+        fs::remove_file(work.join("model")).unwrap();
+        open(&out, false).unwrap().0.discard().unwrap();
+    }
+
+    /// A cut right after the work folder or its lock was created.
+    #[test]
+    fn a_work_folder_without_anything_in_it_is_taken_over() {
+        let (dir, out) = folder();
+        fs::create_dir(work_of(&out)).unwrap();
+        open(&out, false).unwrap().0.discard().unwrap();
+        fs::create_dir(work_of(&out)).unwrap();
+        fs::write(work_of(&out).join("lock"), b"").unwrap();
+        open(&out, false).unwrap().0.discard().unwrap();
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_nothing_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let link = dir.path().join("link");
+        symlink(&fifo, &link).unwrap();
+        let storage = storage();
+        for path in [&fifo, &link, Path::new("/dev/zero"), Path::new("/dev/null"), dir.path()] {
+            assert!(storage.open(path).is_err(), "{}", path.display());
+            assert!(storage.create(path).is_err(), "{}", path.display());
+        }
+        let target = dir.path().join("target");
+        fs::write(&target, b"kept").unwrap();
+        symlink(&target, dir.path().join("to-file")).unwrap();
+        assert_eq!(storage.open(&dir.path().join("to-file")).unwrap().len(), 4);
+        assert!(storage.create(&dir.path().join("to-file")).is_err());
+        assert_eq!(fs::read(&target).unwrap(), b"kept");
+    }
 }

@@ -49,7 +49,7 @@ pub fn output_files(
     out: &Path,
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
-    let mut files = made_files(recipe, models, plan, out, wanted);
+    let mut files = made_files(storage, recipe, models, plan, out, wanted);
     for (path, _) in copied_files(storage, models, wanted)? {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         files.push(OutputFile { name, bytes: read_bytes(storage, &path)? });
@@ -58,7 +58,14 @@ pub fn output_files(
 }
 
 /// The files that are made rather than copied.
-pub fn made_files(recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path, wanted: Wanted) -> Vec<OutputFile> {
+pub fn made_files(
+    storage: &dyn Storage,
+    recipe: &Recipe,
+    models: &Models,
+    plan: &MoePlan,
+    out: &Path,
+    wanted: Wanted,
+) -> Vec<OutputFile> {
     let mut files = vec![file("config.json", pretty(&plan.output.config))];
     if plan.output.layout.shards.len() > 1 {
         files.push(OutputFile {
@@ -67,7 +74,7 @@ pub fn made_files(recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path, 
         });
     }
     if wanted.card {
-        files.push(file(MODEL_CARD, model_card(&card_facts(recipe, models, plan, out))));
+        files.push(file(MODEL_CARD, model_card(&card_facts(storage, recipe, models, plan, out))));
         files.push(file(RECIPE_FILE, recipe.text.to_string()));
     }
     files
@@ -145,7 +152,7 @@ fn source_record(source: &Source) -> SourceRecord {
     }
 }
 
-fn card_facts(recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path) -> CardFacts {
+fn card_facts(storage: &dyn Storage, recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path) -> CardFacts {
     let (parameters, active_parameters) = plan.parameters();
     let expert = |e: &Expert| CardExpert {
         reference: e.source_model.to_string(),
@@ -160,7 +167,7 @@ fn card_facts(recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path) -> C
         experts: recipe.experts.iter().map(expert).collect(),
         shared_experts: recipe.shared_experts.iter().map(expert).collect(),
         folders: local_folders(models),
-        licences: dirs.map(|dir| source_licence(dir)).collect(),
+        licences: dirs.map(|dir| source_licence(storage, dir)).collect(),
         architecture: plan.family.class.to_owned(),
         parameters,
         active_parameters,

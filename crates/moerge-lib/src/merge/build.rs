@@ -22,6 +22,7 @@ use moerge_core::{
     output::{
         files::{OutputFile, record},
         record::{MOERGE_JSON, MoergeJson},
+        replaceable::not_written_by_moerge,
     },
     plan::{OutputTensor, PlanSummary, moe::same_ffn},
     progress::{Progress, Stage},
@@ -122,6 +123,8 @@ impl Prepared {
         for source in &self.models.sources {
             source.checkpoint.check_unchanged()?;
         }
+        // Hours may have passed: files that were put into the old output since are not ours to delete.
+        self.check_replaced(storage.as_ref(), output.out())?;
         output.publish()?;
         Ok(report(warnings, routing, bytes, false))
     }
@@ -231,12 +234,11 @@ impl Prepared {
             return Ok(());
         }
         let refuse = |why: &str| Err(Error::input(format!("{} is not replaced: {why}", out.display())));
-        if !there.iter().any(|name| name == MOERGE_JSON) {
-            return refuse("moerge did not make what is in it")
-                .map_err(|e| e.hint("choose another folder, or remove this one yourself"));
+        if let Some(dir) = self.source_dirs().find(|dir| real(dir).starts_with(real(out))) {
+            return refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder"));
         }
-        match self.source_dirs().find(|dir| real(dir).starts_with(real(out))) {
-            Some(dir) => refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder")),
+        match not_written_by_moerge(storage, out, &[ROUTING_REPORT, SELF_TEXT_FILE])? {
+            Some(why) => refuse(&why).map_err(|e| e.hint("choose another folder, or remove this one yourself")),
             None => Ok(()),
         }
     }

@@ -27,6 +27,21 @@ fn force_replaces_what_moerge_made_and_nothing_else() {
 
     moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
     moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet", "--force", "--random-seed", "7"]);
+    // A file that moerge did not write stays, whatever lies beside it; a record has to be one.
+    for name in ["thesis.txt", "other.safetensors"] {
+        fs::write(dir.join("out").join(name), "precious").unwrap();
+        refused(dir, &["merge", "moe.yml", "out", "--force"], &format!("moerge did not write out/{name}"));
+        fs::remove_file(dir.join("out").join(name)).unwrap();
+    }
+    fs::write(dir.join("a/moerge.json"), "{}").unwrap();
+    refused(dir, &["merge", "moe.yml", "a", "--force"], "lies in it");
+    fs::create_dir(dir.join("mine")).unwrap();
+    for record in [&b"{}"[..], &fs::read(dir.join("out/moerge.json")).unwrap()] {
+        fs::write(dir.join("mine/moerge.json"), record).unwrap();
+        fs::write(dir.join("mine/model.safetensors"), "precious").unwrap();
+        refused(dir, &["merge", "moe.yml", "mine", "--force"], "moerge did not");
+    }
+    fs::remove_file(dir.join("a/moerge.json")).unwrap();
     // A source inside of an output would be gone with it.
     fs::rename(dir.join("a"), dir.join("out/a")).unwrap();
     let recipe = fs::read_to_string(dir.join("moe.yml")).unwrap();

@@ -105,12 +105,17 @@ fn a_full_disk_is_said_before_anything_is_written_and_leaves_nothing() {
 #[test]
 fn force_replaces_an_old_folder_only_when_the_new_one_is_whole() {
     let (expected, operations) = whole_run();
-    let old = vec![("moerge.json".into(), b"{}".to_vec()), ("old.txt".into(), b"precious".to_vec())];
+    let record = moerge_core::output::record::MoergeJson::new("of an older run", "").to_text();
+    let old = vec![("moerge.json".into(), record.clone().into_bytes())];
     for cut in (0..operations + 8).step_by(3) {
         let disk = disk_with_models();
         disk.put(Path::new(OUT).join("old.txt"), b"precious");
         assert!(merge(&disk.shared(), true).is_err(), "a folder that moerge did not make was overwritten");
         disk.put(Path::new(OUT).join("moerge.json"), b"{}");
+        assert!(merge(&disk.shared(), true).is_err(), "an empty record is no proof");
+        disk.put(Path::new(OUT).join("moerge.json"), record.as_bytes());
+        assert!(merge(&disk.shared(), true).is_err(), "a file of the user was deleted");
+        disk.shared().remove_file(&Path::new(OUT).join("old.txt")).unwrap();
         assert!(merge(&disk.shared(), false).is_err(), "a folder with files in it was overwritten");
         disk.power_off_at(disk.operations() + cut);
         let _ = merge(&disk.shared(), true);

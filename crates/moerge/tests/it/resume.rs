@@ -96,6 +96,7 @@ fn what_a_run_left_that_was_killed_after_the_rename_is_cleared_away() {
     let expected = contents(&dir.join("out"));
     for (plan_id, stays) in [(plan_id.as_str(), false), ("another plan", true)] {
         fs::create_dir_all(work.join("old")).unwrap();
+        fs::write(work.join("made-by-moerge"), "moerge work folder\n").unwrap();
         fs::write(work.join("plan-id"), plan_id).unwrap();
         moerge_ok(dir, &merge("out"));
         assert_eq!(work.exists(), stays, "{plan_id}");

@@ -33,6 +33,11 @@ impl Storage for SimulatedDisk {
         Ok(Facts { len, kind, modified_ns: state.tree.modified(node), device: 1 })
     }
 
+    /// There are no symbolic links on this disk.
+    fn link_facts(&self, path: &Path) -> io::Result<Facts> {
+        self.facts(path)
+    }
+
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         self.operation().map(|_| path.to_owned())
     }

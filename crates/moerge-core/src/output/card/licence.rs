@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use moerge_checkpoint::Storage;
+
 /// The `license` in the front matter of a model folder's README.md, or `None` where it says nothing readable.
 ///
 /// `license: other` is made exact by `license_name`, so that two different "other"s never look alike.
-pub fn source_licence(dir: &Path) -> Option<String> {
-    const MOST: usize = 1 << 20;
-    let file = std::fs::File::open(dir.join(super::MODEL_CARD)).ok()?;
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST as u64), &mut text).ok()?;
+pub fn source_licence(storage: &dyn Storage, dir: &Path) -> Option<String> {
+    const MAX_BYTES: u64 = 1 << 20;
+    let file = storage.open(&dir.join(super::MODEL_CARD)).ok()?;
+    let mut text = vec![0; usize::try_from(file.len().min(MAX_BYTES)).ok()?];
+    file.read_exact_at(&mut text, 0).ok()?;
     front_matter_licence(&String::from_utf8_lossy(&text))
 }
 

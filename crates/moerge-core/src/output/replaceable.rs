@@ -1,0 +1,54 @@
+//! Proof that moerge wrote a folder, asked for before a merge replaces it. A `moerge.json` can be
+//! copied or written by anyone, so it must be a record, and every file beside it must be one that a
+//! merge writes; weight files must hold tensors of the record. Pure but for reading headers.
+
+use std::{collections::HashSet, path::Path};
+
+use moerge_checkpoint::{Header, INDEX_FILE, Kind, Storage};
+
+use super::{
+    card::MODEL_CARD,
+    files::RECIPE_FILE,
+    record::{MOERGE_JSON, MoergeJson},
+};
+use crate::{
+    error::{Error, Result},
+    model::{folder::TOKENIZER_FILES, source::read_text},
+};
+
+/// Files of an output besides weights, tokenizer and what `also` names in [`not_written_by_moerge`].
+const WRITTEN: [&str; 6] = ["config.json", "generation_config.json", INDEX_FILE, MODEL_CARD, RECIPE_FILE, MOERGE_JSON];
+
+/// Why `dir`, a folder with something in it, cannot be replaced: one sentence that names what moerge did not write.
+/// `None` if moerge wrote all of it. `also` are further file names that a merge writes.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn not_written_by_moerge(storage: &dyn Storage, dir: &Path, also: &[&str]) -> Result<Option<String>> {
+    let names = storage.list(dir).map_err(|e| Error::io("list", dir, &e))?;
+    if !names.iter().any(|name| name == MOERGE_JSON) {
+        return Ok(Some(format!("moerge did not make what is in it: it has no {MOERGE_JSON}")));
+    }
+    let record = match read_text(storage, &dir.join(MOERGE_JSON)).and_then(|text| MoergeJson::parse(&text, MOERGE_JSON))
+    {
+        Ok(record) => record,
+        Err(error) => return Ok(Some(format!("moerge did not make what is in it: {error}"))),
+    };
+    let tensors: HashSet<&str> = record.tensors.iter().map(|t| t.name.as_str()).collect();
+    for name in &names {
+        let path = dir.join(name);
+        let facts = storage.link_facts(&path).map_err(|e| Error::io("look at", &path, &e))?;
+        let text = name.to_str().unwrap_or_default();
+        let ours = facts.kind == Kind::File
+            && if text.ends_with(".safetensors") {
+                let header = Header::read(storage, &path);
+                header.is_ok_and(|h| h.tensors.iter().all(|t| tensors.contains(t.name.as_str())))
+            } else {
+                WRITTEN.contains(&text) || TOKENIZER_FILES.contains(&text) || also.contains(&text)
+            };
+        if !ours {
+            return Ok(Some(format!("moerge did not write {}", path.display())));
+        }
+    }
+    Ok(None)
+}
