@@ -52,7 +52,11 @@ impl Error {
 
 fn pickle_hint(problem: &PickleError) -> String {
     let hint = match problem {
-        PickleError::Global(_) | PickleError::Opcode { .. } => {
+        PickleError::Unknown(_) => {
+            "nothing of it was run. If you trust the file, load it once with the program that wrote it, then save the weights \
+             as safetensors"
+        }
+        PickleError::Dangerous(_) | PickleError::Opcode { .. } => {
             "loading it in Python would run that; nothing of it was run here. Ask for the model in safetensors"
         }
         PickleError::NotATensor { .. } | PickleError::NotADict(_) => {

@@ -26,6 +26,8 @@ pub(super) enum Value {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Callable(Callable),
+    /// Something harmless that is no weight: a dtype, a device, a set, bytes. Nothing can be done with it.
+    Other,
     /// The type of a storage: what its elements are.
     StorageType(Dtype),
     /// Bytes in the file.
@@ -49,15 +51,39 @@ pub(super) enum Callable {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
+    /// `_rebuild_from_type_v2(function, type, arguments, state)`: a tensor with attributes.
+    RebuildFromType,
+    /// `torch.Tensor`, which is only named.
+    TensorType,
+    /// `torch.nn.Parameter`, named or called.
+    ParameterType,
+    /// `torch.Size`: a tuple.
+    Size,
+    /// Gives a [`Value::Other`], whatever its arguments are.
+    Harmless,
 }
 
-/// Everything that a pickle of weights may name.
+/// Everything that a pickle of weights may name: what `torch.load(weights_only=True)` accepts (torch/_weights_only_unpickler.py)
+/// and has a meaning among dense weights.
 fn global(module: &str, name: &str) -> Option<Value> {
     use Dtype::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
     Some(match (module, name) {
         ("collections", "OrderedDict") => Value::Callable(Callable::OrderedDict),
         ("torch._utils", "_rebuild_tensor_v2") => Value::Callable(Callable::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Value::Callable(Callable::RebuildParameter),
+        ("torch._utils", "_rebuild_tensor") => Value::Callable(Callable::RebuildTensor),
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+            Value::Callable(Callable::RebuildParameter)
+        }
+        ("torch._tensor", "_rebuild_from_type_v2") => Value::Callable(Callable::RebuildFromType),
+        ("torch", "Tensor") => Value::Callable(Callable::TensorType),
+        ("torch.nn.parameter" | "torch.nn", "Parameter") => Value::Callable(Callable::ParameterType),
+        ("torch", "Size") => Value::Callable(Callable::Size),
+        ("torch", "device")
+        | ("torch.serialization", "_get_layout")
+        | ("_codecs", "encode")
+        | ("collections", "Counter")
+        | ("builtins" | "__builtin__", "bytearray" | "set" | "complex") => Value::Callable(Callable::Harmless),
+        ("torch", name) if is_dtype(name) => Value::Other,
         ("torch", storage) => Value::StorageType(match storage {
             "FloatStorage" => F32,
             "HalfStorage" => F16,
@@ -73,6 +99,15 @@ fn global(module: &str, name: &str) -> Option<Value> {
         }),
         _ => return None,
     })
+}
+
+/// Whether `name` is a dtype of torch, such as `float32` or `float8_e4m3fn`.
+fn is_dtype(name: &str) -> bool {
+    let digits = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    name == "bool"
+        || ["float", "bfloat", "complex", "int", "uint", "qint", "quint"]
+            .iter()
+            .any(|kind| name.strip_prefix(kind).is_some_and(digits))
 }
 
 /// Runs a pickle; all values, and the one that it makes.
@@ -198,6 +233,9 @@ impl<'a> Machine<'a> {
                 };
                 self.global(&module, &name)?;
             }
+            // EMPTY_SET, ADDITEMS as torch reads them: metadata of a training.
+            0x8f => self.push(Value::Other)?,
+            0x81 => self.call()?,
             b'Q' => self.storage()?,
             b'R' => self.call()?,
             b'b' => self.build()?,
@@ -303,7 +341,7 @@ impl<'a> Machine<'a> {
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<(), PickleError> {
-        let value = global(module, name).ok_or_else(|| PickleError::Global(format!("{module}.{name}")))?;
+        let value = global(module, name).ok_or_else(|| PickleError::global(module, name))?;
         self.push(value)
     }
 
@@ -365,12 +403,46 @@ impl<'a> Machine<'a> {
                 let tensor = tensor.ok_or_else(|| self.damaged("a tensor that is not one of torch.save's"))?;
                 self.push(tensor)
             }
-            (Callable::RebuildParameter, [data, _, _]) if matches!(self.value(*data), Value::Tensor { .. }) => {
+            (Callable::RebuildParameter, [data, _, _] | [data, _, _, _])
+            | (Callable::ParameterType, [data] | [data, _])
+                if matches!(self.value(*data), Value::Tensor { .. }) =>
+            {
                 self.stack.push(*data);
                 Ok(())
             }
+            (Callable::RebuildFromType, [function, class, arguments, _])
+                if matches!(
+                    self.value(*function),
+                    Value::Callable(Callable::RebuildTensor | Callable::RebuildParameter)
+                ) && matches!(
+                    self.value(*class),
+                    Value::Callable(Callable::TensorType | Callable::ParameterType)
+                ) =>
+            {
+                // The last is the attributes, which are no weights. The inner call is one of the above, so this ends.
+                self.stack.extend([*function, *arguments]);
+                self.call()
+            }
+            (Callable::Size, [items]) if matches!(self.value(*items), Value::Tuple(_) | Value::List(_)) => {
+                let (Value::Tuple(items) | Value::List(items)) = self.value(*items).clone() else { return Ok(()) };
+                self.push(Value::Tuple(items))
+            }
+            (Callable::OrderedDict, [items]) if matches!(self.value(*items), Value::List(_)) => self.ordered(*items),
+            (Callable::Harmless, _) => self.push(Value::Other),
             _ => Err(self.damaged("a call with other arguments than torch.save's")),
         }
+    }
+
+    /// `OrderedDict([(key, value), ...])`, as PyTorch before 1.0 and Python 2 write it.
+    fn ordered(&mut self, items: Id) -> Result<(), PickleError> {
+        let Value::List(items) = self.value(items) else { return Err(self.damaged("a dict of no list")) };
+        let pair = |id: &Id| match self.value(*id) {
+            Value::Tuple(pair) | Value::List(pair) => Some((*pair.first()?, *pair.get(1)?)),
+            _ => None,
+        };
+        let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
+        let pairs = pairs.ok_or_else(|| self.damaged("a dict of something other than pairs"))?;
+        self.push(Value::Dict(pairs))
     }
 
     fn tensor(&self, storage: Id, offset: Id, shape: Id, stride: Id) -> Option<Value> {
@@ -396,6 +468,9 @@ impl<'a> Machine<'a> {
     fn build(&mut self) -> Result<(), PickleError> {
         let state = self.pop()?;
         let target = self.top()?;
+        if matches!(self.value(target), Value::Other) {
+            return Ok(());
+        }
         let (Value::Dict(_), Value::Dict(attributes)) = (self.value(target), self.value(state)) else {
             return Err(self.damaged("attributes for what has none"));
         };
@@ -418,7 +493,6 @@ fn opcode_name(opcode: u8) -> String {
     let name = match opcode {
         b'i' => "INST",
         b'o' => "OBJ",
-        0x81 => "NEWOBJ",
         0x92 => "NEWOBJ_EX",
         0x82..=0x84 => "EXT",
         b'P' => "PERSID",

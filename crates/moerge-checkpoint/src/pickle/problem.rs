@@ -24,9 +24,12 @@ pub enum PickleError {
     /// Written on a machine of another kind.
     #[error("its numbers are {0}-endian, only little-endian ones are read")]
     ByteOrder(String),
-    /// The pickle calls something that is not a tensor's.
+    /// The pickle names something that runs code or reaches the system.
     #[error("it calls `{}`, which has no place among weights", shown(.0))]
-    Global(String),
+    Dangerous(String),
+    /// The pickle names a class or a function that is not known here.
+    #[error("it needs `{}`, which is not known as a part of weights", shown(.0))]
+    Unknown(String),
     /// The pickle does something that rebuilding tensors does not need.
     #[error("its pickle does what weights do not need: {what} (byte {at} of data.pkl)")]
     Opcode { what: String, at: usize },
@@ -51,4 +54,47 @@ pub enum PickleError {
     /// A tensor is not inside its storage, or the storage is not there.
     #[error("tensor `{}` is not inside the file: {what}", shown(name))]
     Place { name: String, what: String },
+}
+
+/// Modules that no weights need and that run code, read or write files, or reach the network.
+const DANGEROUS: [&str; 24] = [
+    "os",
+    "posix",
+    "nt",
+    "sys",
+    "subprocess",
+    "builtins",
+    "__builtin__",
+    "shutil",
+    "socket",
+    "importlib",
+    "runpy",
+    "pty",
+    "code",
+    "codeop",
+    "ctypes",
+    "pickle",
+    "_pickle",
+    "operator",
+    "functools",
+    "webbrowser",
+    "urllib",
+    "http",
+    "requests",
+    "asyncio",
+];
+/// Functions of torch that load or run code.
+const DANGEROUS_FUNCTIONS: [&str; 4] = ["torch.load", "torch.hub.load", "torch.jit.load", "torch.compile"];
+
+impl PickleError {
+    /// For a name that weights have no use for: dangerous, or only unknown.
+    pub(super) fn global(module: &str, name: &str) -> PickleError {
+        let full = format!("{module}.{name}");
+        let top = module.split('.').next().unwrap_or(module);
+        if DANGEROUS.contains(&top) || DANGEROUS_FUNCTIONS.contains(&full.as_str()) {
+            PickleError::Dangerous(full)
+        } else {
+            PickleError::Unknown(full)
+        }
+    }
 }

@@ -3,6 +3,7 @@
 Run in this folder: python make.py
 """
 
+import argparse
 import collections
 import io
 import json
@@ -60,6 +61,29 @@ torch.save({"state_dict": {"w": torch.ones(2)}}, "nested.bin")
 torch.save([torch.ones(2)], "list.bin")
 torch.save({"w": torch.arange(6.0).reshape(2, 3).t()}, "transposed.bin")
 torch.save(torch.nn.Linear(2, 2), "module.bin")
+
+# What `torch.load(weights_only=True)` accepts.
+def tagged(tensor):
+    tensor.note = "an attribute"
+    return tensor
+
+
+two = [1.0, 2.0]
+torch.save({"w": tagged(torch.tensor(two)), "size": torch.ones(1)}, "attributes.bin")
+torch.save({"w": tagged(torch.nn.Parameter(torch.tensor(two)))}, "pickled_parameter.bin")
+torch.save({"w": torch.tensor(two)}, "protocol_4.bin", pickle_protocol=4)
+for name, value in [("dtype", torch.bfloat16), ("device", torch.device("cpu")), ("set", {1, 2}), ("bytes", b"\xff")]:
+    torch.save({"w": torch.tensor(two), "x": value}, f"{name}.bin")
+torch.save({"w": torch.tensor(two), "x": argparse.Namespace(a=1)}, "unknown.bin")
+STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n" + STORAGE + b"K\x00K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
+OUTER = b"ctorch._tensor\n_rebuild_from_type_v2\n("
+with_pickle("old_ordered_dict.bin", b"\x80\x02ccollections\nOrderedDict\n](X\x01\x00\x00\x00w" + TENSOR + b"\x86e\x85R.")
+with_pickle("attributes_evil.bin", b"\x80\x02" + OUTER + b"cos\nsystem\nctorch\nTensor\nX\x01\x00\x00\x00a\x85}tR.")
+with_pickle(
+    "attributes_nested.bin",
+    b"\x80\x02" + OUTER + b"ctorch._tensor\n_rebuild_from_type_v2\nctorch\nTensor\n)}tR.",
+)
 
 # Attacks. Each runs its command in `torch.load(..., weights_only=False)`.
 torch.save({"w": Runs(os.system, "touch /tmp/pwned")}, "os_system.bin")
