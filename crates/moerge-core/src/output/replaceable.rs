@@ -32,7 +32,7 @@ pub fn not_written_by_moerge(storage: &dyn Storage, dir: &Path, also: &[&str]) -
     let record = match read_text(storage, &dir.join(MOERGE_JSON)).and_then(|text| MoergeJson::parse(&text, MOERGE_JSON))
     {
         Ok(record) => record,
-        Err(error) => return Ok(Some(format!("moerge did not make what is in it: {error}"))),
+        Err(error) => return Ok(Some(format!("moerge did not make what is in it: {}", error.parts().message))),
     };
     let tensors: HashSet<&str> = record.tensors.iter().map(|t| t.name.as_str()).collect();
     for name in &names {

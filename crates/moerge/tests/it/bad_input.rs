@@ -21,8 +21,8 @@ fn force_replaces_what_moerge_made_and_nothing_else() {
     let dir = dir.path();
     write_family(dir, "random");
     let before = contents(&dir.join("a"));
-    refused(dir, &["merge", "moe.yml", "a", "--force"], "moerge did not make what is in it");
-    refused(dir, &["merge", "moe.yml", ".", "--force"], "moerge did not make what is in it");
+    refused(dir, &["merge", "moe.yml", "a", "--force"], "lies in it");
+    refused(dir, &["merge", "moe.yml", ".", "--force"], "lies in it");
     assert_eq!(contents(&dir.join("a")), before);
 
     moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
