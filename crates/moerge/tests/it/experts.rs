@@ -250,6 +250,13 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
         ("ranks", json!({"r": 8}), &fitting, ["ranks", "rank 8"]),
         ("biased", json!({"lora_bias": true}), &biased, ["gate_proj.lora_B.bias", "merge it into its model first"]),
         ("saved", json!({"modules_to_save": ["mlp"]}), &whole, ["mlp.down_proj.weight", "merge it"]),
+        (
+            "pissa",
+            json!({"init_lora_weights": "pissa_niter_4"}),
+            &fitting,
+            ["\"pissa_niter_4\"", "merge it into its model first"],
+        ),
+        ("olora", json!({"init_lora_weights": "olora"}), &fitting, ["\"olora\"", "merge it into its model first"]),
         ("repeated", json!({"layer_replication": [[0, 2], [1, 3]]}), &fitting, ["layer_replication", "merge it"]),
     ] {
         write_adapter(&dir.join(name), &config, tensors);
@@ -264,4 +271,71 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
     let recipe = fs::read_to_string(dir.join("moe.yml")).unwrap();
     fs::write(dir.join("moe.yml"), recipe.replace("base_model: base", "base_model: base+attention")).unwrap();
     refused(dir, &["q_proj.lora_B.bias", "merge it into its model first"]);
+}
+
+/// Fault 2: pairs that match nothing were dropped, and what they change was lost.
+#[test]
+fn an_adapter_pair_that_matches_no_weight_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_model(&dir.join("base"), &llama(&json!({})), 1);
+    write_model(&dir.join("other"), &llama(&json!({})), 2);
+    for module in [
+        "model.layers.0.mlp.gate_up_proj",
+        "model.layers.3.mlp.up_proj",
+        "language_model.model.layers.0.mlp.up_proj",
+        "model.layers.0.self_attn.qkv_proj",
+    ] {
+        let mut tensors = BTreeMap::new();
+        lora_pair(&mut tensors, "model.layers.0.mlp.gate_proj", 64, 32, 4);
+        lora_pair(&mut tensors, module, 64, 32, 4);
+        write_adapter(&dir.join("lora"), &json!({}), &tensors);
+        write_recipe(dir, &["other", "base+lora"], "");
+        refused(dir, &["1 of which this model has not", module]);
+        let recipe = fs::read_to_string(dir.join("moe.yml")).unwrap();
+        let on_base = recipe
+            .replace("base_model: base", "base_model: base+lora")
+            .replace("source_model: base+lora", "source_model: base");
+        fs::write(dir.join("moe.yml"), on_base).unwrap();
+        refused(dir, &["1 of which this model has not", module]);
+    }
+}
+
+/// Fault 2: an adapter of `gate_proj` on a model that stores gate and up as one was dropped.
+#[test]
+fn an_adapter_of_unfused_names_goes_onto_the_rows_of_a_fused_weight() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let phi3 = json!({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "pad_token_id": 0});
+    write_model(&dir.join("base"), &llama(&phi3), 1);
+    let (mut parts, mut whole) = (BTreeMap::new(), BTreeMap::new());
+    for layer in 0..3 {
+        lora_pair(&mut parts, &format!("model.layers.{layer}.mlp.gate_proj"), 64, 32, 4);
+        lora_pair(&mut parts, &format!("model.layers.{layer}.mlp.up_proj"), 64, 32, 4);
+        // The same A and both Bs below each other: what the fused weight is changed by.
+        lora_pair(&mut whole, &format!("model.layers.{layer}.mlp.gate_up_proj"), 128, 32, 4);
+        let name = format!("base_model.model.model.layers.{layer}.mlp.gate_up_proj.lora_B.weight");
+        let b = &parts[&name.replace("gate_up_proj", "gate_proj")].1;
+        whole.get_mut(&name).unwrap().1 = [b.clone(), b.clone()].concat();
+    }
+    write_adapter(&dir.join("parts"), &json!({}), &parts);
+    write_adapter(&dir.join("whole"), &json!({}), &whole);
+    write_recipe(dir, &["base+parts", "base+whole"], "");
+    moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
+    let (out, base) = (open(&dir.join("out")), open(&dir.join("base")));
+    for matrix in ["w1", "w3"] {
+        let expert = |e: usize| {
+            let name = format!("model.layers.1.block_sparse_moe.experts.{e}.{matrix}.weight");
+            out.get(&name).unwrap().read().unwrap()
+        };
+        assert_eq!(expert(0), expert(1), "{matrix}");
+        let fused = base.get("model.layers.1.mlp.gate_up_proj.weight").unwrap();
+        let rows = if matrix == "w1" { 0..64 } else { 64..128 };
+        assert_ne!(expert(0), fused.rows(rows).unwrap().read().unwrap(), "{matrix} is changed");
+    }
+    let both: BTreeMap<_, _> = parts.into_iter().chain(whole).collect();
+    write_adapter(&dir.join("both"), &json!({}), &both);
+    fs::remove_dir_all(dir.join("out")).unwrap();
+    write_recipe(dir, &["base", "base+both"], "");
+    refused(dir, &["changes a part of", "twice"]);
 }

@@ -13,7 +13,7 @@ use std::{
 use moerge_checkpoint::{Checkpoint, Storage, TensorView};
 use serde_json::{Map, Value};
 
-use super::read_text;
+use super::{adapter_kind, read_text};
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
@@ -81,25 +81,7 @@ impl Adapter {
                 return Err(refuse(&format!("`peft_type` is {found}, only LORA adapters are merged"), merge_first));
             }
         }
-        let is_set = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
-        if is_set("use_dora") {
-            return Err(refuse(
-                "`use_dora` is true; DoRA also rescales every column by a learnt magnitude, which is not supported",
-                merge_first,
-            ));
-        }
-        if is_set("fan_in_fan_out") {
-            return Err(refuse(
-                "`fan_in_fan_out` is true; only Conv1D models (GPT-2) have transposed weights",
-                merge_first,
-            ));
-        }
-        if config.get("layer_replication").is_some_and(|ranges| !ranges.is_null()) {
-            return Err(refuse(
-                "`layer_replication` is set; it was trained on a model with layers repeated, which is not supported",
-                merge_first,
-            ));
-        }
+        adapter_kind::check(&config).map_err(|why| refuse(&why, merge_first))?;
         let mut weights = dir.join("adapter_model.safetensors");
         let pickled = dir.join("adapter_model.bin");
         if storage.facts(&weights).is_err() && storage.facts(&pickled).is_ok() {
@@ -143,6 +125,11 @@ impl Adapter {
                 .hint(MERGE_FIRST)),
             None => Ok(()),
         }
+    }
+
+    /// Whether it has A and B for tensor `name`.
+    pub fn adapts(&self, name: &str) -> bool {
+        self.pairs.contains_key(name)
     }
 
     /// What the adapter adds to rows `rows` of tensor `name` of shape `shape`.

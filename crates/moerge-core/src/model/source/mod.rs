@@ -1,10 +1,11 @@
 //! The models a recipe names, opened: headers and configs only, no weights.
 
 mod adapter;
+mod adapter_kind;
 mod vocabulary;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,7 +19,7 @@ use crate::{
     error::{Error, Result},
     model::{
         config::ModelConfig,
-        families::{DenseFamily, Description, Role, RoleTensor},
+        families::{DenseFamily, Description, LayerRole, Role, RoleTensor},
     },
     ops::{Expr, LoraDelta},
 };
@@ -128,30 +129,68 @@ impl Source {
         tensors.try_for_each(|tensor| adapter.check_whole(&tensor.name))
     }
 
-    /// An adapter that changes nothing was trained on another model.
+    /// Every pair of an adapter changes a weight that the model has; one that does not was trained on another model.
     fn check_adapter(&self) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
-        if self.weights().any(|weight| weight.lora.is_some()) {
-            return Ok(());
-        }
-        let first = adapter.adapted().next().unwrap_or("nothing");
-        let known = self.description.tensors.iter().find(|t| matches!(t.role, Role::Layer(..)));
-        let error = Error::input(format!("the adapter in {} changes no weight of this model", adapter.dir.display()));
+        let tensors = &self.description.tensors;
+        let own: HashSet<String> =
+            tensors.iter().flat_map(|t| unfused_name(t).into_iter().chain([t.name.clone()])).collect();
+        let unmatched: Vec<&str> = adapter.adapted().filter(|name| !own.contains(*name)).collect();
+        let Some(first) = unmatched.first() else { return self.check_fused_adapter(adapter) };
+        let known = tensors.iter().find(|t| matches!(t.role, Role::Layer(..)));
+        let dir = adapter.dir.display();
+        let all = adapter.adapted().count();
+        let error = if unmatched.len() == all {
+            Error::input(format!("the adapter in {dir} changes no weight of this model"))
+        } else {
+            Error::input(format!(
+                "the adapter in {dir} changes {} weights, {} of which this model has not",
+                all,
+                unmatched.len()
+            ))
+        };
         Err(error
             .fact("model", self.dir.display().to_string())
-            .fact("the adapter changes", first)
+            .fact("the adapter changes", *first)
             .fact("the model has", known.map_or("no layer", |t| t.name.as_str()))
             .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
     }
 
+    /// A fused weight is adapted as a whole or part by part: of both at once PEFT knows nothing.
+    fn check_fused_adapter(&self, adapter: &Adapter) -> Result<()> {
+        let twice = |t: &&RoleTensor| adapter.adapts(&t.name) && unfused_name(t).is_some_and(|n| adapter.adapts(&n));
+        match self.description.tensors.iter().find(twice) {
+            Some(tensor) => {
+                let message =
+                    format!("the adapter in {} changes a part of {} twice", adapter.dir.display(), tensor.name);
+                Err(Error::input(message).fact("also", unfused_name(tensor).unwrap_or_default()))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn find(&self, tensor: &RoleTensor) -> Result<Weight> {
         let view = tensor.find(&self.checkpoint)?;
-        let lora = match &self.adapter {
-            Some(adapter) => adapter.delta(&tensor.name, &tensor.stored_shape(), tensor.rows())?,
-            None => None,
-        };
+        let Some(adapter) = &self.adapter else { return Ok(Weight { view, lora: None }) };
+        let mut lora = adapter.delta(&tensor.name, &tensor.stored_shape(), tensor.rows())?;
+        if let (None, Some(own)) = (&lora, unfused_name(tensor)) {
+            lora = adapter.delta(&own, &tensor.shape, 0..tensor.shape.first().copied().unwrap_or(0))?;
+        }
         Ok(Weight { view, lora })
     }
+}
+
+/// The name that a part of a fused weight has where it is stored by itself: `q_proj` of `qkv_proj`. Adapters that were
+/// trained on such a layout fit the part's rows.
+fn unfused_name(tensor: &RoleTensor) -> Option<String> {
+    tensor.part_of.as_ref()?;
+    let own = match tensor.role {
+        Role::Layer(_, LayerRole::Attention(projection)) => projection.to_string(),
+        Role::Layer(_, LayerRole::Ffn(matrix)) => matrix.to_string(),
+        _ => return None,
+    };
+    let (module, _) = tensor.name.strip_suffix(".weight")?.rsplit_once('.')?;
+    Some(format!("{module}.{own}.weight"))
 }
 
 /// Reads a small text file whole.
