@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn long_lines_break_at_spaces_under_their_last_column() {
         let line = "why        MixtralForCausalLM has all features of this base";
-        let expected = "why        MixtralForCausalLM\n           has all features\n           of this base";
+        let expected = "why        MixtralForCausalLM\n           has all features of\n           this base";
         assert_eq!(wrap(line, Some(30)), expected);
         assert_eq!(wrap("  hint: choose another name", Some(20)), "  hint: choose\n    another name");
         assert_eq!((wrap(line, None), wrap("short", Some(5))), (line.to_owned(), "short".to_owned()));
