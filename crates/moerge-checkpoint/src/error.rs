@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 mod format;
 mod hint;
+mod pickle;
 
-pub(crate) use format::shown;
 pub use format::{HeaderError, IndexError};
+pub use pickle::PickleError;
 
 use crate::dtype::{BadSize, Dtype};
-use crate::pickle::PickleError;
+use crate::shown::shown;
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

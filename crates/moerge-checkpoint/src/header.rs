@@ -6,7 +6,6 @@
 //! Format: <https://github.com/huggingface/safetensors#format>
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,8 +13,6 @@ use serde_json::value::RawValue;
 use crate::dtype::{BadSize, Dtype};
 use crate::error::{HeaderError, Result};
 use crate::json_entries::Entries;
-use crate::source_file;
-use crate::storage::Storage;
 
 /// The longest header that readers accept, in bytes; the format's own library has the same limit.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -53,14 +50,6 @@ pub struct HeaderTensor {
 }
 
 impl Header {
-    /// Reads the header of a file, and nothing else of it.
-    ///
-    /// # Errors
-    /// The file cannot be read, is no file, is a git-lfs pointer, or breaks the format.
-    pub fn read(storage: &dyn Storage, path: &Path) -> Result<Header> {
-        Ok(source_file::read_header(storage, path)?.0)
-    }
-
     /// Parses the JSON part of a header and checks it against the length of the whole file.
     ///
     /// # Errors

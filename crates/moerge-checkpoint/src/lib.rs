@@ -19,6 +19,7 @@ mod output_dir;
 pub mod pickle;
 mod shard_layout;
 mod shard_writer;
+mod shown;
 mod source_file;
 mod source_folder;
 pub mod storage;

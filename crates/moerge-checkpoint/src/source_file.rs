@@ -158,6 +158,16 @@ impl fmt::Debug for SourceFile {
     }
 }
 
+impl Header {
+    /// Reads the header of a file, and nothing else of it.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no file, is a git-lfs pointer, or breaks the format.
+    pub fn read(storage: &dyn Storage, path: &Path) -> Result<Header> {
+        Ok(read_header(storage, path)?.0)
+    }
+}
+
 /// What starts a git-lfs pointer (<https://git-lfs.com/spec/v1>).
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs";
 

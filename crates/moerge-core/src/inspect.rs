@@ -15,7 +15,7 @@ use crate::{
         families::{Description, FfnOptions},
         folder::ModelFolder,
     },
-    output::record::{FileRecord, MoergeJson},
+    record::{FileRecord, MoergeJson},
 };
 
 mod parts;

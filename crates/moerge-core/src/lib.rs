@@ -14,6 +14,7 @@ pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod recipe;
+pub mod record;
 pub mod suggest;
 
 pub use error::{Cause, Error, ErrorKind, Result};

@@ -11,7 +11,7 @@ use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
     model::folder::TOKENIZER_FILES,
-    output::record::MOERGE_JSON,
+    record::MOERGE_JSON,
     suggest::printable,
 };
 

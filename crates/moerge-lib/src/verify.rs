@@ -16,8 +16,8 @@ use serde::Serialize;
 use moerge_core::{
     error::{Cause, ErrorKind, Result},
     model::{families::is_known, folder::ModelFolder},
-    output::record::{MOERGE_JSON, MoergeJson, TensorRecord},
     progress::Progress,
+    record::{MOERGE_JSON, MoergeJson, TensorRecord},
 };
 
 mod against_config;

@@ -7,16 +7,18 @@ use std::{
     thread,
 };
 
+use clap::Subcommand;
 use moerge_core::{
     model::locate::{self, HubCache, HubId},
     recipe::ModelRef,
 };
 use moerge_hub::{Hub, HubSettings};
 
-use crate::{args::Command, interrupt, progress::Reporter, terminal::path_text};
+use crate::{interrupt, progress::Reporter, terminal::path_text};
 
 mod build;
 pub mod chat;
+pub mod command_line;
 pub mod completions;
 pub mod eval;
 pub mod generate;
@@ -31,6 +33,24 @@ pub mod route;
 mod running;
 pub mod serve;
 pub mod verify;
+
+/// A command and its arguments.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Merge(Box<merge::Args>),
+    Plan(plan::Args),
+    Pull(pull::Args),
+    Push(push::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Chat(chat::Args),
+    Generate(generate::Args),
+    Eval(eval::Args),
+    Route(route::Args),
+    Serve(serve::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
 
 /// Runs a command.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {

@@ -2,7 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
 
-mod args;
+mod columns;
 mod commands;
 mod console;
 mod diagnostics;
@@ -28,7 +28,7 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let command = match args::parse() {
+    let command = match commands::command_line::parse() {
         Ok(command) => command,
         Err(code) => return code,
     };

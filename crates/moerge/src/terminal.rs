@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::wrap::visible;
+use crate::columns::visible;
 
 /// `error:`
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();

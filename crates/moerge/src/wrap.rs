@@ -7,7 +7,7 @@
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::terminal::styled;
+use crate::{columns::visible, terminal::styled};
 
 /// `text` with its long lines wrapped to `width` columns; as it is where there is no width. Continuation lines are
 /// indented to the last column of the line, if it looks like a row of a table.
@@ -69,11 +69,6 @@ fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
         rest = &word[end..];
         Some((spaces, &word[..end]))
     })
-}
-
-/// Columns that `text` takes.
-pub fn visible(text: &str) -> usize {
-    if text.contains('\u{1b}') { anstream::adapter::strip_str(text).to_string().width() } else { text.width() }
 }
 
 /// Wraps text that arrives in pieces. A word is held back until it is known to be complete.

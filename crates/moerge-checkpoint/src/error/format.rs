@@ -2,6 +2,7 @@
 //! parsing is pure, and [`Error`](crate::Error) adds the file.
 
 use crate::dtype::Dtype;
+use crate::shown::shown;
 
 /// A malformation of a safetensors header. All positions and sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,16 +93,6 @@ pub enum IndexError {
     /// A file name that could lead out of the folder, or that is no safetensors file.
     #[error("tensor `{}` is placed in `{}`, expected the plain name of a {ending} file", shown(tensor), shown(file))]
     BadFileName { tensor: String, file: String, ending: &'static str },
-}
-
-/// A name from outside as it may be printed: control characters escaped, shortened if endless.
-pub(crate) fn shown(name: &str) -> String {
-    const LIMIT: usize = 200;
-    let mut text: String = name.chars().take(LIMIT).flat_map(char::escape_debug).collect();
-    if name.chars().nth(LIMIT).is_some() {
-        text.push_str("...");
-    }
-    text
 }
 
 fn dims(shape: &[u64]) -> String {

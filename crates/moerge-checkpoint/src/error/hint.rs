@@ -2,8 +2,8 @@
 
 use std::io::ErrorKind;
 
+use super::PickleError;
 use super::{Error, HeaderError, IndexError};
-use crate::pickle::PickleError;
 
 impl Error {
     /// One sentence of advice, without the word "hint".

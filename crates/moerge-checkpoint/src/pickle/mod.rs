@@ -8,13 +8,12 @@
 //! Formats: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, Python's `pickletools`, `torch/serialization.py`.
 
 mod machine;
-mod problem;
 mod state_dict;
 mod zip;
 
 use std::io;
 
-pub use problem::PickleError;
+pub use crate::error::PickleError;
 
 use crate::{header::HeaderTensor, storage::ReadAt};
 

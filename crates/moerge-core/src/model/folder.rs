@@ -14,7 +14,7 @@ use crate::{
         families::{Description, describe},
         source::{read_bytes, read_text},
     },
-    output::record::{MOERGE_JSON, MoergeJson},
+    record::{MOERGE_JSON, MoergeJson},
 };
 
 /// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.

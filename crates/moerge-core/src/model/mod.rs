@@ -4,5 +4,6 @@ pub mod config;
 pub mod families;
 pub mod folder;
 pub mod locate;
+pub mod model_ref;
 pub mod rope;
 pub mod source;

@@ -11,12 +11,10 @@ use crate::{
         folder::TOKENIZER_FILES,
         source::{Source, read_bytes},
     },
-    output::{
-        card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
-        record::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
-    },
+    output::card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
     plan::{Models, MoePlan},
     recipe::{Expert, Recipe, SharedWeights},
+    record::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
 };
 
 /// Name of the recipe in the output.

@@ -2,5 +2,4 @@
 
 pub mod card;
 pub mod files;
-pub mod record;
 pub mod replaceable;

@@ -6,14 +6,11 @@ use std::{collections::HashSet, path::Path};
 
 use moerge_checkpoint::{Header, INDEX_FILE, Kind, Storage};
 
-use super::{
-    card::MODEL_CARD,
-    files::RECIPE_FILE,
-    record::{MOERGE_JSON, MoergeJson},
-};
+use super::{card::MODEL_CARD, files::RECIPE_FILE};
 use crate::{
     error::{Error, Result},
     model::{folder::TOKENIZER_FILES, source::read_text},
+    record::{MOERGE_JSON, MoergeJson},
 };
 
 /// Files of an output besides weights, tokenizer and what `also` names in [`not_written_by_moerge`].

@@ -14,7 +14,7 @@ mod gate_mode;
 mod layers;
 mod load;
 mod located;
-mod model_ref;
+mod model_ref_field;
 pub mod prompts_file;
 mod source;
 mod yaml;
@@ -22,13 +22,14 @@ mod yaml_error;
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
 
+pub use crate::model::model_ref::{Adapter, ModelRef};
 use fields::{Field, Fields};
 pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText, SharedWeights};
 pub use gate_mode::GateMode;
 pub use layers::Layers;
 pub use load::read_text;
 pub use located::Located;
-pub use model_ref::{Adapter, ModelRef};
+use model_ref_field::read_model_ref;
 use moerge_checkpoint::Dtype;
 use source::Source;
 use yaml::{Kind, Node};
@@ -155,7 +156,7 @@ impl Recipe {
         };
         refuse_dense_merge(source, &root)?;
         let fields = Fields::open(source, &root, "the recipe", &KEYS)?;
-        let base_model = ModelRef::read(fields.required("base_model", "add `base_model: org/name`")?, source)?;
+        let base_model = read_model_ref(fields.required("base_model", "add `base_model: org/name`")?, source)?;
         let experts = read_experts(source, fields.required("experts", "add a list of `experts`")?, "expert")?;
         let shared_experts =
             fields.get("shared_experts").map(|f| read_experts(source, f, "shared expert")).transpose()?;
@@ -241,7 +242,7 @@ fn read_expert(source: &Source, node: &Node, what: String) -> Result<Expert> {
             .hint(format!("write `- source_model: {}`", shorten(&scalar.text))));
     }
     let fields = Fields::open(source, node, what, &EXPERT_KEYS)?;
-    let source_model = ModelRef::read(fields.required("source_model", "add `source_model: org/name`")?, source)?;
+    let source_model = read_model_ref(fields.required("source_model", "add `source_model: org/name`")?, source)?;
     let prompts = |key| fields.get(key).map_or(Ok(Vec::new()), |f| f.prompts());
     let file = |key| fields.get(key).map(|f| path(f)).transpose();
     let noise_scale = fields.get("noise_scale").map(noise_scale).transpose()?;

@@ -21,12 +21,12 @@ use moerge_core::{
     ops::Identity,
     output::{
         files::{OutputFile, record},
-        record::{MOERGE_JSON, MoergeJson},
         replaceable::not_written_by_moerge,
     },
     plan::{OutputTensor, PlanSummary, moe::same_ffn},
     progress::{Progress, Stage},
     recipe::GateMode,
+    record::{MOERGE_JSON, MoergeJson},
 };
 
 impl Prepared {

@@ -7,9 +7,9 @@ use crate::routers::{ROUTING_REPORT, RoutingReport};
 use moerge_core::{
     error::{Error, Result},
     model::{families::FfnOptions, source::read_text},
-    output::record::{MOERGE_JSON, MoergeJson},
     plan::Slots,
     recipe::Recipe,
+    record::{MOERGE_JSON, MoergeJson},
 };
 use moerge_infer::model::Model;
 

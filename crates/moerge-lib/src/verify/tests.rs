@@ -5,8 +5,8 @@ use tempfile::TempDir;
 
 use super::*;
 use moerge_core::{
-    output::record::TensorRecord,
     progress::{Silent, Stage},
+    record::TensorRecord,
 };
 
 /// A copy of a golden model that a test may damage.

@@ -3,7 +3,7 @@ use std::{io::Write as _, process::ExitCode};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{args::Cli, console};
+use crate::{commands::command_line::Cli, console};
 
 /// Print completions for a shell
 ///

@@ -5,7 +5,7 @@ use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, T
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
-use crate::{args::wrong_usage, console, numbers::count, progress::Reporter, sizes};
+use crate::{commands::command_line::wrong_usage, console, numbers::count, progress::Reporter, sizes};
 
 mod card;
 mod tables;

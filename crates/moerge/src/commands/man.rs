@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
-use crate::{args::Cli, console, terminal::path_text};
+use crate::{commands::command_line::Cli, console, terminal::path_text};
 
 /// Print the manual page
 ///

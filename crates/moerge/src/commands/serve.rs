@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::running::{Loaded, ModelArgs, SamplingArgs};
-use crate::{args::wrong_usage, interrupt, progress::Reporter, terminal::harmless};
+use crate::{commands::command_line::wrong_usage, interrupt, progress::Reporter, terminal::harmless};
 
 mod api_error;
 mod event;

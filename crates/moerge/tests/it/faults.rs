@@ -105,7 +105,7 @@ fn a_full_disk_is_said_before_anything_is_written_and_leaves_nothing() {
 #[test]
 fn force_replaces_an_old_folder_only_when_the_new_one_is_whole() {
     let (expected, operations) = whole_run();
-    let record = moerge_core::output::record::MoergeJson::new("of an older run", "").to_text();
+    let record = moerge_core::record::MoergeJson::new("of an older run", "").to_text();
     let old = vec![("moerge.json".into(), record.clone().into_bytes())];
     for cut in (0..operations + 8).step_by(3) {
         let disk = disk_with_models();

@@ -1,6 +1,7 @@
 //! Rules about the source text itself.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -64,5 +65,75 @@ fn nothing_prints_with_macros_that_panic() {
     for name in ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
         let found = offenders(&crates().join(name).join("src"), prints);
         assert!(found.is_empty(), "these panic when the output is full; use console.rs:\n{}", found.join("\n"));
+    }
+}
+
+/// The top-level modules of the crate in `src`, each with those that it names in a `use` or a path.
+fn modules(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in sources(src) {
+        let inside = path.strip_prefix(src).unwrap().components().next().unwrap().as_os_str().to_string_lossy();
+        let module = inside.trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let text: String = code(&text).map(|(_, line)| line.trim()).collect();
+        modules.entry(module).or_default().extend(text.split("crate::").skip(1).flat_map(first_names));
+    }
+    modules
+}
+
+/// The first names of the paths that follow `crate::`: one, or those of a group.
+fn first_names(path: &str) -> Vec<String> {
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
+    let (mut depth, mut names, mut start) = (0, Vec::new(), 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                names.push(name(&group[start..at]));
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.push(name(&group[start..at]));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// A module that each other of its circle can be reached from, itself included.
+fn circle(modules: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    let reach = |from: &String| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(module) = next.pop() {
+            let used = modules.get(&module).into_iter().flatten().filter(|m| modules.contains_key(*m) && **m != module);
+            next.extend(used.filter(|m| seen.insert((*m).clone())).cloned());
+        }
+        seen
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = modules.keys().map(|m| (m, reach(m))).collect();
+    let in_circle: Vec<String> = modules.keys().filter(|m| reached[m].contains(*m)).cloned().collect();
+    (!in_circle.is_empty()).then_some(in_circle)
+}
+
+#[test]
+fn modules_form_no_circles() {
+    assert_eq!(first_names("{a::{b, c}, d, error::Result};"), ["a", "d", "error"]);
+    let graph = |edges: &[(&str, &str)]| {
+        let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in edges {
+            modules.entry((*to).to_owned()).or_default();
+            modules.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        circle(&modules)
+    };
+    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("a", "a")]), None);
+    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("c", "b")]).unwrap(), ["b", "c"]);
+    for name in ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
+        let found = circle(&modules(&crates().join(name).join("src")));
+        assert_eq!(found, None, "modules of {name} use each other in a circle");
     }
 }

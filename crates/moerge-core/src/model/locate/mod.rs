@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use hub_cache::{HubCache, HubId};
 pub use not_here::{NotHere, Why};
 
-use crate::recipe::ModelRef;
+use crate::model::model_ref::ModelRef;
 
 /// Where a model lies.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Models, MoePlan};
 use crate::plan::UnusedWeights;
-use crate::{output::record::FileRecord, recipe::Recipe};
+use crate::{recipe::Recipe, record::FileRecord};
 
 /// What a plan comes to.
 #[derive(Debug, Clone, Serialize)]

@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{LocalStorage, write_durably};
-use moerge_core::{
-    Error,
-    output::{card::MODEL_CARD, record::MOERGE_JSON},
-};
+use moerge_core::{Error, output::card::MODEL_CARD, record::MOERGE_JSON};
 use moerge_infer::model::Model;
 use moerge_lib::evaluate::ModelScore;
 use moerge_lib::evaluate::with_evaluation;

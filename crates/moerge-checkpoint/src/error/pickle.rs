@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::shown;
+use crate::shown::shown;
 
 /// Why a `pytorch_model.bin` is not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +88,7 @@ const DANGEROUS_FUNCTIONS: [&str; 4] = ["torch.load", "torch.hub.load", "torch.j
 
 impl PickleError {
     /// For a name that weights have no use for: dangerous, or only unknown.
-    pub(super) fn global(module: &str, name: &str) -> PickleError {
+    pub(crate) fn global(module: &str, name: &str) -> PickleError {
         let full = format!("{module}.{name}");
         let top = module.split('.').next().unwrap_or(module);
         if DANGEROUS.contains(&top) || DANGEROUS_FUNCTIONS.contains(&full.as_str()) {

@@ -8,15 +8,13 @@ use std::{
 };
 
 use clap::{
-    CommandFactory as _, Parser, Subcommand,
+    CommandFactory as _, Parser,
     builder::styling::{AnsiColor, Style, Styles},
     error::ErrorKind,
 };
 
-use crate::{
-    FAILURE,
-    commands::{chat, completions, eval, generate, inspect, man, merge, plan, pull, push, route, serve, verify},
-};
+use super::Command;
+use crate::FAILURE;
 
 /// Merge language models into a Mixture of Experts
 ///
@@ -72,24 +70,6 @@ const STYLES: Styles = Styles::styled()
     .error(AnsiColor::Red.on_default().bold())
     .valid(AnsiColor::Green.on_default())
     .invalid(AnsiColor::Yellow.on_default());
-
-/// A command and its arguments.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    Merge(Box<merge::Args>),
-    Plan(plan::Args),
-    Pull(pull::Args),
-    Push(push::Args),
-    Inspect(inspect::Args),
-    Verify(verify::Args),
-    Chat(chat::Args),
-    Generate(generate::Args),
-    Eval(eval::Args),
-    Route(route::Args),
-    Serve(serve::Args),
-    Completions(completions::Args),
-    Man(man::Args),
-}
 
 /// Parses this process's command line. For `--help` and wrong usage, prints what is due and gives the exit code.
 pub fn parse() -> Result<Command, ExitCode> {
