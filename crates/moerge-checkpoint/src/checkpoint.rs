@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::index::Index;
@@ -12,6 +11,7 @@ use crate::source_file::{Opened, SourceFile};
 use crate::source_folder::{self, Weights};
 use crate::storage::Storage;
 use crate::tensor_view::TensorView;
+use crate::workers;
 
 /// Threads that read headers. They wait for the disk rather than compute.
 const READERS: usize = 8;
@@ -137,23 +137,7 @@ impl Checkpoint {
 /// Opens files side by side. Of several errors the first by file order is returned, so that it does
 /// not depend on chance.
 fn open_all(storage: &Arc<dyn Storage>, paths: &[PathBuf]) -> Result<Vec<Opened>> {
-    let next = AtomicUsize::new(0);
-    let slots: Vec<OnceLock<Result<Opened>>> = paths.iter().map(|_| OnceLock::new()).collect();
-    let work = || {
-        while let Some((path, slot)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            paths.get(index).zip(slots.get(index))
-        } {
-            let _ = slot.set(SourceFile::open(storage, path));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..READERS.min(paths.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    slots.into_iter().filter_map(OnceLock::into_inner).collect()
+    workers::try_map(paths, READERS, |path| SourceFile::open(storage, path)).map_err(|(_, error)| error)
 }
 
 /// Index and shards must name the same tensors in the same places.

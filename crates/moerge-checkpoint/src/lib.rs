@@ -24,6 +24,7 @@ mod source_file;
 mod source_folder;
 pub mod storage;
 mod tensor_view;
+pub mod workers;
 
 pub use checkpoint::Checkpoint;
 pub use dtype::{BadSize, Dtype};

@@ -1,15 +1,10 @@
 //! Reading every byte of a checkpoint once, by several threads, a few MiB at a time.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
-};
-
-use moerge_checkpoint::{Checkpoint, Fingerprint, Fingerprinter, TensorView};
+use moerge_checkpoint::{Checkpoint, Fingerprint, Fingerprinter, TensorView, workers};
 
 use moerge_core::numeric::non_finite::NonFinite;
 use moerge_core::{
-    error::{Error, Result},
+    error::Result,
     progress::{Progress, Stage},
 };
 
@@ -39,29 +34,13 @@ pub(super) fn all<'a>(
     let mut views: Vec<&TensorView> = weights.tensors().collect();
     views.sort_by_key(|view| (&view.file.path, view.offset));
     progress.start(Stage::Read, views.iter().map(|view| view.len).sum(), 0);
-    let next = AtomicUsize::new(0);
-    let slots: Vec<OnceLock<Result<Found>>> = views.iter().map(|_| OnceLock::new()).collect();
-    let work = || {
-        let mut buffer = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((view, slot)) = views.get(index).zip(slots.get(index)) else { break };
-            let found = one(view, fingerprints, &mut buffer, progress);
-            let stopped = found.as_ref().is_err_and(|e| e.kind() == moerge_core::ErrorKind::Interrupted);
-            let _ = slot.set(found);
-            if stopped {
-                break;
-            }
-        }
+    // A stop ends the run; any other error is the outcome of its tensor.
+    let read_one = |buffer: &mut Vec<u8>, view: &&TensorView| match one(view, fingerprints, buffer, progress) {
+        Err(error) if error.kind() == moerge_core::ErrorKind::Interrupted => Err(error),
+        outcome => Ok(outcome),
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.clamp(1, views.len().max(1)) {
-            scope.spawn(work);
-        }
-        work();
-    });
+    let outcomes = workers::try_map_with(&views, threads, Vec::new, read_one).map_err(|(_, error)| error)?;
     progress.check()?;
-    let outcomes = slots.into_iter().map(|slot| slot.into_inner().unwrap_or_else(|| Err(Error::interrupted())));
     let read: Vec<TensorBytes> =
         views.into_iter().zip(outcomes).map(|(view, outcome)| TensorBytes { view, outcome }).collect();
     progress.finish(Stage::Read, "");
