@@ -47,7 +47,7 @@ pub fn output_files(
     out: &Path,
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
-    let mut files = made_files(storage, recipe, models, plan, out, wanted);
+    let mut files = made_files(storage, recipe, models, plan, out, wanted)?;
     for (path, _) in copied_files(storage, models, wanted)? {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         files.push(OutputFile { name, bytes: read_bytes(storage, &path)? });
@@ -63,7 +63,7 @@ pub fn made_files(
     plan: &MoePlan,
     out: &Path,
     wanted: Wanted,
-) -> Vec<OutputFile> {
+) -> Result<Vec<OutputFile>> {
     let mut files = vec![file("config.json", pretty(&plan.output.config))];
     if plan.output.layout.shards.len() > 1 {
         files.push(OutputFile {
@@ -72,10 +72,10 @@ pub fn made_files(
         });
     }
     if wanted.card {
-        files.push(file(MODEL_CARD, model_card(&card_facts(storage, recipe, models, plan, out))));
+        files.push(file(MODEL_CARD, model_card(&card_facts(storage, recipe, models, plan, out)?)));
         files.push(file(RECIPE_FILE, recipe.text.to_string()));
     }
-    files
+    Ok(files)
 }
 
 /// The base's files that go along as they are, and their lengths in bytes.
@@ -150,7 +150,13 @@ fn source_record(source: &Source) -> SourceRecord {
     }
 }
 
-fn card_facts(storage: &dyn Storage, recipe: &Recipe, models: &Models, plan: &MoePlan, out: &Path) -> CardFacts {
+fn card_facts(
+    storage: &dyn Storage,
+    recipe: &Recipe,
+    models: &Models,
+    plan: &MoePlan,
+    out: &Path,
+) -> Result<CardFacts> {
     let (parameters, active_parameters) = plan.parameters();
     let expert = |e: &Expert| CardExpert {
         reference: e.source_model.to_string(),
@@ -159,13 +165,13 @@ fn card_facts(storage: &dyn Storage, recipe: &Recipe, models: &Models, plan: &Mo
         negative_prompts: e.negative_prompts.clone(),
     };
     let dirs = models.sources.iter().flat_map(|s| std::iter::once(&s.dir).chain(s.adapter.as_ref().map(|a| &a.dir)));
-    CardFacts {
+    Ok(CardFacts {
         name: out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         base: recipe.base_model.to_string(),
         experts: recipe.experts.iter().map(expert).collect(),
         shared_experts: recipe.shared_experts.iter().map(expert).collect(),
         folders: local_folders(models),
-        licences: dirs.map(|dir| source_licence(storage, dir)).collect(),
+        licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
         architecture: plan.family.class.to_owned(),
         parameters,
         active_parameters,
@@ -182,7 +188,7 @@ fn card_facts(storage: &dyn Storage, recipe: &Recipe, models: &Models, plan: &Mo
         recipe: recipe.text.to_string(),
         moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
         remote_code: plan.output.config.contains_key("auto_map"),
-    }
+    })
 }
 
 /// References that name a folder rather than a model on the Hub.

@@ -29,7 +29,7 @@ impl Prepared {
 
     /// An upper bound of the finished folder's bytes, without reading what is copied into it. Weights are exact.
     pub fn max_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
-        let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted);
+        let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
         let copied = copied_files(storage, &self.models, wanted)?;
         let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
         Ok(beside.sum::<u64>() + self.max_bytes_of_results())

@@ -46,7 +46,7 @@ fn a_plan_reads_headers_and_knows_every_byte() {
     let size = |name: &str| fs::metadata(bench.dir.path().join(name).join("model.safetensors")).unwrap().len();
     assert_eq!(plan["on_hub"]["bytes"], size("base") + size("a") + size("b"));
     let text = bench.ok(&["plan", "moe.yml", "out"]);
-    assert!(text.contains("3 of 3 models not downloaded yet"), "{text}");
+    assert!(text.contains("3 of 3 models not downloaded:"), "{text}");
     bench.ok(&["merge", "-q", "moe.yml", "out"]);
     let total: u64 = contents(&bench.dir.path().join("out"))
         .keys()
@@ -108,12 +108,28 @@ fn without_the_cache_a_bad_line_gives_the_same_bytes() {
     assert_eq!(weights(&bench, "out"), weights(&bench, "local"));
 }
 
+/// FAULTS 16: the licence of a source that is read from the Hub was lost.
+#[test]
+fn without_the_cache_the_licences_are_read_from_the_cards() {
+    let bench = bench();
+    for (name, licence) in [("base", "cc-by-nc-4.0"), ("a", "cc-by-nc-4.0"), ("b", "CC-BY-NC-4.0")] {
+        let dir = bench.dir.path().join(name);
+        fs::write(dir.join("README.md"), format!("---\nlicense: {licence}\n---\n")).unwrap();
+        bench.hub.add_folder(&format!("org/{name}"), &dir);
+    }
+    bench.ok(&["merge", "-q", "--no-cache", "moe.yml", "remote"]);
+    bench.ok(&["merge", "-q", "moe.yml", "downloaded"]);
+    let card = |out: &str| fs::read_to_string(bench.dir.path().join(out).join("README.md")).unwrap();
+    assert!(card("remote").contains("license: \"cc-by-nc-4.0\""), "{}", card("remote"));
+    assert_eq!(card("remote"), card("downloaded").replace("downloaded", "remote"));
+}
+
 /// `org/model+org/adapter` and verify on an id.
 #[test]
 fn a_model_is_verified_by_its_name() {
     let bench = bench();
-    let told = bench.ok(&["verify", "org/a"]);
-    assert!(told.starts_with("sound org/a"), "{told}");
+    let verified = bench.ok(&["verify", "org/a"]);
+    assert!(verified.starts_with("sound org/a"), "{verified}");
     let inspected = bench.ok(&["inspect", "org/b"]);
     assert!(inspected.starts_with("llama, dense"), "{inspected}");
     assert!(!bench.home().join("hub/models--org--b/blobs").join("x").exists());

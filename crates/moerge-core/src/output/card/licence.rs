@@ -1,18 +1,38 @@
 //! The licence that a source says it has.
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::{Kind, Storage};
 
-/// The `license` in the front matter of a model folder's README.md, or `None` where it says nothing readable.
+use crate::error::{Error, Result};
+
+/// Maximum bytes read of a card; the front matter is at its beginning.
+const MAX_CARD: u64 = 1 << 20;
+
+/// The `license` in the front matter of a model folder's README.md, or `None` if there is no readable one. The card is
+/// read through `storage`, as the weights are, because the folder may be on the Hub.
 ///
-/// `license: other` is made exact by `license_name`, so that two different "other"s never look alike.
-pub fn source_licence(storage: &dyn Storage, dir: &Path) -> Option<String> {
-    const MAX_BYTES: u64 = 1 << 20;
-    let file = storage.open(&dir.join(super::MODEL_CARD)).ok()?;
-    let mut text = vec![0; usize::try_from(file.len().min(MAX_BYTES)).ok()?];
-    file.read_exact_at(&mut text, 0).ok()?;
-    front_matter_licence(&String::from_utf8_lossy(&text))
+/// For `license: other` this is `license_name`, so that two different "other"s never look alike.
+///
+/// # Errors
+/// The card exists but cannot be read, such as when the connection to the Hub breaks.
+pub fn source_licence(storage: &dyn Storage, dir: &Path) -> Result<Option<String>> {
+    let path = dir.join(super::MODEL_CARD);
+    let read = || -> io::Result<Vec<u8>> {
+        // Opening a pipe could wait for ever.
+        if storage.facts(&path)?.kind != Kind::File {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = storage.open(&path)?;
+        let mut text = vec![0; usize::try_from(file.len().min(MAX_CARD)).unwrap_or(0)];
+        file.read_exact_at(&mut text, 0)?;
+        Ok(text)
+    };
+    match read() {
+        Ok(text) => Ok(front_matter_licence(&String::from_utf8_lossy(&text))),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
+        Err(e) => Err(Error::io("read", &path, &e)),
+    }
 }
 
 fn front_matter_licence(readme: &str) -> Option<String> {
