@@ -160,6 +160,14 @@ impl Error {
         self.cause(Cause::Unsupported)
     }
 
+    /// Replaces the message, the values of the facts and the hints: to remove a secret from words of outside.
+    pub fn map_words(mut self, map: impl Fn(&str) -> String) -> Self {
+        self.0.message = map(&self.0.message);
+        self.0.facts.iter_mut().for_each(|(_, value)| *value = map(value));
+        self.0.hints.iter_mut().for_each(|hint| *hint = map(hint));
+        self
+    }
+
     /// Points at a place in the user's file.
     pub fn at(mut self, snippet: Snippet) -> Self {
         self.0.snippet = Some(snippet);

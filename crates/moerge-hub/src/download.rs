@@ -1,6 +1,6 @@
-//! One file into the cache, as huggingface_hub lays it out: the bytes in `blobs/<hash>`, a link to them in
-//! `snapshots/<commit>/<name>`. Until its length and hash are those that the Hub announced, it is `<hash>.incomplete`, to
-//! which a later try, or a later run, appends where the bytes end.
+//! Downloads one file into the cache, in huggingface_hub's layout: the bytes in `blobs/<hash>`, a link to them in
+//! `snapshots/<commit>/<name>`. Until length and hash match what the Hub announced, the file is `<hash>.incomplete`, to
+//! which the next try, or the next run, appends.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,9 +10,9 @@ use std::{
 
 use super::{
     Hub, RemoteFile,
-    http::{Answer, Ask, Failure, Patience, escaped, network},
-    listing::FileHasher,
+    http::{Answer, Failure, Request, RetryPolicy, escaped, network},
     lock::lock,
+    remote_file::FileHasher,
 };
 use moerge_core::{
     error::{Error, Result},
@@ -25,7 +25,7 @@ const CHUNK: usize = 256 << 10;
 
 /// A commit of a model in the cache.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct CachedCommit {
     /// The model.
     pub id: HubId,
     /// Its commit.
@@ -34,26 +34,26 @@ pub(super) struct Place {
     pub folder: PathBuf,
 }
 
-/// What a download tells on its way.
-pub(super) trait Watch: Sync {
-    /// So many more bytes are there. Bytes that had to be fetched again are not told twice.
+/// Receives the progress of a download.
+pub(super) trait DownloadWatch: Sync {
+    /// This many more bytes have arrived. Bytes that are fetched again do not count again.
     fn arrived(&self, bytes: u64);
-    /// Something worth a line.
+    /// A line for the user.
     fn note(&self, message: &str);
 }
 
-impl Place {
-    /// The folder with the commit's files.
+impl CachedCommit {
+    /// The folder of the commit's files.
     pub fn snapshot(&self) -> PathBuf {
         self.folder.join("snapshots").join(&self.commit)
     }
 
-    /// Whether a file is there, whole.
+    /// Whether a file is complete.
     pub fn has(&self, file: &RemoteFile) -> bool {
         fs::metadata(self.snapshot().join(&file.name)).is_ok_and(|m| m.is_file() && m.len() == file.size)
     }
 
-    /// Bytes of a file that have to be downloaded yet.
+    /// Bytes of a file that are still to be downloaded.
     pub fn missing(&self, file: &RemoteFile) -> u64 {
         let len = |path: PathBuf| fs::metadata(path).map(|m| m.len()).ok();
         if self.has(file) || len(self.blob(file)) == Some(file.size) {
@@ -77,7 +77,7 @@ impl Place {
         cache.join(".locks").join(repo).join(format!("{}.lock", file.hash))
     }
 
-    /// Makes `revision` mean this commit, in one step.
+    /// Makes `revision` refer to this commit, atomically.
     pub fn point_here(&self, revision: &str) -> Result<()> {
         if revision == self.commit {
             return Ok(());
@@ -97,25 +97,32 @@ impl Place {
 }
 
 impl Hub {
-    /// Brings a file into the cache. Nothing is asked if it is there.
-    pub(super) fn download(&self, place: &Place, file: &RemoteFile, watch: &dyn Watch) -> Result<PathBuf> {
+    /// Downloads a file into the cache unless it is there. Returns its path in the snapshot.
+    pub(super) fn download(
+        &self,
+        place: &CachedCommit,
+        file: &RemoteFile,
+        watch: &dyn DownloadWatch,
+    ) -> Result<PathBuf> {
         let pointer = place.snapshot().join(&file.name);
         if place.has(file) {
             return Ok(pointer);
         }
         let run = || {
-            let waits =
-                || watch.note(&format!("waiting for another process that downloads {} of {}", file.name, place.id));
-            let _lock = lock(&place.lock(file), &self.http, &waits)?;
+            let note = || {
+                let note = format!("waiting for another process that downloads {} of {}", file.name, place.id);
+                watch.note(&self.http.redactor().clean(&note));
+            };
+            let _lock = lock(&place.lock(file), &self.http, &note)?;
             let blob = place.blob(file);
-            // It may be there already: of another commit, or brought by the process that was waited for.
+            // It may be there already: from another commit, or downloaded by the other process.
             if fs::metadata(&blob).map(|m| m.len()).ok() != Some(file.size) {
                 self.fetch(place, file, watch)?;
                 rename(&place.incomplete(file), &blob)?;
             }
-            link(&blob, &pointer).map_err(here("write", &pointer))
+            link(&blob, &pointer).map_err(local("write", &pointer))
         };
-        run().map_err(|failure| self.subject(&place.id, Some(&file.name), "download").error(failure))?;
+        run().map_err(|failure| self.error(self.subject(&place.id, Some(&file.name), "download"), failure))?;
         Ok(pointer)
     }
 
@@ -124,16 +131,16 @@ impl Hub {
         format!("{}/{}/resolve/{commit}/{}", self.settings.endpoint, id.id, escaped(name))
     }
 
-    /// Fills the incomplete file and checks it.
-    fn fetch(&self, place: &Place, file: &RemoteFile, watch: &dyn Watch) -> Result<(), Failure> {
+    /// Downloads into the incomplete file until it is whole, and checks its hash.
+    fn fetch(&self, place: &CachedCommit, file: &RemoteFile, watch: &dyn DownloadWatch) -> Result<(), Failure> {
         let path = place.incomplete(file);
-        fs::create_dir_all(place.folder.join("blobs")).map_err(here("create", &place.folder))?;
-        let mut part = Part::open(&path, file)?;
-        // What was there when this began was counted as there; bytes up to the furthest point are told once.
+        fs::create_dir_all(place.folder.join("blobs")).map_err(local("create", &place.folder))?;
+        let mut part = IncompleteFile::open(&path, file)?;
+        // Bytes of an earlier run are counted already, and bytes that are fetched twice count once.
         let begun = part.len;
         let mut furthest = begun;
         let url = self.address(&place.id, &place.commit, &file.name);
-        let mut patience = Patience::new();
+        let mut retries = RetryPolicy::new();
         loop {
             let before = part.len;
             let ended = self.append(&url, file, &mut part, &mut |len| {
@@ -143,17 +150,17 @@ impl Hub {
                 }
             });
             match ended.and_then(|()| part.check(file)) {
-                Ok(()) => return part.file.sync_all().map_err(here("write", &path)),
+                Ok(()) => return part.file.sync_all().map_err(local("write", &path)),
                 Err(failure) => {
-                    // Whatever came is progress, and a line that is cut often is a line all the same.
+                    // Any byte that arrived is progress: a connection that often breaks still works.
                     if part.len > before && matches!(failure, Failure::Network { .. }) {
-                        patience = Patience::new();
+                        retries = RetryPolicy::new();
                     }
                     if matches!(failure, Failure::Wrong(_)) {
                         part.restart(file)?;
                     }
-                    let failure = if furthest > begun { failure.on_the_way() } else { failure };
-                    let wait = patience.after(failure).inspect_err(|failure| {
+                    let failure = if furthest > begun { failure.after_contact() } else { failure };
+                    let wait = retries.after(failure).inspect_err(|failure| {
                         if matches!(failure, Failure::Wrong(_)) {
                             let _ = fs::remove_file(&path);
                         }
@@ -164,16 +171,22 @@ impl Hub {
         }
     }
 
-    /// Asks for the bytes after those that are there, and appends what comes.
-    fn append(&self, url: &str, file: &RemoteFile, part: &mut Part, came: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+    /// Requests the bytes after those in the file, and appends them.
+    fn append(
+        &self,
+        url: &str,
+        file: &RemoteFile,
+        part: &mut IncompleteFile,
+        on_len: &mut dyn FnMut(u64),
+    ) -> Result<(), Failure> {
         if part.len == file.size {
             return Ok(());
         }
-        let mut ask = Ask::get(url);
+        let mut request = Request::get(url);
         if part.len > 0 {
-            ask.headers.push(("range", format!("bytes={}-", part.len)));
+            request.headers.push(("range", format!("bytes={}-", part.len)));
         }
-        let answer = self.http.once(&ask)?;
+        let answer = self.http.once(&request)?;
         check_range(&answer, part.len, file.size)?;
         if answer.status != 206 && part.len > 0 {
             part.restart(file)?;
@@ -193,10 +206,13 @@ impl Hub {
             };
             let bytes = buffer.get(..read).unwrap_or_default();
             if part.len + read as u64 > file.size {
-                return Err(Failure::Wrong(format!("more came than the {} bytes that the Hub announced", file.size)));
+                return Err(Failure::Wrong(format!(
+                    "it is longer than the {} bytes that the Hub announced",
+                    file.size
+                )));
             }
             part.append(bytes)?;
-            came(part.len);
+            on_len(part.len);
         }
         if part.len < file.size {
             return Err(Failure::Network { what: "the connection was closed early".into(), unreachable: false });
@@ -205,27 +221,27 @@ impl Hub {
     }
 }
 
-/// The incomplete file, and the hash of what is in it.
-struct Part {
+/// An incomplete file, and the hash of its bytes so far.
+struct IncompleteFile {
     file: File,
     path: PathBuf,
     len: u64,
     hasher: FileHasher,
 }
 
-impl Part {
-    /// Opens it where it is; what is in it is read again for the hash.
+impl IncompleteFile {
+    /// Opens or creates it. Bytes that are there are read for the hash.
     fn open(path: &Path, expected: &RemoteFile) -> Result<Self, Failure> {
         let open = || OpenOptions::new().create(true).append(true).read(true).open(path);
         let mut part = Self {
-            file: open().map_err(here("create", path))?,
+            file: open().map_err(local("create", path))?,
             path: path.to_owned(),
             len: 0,
             hasher: expected.hash.hasher(expected.size),
         };
         let mut buffer = vec![0; CHUNK];
         loop {
-            match part.file.read(&mut buffer).map_err(here("read", path))? {
+            match part.file.read(&mut buffer).map_err(local("read", path))? {
                 0 => break,
                 read => {
                     part.hasher.update(buffer.get(..read).unwrap_or_default());
@@ -240,14 +256,14 @@ impl Part {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(here("write", &self.path))?;
+        self.file.write_all(bytes).map_err(local("write", &self.path))?;
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())
     }
 
     fn restart(&mut self, expected: &RemoteFile) -> Result<(), Failure> {
-        self.file.set_len(0).map_err(here("write", &self.path))?;
+        self.file.set_len(0).map_err(local("write", &self.path))?;
         self.hasher = expected.hash.hasher(expected.size);
         self.len = 0;
         Ok(())
@@ -259,15 +275,15 @@ impl Part {
             return Ok(());
         }
         Err(Failure::Wrong(format!(
-            "its bytes are damaged: their hash is {found}, the Hub announced {}",
+            "its bytes are damaged: their hash is {found}, but the Hub announced {}",
             expected.hash
         )))
     }
 }
 
-/// The bytes of an answer must be those after `from` of a file of `size` bytes, or all of them.
+/// Checks that an answer holds the bytes after `from` of a file of `size` bytes, or all of them.
 pub(super) fn check_range(answer: &Answer, from: u64, size: u64) -> Result<(), Failure> {
-    let wrong = |what: String| Err(Failure::Wrong(format!("{what}, the Hub announced {size} bytes")));
+    let wrong = |what: String| Err(Failure::Wrong(format!("{what}, but the Hub announced {size} bytes")));
     if answer.status == 206 {
         let range = answer.header("content-range").unwrap_or_default();
         let parsed = range
@@ -276,44 +292,44 @@ pub(super) fn check_range(answer: &Answer, from: u64, size: u64) -> Result<(), F
             .and_then(|(part, total)| Some((part.split_once('-')?.0.parse::<u64>().ok()?, total.parse::<u64>().ok()?)));
         return match parsed {
             Some((start, total)) if start == from && total == size => Ok(()),
-            _ => wrong(format!("the range {} came where {from}- was asked for", printable(range))),
+            _ => wrong(format!("the answer is the range {} where {from}- was asked for", printable(range))),
         };
     }
     match answer.header("content-length").and_then(|l| l.parse::<u64>().ok()) {
-        Some(length) if length != size => wrong(format!("a file of {length} bytes came")),
+        Some(length) if length != size => wrong(format!("the answer is a file of {length} bytes")),
         _ => Ok(()),
     }
 }
 
-/// A failure of this machine in words, with what to do.
-pub(super) fn here(verb: &'static str, path: &Path) -> impl Fn(io::Error) -> Failure {
+/// Turns an I/O error of this machine into a failure, with a hint.
+pub(super) fn local(verb: &'static str, path: &Path) -> impl Fn(io::Error) -> Failure {
     move |e| {
         let hint = match e.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "make room, or set HF_HOME to a larger disk; the same command goes on where it stopped"
+                "make room, or set HF_HOME to a larger disk, and rerun the command to resume"
             }
-            io::ErrorKind::FileTooLarge => "a limit on the size of files was hit (ulimit -f, or the file system's own)",
+            io::ErrorKind::FileTooLarge => "the file exceeds a limit of `ulimit -f` or of the file system",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "HF_HOME says where downloads go; choose a folder that can be written to"
+                "set HF_HOME to a folder that is writable"
             }
-            _ => return Failure::Here(Box::new(Error::io(verb, path, &e))),
+            _ => return Failure::Local(Box::new(Error::io(verb, path, &e))),
         };
-        Failure::Here(Box::new(Error::io(verb, path, &e).hint(hint)))
+        Failure::Local(Box::new(Error::io(verb, path, &e).hint(hint)))
     }
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::rename(from, to).map_err(here("write", to))
+    fs::rename(from, to).map_err(local("write", to))
 }
 
-/// A name of this process for what is to replace `path`.
+/// The temporary name under which this process writes what will replace `path`.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     path.with_file_name(name)
 }
 
-/// Makes `pointer` lead to `blob`, by a relative link where the system has such.
+/// Makes `pointer` refer to `blob`: by a relative symbolic link where the system allows it, else a hard link or a copy.
 fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
     let (Some(dir), Some(name)) = (pointer.parent(), blob.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

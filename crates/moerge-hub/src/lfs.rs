@@ -1,26 +1,23 @@
-//! Large files to the Hub: the git-lfs batch request, and the parts that it asks for.
+//! Uploads of large files: the git-lfs batch request, and the parts that its answer asks for.
 //!
-//! <https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md>; objects above a size come with `chunk_size` and one
-//! address a part, which is the Hub's own transfer `multipart`. An object that the Hub has is not sent again, so a push
-//! that stopped goes on with the objects that are not there.
+//! The protocol is <https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md>. For objects above a size, the answer
+//! has a `chunk_size` and one address per part: the Hub's own transfer `multipart`. Objects that the Hub has are not sent
+//! again, so rerunning an interrupted push sends only the rest.
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    thread,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
+use moerge_checkpoint::workers;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     FileHash, Hub,
-    http::{Ask, Failure, Payload},
+    http::{Failure, Payload, Request},
     listing::parse,
     local_files::LocalFile,
 };
@@ -30,12 +27,12 @@ use moerge_core::{
 };
 
 const LFS_JSON: &str = "application/vnd.git-lfs+json";
-/// Objects that are asked about at once.
+/// Objects per batch request.
 const BATCH: usize = 256;
-/// Parts that are sent at a time.
-const AT_ONCE: usize = 6;
+/// Parts sent at a time.
+const CONNECTIONS: usize = 6;
 
-/// A file that is to be sent.
+/// A file to send, with its hash.
 pub(super) struct Object<'a> {
     pub file: &'a LocalFile,
     pub hash: &'a FileHash,
@@ -72,8 +69,8 @@ struct Action {
     header: Option<BTreeMap<String, Value>>,
 }
 
-/// A run of bytes of an object, and where it goes.
-struct Part {
+/// Consecutive bytes of an object, and the address they are sent to.
+struct UploadPart {
     object: usize,
     url: String,
     from: u64,
@@ -81,7 +78,7 @@ struct Part {
 }
 
 impl Hub {
-    /// Sends what of `objects` the Hub does not have; the bytes that were sent.
+    /// Sends the objects that the Hub does not have. Returns the number of bytes sent.
     pub(super) fn send_objects(
         &self,
         id: &HubId,
@@ -99,7 +96,7 @@ impl Hub {
                 parts.extend(self.parts(*index, object, upload)?);
             }
         }
-        let total: u64 = objects.iter().map(|o| o.file.size).sum();
+        let total = objects.iter().map(|o| o.file.size).fold(0, u64::saturating_add);
         let missing: u64 = parts.iter().map(|p| p.len).sum();
         if missing > 0 {
             progress.start(Stage::Upload, total, total - missing);
@@ -112,7 +109,7 @@ impl Hub {
             }
             if let (Some(verify), Some(object)) = (&action.verify, objects.get(*index)) {
                 let body = json!({ "oid": object.hash.to_string(), "size": object.file.size }).to_string();
-                self.http.read(&Ask::post(&self.own_address(&verify.href), body.as_bytes()))?;
+                self.http.read(&Request::post(&self.own_address(&verify.href), body.as_bytes()))?;
             }
         }
         if missing > 0 {
@@ -135,31 +132,31 @@ impl Hub {
         });
         let (url, body) =
             (format!("{}/{}.git/info/lfs/objects/batch", self.settings.endpoint, id.id), body.to_string());
-        let ask = Ask {
+        let request = Request {
             method: "POST",
             url: &url,
             headers: vec![("accept", LFS_JSON.to_owned())],
             payload: Payload::Bytes(body.as_bytes(), LFS_JSON),
         };
-        let bytes = self.http.read(&ask)?;
+        let bytes = self.http.read(&request)?;
         let answer: BatchAnswer = parse(&bytes)?;
         let mut wanted = Vec::new();
         for object in answer.objects {
             if let Some(error) = object.error {
-                return Err(Failure::Answer(format!("it does not take a file: {} {}", error.code, error.message)));
+                return Err(Failure::Answer(format!("it refuses a file: {} {}", error.code, error.message)));
             }
             let index = all.iter().position(|o| o.hash.to_string() == object.oid);
-            let index = index.ok_or_else(|| Failure::Answer("it asks for a file that it was not offered".into()))?;
+            let index = index.ok_or_else(|| Failure::Answer("it asks for a file that was not offered".into()))?;
             wanted.extend(object.actions.map(|actions| (index, actions)));
         }
         Ok(wanted)
     }
 
     /// The parts of an object, in order.
-    fn parts(&self, index: usize, object: &Object, upload: &Action) -> Result<Vec<Part>, Failure> {
+    fn parts(&self, index: usize, object: &Object, upload: &Action) -> Result<Vec<UploadPart>, Failure> {
         let size = object.file.size;
         let Some(chunk) = chunk_size(upload) else {
-            return Ok(vec![Part { object: index, url: self.own_address(&upload.href), from: 0, len: size }]);
+            return Ok(vec![UploadPart { object: index, url: self.own_address(&upload.href), from: 0, len: size }]);
         };
         let header = upload.header.iter().flatten();
         let mut urls: Vec<(u64, &str)> = header.filter_map(|(k, v)| Some((k.parse().ok()?, v.as_str()?))).collect();
@@ -169,49 +166,27 @@ impl Hub {
         }
         let part = |(number, (_, url)): (u64, (u64, &str))| {
             let from = number * chunk;
-            Part { object: index, url: self.own_address(url), from, len: chunk.min(size - from) }
+            UploadPart { object: index, url: self.own_address(url), from, len: chunk.min(size - from) }
         };
         Ok((0..).zip(urls).map(part).collect())
     }
 
-    /// Sends all parts; what the storage calls each (its ETag).
-    fn send_parts(&self, parts: &[Part], objects: &[Object], progress: &dyn Progress) -> Result<Vec<String>, Failure> {
-        let next = AtomicUsize::new(0);
-        let etags: Mutex<Vec<String>> = Mutex::new(vec![String::new(); parts.len()]);
-        let failed: Mutex<Option<Failure>> = Mutex::new(None);
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(part) = parts.get(index) else { return };
-                let Some(object) = objects.get(part.object) else { return };
-                match self.send_part(part, object, progress) {
-                    Ok(etag) => {
-                        if let Some(slot) = etags.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-                            *slot = etag;
-                        }
-                    }
-                    Err(failure) => {
-                        next.store(parts.len(), Ordering::Relaxed);
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-                        return;
-                    }
-                }
-            }
+    /// Sends all parts. Returns the ETag that the storage gave each.
+    fn send_parts(
+        &self,
+        parts: &[UploadPart],
+        objects: &[Object],
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>, Failure> {
+        let send = |part: &UploadPart| match objects.get(part.object) {
+            Some(object) => self.send_part(part, object, progress),
+            None => Ok(String::new()),
         };
-        thread::scope(|scope| {
-            for _ in 1..AT_ONCE.min(parts.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(failure) => Err(failure),
-            None => Ok(etags.into_inner().unwrap_or_else(PoisonError::into_inner)),
-        }
+        workers::try_map(parts, CONNECTIONS, send).map_err(|(_, failure)| failure)
     }
 
-    fn send_part(&self, part: &Part, object: &Object, progress: &dyn Progress) -> Result<String, Failure> {
-        // Bytes that are sent again are not told again.
+    fn send_part(&self, part: &UploadPart, object: &Object, progress: &dyn Progress) -> Result<String, Failure> {
+        // Bytes that are sent again do not count as progress.
         let furthest = AtomicU64::new(0);
         let open = || -> Box<dyn Read> {
             let file = File::open(&object.file.path).and_then(|mut file| {
@@ -221,13 +196,13 @@ impl Hub {
             Box::new(PartReader { file, left: part.len, sent: 0, furthest: &furthest, progress })
         };
         let payload = Payload::Stream(part.len, &open);
-        let answer = self.http.ask(&Ask { method: "PUT", url: &part.url, headers: Vec::new(), payload })?;
+        let answer = self.http.send(&Request { method: "PUT", url: &part.url, headers: Vec::new(), payload })?;
         let etag = answer.header("etag").unwrap_or_default().to_owned();
-        answer.bytes()?;
+        self.http.bytes(answer)?;
         Ok(etag)
     }
 
-    /// Tells the Hub that all parts of an object are there.
+    /// Completes a multipart upload.
     fn complete<'a>(
         &self,
         object: &Object,
@@ -239,29 +214,29 @@ impl Hub {
         }
         let parts: Vec<Value> = (1..).zip(etags).map(|(n, etag)| json!({ "partNumber": n, "etag": etag })).collect();
         if parts.iter().any(|part| part.get("etag").and_then(Value::as_str).is_none_or(str::is_empty)) {
-            return Err(Failure::Answer("a part was taken without an ETag".into()));
+            return Err(Failure::Answer("it accepted a part without an ETag".into()));
         }
         let body = json!({ "oid": object.hash.to_string(), "parts": parts }).to_string();
         let url = self.own_address(&upload.href);
         let headers = vec![("accept", LFS_JSON.to_owned())];
         let payload = Payload::Bytes(body.as_bytes(), LFS_JSON);
-        self.http.read(&Ask { method: "POST", url: &url, headers, payload }).map(drop)
+        self.http.read(&Request { method: "POST", url: &url, headers, payload }).map(drop)
     }
 
-    /// An address as the Hub gives it, on this endpoint: mirrors hand out the original's.
-    fn own_address(&self, url: &str) -> String {
+    /// An address from an answer, moved to this endpoint: mirrors hand out addresses of the original Hub.
+    pub(super) fn own_address(&self, url: &str) -> String {
         let rest = url.strip_prefix(super::settings::DEFAULT_ENDPOINT).filter(|rest| rest.starts_with('/'));
         rest.map_or_else(|| url.to_owned(), |rest| format!("{}{rest}", self.settings.endpoint))
     }
 }
 
-/// Bytes of a part, where the object is sent in parts. The Hub says it as text.
+/// Bytes per part of a multipart upload. The Hub sends the number as a string.
 fn chunk_size(upload: &Action) -> Option<u64> {
     let size = upload.header.as_ref()?.get("chunk_size")?;
     size.as_u64().or_else(|| size.as_str()?.parse().ok())
 }
 
-/// A part of a file on its way.
+/// Reads a part of a file and reports progress.
 struct PartReader<'a> {
     file: io::Result<File>,
     left: u64,

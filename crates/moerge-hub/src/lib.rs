@@ -1,10 +1,11 @@
-//! The Hugging Face Hub: models from it and to it, over its HTTP routes, in the cache that huggingface_hub shares.
+//! The Hugging Face Hub: downloads into the cache that huggingface_hub shares, uploads, and reading without a download.
 //!
-//! Nothing outside this module knows a network. What comes from it is checked against the hashes that the Hub announced
-//! before it gets a name in the cache; what stops goes on at the byte where it stopped.
+//! No other crate uses the network. Downloaded bytes get their name in the cache only after their hash matches what the
+//! Hub announced, and an interrupted download resumes where its bytes end. Servers are not trusted: answers are bounded
+//! in size and time, and the token is removed from everything that is printed of them.
 
-mod bring;
 mod download;
+mod ensure_downloaded;
 mod http;
 mod lfs;
 mod listing;
@@ -14,17 +15,21 @@ mod needed;
 mod pull;
 mod push;
 mod ranges;
+mod redact;
 mod refused;
+mod remote_file;
 mod remote_storage;
 mod settings;
+mod token;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use http::{Notes, Stop};
-pub use listing::{FileHash, Listing, RemoteFile};
+pub use listing::Listing;
 pub use needed::Wanted;
 pub use pull::Pulled;
 pub use push::{PushOptions, Pushed};
+pub use remote_file::{FileHash, RemoteFile};
 pub use remote_storage::HubStorage;
 pub use settings::{HubSettings, Token};
 
@@ -35,7 +40,7 @@ use moerge_core::{
 };
 use refused::Subject;
 
-/// A Hub that can be asked.
+/// A client of one Hub.
 #[derive(Debug)]
 pub struct Hub {
     settings: HubSettings,
@@ -43,12 +48,12 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The Hub of these settings. Every wait for it ends when `stop` says so, and `notes` hears of it.
+    /// The Hub of these settings. Every wait for it ends when `stop` returns true, and `notes` receives a line about it.
     pub fn new(settings: HubSettings, stop: Stop, notes: Notes) -> Arc<Self> {
         Arc::new(Self { http: Http::new(&settings, stop, notes), settings })
     }
 
-    /// Where it is and who asks.
+    /// The settings it was made with.
     pub fn settings(&self) -> &HubSettings {
         &self.settings
     }
@@ -61,12 +66,20 @@ impl Hub {
         })
     }
 
+    /// Whether the Hub may be contacted.
     fn check_online(&self, id: &HubId) -> Result<()> {
-        if !self.settings.offline {
-            return Ok(());
+        if self.settings.offline {
+            return Err(Error::input(format!(
+                "{id} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
+            ))
+            .hint("unset HF_HUB_OFFLINE to download it"));
         }
-        Err(Error::input(format!("{id} is not on this machine, and HF_HUB_OFFLINE says not to ask the Hub"))
-            .hint("unset HF_HUB_OFFLINE to download it"))
+        Ok(())
+    }
+
+    /// The error for a person; the token is removed from it.
+    fn error(&self, subject: Subject, failure: http::Failure) -> Error {
+        self.http.redactor().clean_error(subject.error(failure))
     }
 
     fn subject<'a>(&'a self, id: &'a HubId, file: Option<&'a str>, verb: &'static str) -> Subject<'a> {

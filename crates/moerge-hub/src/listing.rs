@@ -1,125 +1,35 @@
-//! What a repository holds: the files of one commit, with their sizes and what their bytes must hash to.
+//! The files of one commit, with their sizes and hashes. The pages of a listing come from a server: their number, their
+//! size and the time for all of them are bounded, and no page is asked for twice.
 
-use std::fmt;
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
 
 use serde::Deserialize;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    Hub,
-    http::{Ask, Failure, escaped},
+    FileHash, Hub, RemoteFile,
+    http::{Failure, Request, escaped, next_page, origin, resolve},
 };
 use moerge_core::{error::Result, json_error::json_problem, model::locate::HubId};
 
-/// Most files of a repository that are listed.
-const MOST_FILES: usize = 100_000;
+/// Maximum number of files and folders in a repository.
+const MAX_ENTRIES: usize = 100_000;
+/// Maximum number of pages of a listing. The Hub puts 1,000 files on one.
+const MAX_PAGES: usize = 1_000;
+/// Time for a listing: the commit of the revision, all pages, all retries.
+const LISTING_TIME: Duration = Duration::from_secs(180);
 
 /// A commit and its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// The model; its revision as it was asked for.
+    /// The model, with the revision as the user wrote it.
     pub id: HubId,
-    /// The commit that the revision is now: 40 hexadecimal digits.
+    /// The commit of the revision: 40 hexadecimal digits.
     pub commit: String,
-    /// Files at the top of the repository. Those in folders are not a model's.
+    /// The files at the top of the repository; files in folders are no part of a model.
     pub files: Vec<RemoteFile>,
-}
-
-/// A file on the Hub.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteFile {
-    /// Its name; plain, so that it is safe as a name on disk.
-    pub name: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// What its bytes must hash to.
-    pub hash: FileHash,
-}
-
-/// What identifies a file's bytes on the Hub; shown as hexadecimal digits, which are its name among the cache's blobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileHash {
-    /// Of a file in git: SHA-1 of `blob <length>\0` and the bytes.
-    Git([u8; 20]),
-    /// Of a large file: SHA-256 of the bytes.
-    Lfs([u8; 32]),
-}
-
-/// Computes a [`FileHash`] from bytes in order.
-#[derive(Clone)]
-pub(super) enum FileHasher {
-    Git(Sha1),
-    Lfs(Sha256),
-}
-
-impl FileHash {
-    fn git(hex: &str) -> Option<Self> {
-        unhex(hex).map(Self::Git)
-    }
-
-    fn lfs(hex: &str) -> Option<Self> {
-        unhex(hex).map(Self::Lfs)
-    }
-
-    /// One that computes a hash of this kind, of a file of `size` bytes.
-    pub(super) fn hasher(&self, size: u64) -> FileHasher {
-        match self {
-            Self::Git(_) => FileHasher::git(size),
-            Self::Lfs(_) => FileHasher::lfs(),
-        }
-    }
-}
-
-impl FileHasher {
-    /// For a file in git.
-    pub fn git(size: u64) -> Self {
-        let mut hasher = Sha1::new();
-        hasher.update(format!("blob {size}\0"));
-        Self::Git(hasher)
-    }
-
-    /// For a large file.
-    pub fn lfs() -> Self {
-        Self::Lfs(Sha256::new())
-    }
-
-    /// Takes in the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Git(hasher) => hasher.update(bytes),
-            Self::Lfs(hasher) => hasher.update(bytes),
-        }
-    }
-
-    /// The hash of all bytes so far.
-    pub fn finish(self) -> FileHash {
-        match self {
-            Self::Git(hasher) => FileHash::Git(hasher.finalize().into()),
-            Self::Lfs(hasher) => FileHash::Lfs(hasher.finalize().into()),
-        }
-    }
-}
-
-impl fmt::Display for FileHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes: &[u8] = match self {
-            Self::Git(bytes) => bytes,
-            Self::Lfs(bytes) => bytes,
-        };
-        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-fn unhex<const N: usize>(hex: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if hex.len() != 2 * N || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[derive(Deserialize)]
@@ -158,44 +68,80 @@ impl Listing {
 }
 
 impl Hub {
-    /// Asks which commit a revision is, and what it holds.
+    /// The commit of a revision, and its files.
     pub fn list(&self, id: &HubId) -> Result<Listing> {
         self.check_online(id)?;
-        self.try_list(id).map_err(|failure| self.subject(id, None, "download").error(failure))
+        self.try_list(id, Instant::now() + LISTING_TIME)
+            .map_err(|failure| self.error(self.subject(id, None, "download"), failure))
     }
 
-    pub(super) fn try_list(&self, id: &HubId) -> Result<Listing, Failure> {
-        let commit = self.commit_of(id)?;
-        Ok(Listing { id: id.clone(), files: self.tree(id, &commit)?, commit })
+    fn try_list(&self, id: &HubId, deadline: Instant) -> Result<Listing, Failure> {
+        let commit = self.commit_before(id, deadline)?;
+        Ok(Listing { id: id.clone(), files: self.tree_before(id, &commit, deadline)?, commit })
     }
 
-    /// The commit that a revision is now.
+    /// The commit of a revision.
     pub(super) fn commit_of(&self, id: &HubId) -> Result<String, Failure> {
+        self.commit_before(id, Instant::now() + LISTING_TIME)
+    }
+
+    fn commit_before(&self, id: &HubId, deadline: Instant) -> Result<String, Failure> {
         let url = format!("{}/revision/{}", self.api(id), escaped(&id.revision));
-        let info: ModelInfo = parse(&self.http.read(&Ask::get(&url))?)?;
-        let commit = info.sha.filter(|sha| sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit()));
-        commit.ok_or_else(|| Failure::Answer("it did not say which commit that is".into()))
+        let (_, bytes) = self.http.read_before(&Request::get(&url), deadline)?;
+        let info: ModelInfo = parse(&bytes)?;
+        let commit = info.sha.filter(|sha| is_commit(sha));
+        let commit = commit.ok_or_else(|| Failure::Answer("its answer names no commit".into()))?;
+        if is_commit(&id.revision) && !commit.eq_ignore_ascii_case(&id.revision) {
+            return Err(Failure::Answer(format!("it answers with commit {commit} where another was asked for")));
+        }
+        Ok(commit)
     }
 
     /// The files of a commit.
     pub(super) fn tree(&self, id: &HubId, commit: &str) -> Result<Vec<RemoteFile>, Failure> {
+        self.tree_before(id, commit, Instant::now() + LISTING_TIME)
+    }
+
+    fn tree_before(&self, id: &HubId, commit: &str, deadline: Instant) -> Result<Vec<RemoteFile>, Failure> {
         let mut files = Vec::new();
+        let mut names = BTreeSet::new();
+        let mut entries = 0;
+        let mut seen = HashSet::new();
         let mut url = format!("{}/tree/{commit}?recursive=false", self.api(id));
         loop {
-            let answer = self.http.ask(&Ask::get(&url))?;
-            let next = answer.header("link").and_then(next_page).map(str::to_owned);
-            let entries: Vec<TreeEntry> = parse(&answer.bytes()?)?;
-            for entry in entries.into_iter().filter(|e| e.kind == "file") {
-                files.extend(remote_file(entry)?);
+            if !seen.insert(url.clone()) {
+                return Err(Failure::Answer("its list of files repeats a page".into()));
             }
-            match next {
-                // Only this Hub's own pages: the token goes along.
-                Some(page) if page.starts_with(&format!("{}/", self.settings.endpoint)) && files.len() < MOST_FILES => {
-                    url = page;
+            if seen.len() > MAX_PAGES {
+                return Err(Failure::Answer(format!("its list of files has more than {MAX_PAGES} pages")));
+            }
+            let (headers, bytes) = self.http.read_before(&Request::get(&url), deadline)?;
+            let page: Vec<TreeEntry> = parse(&bytes)?;
+            entries += page.len();
+            if entries > MAX_ENTRIES {
+                return Err(Failure::Answer(format!("its list of files has more than {MAX_ENTRIES} entries")));
+            }
+            for file in page.into_iter().filter(|e| e.kind == "file").filter_map(|e| remote_file(e).transpose()) {
+                let file = file?;
+                if !names.insert(file.name.clone()) {
+                    return Err(Failure::Answer(format!("its list of files has {} twice", file.name)));
                 }
-                _ => return Ok(files),
+                files.push(file);
+            }
+            match next_page(&headers) {
+                Some(link) => url = self.own_page(&url, &link)?,
+                None => return Ok(files),
             }
         }
+    }
+
+    /// The address of the page after the one at `url`. The token goes along, so it has to be on this Hub.
+    fn own_page(&self, url: &str, link: &str) -> Result<String, Failure> {
+        let next = resolve(url, &self.own_address(link)).filter(|next| self.http.is_own(next));
+        next.ok_or_else(|| {
+            let host = origin(link).unwrap_or_else(|| "no address".into());
+            Failure::Answer(format!("its list of files goes on at another host ({host})"))
+        })
     }
 
     fn api(&self, id: &HubId) -> String {
@@ -203,56 +149,38 @@ impl Hub {
     }
 }
 
-/// The file of an entry; `None` for one in a folder or of a name that is not safe on every disk.
+/// Whether a string is the hash of a commit.
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The file of an entry. `None` for a file in a folder and for a name that is not valid on every file system.
 fn remote_file(entry: TreeEntry) -> Result<Option<RemoteFile>, Failure> {
-    let plain = |name: &str| {
+    let is_plain = |name: &str| {
         !matches!(name, "" | "." | "..")
             && name.len() <= 255
             && !name.contains(|c: char| "/\\:*?\"<>|".contains(c) || c.is_control())
     };
-    if !plain(&entry.path) {
+    if !is_plain(&entry.path) {
         return Ok(None);
     }
     let (size, hash) = match &entry.lfs {
-        Some(lfs) => (lfs.size, FileHash::lfs(lfs.oid.strip_prefix("sha256:").unwrap_or(&lfs.oid))),
-        None => (entry.size, FileHash::git(&entry.oid)),
+        Some(lfs) => (lfs.size, FileHash::lfs_hex(lfs.oid.strip_prefix("sha256:").unwrap_or(&lfs.oid))),
+        None => (entry.size, FileHash::git_hex(&entry.oid)),
     };
-    let hash = hash.ok_or_else(|| Failure::Answer("a file without a hash in the list of files".into()))?;
+    let hash = hash.ok_or_else(|| Failure::Answer("its list of files has a file without a hash".into()))?;
     Ok(Some(RemoteFile { name: entry.path, size, hash }))
 }
 
+/// Parses an answer.
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(json)
-        .map_err(|e| Failure::Answer(format!("an answer that is not a Hub's ({})", json_problem(&e))))
-}
-
-/// The address with `rel="next"` in a Link header (RFC 8288).
-fn next_page(link: &str) -> Option<&str> {
-    link.split(',').find_map(|part| {
-        let (address, parameters) = part.split_once('>')?;
-        parameters.contains("rel=\"next\"").then(|| address.trim().strip_prefix('<')).flatten()
-    })
+        .map_err(|e| Failure::Answer(format!("its answer is not that of a Hub ({})", json_problem(&e))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hashes_are_those_of_git_and_lfs() {
-        let hash = |mut hasher: FileHasher| {
-            hasher.update(b"hello ");
-            hasher.update(b"world\n");
-            hasher.finish()
-        };
-        // `printf 'hello world\n' | git hash-object --stdin`, and sha256sum of the same.
-        let git = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad";
-        let lfs = "a948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447";
-        assert_eq!(hash(FileHasher::git(12)).to_string(), git);
-        assert_eq!(hash(FileHasher::lfs()).to_string(), lfs);
-        assert_eq!(FileHash::git(git), Some(hash(FileHasher::git(12))));
-        assert_eq!((FileHash::git(lfs), FileHash::lfs(git), FileHash::git("+b")), (None, None, None));
-    }
 
     #[test]
     fn names_that_leave_the_folder_are_not_listed() {
@@ -268,12 +196,5 @@ mod tests {
             assert_eq!(remote_file(entry(bad)).unwrap(), None, "{bad}");
         }
         assert!(remote_file(TreeEntry { oid: "../../x".into(), ..entry("x") }).is_err());
-    }
-
-    #[test]
-    fn the_next_page_is_found() {
-        assert_eq!(next_page("<https://h/x?cursor=1>; rel=\"next\""), Some("https://h/x?cursor=1"));
-        assert_eq!(next_page("<https://h/a>; rel=\"prev\", <https://h/b>; rel=\"next\""), Some("https://h/b"));
-        assert_eq!(next_page("<https://h/a>; rel=\"prev\""), None);
     }
 }

@@ -1,33 +1,31 @@
-//! The files of a folder that is to be pushed: which they are, and what their bytes hash to.
+//! The files of a folder to push, and their hashes.
 
 use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
 };
 
-use super::{FileHash, listing::FileHasher};
+use moerge_checkpoint::workers;
+
+use super::{FileHash, remote_file::FileHasher};
 use moerge_core::{
     error::{Error, Result},
     progress::{Progress, Stage},
+    suggest::printable,
 };
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
-/// Files that are hashed at a time.
-const AT_ONCE: usize = 4;
-/// Bytes of a file's beginning that the Hub looks at to choose how it is kept.
+/// Files hashed at a time.
+const THREADS: usize = 4;
+/// Bytes of a file's beginning from which the Hub decides how to store it.
 const SAMPLE: u64 = 512;
 
-/// A file that is to be on the Hub.
+/// A file to upload.
 #[derive(Debug, Clone)]
 pub(super) struct LocalFile {
-    /// Its name there.
+    /// Its name on the Hub.
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
@@ -37,7 +35,7 @@ pub(super) struct LocalFile {
     pub sample: Vec<u8>,
 }
 
-/// The files at the top of a folder, sorted. Hidden ones, and folders, stay here; the latter are told of.
+/// The files at the top of a folder, sorted by name. Hidden files are left out silently, folders with a note.
 pub(super) fn list(folder: &Path, progress: &dyn Progress) -> Result<Vec<LocalFile>> {
     let refused = |e: std::io::Error| Error::io("open", folder, &e);
     let mut files = Vec::new();
@@ -45,13 +43,16 @@ pub(super) fn list(folder: &Path, progress: &dyn Progress) -> Result<Vec<LocalFi
         let entry = entry.map_err(refused)?;
         let path = entry.path();
         let name = entry.file_name().into_string();
-        let name = name.map_err(|name| Error::input(format!("{} is no name for the Hub", name.to_string_lossy())))?;
+        let name = name.map_err(|name| {
+            Error::input(format!("the file name {} is not UTF-8", printable(&name.to_string_lossy())))
+                .hint("rename the file; the Hub takes UTF-8 names only")
+        })?;
         if name.starts_with('.') {
             continue;
         }
         let facts = fs::metadata(&path).map_err(|e| Error::io("look at", &path, &e))?;
         if !facts.is_file() {
-            progress.note(&format!("{name} is not a file and stays here"));
+            progress.note(&format!("{} is not a file and is not uploaded", printable(&name)));
             continue;
         }
         let mut sample = Vec::new();
@@ -62,37 +63,24 @@ pub(super) fn list(folder: &Path, progress: &dyn Progress) -> Result<Vec<LocalFi
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let has = |name: &str| files.iter().any(|f| f.name == name);
     if !has("config.json") && !has("adapter_config.json") {
-        return Err(Error::input(format!("{} holds no model: it has no config.json", folder.display()))
-            .hint("give the folder that `moerge merge` made"));
+        return Err(Error::input(format!(
+            "{} holds no model: it has no config.json",
+            printable(&folder.display().to_string())
+        ))
+        .hint("give the folder that `moerge merge` made"));
     }
     Ok(files)
 }
 
-/// What each file hashes to; large ones (`lfs`) as LFS does, the others as git does.
+/// The hash of each file: of LFS for large files (`true`), of git for the others.
 pub(super) fn hashes(files: &[(&LocalFile, bool)], progress: &dyn Progress) -> Result<Vec<FileHash>> {
-    let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<FileHash>>>> = Mutex::new(vec![None; files.len()]);
-    progress.start(Stage::Read, files.iter().map(|(f, _)| f.size).sum(), 0);
-    let work = || {
-        while let Some((index, (file, lfs))) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            files.get(index).map(|f| (index, f))
-        } {
-            let hasher = if *lfs { FileHasher::lfs() } else { FileHasher::git(file.size) };
-            let hash = hash(file, hasher, progress);
-            if let Some(slot) = results.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-                *slot = Some(hash);
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..AT_ONCE.min(files.len()) {
-            scope.spawn(work);
-        }
-        work();
+    progress.start(Stage::Read, files.iter().map(|(f, _)| f.size).fold(0, u64::saturating_add), 0);
+    let hashes = workers::try_map(files, THREADS, |(file, lfs)| {
+        let hasher = if *lfs { FileHasher::lfs() } else { FileHasher::git(file.size) };
+        hash(file, hasher, progress)
     });
     progress.finish(Stage::Read, "");
-    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
+    hashes.map_err(|(_, error)| error)
 }
 
 fn hash(file: &LocalFile, mut hasher: FileHasher, progress: &dyn Progress) -> Result<FileHash> {
@@ -111,8 +99,8 @@ fn hash(file: &LocalFile, mut hasher: FileHasher, progress: &dyn Progress) -> Re
         len += read as u64;
     }
     if len != file.size {
-        return Err(Error::input(format!("{} changed while it was read", file.path.display()))
-            .hint("leave the folder alone while it is pushed"));
+        return Err(Error::input(format!("{} changed while it was read", printable(&file.path.display().to_string())))
+            .hint("do not change the folder during an upload"));
     }
     Ok(hasher.finish())
 }

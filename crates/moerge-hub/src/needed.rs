@@ -1,5 +1,5 @@
-//! Which files of a repository a model needs. Pure; the rest of a repository (other formats of the same weights, pictures,
-//! checkpoints of the training) is never asked for.
+//! Which files of a repository a model needs. Pure. The rest (other formats of the same weights, pictures, training
+//! checkpoints) is never requested.
 
 use std::collections::BTreeSet;
 
@@ -15,28 +15,28 @@ use moerge_core::{
     suggest::printable,
 };
 
-/// What is wanted of a repository.
+/// What a repository should contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// A model.
     Model,
     /// An adapter.
     Adapter,
-    /// Whatever it holds.
+    /// Either of them.
     Either,
 }
 
-/// Files of a model besides weights and tokenizer.
+/// Files of a model other than weights and tokenizer.
 const SMALL: [&str; 5] = ["config.json", "generation_config.json", "README.md", MOERGE_JSON, "moerge.yml"];
-/// Indices of sharded weights; the first that is there counts.
+/// Index files of sharded weights, in order of precedence.
 const INDICES: [&str; 2] = [INDEX_FILE, "pytorch_model.bin.index.json"];
-/// Weights in one file; safetensors before what Python pickled.
+/// Weights in one file, in order of precedence.
 const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 /// The config and the weights of an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const ADAPTER: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
-/// Everything but the weights: small, and the first to be fetched.
+/// All files but the weights. They are small and downloaded first.
 pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile> {
     let mut names: Vec<&str> = vec!["README.md"];
     if wanted != Wanted::Adapter {
@@ -49,7 +49,7 @@ pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile>
     listing.files.iter().filter(|f| names.contains(&f.name.as_str())).collect()
 }
 
-/// The index of the weights, if they are sharded.
+/// The name of the index, if the weights are sharded.
 pub(super) fn index_name(listing: &Listing) -> Option<&'static str> {
     // In the order in which a folder is opened: a whole file, then an index; safetensors, then pickles.
     let (safetensors, pickle) = (SINGLE[0], SINGLE[1]);
@@ -61,7 +61,7 @@ pub(super) fn index_name(listing: &Listing) -> Option<&'static str> {
     if index == Some(INDEX_FILE) || listing.file(pickle).is_none() { index } else { None }
 }
 
-/// The weights; `index` is the content of [`index_name`]'s file.
+/// The weight files; `index` is the content of the file that [`index_name`] names.
 pub(super) fn weights<'a>(listing: &'a Listing, wanted: Wanted, index: Option<&[u8]>) -> Result<Vec<&'a RemoteFile>> {
     let first = |names: &[&str]| names.iter().find_map(|name| listing.file(name)).map(|f| vec![f]);
     let adapter = || first(&ADAPTER).filter(|_| listing.file(ADAPTER_CONFIG).is_some());
@@ -93,8 +93,8 @@ fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile
     let names: BTreeSet<&str> = raw.weight_map.values().map(String::as_str).collect();
     let find = |name: &&str| {
         listing.file(name).ok_or_else(|| {
-            Error::input(format!("{} is incomplete on the Hub: its index calls for {}", listing.id, printable(name)))
-                .hint("its authors have to upload it; another revision may be whole: `org/name@revision`")
+            Error::input(format!("{} is incomplete on the Hub: its index lists {}", listing.id, printable(name)))
+                .hint("another revision may be complete: `org/name@revision`")
         })
     };
     names.iter().map(find).collect()
@@ -113,9 +113,9 @@ fn nothing_to_read(listing: &Listing, wanted: Wanted) -> Error {
     match (wanted, other) {
         (Wanted::Adapter, true) => error.hint("it is a model, not an adapter"),
         (_, true) => error.hint("it is an adapter: write `model+adapter`, with the model it was trained on"),
-        _ if found.iter().any(|n| n.ends_with(".gguf")) => {
-            error.hint("GGUF is an end format; its card names the model it was made from, which is what is needed")
-        }
+        _ if found.iter().any(|n| n.ends_with(".gguf")) => error.hint(
+            "moerge reads safetensors and PyTorch weights; the card of a GGUF repository names the original model",
+        ),
         _ => error.hint("model.safetensors or pytorch_model.bin is needed, or the shards of one with their index"),
     }
 }
@@ -165,25 +165,25 @@ mod tests {
     }
 
     #[test]
-    fn an_index_says_which_shards() {
+    fn an_index_lists_the_shards() {
         let index =
             r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
         let files = ["config.json", INDEX_FILE, "model-1.safetensors", "model-2.safetensors", "model-3.safetensors"];
         let small = format!("config.json {INDEX_FILE}");
         check(Wanted::Model, &files, Some(index), &small, "model-1.safetensors model-2.safetensors");
         let error = weights(&listing(&files[..3]), Wanted::Model, Some(index.as_bytes())).unwrap_err();
-        assert!(error.to_string().contains("its index calls for model-2.safetensors"), "{error}");
+        assert!(error.to_string().contains("its index lists model-2.safetensors"), "{error}");
         let shards = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
         check(Wanted::Model, &shards, None, "config.json", &shards[1..].join(" "));
     }
 
     #[test]
-    fn adapters_are_told_from_models() {
+    fn adapters_and_models_are_distinguished() {
         let adapter = ["README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"];
         check(Wanted::Adapter, &adapter, None, "README.md adapter_config.json", "adapter_model.safetensors");
         let error = weights(&listing(&adapter), Wanted::Model, None).unwrap_err();
         assert!(error.to_string().contains("`model+adapter`"), "{error}");
         let gguf = weights(&listing(&["model.Q4_0.gguf"]), Wanted::Model, None).unwrap_err();
-        assert!(gguf.to_string().contains("GGUF is an end format"), "{gguf}");
+        assert!(gguf.to_string().contains("names the original model"), "{gguf}");
     }
 }

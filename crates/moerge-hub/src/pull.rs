@@ -1,60 +1,67 @@
-//! Models into the cache: what each needs, several files at a time, one count of bytes for all.
+//! Downloads models into the cache: the files that each needs, several at a time, with one byte count for all.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::path::PathBuf;
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, Storage, workers};
 
 use super::{
     Hub, Listing, RemoteFile, Wanted,
-    download::{Place, Watch},
+    download::{CachedCommit, DownloadWatch},
     needed::{index_name, small_files, weights},
 };
 use moerge_core::{
     error::{Cause, Error, ErrorKind, Result},
     model::locate::HubId,
     progress::{Progress, Stage},
+    suggest::printable,
 };
 
-/// Files that are downloaded at a time. A connection is rarely faster than a tenth of a good line.
-const AT_ONCE: usize = 8;
+/// Files downloaded at a time, because one connection rarely uses the full bandwidth.
+const CONNECTIONS: usize = 8;
+
+/// Maximum bytes of a file besides the weights. Larger ones could not be read.
+const MAX_SMALL_FILE: u64 = 256 << 20;
 
 /// A model that is in the cache now.
 #[derive(Debug, Clone)]
 pub struct Pulled {
     /// Its folder.
     pub folder: PathBuf,
-    /// What the repository holds.
+    /// The files of the repository.
     pub listing: Listing,
     /// Bytes of the files that a model needs.
     pub bytes: u64,
 }
 
-/// A file that has to be there.
+/// A file to download.
 struct Job<'a> {
-    place: &'a Place,
+    place: &'a CachedCommit,
     file: &'a RemoteFile,
 }
 
 impl Hub {
-    /// Brings models into the cache; what is there already is not asked for again. An error comes with the number of the
-    /// model that it is about.
+    /// Downloads models into the cache, except for the files that are there. An error comes with the index of the model
+    /// that it is about.
     pub fn pull(&self, models: &[(HubId, Wanted)], progress: &dyn Progress) -> Result<Vec<Pulled>, (usize, Error)> {
-        let mut found: Vec<(Place, Listing, Wanted)> = Vec::new();
+        // File names and the index are a server's words too.
+        self.pull_unredacted(models, progress).map_err(|(number, e)| (number, self.http.redactor().clean_error(e)))
+    }
+
+    fn pull_unredacted(
+        &self,
+        models: &[(HubId, Wanted)],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Pulled>, (usize, Error)> {
+        let mut found: Vec<(CachedCommit, Listing, Wanted)> = Vec::new();
         for (number, (id, wanted)) in models.iter().enumerate() {
             let listing = self.list(id).map_err(|e| (number, e))?;
+            check_small(&listing, *wanted).map_err(|e| (number, e))?;
             found.push((self.place(&listing).map_err(|e| (number, e))?, listing, *wanted));
         }
-        // Small files first: the index among them says which weights there are.
+        // Small files first: the index among them lists the weight files.
         for (number, (place, listing, wanted)) in found.iter().enumerate() {
             let jobs = small_files(listing, *wanted).into_iter().map(|file| Job { place, file }).collect();
-            self.run(jobs, &Notes(progress)).map_err(|e| (number, e))?;
+            self.run(jobs, &NotesOnly(progress)).map_err(|e| (number, e))?;
         }
         let mut jobs = Vec::new();
         let mut owners = Vec::new();
@@ -68,23 +75,23 @@ impl Hub {
         for (number, (place, listing, wanted)) in found.into_iter().enumerate() {
             place.point_here(&listing.id.revision).map_err(|e| (number, e))?;
             let names = owners.iter().filter(|o| o.0 == number).map(|o| o.1.as_str());
-            let small = small_files(&listing, wanted).into_iter().map(|f| f.size).sum::<u64>();
-            let bytes = small + names.filter_map(|n| listing.file(n)).map(|f| f.size).sum::<u64>();
+            let small = small_files(&listing, wanted).into_iter().map(|f| f.size).fold(0, u64::saturating_add);
+            let bytes = names.filter_map(|n| listing.file(n)).map(|f| f.size).fold(small, u64::saturating_add);
             pulled.push(Pulled { folder: place.snapshot(), listing, bytes });
         }
         Ok(pulled)
     }
 
-    /// Where a commit lies in the cache.
-    pub(super) fn place(&self, listing: &Listing) -> Result<Place> {
+    /// The place of a commit in the cache.
+    pub(super) fn place(&self, listing: &Listing) -> Result<CachedCommit> {
         let folder = self.cache_folder(&listing.id)?;
-        Ok(Place { id: listing.id.clone(), commit: listing.commit.clone(), folder })
+        Ok(CachedCommit { id: listing.id.clone(), commit: listing.commit.clone(), folder })
     }
 
     /// The weights of a model whose small files are there.
     pub(super) fn weights_of<'a>(
         &self,
-        place: &Place,
+        place: &CachedCommit,
         listing: &'a Listing,
         wanted: Wanted,
     ) -> Result<Vec<&'a RemoteFile>> {
@@ -99,8 +106,8 @@ impl Hub {
     }
 
     fn fetch_weights(&self, jobs: Vec<Job>, progress: &dyn Progress) -> Result<(), (usize, Error)> {
-        let total: u64 = jobs.iter().map(|j| j.file.size).sum();
-        let missing: u64 = jobs.iter().map(|j| j.place.missing(j.file)).sum();
+        let total = jobs.iter().map(|j| j.file.size).fold(0, u64::saturating_add);
+        let missing = jobs.iter().map(|j| j.place.missing(j.file)).fold(0, u64::saturating_add);
         if let Some(job) = jobs.first().filter(|_| missing > 0) {
             check_room(job.place, missing).map_err(|e| (0, e))?;
             progress.start(Stage::Download, total, total - missing);
@@ -114,57 +121,48 @@ impl Hub {
         Ok(())
     }
 
-    fn run(&self, jobs: Vec<Job>, watch: &dyn Watch) -> Result<()> {
+    fn run(&self, jobs: Vec<Job>, watch: &dyn DownloadWatch) -> Result<()> {
         self.run_all(jobs, watch).map_err(|(_, e)| e)
     }
 
-    /// Runs all jobs; of several errors the first by order is told, with its number.
-    fn run_all(&self, jobs: Vec<Job>, watch: &dyn Watch) -> Result<(), (usize, Error)> {
-        let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(job) = jobs.get(index) else { return };
-                if let Err(error) = self.download(job.place, job.file, watch) {
-                    next.store(jobs.len(), Ordering::Relaxed);
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    if failed.as_ref().is_none_or(|(first, _)| index < *first) {
-                        *failed = Some((index, error));
-                    }
-                    return;
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..AT_ONCE.min(jobs.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    /// Downloads all files. An error comes with the index of its file, the lowest if several fail.
+    fn run_all(&self, jobs: Vec<Job>, watch: &dyn DownloadWatch) -> Result<(), (usize, Error)> {
+        workers::try_map(&jobs, CONNECTIONS, |job| self.download(job.place, job.file, watch)).map(drop)
     }
 }
 
-fn check_room(place: &Place, missing: u64) -> Result<()> {
-    // The folder may not be there yet; the disk is that of the first above it that is.
+/// Refuses a small file of a size that moerge would not read.
+pub(super) fn check_small(listing: &Listing, wanted: Wanted) -> Result<()> {
+    let large = small_files(listing, wanted).into_iter().find(|f| f.size > MAX_SMALL_FILE);
+    large.map_or(Ok(()), |file| {
+        Err(Error::input(format!("{} of {} is too large for what it is", file.name, listing.id))
+            .fact("bytes", file.size.to_string())
+            .fact("maximum", MAX_SMALL_FILE.to_string()))
+    })
+}
+
+fn check_room(place: &CachedCommit, missing: u64) -> Result<()> {
+    // The folder may not exist yet; the nearest existing one above it is on the same disk.
     let Some(free) = place.folder.ancestors().find_map(|dir| LocalStorage.free_space(dir).ok()) else { return Ok(()) };
     if free >= missing {
         return Ok(());
     }
     let cache = place.folder.parent().unwrap_or(&place.folder);
     let size = |bytes: u64| format!("{bytes} bytes ({:.1} GB)", bytes as f64 / 1e9);
-    Err(Error::new(ErrorKind::Io, format!("not enough room for downloads in {}", cache.display()))
-        .fact("needed", size(missing))
-        .fact("free", size(free))
-        .hint("make room, or set HF_HOME to a larger disk")
-        .cause(Cause::CacheFull))
+    Err(Error::new(
+        ErrorKind::Io,
+        format!("not enough room for downloads in {}", printable(&cache.display().to_string())),
+    )
+    .fact("needed", size(missing))
+    .fact("free", size(free))
+    .hint("make room, or set HF_HOME to a larger disk")
+    .cause(Cause::CacheFull))
 }
 
-/// Counts bytes.
+/// Reports every byte.
 struct Counted<'a>(&'a dyn Progress);
 
-impl Watch for Counted<'_> {
+impl DownloadWatch for Counted<'_> {
     fn arrived(&self, bytes: u64) {
         self.0.advance(Stage::Download, bytes);
     }
@@ -173,10 +171,10 @@ impl Watch for Counted<'_> {
     }
 }
 
-/// Counts nothing: small files are no wait.
-pub(super) struct Notes<'a>(pub &'a dyn Progress);
+/// Reports notes but no bytes: small files take no time.
+pub(super) struct NotesOnly<'a>(pub &'a dyn Progress);
 
-impl Watch for Notes<'_> {
+impl DownloadWatch for NotesOnly<'_> {
     fn arrived(&self, _: u64) {}
     fn note(&self, message: &str) {
         self.0.note(message);

@@ -1,5 +1,5 @@
-//! A file on the Hub that is read where it is, by HTTP ranges. Reads that follow each other share one connection: a range is
-//! opened to the end of the tensor that is being read, and the next read goes on in it.
+//! Reads a file on the Hub without downloading it, by HTTP ranges. Consecutive reads share one connection: a range extends
+//! to the end of the tensor, and the next read continues in it.
 
 use std::{
     io::{self, Read},
@@ -11,22 +11,22 @@ use ureq::BodyReader;
 
 use super::{
     Hub, RemoteFile,
-    download::{Place, check_range},
-    http::{Ask, Failure, Patience, network},
+    download::{CachedCommit, check_range},
+    http::{Failure, Request, RetryPolicy, network},
 };
 
-/// What is fetched of a file when its beginning is asked for: most headers are shorter.
+/// Bytes fetched by the first read at the beginning of a file: most headers are shorter.
 const HEAD: u64 = 16 << 10;
-/// Open ranges that are kept for a next read.
-const STREAMS: usize = 32;
+/// Maximum number of ranges kept open for the next read.
+const MAX_STREAMS: usize = 32;
 
 /// A file of a commit.
 pub(super) struct RangedFile {
     hub: Arc<Hub>,
-    place: Place,
+    place: CachedCommit,
     file: RemoteFile,
     head: OnceLock<Vec<u8>>,
-    /// Where tensors end: first byte and the one after the last, in order.
+    /// The byte ranges of the tensors, in order.
     pieces: RwLock<Vec<(u64, u64)>>,
     streams: Mutex<Vec<Stream>>,
 }
@@ -38,24 +38,24 @@ struct Stream {
 }
 
 impl RangedFile {
-    /// Nothing is asked before something is read.
-    pub fn new(hub: Arc<Hub>, place: Place, file: RemoteFile) -> Self {
+    /// Sends no request before the first read.
+    pub fn new(hub: Arc<Hub>, place: CachedCommit, file: RemoteFile) -> Self {
         let (head, pieces, streams) = (OnceLock::new(), RwLock::default(), Mutex::default());
         Self { hub, place, file, head, pieces, streams }
     }
 
-    /// Tells where the tensors lie, so that a range ends where its tensor does.
+    /// Sets the byte ranges of the tensors, so that a request ends where its tensor ends.
     pub fn expect(&self, mut pieces: Vec<(u64, u64)>) {
         pieces.sort_unstable();
         *self.pieces.write().unwrap_or_else(PoisonError::into_inner) = pieces;
     }
 
-    /// Where a range that starts at `at` and holds `len` bytes at the least should end.
+    /// The end of a range that starts at `at` and has at least `len` bytes.
     fn end(&self, at: u64, len: u64) -> u64 {
         let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
         let before = pieces.partition_point(|piece| piece.0 <= at);
         let piece = before.checked_sub(1).and_then(|index| pieces.get(index)).map_or(0, |piece| piece.1);
-        piece.max(at + len).min(self.file.size)
+        piece.max(at.saturating_add(len)).min(self.file.size)
     }
 
     fn take(&self, at: u64) -> Option<Stream> {
@@ -67,7 +67,7 @@ impl RangedFile {
     fn keep(&self, stream: Stream) {
         if stream.at < stream.end {
             let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            if streams.len() == STREAMS {
+            if streams.len() == MAX_STREAMS {
                 streams.remove(0);
             }
             streams.push(stream);
@@ -76,12 +76,12 @@ impl RangedFile {
 
     fn open(&self, at: u64, end: u64) -> Result<Stream, Failure> {
         let url = self.hub.address(&self.place.id, &self.place.commit, &self.file.name);
-        let mut ask = Ask::get(&url);
-        ask.headers.push(("range", format!("bytes={at}-{}", end.saturating_sub(1))));
-        let answer = self.hub.http.once(&ask)?;
+        let mut request = Request::get(&url);
+        request.headers.push(("range", format!("bytes={at}-{}", end.saturating_sub(1))));
+        let answer = self.hub.http.once(&request)?;
         check_range(&answer, at, self.file.size)?;
         if answer.status != 206 && at > 0 {
-            return Err(Failure::Answer("the whole file came where a part was asked for".into()));
+            return Err(Failure::Answer("it sends the whole file where a range was asked for".into()));
         }
         Ok(Stream { at, end, body: answer.body.into_reader() })
     }
@@ -89,7 +89,7 @@ impl RangedFile {
     fn fill(&self, buffer: &mut [u8], at: u64) -> Result<(), Failure> {
         let mut stream = self.take(at);
         let mut filled = 0;
-        let mut patience = Patience::new();
+        let mut retries = RetryPolicy::new();
         while filled < buffer.len() {
             let before = filled;
             match self.read_some(&mut stream, buffer, at, &mut filled) {
@@ -97,9 +97,9 @@ impl RangedFile {
                 Err(failure) => {
                     stream = None;
                     if filled > before {
-                        patience = Patience::new();
+                        retries = RetryPolicy::new();
                     }
-                    self.hub.http.wait(patience.after(failure.on_the_way())?)?;
+                    self.hub.http.wait(retries.after(failure.after_contact())?)?;
                 }
             }
         }
@@ -136,8 +136,8 @@ impl RangedFile {
         }
     }
 
-    fn told(&self, failure: Failure) -> io::Error {
-        let error = self.hub.subject(&self.place.id, Some(&self.file.name), "download").error(failure);
+    fn io_error(&self, failure: Failure) -> io::Error {
+        let error = self.hub.error(self.hub.subject(&self.place.id, Some(&self.file.name), "download"), failure);
         io::Error::other(error.to_string())
     }
 }
@@ -147,13 +147,13 @@ impl ReadAt for RangedFile {
         let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= self.file.size);
         let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
         if end > HEAD {
-            return self.fill(buffer, offset).map_err(|failure| self.told(failure));
+            return self.fill(buffer, offset).map_err(|failure| self.io_error(failure));
         }
         let head = match self.head.get() {
             Some(head) => head,
             None => {
                 let mut head = vec![0; self.file.size.min(HEAD) as usize];
-                self.fill(&mut head, 0).map_err(|failure| self.told(failure))?;
+                self.fill(&mut head, 0).map_err(|failure| self.io_error(failure))?;
                 self.head.get_or_init(|| head)
             }
         };

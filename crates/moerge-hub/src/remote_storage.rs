@@ -1,6 +1,6 @@
-//! The machine's file system, with models of the Hub in it that were not downloaded. Their weights are read over the network,
-//! only the bytes that are asked for; their small files come into the cache when they are first opened. Paths are those that
-//! the files would have in the cache, so a plan, a record or a card does not tell the difference.
+//! A storage in which models of the Hub appear as folders without being downloaded. Their weights are read over the network,
+//! only the bytes that are needed; their small files are downloaded into the cache when first opened. Paths are those in the
+//! cache, so plans, records and cards are the same as after a download.
 
 use std::{
     collections::HashMap,
@@ -14,33 +14,33 @@ use moerge_checkpoint::{Checkpoint, Facts, Kind, LocalStorage, Lock, ReadAt, Sto
 
 use super::{
     FileHash, Hub, RemoteFile, Wanted,
-    download::Place,
+    download::CachedCommit,
     needed::{index_name, small_files, weights},
-    pull::Notes,
+    pull::{NotesOnly, check_small},
     ranges::RangedFile,
 };
 use moerge_core::{error::Result, model::locate::HubId, progress::Silent};
 
-/// Local files and mounted models.
+/// The local file system and mounted models.
 pub struct HubStorage {
     hub: Arc<Hub>,
     mounts: RwLock<HashMap<PathBuf, Arc<Mount>>>,
 }
 
 struct Mount {
-    place: Place,
+    place: CachedCommit,
     small: Vec<RemoteFile>,
     large: HashMap<String, (RemoteFile, Arc<RangedFile>)>,
 }
 
-/// What a mounted path is.
+/// A file of a mounted model.
 enum Found {
     Small(Arc<Mount>, RemoteFile),
     Large(RemoteFile, Arc<RangedFile>),
 }
 
 impl HubStorage {
-    /// Nothing is mounted yet.
+    /// A storage without mounted models.
     pub fn new(hub: Arc<Hub>) -> Arc<Self> {
         Arc::new(Self { hub, mounts: RwLock::default() })
     }
@@ -49,14 +49,19 @@ impl HubStorage {
         &self.hub
     }
 
-    /// Mounts a model; its folder. The list of its files is asked for, and the index of its weights.
+    /// Mounts a model and returns its folder. This requests the list of its files and the index of its weights.
     pub fn mount(&self, id: &HubId, wanted: Wanted) -> Result<PathBuf> {
+        self.mount_unredacted(id, wanted).map_err(|error| self.hub.http.redactor().clean_error(error))
+    }
+
+    fn mount_unredacted(&self, id: &HubId, wanted: Wanted) -> Result<PathBuf> {
         let listing = self.hub.list(id)?;
+        check_small(&listing, wanted)?;
         let place = self.hub.place(&listing)?;
         let index = match index_name(&listing).and_then(|name| listing.file(name)) {
             Some(file) if wanted != Wanted::Adapter => Some(moerge_core::model::source::read_bytes(
                 &LocalStorage,
-                &self.hub.download(&place, file, &Notes(&Silent))?,
+                &self.hub.download(&place, file, &NotesOnly(&Silent))?,
             )?),
             _ => None,
         };
@@ -72,7 +77,7 @@ impl HubStorage {
         Ok(folder)
     }
 
-    /// Tells where the tensors of an opened model lie, so that reading one asks for all of it and for nothing else.
+    /// Sets where the tensors of an opened model are, so that reading one requests exactly its bytes.
     pub fn expect(&self, checkpoint: &Checkpoint) {
         let mut pieces: HashMap<&Path, Vec<(u64, u64)>> = HashMap::new();
         for tensor in checkpoint.tensors() {
@@ -85,7 +90,7 @@ impl HubStorage {
         }
     }
 
-    /// Whether a path is read from the Hub.
+    /// Whether a path is a weight file that is read from the Hub.
     pub fn is_remote(&self, path: &Path) -> bool {
         matches!(self.find(path), Some(Found::Large(..)))
     }
@@ -98,7 +103,7 @@ impl HubStorage {
         let mount = self.mount_of(path.parent()?)?;
         let name = path.file_name()?.to_str()?;
         if let Some((file, ranged)) = mount.large.get(name) {
-            // What is in the cache need not be asked for.
+            // A file in the cache is read there.
             return (!mount.place.has(file)).then(|| Found::Large(file.clone(), ranged.clone()));
         }
         let file = mount.small.iter().find(|f| f.name == name)?.clone();
@@ -106,7 +111,7 @@ impl HubStorage {
     }
 }
 
-/// A commit does not change, and another commit's file has another hash: that is its time of change.
+/// The hash stands in for the modification time: files of a commit never change, and other contents have another hash.
 fn facts(file: &RemoteFile) -> Facts {
     let bytes: &[u8] = match &file.hash {
         FileHash::Git(bytes) => bytes,
@@ -121,7 +126,7 @@ impl Storage for HubStorage {
         match self.find(path) {
             Some(Found::Large(_, file)) => Ok(file),
             Some(Found::Small(mount, file)) => {
-                let downloaded = self.hub.download(&mount.place, &file, &Notes(&Silent));
+                let downloaded = self.hub.download(&mount.place, &file, &NotesOnly(&Silent));
                 LocalStorage.open(&downloaded.map_err(|e| io::Error::other(e.to_string()))?)
             }
             None => LocalStorage.open(path),

@@ -133,7 +133,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         options.measure_shared = false;
         mounted = Some(remote);
     } else {
-        hub.bring_models(&recipe, recipe_dir(&path), reporter)?;
+        hub.ensure_recipe_downloaded(&recipe, recipe_dir(&path), reporter)?;
     }
     let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
     if let Some(remote) = &mounted {

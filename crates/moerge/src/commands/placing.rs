@@ -44,7 +44,7 @@ impl PlacingArgs {
         let open = |reference: &String| {
             let reference = folder(Path::new(reference)).display().to_string();
             if let Ok(parsed) = ModelRef::parse(&reference) {
-                hub.bring(&parsed, Path::new("."), reporter)?;
+                hub.ensure_downloaded(&parsed, Path::new("."), reporter)?;
             }
             Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)
         };

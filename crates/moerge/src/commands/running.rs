@@ -89,7 +89,7 @@ impl ModelArgs {
         let reference = folder(Path::new(&self.model)).display().to_string();
         let hub = hub(reporter)?;
         if let Ok(parsed) = ModelRef::parse(&reference) {
-            hub.bring(&parsed, Path::new("."), reporter)?;
+            hub.ensure_downloaded(&parsed, Path::new("."), reporter)?;
         }
         let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
         let generation = GenerationConfig::open(storage.as_ref(), &model.dir, &model.config.raw)?;

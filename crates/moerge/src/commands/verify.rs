@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     refuse_adapter_pair(&args.dir, "verify the model and the adapter one after the other")?;
     let dir = match on_hub(&args.dir) {
-        Some(id) => hub(&reporter)?.bring_any(&id, &reporter)?,
+        Some(id) => hub(&reporter)?.ensure_repository_downloaded(&id, &reporter)?,
         None => folder(&args.dir),
     };
     let storage: Arc<dyn moerge_checkpoint::Storage> = Arc::new(LocalStorage);

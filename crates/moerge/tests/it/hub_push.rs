@@ -51,8 +51,8 @@ fn everything_arrives_in_one_commit() {
         *crate::hub_server::lock(&bench.hub.state.part_bytes) = part_bytes;
         let output = push(&bench, &["--private"]);
         assert!(output.status.success(), "{}", stderr(&output));
-        let told = String::from_utf8(output.stdout).unwrap();
-        assert!(told.starts_with(&format!("{}/me/moe ", bench.hub.endpoint())), "{told}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.starts_with(&format!("{}/me/moe ", bench.hub.endpoint())), "{printed}");
         is_there(&bench, "main");
         bench.hub.change("me/moe", |repo| {
             assert!(repo.private);
@@ -149,7 +149,11 @@ fn what_did_not_arrive_is_noticed() {
         None
     });
     let output = push(&bench, &[]);
-    assert!(stderr(&output).contains("config.json did not arrive on me/moe as it is here"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("config.json on me/moe differs from the file in the folder"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -161,19 +165,19 @@ fn a_push_that_is_not_allowed_says_so_before_it_reads_anything() {
             command.env("HF_TOKEN", token);
         }
         let output = command.output().unwrap();
-        let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{told}");
+        let printed = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
         for word in words {
-            assert!(told.contains(word), "{word:?} is missing in:\n{told}");
+            assert!(printed.contains(word), "{word:?} is missing in:\n{printed}");
         }
-        assert!(!told.contains(TOKEN));
+        assert!(!printed.contains(TOKEN));
     };
-    says(&["push", "out", "me/moe"], None, &["the Hub wants to know who asks", "/settings/tokens", "HF_TOKEN"]);
+    says(&["push", "out", "me/moe"], None, &["the Hub needs a token", "/settings/tokens", "HF_TOKEN"]);
     says(&["push", "out", "me/moe"], Some("hf_wrong"), &["the Hub does not know this token", "from HF_TOKEN"]);
     says(
         &["push", "out", "you/moe"],
         Some(TOKEN),
-        &["the token is not of you", "an-org/..., me/...", "push to me/moe"],
+        &["the token does not belong to you", "an-org/..., me/...", "push to me/moe"],
     );
     for (args, word) in [
         (&["push", "out", "moe"][..], "expected user/name or org/name"),
@@ -185,7 +189,7 @@ fn a_push_that_is_not_allowed_says_so_before_it_reads_anything() {
         assert_eq!(wrong.status.code(), Some(2), "{args:?}");
         assert!(stderr(&wrong).contains(word), "{}", stderr(&wrong));
     }
-    says(&["merge", "moe.yml", "other", "--push", "you/moe"], Some(TOKEN), &["the token is not of you"]);
+    says(&["merge", "moe.yml", "other", "--push", "you/moe"], Some(TOKEN), &["the token does not belong to you"]);
     assert!(!bench.dir.path().join("other").exists());
     fs::remove_file(out.join("config.json")).unwrap();
     says(&["push", "out", "me/moe"], Some(TOKEN), &["holds no model: it has no config.json"]);

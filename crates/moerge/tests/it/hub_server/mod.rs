@@ -67,6 +67,7 @@ pub struct Logged {
 }
 
 type Faults = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
+type Tampers = Box<dyn FnMut(&Request, &mut Reply) + Send>;
 
 /// Everything the server knows.
 pub struct State {
@@ -83,6 +84,7 @@ pub struct State {
     /// Bytes of a part of an upload; whole objects where it is 0.
     pub part_bytes: Mutex<usize>,
     faults: Mutex<Faults>,
+    tampers: Mutex<Tampers>,
     log: Mutex<Vec<Logged>>,
     pub hub: String,
     pub cdn: String,
@@ -110,6 +112,7 @@ impl HubServer {
             page: Mutex::new(1000),
             part_bytes: Mutex::new(0),
             faults: Mutex::new(Box::new(|_| None)),
+            tampers: Mutex::new(Box::new(|_, _| {})),
             log: Mutex::default(),
             hub: format!("http://127.0.0.1:{}", hub.local_addr().unwrap().port()),
             // Another name: clients tell hosts apart by their names.
@@ -172,6 +175,11 @@ impl HubServer {
         *lock(&self.state.faults) = Box::new(faults);
     }
 
+    /// From now on, changes each answer before it is sent.
+    pub fn tampers(&self, tampers: impl FnMut(&Request, &mut Reply) + Send + 'static) {
+        *lock(&self.state.tampers) = Box::new(tampers);
+    }
+
     /// What was asked since the last call.
     pub fn log(&self) -> Vec<Logged> {
         std::mem::take(&mut lock(&self.state.log))
@@ -202,6 +210,7 @@ fn serve(state: &State, stream: &TcpStream, is_cdn: bool) {
             }
             reply = Reply::json(&entries);
         }
+        (lock(&state.tampers))(&request, &mut reply);
         if let Some(Fault::Silent(time)) = fault {
             thread::sleep(time);
         }

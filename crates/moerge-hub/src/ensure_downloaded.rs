@@ -1,5 +1,5 @@
-//! References of a recipe or a command line that name models on the Hub, made readable: brought into the cache, or mounted
-//! so that what is read of them comes over the network.
+//! Makes the models that a recipe or a command line names readable: downloads them into the cache, or mounts them so that
+//! they are read over the network.
 
 use std::path::{Path, PathBuf};
 
@@ -26,9 +26,9 @@ impl From<Part> for Wanted {
 }
 
 impl Hub {
-    /// Downloads what of a recipe's models is not in the cache. What is there is used as it is, so that a recipe whose
-    /// models are there needs no network.
-    pub fn bring_models(&self, recipe: &Recipe, recipe_dir: &Path, progress: &dyn Progress) -> Result<()> {
+    /// Downloads the models of a recipe that are not in the cache. Those in the cache are used as they are, without the
+    /// network.
+    pub fn ensure_recipe_downloaded(&self, recipe: &Recipe, recipe_dir: &Path, progress: &dyn Progress) -> Result<()> {
         let missing = missing(recipe, recipe_dir, &self.settings.cache);
         let models: Vec<(HubId, Wanted)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
         if models.is_empty() {
@@ -37,10 +37,10 @@ impl Hub {
         self.pull(&models, progress).map(drop).map_err(|(number, error)| at_place(recipe, &missing, number, error))
     }
 
-    /// The folders of what a user names on a command line, downloaded where they are neither folders nor in the cache.
-    pub fn bring(&self, reference: &ModelRef, dir: &Path, progress: &dyn Progress) -> Result<ModelFolders> {
+    /// The folders of a reference on a command line. Parts that are neither folders nor in the cache are downloaded.
+    pub fn ensure_downloaded(&self, reference: &ModelRef, dir: &Path, progress: &dyn Progress) -> Result<ModelFolders> {
         let cache = &self.settings.cache;
-        let missing = on_hub(reference, dir, cache).into_iter().filter(|m| !is_whole(m));
+        let missing = on_hub(reference, dir, cache).into_iter().filter(|m| !is_complete(m));
         let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
         if !models.is_empty() {
             self.pull(&models, progress).map_err(|(_, error)| error)?;
@@ -48,8 +48,8 @@ impl Hub {
         Ok(locate(reference, dir, cache)?)
     }
 
-    /// The same for a command that takes any repository, an adapter's alone too.
-    pub fn bring_any(&self, id: &HubId, progress: &dyn Progress) -> Result<PathBuf> {
+    /// The same for a repository that may hold a model or an adapter.
+    pub fn ensure_repository_downloaded(&self, id: &HubId, progress: &dyn Progress) -> Result<PathBuf> {
         if let Some(folder) = self.cached(id) {
             return Ok(folder);
         }
@@ -57,19 +57,18 @@ impl Hub {
         pulled.into_iter().next().map(|p| p.folder).ok_or_else(|| Error::input(format!("{id} was not downloaded")))
     }
 
-    /// The folder of a model or an adapter that is whole in the cache.
+    /// The folder of a model or an adapter that is complete in the cache.
     pub fn cached(&self, id: &HubId) -> Option<PathBuf> {
         let cached = |part: Part| {
             let snapshot = self.settings.cache.snapshot(id, part.file()).ok();
             OnHub { id: id.clone(), part, snapshot }
         };
-        [Part::Model, Part::Adapter].into_iter().map(cached).find(is_whole).and_then(|m| m.snapshot)
+        [Part::Model, Part::Adapter].into_iter().map(cached).find(is_complete).and_then(|m| m.snapshot)
     }
 }
 
 impl HubStorage {
-    /// Makes what of a recipe's models is not in the cache readable without downloading it. The result is the cache as it
-    /// then looks.
+    /// Mounts the models of a recipe that are not in the cache. Returns the cache with these models in it.
     pub fn mount_models(&self, recipe: &Recipe, recipe_dir: &Path) -> Result<HubCache> {
         let mut cache = self.hub().settings.cache.clone();
         let missing = missing(recipe, recipe_dir, &cache);
@@ -81,13 +80,13 @@ impl HubStorage {
     }
 }
 
-/// The models of a recipe that are on the Hub and not whole in the cache, each once, with where the recipe names them.
+/// The models of a recipe that are on the Hub and not complete in the cache, each once, with its place in the recipe.
 fn missing<'a>(recipe: &'a Recipe, recipe_dir: &Path, cache: &HubCache) -> Vec<(OnHub, &'a Located<ModelRef>)> {
     let experts = recipe.experts.iter().chain(&recipe.shared_experts).map(|e| &e.source_model);
     let mut missing: Vec<(OnHub, &Located<ModelRef>)> = Vec::new();
     for reference in std::iter::once(&recipe.base_model).chain(experts) {
         for model in on_hub(&reference.value, recipe_dir, cache) {
-            if !is_whole(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
+            if !is_complete(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
                 missing.push((model, reference));
             }
         }
@@ -103,8 +102,8 @@ fn at_place(recipe: &Recipe, missing: &[(OnHub, &Located<ModelRef>)], number: us
     }
 }
 
-/// Whether everything that is needed of a model is in the cache. Python may have fetched a part of it only.
-fn is_whole(model: &OnHub) -> bool {
+/// Whether everything needed of a model is in the cache. Python may have downloaded a part of it only.
+fn is_complete(model: &OnHub) -> bool {
     let Some(folder) = &model.snapshot else { return false };
     let has = |name: &str| folder.join(name).is_file();
     match model.part {
