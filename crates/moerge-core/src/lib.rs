@@ -7,6 +7,7 @@ pub mod error;
 pub mod execute;
 pub mod inspect;
 pub mod json_error;
+pub mod jsonl;
 pub mod model;
 pub mod numeric;
 pub mod ops;

@@ -1,4 +1,4 @@
-//! Questions whose answer the model writes: exact match after a regular expression.
+//! Scores questions with free answers: exact match of what a regular expression finds in the answer.
 
 use std::ops::ControlFlow;
 
@@ -18,30 +18,30 @@ use moerge_infer::{
     runner::Runner,
 };
 
-/// What a model makes of a file of questions.
+/// A model's score on a file of questions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnswersScore {
     /// The file's name.
     pub name: String,
-    /// Share of questions with the right answer.
+    /// Fraction of questions answered correctly.
     pub exact_match: Estimate,
-    /// Question by question.
+    /// One entry per question.
     pub items: Vec<WrittenAnswer>,
 }
 
-/// What a model wrote.
+/// An answer that the model wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WrittenAnswer {
     /// All of it.
     pub text: String,
-    /// What the regular expression found in it.
+    /// The match of the regular expression in it.
     pub answer: Option<String>,
-    /// Whether that is the right answer.
+    /// Whether the match is the correct answer.
     pub right: bool,
 }
 
-/// Lets the model answer, always with the likeliest token, in at most `tokens` tokens. Counts questions' tokens as
-/// [`Stage::Score`], `tokens` each, which the caller starts and ends.
+/// Generates answers greedily, at most `tokens` tokens each. Reports `tokens` per question as progress of
+/// [`Stage::Score`], which the caller starts and ends.
 pub fn score_answers(
     runner: &Runner<'_>,
     model: &Model,

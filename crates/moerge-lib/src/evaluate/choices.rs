@@ -1,8 +1,8 @@
-//! Questions with choices: the model chooses what it finds likeliest after the question.
+//! Scores multiple-choice questions: the model picks the choice with the highest probability after the question.
 //!
-//! As the lm-evaluation-harness has it (`multiple_choice` in its `api/task.py`): `acc` takes the choice of largest log
-//! probability, `acc_norm` that of largest log probability per character, `acc_bytes` per byte of UTF-8. A choice is
-//! what the tokens of prompt and choice together are beyond those of the prompt alone.
+//! As in the lm-evaluation-harness (`multiple_choice` in its `api/task.py`), `acc` takes the choice with the highest log
+//! probability, `acc_norm` that with the highest log probability per character, `acc_bytes` per byte of UTF-8. The
+//! tokens of a choice are those of prompt and choice together, without those of the prompt alone.
 
 use serde::Serialize;
 
@@ -16,39 +16,39 @@ use moerge_infer::{
     tokenizer::Tokenizer,
 };
 
-/// What a model makes of a file of questions.
+/// A model's score on a file of questions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChoicesScore {
     /// The file's name.
     pub name: String,
-    /// Share of questions whose likeliest choice is the right one.
+    /// Fraction of questions whose most probable choice is correct.
     pub acc: Estimate,
     /// The same by log probability per character.
     pub acc_norm: Estimate,
     /// The same by log probability per byte.
     pub acc_bytes: Estimate,
-    /// Questions whose beginning was cut off to fit the context.
+    /// Questions that lost their beginning to fit the context.
     pub cut: usize,
-    /// Question by question.
+    /// One entry per question.
     pub items: Vec<ItemScore>,
 }
 
-/// What a model makes of a question. Choices are counted from 0.
+/// A model's score on one question. Choices are counted from 0.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ItemScore {
-    /// The right choice.
+    /// The correct choice.
     pub answer: usize,
-    /// The likeliest choice.
+    /// The most probable choice.
     pub chosen: usize,
-    /// The likeliest by character.
+    /// The most probable choice per character.
     pub chosen_norm: usize,
-    /// The likeliest by byte.
+    /// The most probable choice per byte.
     pub chosen_bytes: usize,
     /// Log probability of each choice.
     pub log_probabilities: Vec<f64>,
 }
 
-/// Questions as a model's tokens.
+/// Tokenized questions.
 pub struct TokenizedChoices<'a> {
     choices: &'a Choices,
     items: Vec<Continuations>,
@@ -56,14 +56,14 @@ pub struct TokenizedChoices<'a> {
 }
 
 impl<'a> TokenizedChoices<'a> {
-    /// Tokens of `choices` with `shots` solved examples before each, for a model that takes `longest` tokens. What is
-    /// longer loses its beginning.
+    /// Tokenizes `choices` with `shots` solved examples before each, for a model with a context of `longest` tokens.
+    /// Longer sequences lose their beginning.
     pub fn new(choices: &'a Choices, shots: usize, tokenizer: &Tokenizer, longest: usize) -> Result<Self> {
         choices.check_shots(shots)?;
         let mut cut = 0;
         let mut item = |index: usize| -> Result<Continuations> {
             let prompt = choices.prompt(index, shots);
-            // Tokenizers join spaces with the word after them, so those at the prompt's end go with the choice.
+            // Tokenizers join a space with the word after it, so spaces at the prompt's end belong to the choice.
             let context = prompt.trim_end();
             let spaces = &prompt[context.len()..];
             let mut context_tokens = tokenizer.encode(context)?;
@@ -78,7 +78,7 @@ impl<'a> TokenizedChoices<'a> {
                 return Err(wrong("a choice without tokens of its own")
                     .hint("this model's tokenizer joins it with the question; write them differently"));
             }
-            // The last token of a choice is predicted, not given.
+            // The last token of a choice is predicted, so the model does not read it.
             let room = (longest + 1).saturating_sub(longest_ending.unwrap_or(0));
             if room == 0 {
                 return Err(wrong(&format!("a choice longer than the model's context of {longest} tokens")));
@@ -93,7 +93,7 @@ impl<'a> TokenizedChoices<'a> {
         Ok(Self { choices, items, cut })
     }
 
-    /// Tokens that stand for the work: contexts once, choices each.
+    /// Number of tokens to run: each context once, and every choice.
     pub fn work(&self) -> u64 {
         self.items.iter().map(work).sum()
     }

@@ -1,27 +1,29 @@
-//! Questions with choices, from JSON Lines, and the prompts made of them.
+//! Reads multiple-choice questions from JSON Lines, and makes prompts of them.
 //!
-//! The prompts are those of the lm-evaluation-harness: a `context` alone stands as it is (HellaSwag); a `question` is
-//! `Question: ..` and `Answer:` on the next line (ARC), after its `context` if it has one (SciQ). A space stands
-//! before each choice, and solved examples are set off by an empty line.
+//! The prompts are those of the lm-evaluation-harness: a `context` alone is used as it is (HellaSwag); a `question` becomes
+//! `Question: ..` and `Answer:` on the next line (ARC), after its `context` if it has one (SciQ). A space precedes
+//! each choice, and an empty line follows each solved example.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{jsonl::Lines, text_file::name_of};
+use super::text_file::name_of;
 use moerge_core::{
     error::{Error, Result},
+    jsonl::Lines,
     recipe::read_text,
 };
 
-const LARGEST_FILE: u64 = 256 << 20;
+/// Maximum bytes of a file.
+const MAX_FILE: u64 = 256 << 20;
 const SHAPE: &str = "{\"question\": \"...\", \"choices\": [\"...\", \"...\"], \"answer\": 0}";
 
 /// A file of questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
     /// The file, as the user gave it.
     pub file: String,
@@ -32,11 +34,11 @@ pub struct Choices {
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// What the choices follow, without solved examples.
+    /// The prompt before a choice, without solved examples.
     pub prompt: String,
     /// At least two, none of them empty.
     pub choices: Vec<String>,
-    /// The right one, counted from 0.
+    /// The correct one, counted from 0.
     pub answer: usize,
 }
 
@@ -49,24 +51,24 @@ struct Line {
 }
 
 impl Choices {
-    /// Reads JSON Lines with `question` or `context` or both, `choices`, and `answer`: the right choice's number from 0,
-    /// its letter, or its text.
+    /// Reads JSON Lines with `question` or `context` or both, `choices`, and `answer`: the number of the correct choice
+    /// from 0, its letter, or its text.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = read_text(path, LARGEST_FILE)?;
+        let text = read_text(path, MAX_FILE)?;
         let file = path.display().to_string();
         let items = Lines::new(&file, &text).read(SHAPE, Item::from_line)?;
         Ok(Self { name: name_of(path), file, items })
     }
 
-    /// What the choices of item `index` follow, with `shots` solved examples before it: the first of the file, leaving
-    /// out the item itself, as the harness's `first_n` sampler does.
+    /// The prompt of item `index` after `shots` solved examples: the first ones of the file except for the item itself,
+    /// as in the harness's `first_n` sampler.
     pub fn prompt(&self, index: usize, shots: usize) -> String {
         let examples = self.items.iter().enumerate().filter(|(i, item)| *i != index && **item != self.items[index]);
         let solved = examples.take(shots).map(|(_, item)| format!("{} {}\n\n", item.prompt, item.choices[item.answer]));
         solved.collect::<String>() + &self.items[index].prompt
     }
 
-    /// Refuses more solved examples than the file has beside the item itself.
+    /// Refuses more solved examples than the file has besides the item itself.
     pub fn check_shots(&self, shots: usize) -> Result<()> {
         if shots < self.items.len() || shots == 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! All tests of one model, in one go.
+//! Runs all tests of one model.
 
 use moerge_checkpoint::LocalStorage;
 use serde::Serialize;
@@ -18,48 +18,48 @@ use moerge_infer::{
     runner::{Placement, Runner},
 };
 
-/// What models are tested on.
+/// The tests to run.
 #[derive(Debug, Clone, Default)]
 pub struct Tests {
-    /// Texts whose perplexity is wanted.
+    /// Texts for perplexity.
     pub texts: Vec<Text>,
-    /// Files of questions with choices.
+    /// Files of multiple-choice questions.
     pub choices: Vec<Choices>,
-    /// Files of questions whose answer the model writes.
+    /// Files of questions with free answers.
     pub questions: Vec<Questions>,
-    /// How the answer is found in what it writes.
+    /// How the answer is extracted from the generated text.
     pub extraction: Option<Extraction>,
-    /// Most tokens of a written answer.
+    /// Maximum number of tokens of an answer.
     pub answer_tokens: usize,
     /// Solved examples before each question.
     pub shots: usize,
-    /// Tokens of a window over texts; the model's, but at most 2048, where nothing is said.
+    /// Tokens per window; by default the model's context, at most 2048.
     pub context: Option<usize>,
-    /// Tokens from window to window; half the context where nothing is said.
+    /// Tokens between windows; by default half the context.
     pub stride: Option<usize>,
 }
 
-/// What came of it for one model.
+/// The results of one model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelScore {
     /// The model, as the user named it.
     pub model: String,
     /// Whether it is a Mixture of Experts.
     pub moe: bool,
-    /// Tokens of a window over texts.
+    /// Tokens per window.
     pub context: usize,
-    /// Tokens from window to window.
+    /// Tokens between windows.
     pub stride: usize,
-    /// Text by text.
+    /// One entry per text.
     pub texts: Vec<TextScore>,
-    /// File by file.
+    /// One entry per file.
     pub choices: Vec<ChoicesScore>,
-    /// File by file.
+    /// One entry per file.
     pub answers: Vec<AnswersScore>,
 }
 
 impl Tests {
-    /// Tests `model`. Reports [`Stage::Load`] and then tokens as [`Stage::Score`].
+    /// Runs the tests on `model`. Reports [`Stage::Load`] and then tokens as [`Stage::Score`].
     pub fn run(&self, model: &Model, placement: Placement, progress: &dyn Progress) -> Result<ModelScore> {
         let longest = model.config.max_positions;
         let windowing = Windowing::new(longest, self.context, self.stride)?;

@@ -1,7 +1,7 @@
-//! How good a model is: perplexity over texts, questions with choices, questions with an answer to be written.
+//! Measures the quality of a model: perplexity of texts, multiple-choice questions, and questions with free answers.
 //!
-//! What is computed is defined elsewhere: perplexity by transformers' sliding-window recipe, choices by the
-//! lm-evaluation-harness. Cutting and scoring ([`windows`], [`scores`]) are pure; the model is asked through a
+//! The measures are standard: perplexity follows transformers' sliding-window recipe, choices follow the
+//! lm-evaluation-harness. Cutting and scoring ([`windows`], [`scores`]) are pure; the model runs behind a
 //! [`Runner`](moerge_infer::runner::Runner).
 
 mod answers;
@@ -9,7 +9,6 @@ mod card;
 mod choices;
 mod choices_file;
 mod evaluation;
-mod jsonl;
 mod perplexity;
 mod questions_file;
 mod scores;

@@ -13,24 +13,24 @@ use moerge_core::{
 };
 use moerge_infer::{decoder::ranges, runner::Runner, tokenizer::Tokenizer};
 
-/// What a model makes of a text.
+/// A model's score on a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextScore {
     /// The text's name.
     pub text: String,
-    /// Its tokens, with the special ones that the tokenizer adds.
+    /// Number of its tokens, including special ones that the tokenizer adds.
     pub tokens: usize,
-    /// Those that were predicted.
+    /// Number of tokens that were predicted.
     pub scored: usize,
-    /// Bytes of the text that they stand for.
+    /// Bytes of the text of these tokens.
     pub bytes: usize,
-    /// `exp` of the mean of `-ln p`; the error is that of the mean over tokens, as if they were independent.
+    /// `exp` of the mean of `-ln p`; the error treats tokens as independent.
     pub perplexity: Estimate,
-    /// Bits that the model needs for a byte of the text: comparable between tokenizers.
+    /// Bits per byte of the text, which is comparable between tokenizers.
     pub bits_per_byte: f64,
 }
 
-/// A text as a model's tokens.
+/// A tokenized text.
 pub struct TokenizedText {
     name: String,
     documents: Vec<Document>,
@@ -39,12 +39,12 @@ pub struct TokenizedText {
 
 struct Document {
     tokens: Vec<u32>,
-    /// For each token, the bytes of the text up to its end.
+    /// For each token, the length in bytes of the text up to its end.
     ends: Vec<usize>,
 }
 
 impl TokenizedText {
-    /// Tokens of `text`, to be cut as `windowing` says.
+    /// Tokenizes `text`; `windowing` cuts it.
     pub fn new(text: &Text, tokenizer: &Tokenizer, windowing: Windowing) -> Result<Self> {
         let document = |text: &String| -> Result<Document> {
             let (tokens, ends) = tokenizer.encode_with_ends(text)?;
@@ -58,7 +58,7 @@ impl TokenizedText {
         Ok(Self { name: text.name.clone(), documents, windowing })
     }
 
-    /// Tokens that the model will be given, those of overlapping windows counted each time.
+    /// Number of tokens to run; overlaps of windows count each time.
     pub fn work(&self) -> u64 {
         let work = |d: &Document| self.windowing.of(d.tokens.len()).iter().map(|w| w.all.len() as u64).sum::<u64>();
         self.documents.iter().map(work).sum()
@@ -112,7 +112,7 @@ fn score(runner: &Runner<'_>, windows: &[(&Document, Window)], progress: &dyn Pr
 }
 
 impl Document {
-    /// Bytes of the text that the scored tokens of `window` stand for.
+    /// Bytes of the text of the scored tokens of `window`.
     fn bytes(&self, window: &Window) -> usize {
         if window.scored.is_empty() {
             return 0;

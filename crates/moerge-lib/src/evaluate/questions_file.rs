@@ -1,8 +1,8 @@
-//! Questions whose answer the model writes, from JSON Lines, and what counts as the same answer.
+//! Reads questions with free answers from JSON Lines, and defines which answers are equal.
 //!
-//! Prompts, stops and comparison are those of the lm-evaluation-harness's `gsm8k`, which anything with a short answer
-//! after some text fits: the last match of a regular expression is the answer, compared without case, commas, dollar
-//! signs, a final full stop, and all before `#### `.
+//! Prompts, stops and comparison are those of the lm-evaluation-harness's `gsm8k`, which suits any short answer after
+//! some text: the last match of a regular expression is the answer, compared without case, commas, dollar signs, a
+//! final full stop, and everything before `#### `.
 
 use std::path::Path;
 
@@ -10,16 +10,18 @@ use regex_lite::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{jsonl::Lines, text_file::name_of};
+use super::text_file::name_of;
 use moerge_core::{
     error::{Error, Result},
+    jsonl::Lines,
     recipe::read_text,
 };
 
-const LARGEST_FILE: u64 = 256 << 20;
+/// Maximum bytes of a file.
+const MAX_FILE: u64 = 256 << 20;
 const SHAPE: &str = "{\"question\": \"...\", \"answer\": \"...\"}";
 
-/// What ends an answer, besides the model's own end.
+/// Strings that end an answer, besides the model's EOS.
 pub(super) const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
 /// `gsm8k`'s flexible extraction: a number.
 pub const NUMBER: &str = r"(-?[$0-9.,]{2,})|(-?[0-9]+)";
@@ -27,7 +29,7 @@ pub const NUMBER: &str = r"(-?[$0-9.,]{2,})|(-?[0-9]+)";
 /// A file of questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Questions {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
     /// The file, as the user gave it.
     pub file: String,
@@ -35,12 +37,12 @@ pub struct Questions {
     pub items: Vec<Question>,
 }
 
-/// A question and its whole answer, reasoning included.
+/// A question and its full answer, including the reasoning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The question.
     pub question: String,
-    /// The answer, which solved examples show whole.
+    /// The answer; solved examples show all of it.
     pub answer: String,
 }
 
@@ -51,16 +53,16 @@ struct Line {
 }
 
 impl Questions {
-    /// Reads JSON Lines with `question` and `answer`, a text or a number.
+    /// Reads JSON Lines with `question` and `answer`, a string or a number.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = read_text(path, LARGEST_FILE)?;
+        let text = read_text(path, MAX_FILE)?;
         let file = path.display().to_string();
         let items = Lines::new(&file, &text).read(SHAPE, |line: Line| {
             let question = line.question.filter(|q| !q.trim().is_empty()).ok_or("a line without `question`")?;
             let answer = match line.answer {
                 Some(Value::String(text)) if !text.trim().is_empty() => text,
                 Some(Value::Number(number)) => number.to_string(),
-                Some(_) => return Err("`answer` is no text or number".into()),
+                Some(_) => return Err("`answer` is not a string or a number".into()),
                 None => return Err("a line without `answer`".into()),
             };
             Ok(Question { question, answer })
@@ -68,7 +70,7 @@ impl Questions {
         Ok(Self { name: name_of(path), file, items })
     }
 
-    /// Question `index` with `shots` solved examples before it: the first of the file, leaving out the question itself.
+    /// Question `index` after `shots` solved examples: the first ones of the file except for the question itself.
     pub fn prompt(&self, index: usize, shots: usize) -> String {
         let examples = self.items.iter().filter(|item| **item != self.items[index]).take(shots);
         let solved = |q: &Question| format!("Question: {}\nAnswer: {}\n\n", q.question, q.answer);
@@ -76,18 +78,18 @@ impl Questions {
     }
 }
 
-/// How an answer is found in a text.
+/// How to extract an answer from a text.
 #[derive(Debug, Clone)]
 pub struct Extraction(Regex);
 
 impl Extraction {
-    /// By a regular expression: its last match, of that the first group that took part, or all of it.
+    /// Extraction by a regular expression: of its last match, the first group that matched, else all of it.
     pub fn new(pattern: &str) -> Result<Self> {
         let regex = Regex::new(pattern);
-        regex.map(Self).map_err(|e| Error::input(format!("`{pattern}` is no regular expression: {e}")))
+        regex.map(Self).map_err(|e| Error::input(format!("`{pattern}` is not a regular expression: {e}")))
     }
 
-    /// What the model answered; `None` where the text holds no answer.
+    /// The answer in `text`, if there is one.
     pub fn answer(&self, text: &str) -> Option<String> {
         let found = self.0.captures_iter(text).last()?;
         let answer = found.iter().skip(1).flatten().next().or_else(|| found.get(0))?;

@@ -5,15 +5,14 @@ use serde::Serialize;
 /// A number measured on a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// The number.
+    /// Its value.
     pub value: f64,
-    /// Its standard error: what another sample of the same size would usually move it by.
+    /// Its standard error.
     pub error: f64,
 }
 
 impl Estimate {
-    /// The mean of `sample`, its error the sample's standard deviation over the root of its size. Of a single value
-    /// nothing is known about the error: 0.
+    /// The mean of `sample`, with the standard deviation over the root of the size as its error; 0 for one value.
     pub fn mean(sample: impl Iterator<Item = f64> + Clone) -> Self {
         let count = sample.clone().count();
         if count == 0 {
@@ -25,13 +24,13 @@ impl Estimate {
         Self { value, error }
     }
 
-    /// `exp` of it, the error carried along to first order.
+    /// `exp` of it, with the error propagated to first order.
     pub fn exp(self) -> Self {
         Self { value: self.value.exp(), error: self.value.exp() * self.error }
     }
 }
 
-/// The geometric mean of independent estimates; `None` of none.
+/// The geometric mean of independent estimates; `None` if there are none.
 pub fn geometric_mean(estimates: &[Estimate]) -> Option<Estimate> {
     let count = estimates.len() as f64;
     let logarithm = Estimate {
@@ -50,7 +49,7 @@ mod tests {
         let three = Estimate::mean([1.0, 2.0, 6.0].into_iter());
         assert_eq!(three.value, 3.0);
         assert!((three.error - (7.0f64 / 3.0).sqrt()).abs() < 1e-12);
-        // As the lm-evaluation-harness has it for accuracies: sqrt(p (1 - p) / (n - 1)).
+        // The formula of the lm-evaluation-harness for accuracies: sqrt(p (1 - p) / (n - 1)).
         let half = Estimate::mean([1.0, 0.0, 1.0, 0.0].into_iter());
         assert!((half.error - (0.25f64 / 3.0).sqrt()).abs() < 1e-12);
         assert_eq!(Estimate::mean([5.0].into_iter()), Estimate { value: 5.0, error: 0.0 });

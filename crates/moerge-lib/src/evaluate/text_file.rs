@@ -1,26 +1,26 @@
-//! Texts to be scored: a plain file is one document, a `.jsonl` file one document a line.
+//! Reads texts for perplexity: a plain file is one document, a `.jsonl` file has one document per line.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::jsonl::Lines;
 use moerge_core::{
     error::{Error, Result},
+    jsonl::Lines,
     recipe::read_text,
 };
 
-/// Larger files would take days.
-const LARGEST_FILE: u64 = 256 << 20;
+/// Maximum bytes of a file; larger ones would take days.
+const MAX_FILE: u64 = 256 << 20;
 
-/// A text to be scored.
+/// A text for perplexity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
     /// The file, as the user gave it.
     pub file: String,
-    /// Documents, none of them blank; no window reaches from one into the next.
+    /// Documents, none of them blank; no window crosses from one into the next.
     pub documents: Vec<String>,
 }
 
@@ -30,9 +30,9 @@ struct Line {
 }
 
 impl Text {
-    /// Reads a text file, or JSON Lines with a `text` each where the name ends in `.jsonl`.
+    /// Reads a text file, or JSON Lines with a `text` each if the name ends in `.jsonl`.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = read_text(path, LARGEST_FILE)?;
+        let text = read_text(path, MAX_FILE)?;
         let file = path.display().to_string();
         let documents = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl")) {
             Lines::new(&file, &text).read("{\"text\": \"...\"}", |line: Line| match line.text {
@@ -54,7 +54,7 @@ impl Text {
     }
 }
 
-/// A file's name without folder and ending.
+/// A file's name without folder and extension.
 pub(super) fn name_of(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
@@ -83,7 +83,7 @@ mod tests {
     fn a_line_that_is_wrong_is_shown() {
         for (bad, why) in [
             ("{\"text\": \"a\"}\n{\"txt\": 1}", "without `text`"),
-            ("{\"text\": \"a\"}\n[1]", "no JSON object"),
+            ("{\"text\": \"a\"}\n[1]", "not a JSON object"),
             ("{\"text\": \"a\"}\n{\"text\": ", "cannot be read"),
             ("{\"text\": \"a\"}\n{\"text\": \" \"}", "an empty `text`"),
         ] {

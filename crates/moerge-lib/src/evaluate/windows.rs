@@ -1,9 +1,8 @@
-//! A text longer than the context, cut into windows so that every token is predicted once.
+//! Cuts a text that is longer than the context into windows such that every token is predicted once.
 //!
 //! transformers' recipe (<https://huggingface.co/docs/transformers/perplexity>): windows of `context` tokens begin
-//! every `stride` tokens, and in each only the tokens that no window before it held are scored. The first token of a
-//! text has nothing before it and is not scored; with a stride as long as the context, neither is the first of any
-//! window.
+//! every `stride` tokens, and each scores only the tokens that no earlier window contains. The first token of a text
+//! has no context and is not scored; if the stride equals the context, the same goes for the first of every window.
 
 use std::ops::Range;
 
@@ -24,11 +23,11 @@ pub(super) struct Window {
 }
 
 impl Windowing {
-    /// The longest context taken by itself: longer ones cost more than they tell.
+    /// The largest default context. Longer ones cost much and change the result little.
     const USUAL_CONTEXT: usize = 2048;
 
-    /// Windows for a model that was made for `longest` tokens: of `context`, or as many as the model takes up to 2048;
-    /// each `stride` tokens on, or half the context.
+    /// Windows for a model with a context of `longest` tokens. The default `context` is the model's, at most 2048; the
+    /// default `stride` is half the context.
     pub fn new(longest: usize, context: Option<usize>, stride: Option<usize>) -> Result<Self> {
         let context = context.unwrap_or(longest.min(Self::USUAL_CONTEXT));
         if context > longest {
@@ -52,7 +51,7 @@ impl Windowing {
         self.context
     }
 
-    /// Tokens from one window's beginning to the next one's.
+    /// Tokens between the beginnings of consecutive windows.
     pub fn stride(&self) -> usize {
         self.stride
     }

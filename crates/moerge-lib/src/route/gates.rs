@@ -1,4 +1,4 @@
-//! The gate matrices themselves.
+//! The gate matrices of a model, and the cosines between their rows.
 
 use moerge_core::{
     error::Result,
@@ -21,7 +21,7 @@ pub(super) fn read(model: &Model) -> Result<Vec<Vec<f32>>> {
     Ok(gates)
 }
 
-/// A layer's gate with a row for each expert: zeros for one that is not there.
+/// A layer's gate with one row per expert; rows of absent experts are zero.
 pub(super) fn by_expert(gate: &[f32], slots: &Slots, layer: usize) -> Vec<f32> {
     let hidden = gate.len() / slots.width().max(1);
     let row = |expert: usize| {
@@ -32,7 +32,7 @@ pub(super) fn by_expert(gate: &[f32], slots: &Slots, layer: usize) -> Vec<f32> {
     (0..slots.experts()).flat_map(row).collect()
 }
 
-/// Cosine of each pair of rows of `gate` `[experts, hidden]`; 0 with a row of zeros.
+/// Cosine of each pair of rows of `gate` `[experts, hidden]`; 0 if either row is zero.
 pub fn cosines(gate: &[f32], experts: usize) -> Vec<Vec<f64>> {
     let rows: Vec<&[f32]> = gate.chunks(gate.len().div_ceil(experts.max(1)).max(1)).collect();
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();

@@ -1,6 +1,6 @@
-//! The report as one page for a browser: SVG heat maps, charts and coloured text, light and dark, nothing from outside.
+//! The report as one self-contained HTML page: SVG heat maps, charts and coloured text, in a light and a dark scheme.
 //!
-//! The drawings are made here and need no script; the page's own few lines of script only move the layer slider.
+//! The drawings are made here; the few lines of script on the page only move the layer slider.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ mod charts;
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
 
-/// Colours of experts: Okabe and Ito's, told apart by most eyes; further experts take them again.
+/// Number of expert colours (Okabe and Ito, distinguishable with most forms of colour blindness); more experts reuse them.
 const COLOURS: usize = 8;
 
 /// The page.
@@ -58,7 +58,7 @@ pub fn page(report: &RouteReport) -> String {
     page
 }
 
-/// A line an expert that is dead somewhere; the maps have the layers.
+/// One line per expert that is dead in some layer.
 fn dead(page: &mut String, report: &RouteReport) {
     for (expert, name) in report.experts.iter().enumerate() {
         let count = report.layers.iter().filter(|layer| layer.dead.contains(&expert)).count();
@@ -73,10 +73,10 @@ fn dead(page: &mut String, report: &RouteReport) {
     }
 }
 
-/// Layers whose cosines are all written out; of more layers the first, the middle and the last are.
+/// Up to this many layers, all cosines are written out; otherwise those of the first, middle and last layer.
 const WRITTEN: usize = 8;
 
-/// How alike the rows of each layer's gate are.
+/// The cosines between the rows of each layer's gate.
 fn gates(page: &mut String, report: &RouteReport) {
     let layers = report.layers.len();
     page.push_str(
@@ -123,7 +123,7 @@ fn legend(page: &mut String, report: &RouteReport) {
     page.push_str("</p>\n");
 }
 
-/// A row a text: shares of weight over all layers, and how often its own expert comes first.
+/// One row per text: shares of weight over all layers, and how often its own expert is the first choice.
 fn summary(page: &mut String, report: &RouteReport) {
     page.push_str("<div class=\"wide\"><table>\n<thead><tr><th>share of weight</th>");
     for name in &report.experts {
@@ -180,14 +180,14 @@ fn caption(text: &TextReport, tokens: &str) -> String {
     format!("{} <small>{tokens}</small>", escaped(&text.name))
 }
 
-/// The entry that is there most often; of several the smallest.
+/// The most frequent entry; the smallest of several.
 fn most_often(experts: &[usize]) -> usize {
     let count = |expert: usize| experts.iter().filter(|e| **e == expert).count();
     let most = experts.iter().copied().max_by_key(|expert| (count(*expert), std::cmp::Reverse(*expert)));
     most.unwrap_or(0)
 }
 
-/// Text as HTML.
+/// Escapes a string for HTML.
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,7 +1,7 @@
-//! Where a Mixture of Experts sends tokens: for each text, layer by layer, which experts get them, and what the gates
-//! look like.
+//! Reports where a Mixture of Experts sends tokens: for each text and layer, which experts get them, and how similar the
+//! gates are.
 //!
-//! [`report`] asks the model; [`html::page`] shows the report as one file for a browser.
+//! [`report`] runs the model; [`html::page`] renders the report as one HTML file.
 
 mod gates;
 pub mod html;
@@ -26,7 +26,7 @@ use moerge_infer::{
 };
 use observe::Watch;
 
-/// What was seen of a model's routing.
+/// A model's routing on some texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RouteReport {
     /// The model, as the user named it.
@@ -39,7 +39,7 @@ pub struct RouteReport {
     pub layers: Vec<LayerReport>,
     /// Text by text.
     pub texts: Vec<TextReport>,
-    /// What `moerge merge --balance` did to the routers.
+    /// How balancing changed the loads, if the routers were balanced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balance: Option<BalancedLoad>,
 }
@@ -47,84 +47,83 @@ pub struct RouteReport {
 /// Loads on the text that the routers were fitted to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BalancedLoad {
-    /// What it cost, and the loads before.
+    /// The cost of balancing, and the loads before it.
     #[serde(flatten)]
     pub balance: Balance,
-    /// Layer by layer the part of all choices that each expert got after.
+    /// Per layer, the fraction of all choices that each expert gets after balancing.
     pub load_after: Vec<Vec<f64>>,
 }
 
-/// A layer's gates and what all texts together make of them. Vectors have an entry per expert.
+/// A layer's gates and its routing over all texts. Vectors have one entry per expert.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerReport {
     /// Cosine of each pair of gate rows `[experts][experts]`.
     pub gate_cosines: Vec<Vec<f64>>,
-    /// How evenly the texts, counted alike, load the experts: the entropy of the weighted shares over its largest
-    /// possible value. 1 is even, 0 is all to one expert.
+    /// How evenly the texts, weighted equally, load the experts: the entropy of the weighted shares divided by its
+    /// maximum. 1 is even, 0 is all to one expert.
     pub balance: f64,
-    /// How undecided the router is about a token, on average: the entropy of its softmax over its largest possible
-    /// value. 1 is no opinion.
+    /// How undecided the router is, on average: the entropy of its softmax divided by its maximum. 1 is undecided.
     pub entropy: f64,
-    /// Share of tokens whose first choice is the text's own expert, the texts counted alike; `None` where no text's
+    /// Fraction of tokens whose first choice is the text's own expert, texts weighted equally; `None` if no text's
     /// expert is known.
     pub accuracy: Option<f64>,
-    /// Experts that not one token chose.
+    /// Experts that no token chose.
     pub dead: Vec<usize>,
-    /// Experts that are not in the layer.
+    /// Experts that are absent from the layer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<usize>,
 }
 
-/// Where the tokens of a text went.
+/// The routing of one text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextReport {
     /// The text's name.
     pub name: String,
-    /// The expert that it is meant for.
+    /// The expert that it is meant for, if known.
     pub expert: Option<usize>,
-    /// Tokens that were looked at.
+    /// Number of tokens measured.
     pub tokens: usize,
     /// Layer by layer.
     pub layers: Vec<TextLayer>,
-    /// The first tokens, with the experts that they chose.
+    /// The first tokens, with the experts they chose.
     pub sample: Vec<SampleToken>,
 }
 
-/// Where the tokens of a text went in one layer. Vectors have an entry per expert.
+/// The routing of one text in one layer. Vectors have one entry per expert.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextLayer {
-    /// Share of tokens whose largest weight it got.
+    /// Fraction of tokens whose first choice it is.
     pub first_choice: Vec<f64>,
-    /// Share of tokens that chose it at all.
+    /// Fraction of tokens that chose it at all.
     pub chosen: Vec<f64>,
-    /// Share of all weight.
+    /// Fraction of all weight.
     pub weighted: Vec<f64>,
-    /// Mean entropy of the router's softmax over its largest possible value.
+    /// Mean entropy of the router's softmax, divided by its maximum.
     pub entropy: f64,
 }
 
 /// A token of a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SampleToken {
-    /// What it stands for in the text; a document after the first begins with a line break.
+    /// Its piece of the text; a document after the first begins with a line break.
     pub text: String,
     /// Its first choice, layer by layer.
     pub experts: Vec<usize>,
 }
 
-/// How much is looked at.
+/// Limits of what is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
-    /// Tokens of a sequence; the model's context, but at most 2048, where nothing is said.
+    /// Tokens per sequence; by default the model's context, at most 2048.
     pub context: Option<usize>,
-    /// Most tokens of a text.
+    /// Maximum number of tokens per text.
     pub tokens: usize,
-    /// Tokens of a text kept for showing.
+    /// Number of tokens per text kept for display.
     pub sample: usize,
 }
 
-/// Sends `texts` through `model` and tells where their tokens went. `experts` are names; missing ones are numbers. `slots`
-/// says where the experts are.
+/// Runs `texts` through `model` and reports where their tokens go. `experts` are names; an expert without one is called by
+/// its number. `slots` maps experts to the slots of each layer.
 pub fn report(
     model: &Model,
     (experts, slots): (&[String], &Slots),
@@ -184,32 +183,32 @@ fn layer_report(layer: usize, gate: &[f32], slots: &Slots, texts: &[TextReport])
     }
 }
 
-/// Entropy of a distribution over its largest possible value; of a single expert, 1.
+/// Entropy of a distribution divided by its maximum; 1 for a single expert.
 fn entropy(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
     if shares.len() > 1 { sum / (shares.len() as f64).ln() } else { 1.0 }
 }
 
-/// `None` of nothing.
+/// The mean; `None` for no values.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / f64::from(count))
 }
 
 impl TextReport {
-    /// Its share of weight that `expert` has over all layers.
+    /// The fraction of the weight that `expert` gets over all layers.
     pub fn weighted(&self, expert: usize) -> f64 {
         self.layers.iter().map(|layer| layer.weighted[expert]).sum::<f64>() / self.layers.len().max(1) as f64
     }
 }
 
 impl RouteReport {
-    /// Share of tokens whose first choice is the text's own expert, over texts and layers alike.
+    /// Fraction of tokens whose first choice is the text's own expert, averaged over texts and layers.
     pub fn accuracy(&self) -> Option<f64> {
         mean(self.layers.iter().filter_map(|layer| layer.accuracy))
     }
 
-    /// Share of the tokens of `text` whose first choice is its own expert, over the layers that this is in.
+    /// Fraction of the tokens of `text` whose first choice is its own expert, over the layers that contain it.
     pub fn accuracy_of(&self, text: &TextReport) -> Option<f64> {
         let expert = text.expert?;
         let layers = self.layers.iter().zip(&text.layers).filter(|(layer, _)| !layer.absent.contains(&expert));

@@ -1,10 +1,10 @@
-//! Counting while the layers run.
+//! Counts the routing of tokens while the layers run.
 
 use super::{SampleToken, TextLayer, TextReport, entropy, texts::Tokenized};
 use moerge_core::{error::Result, plan::Slots};
 use moerge_infer::decoder::{Activations, Observer, Routes};
 
-/// Watches the tokens of one text, pass after pass.
+/// Counts the routing of one text over several passes.
 pub(super) struct Watch<'a> {
     gates: &'a [Vec<f32>],
     slots: &'a Slots,
@@ -24,7 +24,7 @@ struct Counts {
 }
 
 impl<'a> Watch<'a> {
-    /// Nothing seen yet; the choices of the first `sample` tokens will be kept.
+    /// Empty counts. The choices of the first `sample` tokens will be kept.
     pub fn new(gates: &'a [Vec<f32>], slots: &'a Slots, sample: usize) -> Self {
         let experts = slots.experts();
         let none = Counts {
@@ -38,7 +38,7 @@ impl<'a> Watch<'a> {
         Self { gates, slots, layers: vec![none; gates.len()], sample }
     }
 
-    /// What was seen of `text`.
+    /// The routing of `text`.
     pub fn report(self, text: &Tokenized) -> TextReport {
         let shares = |counts: &Counts| {
             let tokens = counts.tokens.max(1) as f64;
@@ -68,7 +68,7 @@ impl<'a> Watch<'a> {
 impl Observer for Watch<'_> {
     fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
         let (Some(gate), Some(counts)) = (self.gates.get(layer), self.layers.get_mut(layer)) else { return Ok(()) };
-        // [slot][token], feature by feature, as the activations lie.
+        // [slot][token], in the layout of the activations.
         let mut scores = vec![vec![0.0f32; u.tokens()]; self.slots.in_layer(layer).len()];
         let members = self.slots.members(layer);
         for (scores, row) in scores.iter_mut().zip(gate.chunks_exact(u.features().max(1))) {

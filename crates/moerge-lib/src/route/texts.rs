@@ -1,4 +1,4 @@
-//! The texts that a model's routing is looked at with, and whose experts they are.
+//! The texts on which routing is measured, and the experts they are meant for.
 
 use moerge_checkpoint::Storage;
 
@@ -13,29 +13,29 @@ use moerge_core::{
 };
 use moerge_infer::model::Model;
 
-/// A text, and the expert that it is meant for, where that is known.
+/// A text, and the expert that it is meant for, if known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutedText {
-    /// What to call it.
+    /// Its name in the report.
     pub name: String,
     /// The expert, counted from 0.
     pub expert: Option<usize>,
-    /// Documents, each routed by itself.
+    /// Documents, each routed separately.
     pub documents: Vec<String>,
-    /// Whether they are prompts, which begin with the bos token, as routers were made with.
+    /// Whether they are prompts, which begin with the bos token as in the fit of the routers.
     pub prompts: bool,
 }
 
-/// A text as tokens.
+/// A tokenized text.
 pub(super) struct Tokenized {
     pub name: String,
     pub expert: Option<usize>,
     sequences: Vec<Vec<u32>>,
-    /// What the tokens stand for, sequence after sequence.
+    /// The piece of the text of each token, sequence after sequence.
     pub pieces: Vec<String>,
 }
 
-/// The recipe of the run that made `model`, where moerge did.
+/// The recipe that `model` was made with, if moerge made it.
 fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
     let path = model.dir.join(MOERGE_JSON);
     if storage.facts(&path).is_err() {
@@ -45,16 +45,16 @@ fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
     Recipe::parse(&path.display().to_string(), &record.recipe).map(Some)
 }
 
-/// Which expert of its recipe is where in `model`; every slot an expert of its own where there is no recipe.
+/// Which expert of the recipe is in which slot of `model`. Without a recipe, every slot is its own expert.
 pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
     let decoder = &model.description().decoder;
     let FfnOptions::Moe { experts, .. } = decoder.ffn else { return Ok(plain_slots(model)) };
     let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers));
-    // A recipe that was changed by hand says nothing about the weights.
+    // A recipe that was edited by hand may not match the weights.
     Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| plain_slots(model)))
 }
 
-/// Every slot of `model` an expert of its own.
+/// Every slot of `model` as its own expert.
 pub fn plain_slots(model: &Model) -> Slots {
     let decoder = &model.description().decoder;
     match decoder.ffn {
@@ -63,14 +63,14 @@ pub fn plain_slots(model: &Model) -> Slots {
     }
 }
 
-/// What balancing did to `model`, where its routing report says so.
+/// The result of balancing in the routing report of `model`, if any.
 pub fn balanced_load(model: &Model, storage: &dyn Storage) -> Option<BalancedLoad> {
     let report = RoutingReport::parse(&read_text(storage, &model.dir.join(ROUTING_REPORT)).ok()?).ok()?;
     let load_after = report.layers.into_iter().map(|layer| layer.load).collect();
     Some(BalancedLoad { balance: report.balance?, load_after })
 }
 
-/// What the recipe of `model` calls its experts: the last part of their models' names. Empty where there is no recipe.
+/// The names of the experts: the last component of their models' names in the recipe. Empty without a recipe.
 pub fn expert_names(model: &Model, storage: &dyn Storage) -> Result<Vec<String>> {
     let last = |reference: String| {
         let end = reference.trim_end_matches(['/', '\\']).len();
@@ -85,7 +85,7 @@ pub fn expert_names(model: &Model, storage: &dyn Storage) -> Result<Vec<String>>
     Ok(short.iter().enumerate().map(name).collect())
 }
 
-/// The prompts of the recipe that lies beside `model`, a text per expert.
+/// The prompts of the recipe of `model`, one text per expert.
 pub fn recipe_texts(model: &Model, storage: &dyn Storage) -> Result<Vec<RoutedText>> {
     let names = expert_names(model, storage)?;
     let experts = recipe(model, storage)?.map(|recipe| recipe.experts).unwrap_or_default();
@@ -98,14 +98,14 @@ pub fn recipe_texts(model: &Model, storage: &dyn Storage) -> Result<Vec<RoutedTe
     Ok(texts.filter(|text| !text.documents.is_empty()).collect())
 }
 
-/// The tokens of `text` in sequences of at most `context`, `most` in all.
-pub(super) fn tokenize(text: &RoutedText, model: &Model, context: usize, most: usize) -> Result<Tokenized> {
+/// The tokens of `text` in sequences of at most `context` tokens, at most `max` in total.
+pub(super) fn tokenize(text: &RoutedText, model: &Model, context: usize, max: usize) -> Result<Tokenized> {
     let (mut sequences, mut pieces) = (Vec::new(), Vec::new());
-    let mut left = most;
+    let mut left = max;
     for document in &text.documents {
         let (mut tokens, ends) = model.tokenizer.encode_with_ends(document)?;
         let prompt = if text.prompts { model.tokenizer.encode_prompt(document)? } else { tokens.clone() };
-        // The bos token that a prompt has and a text may lack.
+        // A prompt begins with the bos token; a text may not.
         let added = prompt.len().saturating_sub(tokens.len());
         tokens = prompt;
         tokens.truncate(left);
@@ -118,7 +118,7 @@ pub(super) fn tokenize(text: &RoutedText, model: &Model, context: usize, most: u
         if first > 0
             && let Some(piece) = pieces[first..].iter_mut().find(|piece| !piece.is_empty())
         {
-            // Where they are shown, a document begins on a line of its own.
+            // In the display, each document begins on its own line.
             piece.insert(0, '\n');
         }
         sequences.extend(tokens.chunks(context).map(<[u32]>::to_vec));
@@ -133,12 +133,12 @@ pub(super) fn tokenize(text: &RoutedText, model: &Model, context: usize, most: u
 }
 
 impl Tokenized {
-    /// Tokens in all.
+    /// Total number of tokens.
     pub fn tokens(&self) -> usize {
         self.sequences.iter().map(Vec::len).sum()
     }
 
-    /// The sequences, in runs of about `tokens` tokens.
+    /// The sequences in groups of about `tokens` tokens.
     pub fn passes(&self, tokens: usize) -> Vec<&[Vec<u32>]> {
         let (mut passes, mut rest) = (Vec::new(), &self.sequences[..]);
         while !rest.is_empty() {

@@ -26,7 +26,7 @@ mod self_text;
 mod sharpness;
 mod validation;
 
-pub use balance::{Balance, Balanced, MOST_COST, SHARES, balance};
+pub use balance::{Balance, Balanced, MAX_COST, SHARES, balance};
 pub use calibration::{Calibration, ExpertTokens, recipe_texts, text_lengths};
 pub use degenerate::warnings;
 pub use fit_routers::{fit_memory, fit_routers};

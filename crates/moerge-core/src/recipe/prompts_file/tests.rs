@@ -38,18 +38,18 @@ fn json_lines_by_the_files_name() {
 fn no_prompts() {
     assert_snapshot!(error("\n \n", false), @"
     error: code.txt holds no prompts
-      hint: write one prompt a line
+      hint: write one prompt per line
     ");
 }
 
 #[test]
 fn not_an_object() {
     assert_snapshot!(error("{\"text\": \"a\"}\n[\"text\"]\n", false), @r#"
-    error: a line that is no JSON object in code.txt
+    error: a line that is not a JSON object in code.txt
       --> code.txt:2:1
     2 | ["text"]
       | ^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -60,7 +60,7 @@ fn not_json() {
       --> code.txt:2:3
     2 |   {"text": a}
       |   ^^^^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -71,7 +71,7 @@ fn an_open_object() {
       --> code.txt:1:1
     1 | {"text": "a"
       | ^^^^^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -82,7 +82,7 @@ fn no_text() {
       --> code.txt:1:1
     1 | {"prompt": "a"}
       | ^^^^^^^^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -93,7 +93,7 @@ fn text_is_a_number() {
       --> code.txt:1:1
     1 | {"text": 3}
       | ^^^^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -104,7 +104,7 @@ fn text_is_empty() {
       --> code.txt:1:1
     1 | {"text": " "}
       | ^^^^^^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -115,7 +115,7 @@ fn more_after_the_object() {
       --> code.txt:1:1
     1 | {"text": "a"} {}
       | ^^^^^^^^^^^^^^^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 
@@ -126,8 +126,8 @@ fn deep_nesting() {
 
 #[test]
 fn too_many_prompts() {
-    let error = parse("p", &"a\n".repeat(MOST_PROMPTS + 1), false).unwrap_err();
-    assert_eq!(error.parts().message, "more than 1000000 prompts in p");
+    let error = parse("p", &"a\n".repeat(MAX_LINES + 1), false).unwrap_err();
+    assert_eq!(error.parts().message, "p has more than 1000000 prompts");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_prompt_file_that_is_a_folder() {
 fn an_empty_prompt_file() {
     assert_snapshot!(load_error(&[("moe.yml", RECIPE), ("prompts/code.txt", b"")]), @"
     error: <dir>/prompts/code.txt holds no prompts
-      hint: write one prompt a line
+      hint: write one prompt per line
     ");
 }
 
@@ -249,7 +249,7 @@ fn a_broken_prompt_file() {
       --> <dir>/no.jsonl:1:1
     1 | {}
       | ^^
-      hint: each line is an object with the prompt as its text: {"text": "..."}
+      hint: each line is an object: {"text": "..."}
     "#);
 }
 

@@ -1,18 +1,18 @@
-//! The drawings, as SVG. Colours are the style sheet's, so that they follow light and dark.
+//! The charts as SVG. Their colours come from the style sheet, so they follow the light and the dark scheme.
 
 use std::fmt::Write as _;
 
 use super::escaped;
 use crate::route::{RouteReport, TextReport};
 
-/// The shades from which on a colour over an empty cell needs the other ink to be read: in light, in dark.
+/// The opacities above which text on a colour needs the other ink: in the light and in the dark scheme.
 type Turns = (f64, f64);
 /// Of `--heat`.
 const HEAT: Turns = (0.825, 0.585);
 /// Of `--against`.
 const AGAINST: Turns = (0.945, 0.565);
 
-/// Which ink the style sheet has for what is written on a shade; black or white, at least 4.5 to 1.
+/// The style class of the ink for text on a shade: black or white, with a contrast of at least 4.5 to 1.
 fn ink(shade: f64, (light, dark): Turns) -> &'static str {
     match (shade > light, shade > dark) {
         (false, false) => "low",
@@ -21,7 +21,7 @@ fn ink(shade: f64, (light, dark): Turns) -> &'static str {
     }
 }
 
-/// A row an expert, a column a layer; the stronger the colour, the more tokens.
+/// A heat map with one row per expert and one column per layer; a stronger colour means more tokens.
 pub(super) fn heat_map(report: &RouteReport, text: &TextReport) -> String {
     map(report, text.expert, |expert, layer| {
         let routed = text.layers.get(layer)?;
@@ -34,7 +34,7 @@ pub(super) fn heat_map(report: &RouteReport, text: &TextReport) -> String {
     })
 }
 
-/// The same of loads; an even share has half the colour.
+/// The same for loads; an even share has half the intensity.
 pub(super) fn load_map(report: &RouteReport, load: &[Vec<f64>]) -> String {
     map(report, None, |expert, layer| {
         let share = *load.get(layer)?.get(expert)?;
@@ -44,21 +44,21 @@ pub(super) fn load_map(report: &RouteReport, load: &[Vec<f64>]) -> String {
     })
 }
 
-/// An expert in a layer.
+/// One expert in one layer.
 struct Cell {
-    /// Part of 1, the number that is written.
+    /// The fraction that is written in it.
     share: f64,
-    /// How strong its colour is.
+    /// The intensity of its colour, from 0 to 1.
     shade: f64,
-    /// Whether it is marked rather than counted.
+    /// Whether it is marked instead of showing a number.
     dead: bool,
     title: String,
 }
 
-/// A row an expert, `own` marked, a column a layer. Experts that are not in a layer have no cell there.
+/// One row per expert, `own` marked, one column per layer. Experts absent from a layer have no cell there.
 fn map(report: &RouteReport, own: Option<usize>, cell: impl Fn(usize, usize) -> Option<Cell>) -> String {
     let (experts, layers) = (report.experts.len(), report.layers.len());
-    // Few layers get wide cells with numbers in them.
+    // With few layers, cells are wide enough for numbers.
     let (width, height, label) = (if layers <= 8 { 40 } else { 14 }, 22, 84);
     let mut svg = open(label + layers * width + 2, experts * height + 18, "heat map of experts by layers");
     for (expert, name) in report.experts.iter().enumerate() {
@@ -147,13 +147,13 @@ pub(super) fn layer_lines(report: &RouteReport) -> String {
     )
 }
 
-/// Experts by experts, named and with numbers; positive and negative cosines have colours of their own.
+/// A matrix of experts by experts with names and numbers; positive and negative cosines have different colours.
 pub(super) fn cosines(report: &RouteReport, layer: usize) -> String {
     let cosines = &report.layers[layer].gate_cosines;
     let (label, top, width, height) = (84, 18, 42, 22);
     let mut svg =
         open(label + cosines.len() * width, top + cosines.len() * height, &format!("cosines of gates, layer {layer}"));
-    // Columns are narrow: names that do not fit give way to the experts' numbers, which the rows then have too.
+    // Columns are narrow: names that do not fit are replaced by the experts' numbers, in the rows too.
     let named = report.experts.iter().all(|name| name.chars().count() <= 6);
     for (i, name) in report.experts.iter().enumerate() {
         let column = if named { name.clone() } else { i.to_string() };
@@ -192,7 +192,7 @@ pub(super) fn cosines(report: &RouteReport, layer: usize) -> String {
     svg + "</svg>"
 }
 
-/// The same small, without words, for a page of many layers.
+/// The same in small, without text, for models of many layers.
 pub(super) fn small_cosines(report: &RouteReport, layer: usize) -> String {
     let (experts, size) = (report.experts.len(), 16);
     let mut svg = open(experts * size, experts * size, &format!("cosines of gates, layer {layer}"));
@@ -213,7 +213,7 @@ pub(super) fn small_cosines(report: &RouteReport, layer: usize) -> String {
     svg + "</svg>"
 }
 
-/// The cosines of a layer's gates, without experts that are not in it.
+/// The cosines of a layer's gates, without the experts absent from it.
 fn pairs(report: &RouteReport, layer: usize) -> impl Iterator<Item = (usize, usize, f64)> {
     let facts = &report.layers[layer];
     let here = move |expert: &usize| !facts.absent.contains(expert);
@@ -235,7 +235,7 @@ fn open(width: usize, height: usize, label: &str) -> String {
     )
 }
 
-/// Numbers of layers: all of a few, every fourth of many.
+/// Labels of layers: all if there are few, else every fourth.
 fn axis(svg: &mut String, layers: usize, left: usize, width: usize, y: usize) {
     for layer in (0..layers).step_by(if layers <= 12 { 1 } else { 4 }) {
         let _ = write!(
@@ -246,7 +246,7 @@ fn axis(svg: &mut String, layers: usize, left: usize, width: usize, y: usize) {
     }
 }
 
-/// A name that fits beside a map.
+/// A name, cut to fit beside a map.
 fn short(name: &str) -> String {
     if name.chars().count() <= 11 { name.to_owned() } else { name.chars().take(10).chain(['…']).collect() }
 }

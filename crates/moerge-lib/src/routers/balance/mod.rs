@@ -1,10 +1,9 @@
-//! `--balance`: rows shifted until no expert is starved, as far as that costs next to nothing.
+//! Balances the load: shifts router rows until no expert is starved, as long as that costs almost nothing.
 //!
-//! Passes over the new MoE on the text that its routers were fitted to: one with the routers as they are, for load and
-//! perplexity; and one in which every layer's starved experts are shifted ([`shift`]) when the pass comes to it, so that
-//! the layers above are shifted for what they will be given. Where that costs too much on the tokens kept back, another
-//! for a smaller share. (Less of the same shifts would not do: a bias acts through an exponential, so that half of it
-//! feeds hardly anybody, and still costs.)
+//! The first pass over the new MoE, on the text of the fit, measures load and perplexity. A second pass shifts the starved
+//! experts of each layer ([`shift`]) before it runs the next, so later layers are shifted for the inputs they will get. If
+//! that costs too much perplexity on held-out tokens, another pass aims at a smaller share. (Scaling the same shifts down
+//! would not help: a bias acts through an exponential, so half of it feeds hardly any expert and still costs.)
 
 mod shift;
 
@@ -25,32 +24,32 @@ use moerge_core::{
 use moerge_infer::decoder::{Activations, Observer, Routes, WeightRounding};
 use shift::Layer;
 
-/// What the shifts may cost: this part of the perplexity of the tokens kept back.
-pub const MOST_COST: f64 = 0.005;
+/// Maximum relative increase of perplexity on held-out tokens.
+pub const MAX_COST: f64 = 0.005;
 
-/// The parts of an even share that each expert shall have at least: the first is what starved means, the others are
-/// tried where it costs too much.
+/// The minimum load of each expert as a fraction of an even share: the first defines starved, the others are tried if the
+/// first costs too much.
 pub const SHARES: [f64; 3] = [0.5, 0.25, 0.125];
 
-/// What came of `--balance`.
+/// The result of balancing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Balance {
-    /// The part of an even share that the shifts give to each expert; 0 where nothing is shifted, because nobody was
-    /// starved or because even the smallest share would have cost too much.
+    /// The minimum load that the shifts reach, as a fraction of an even share; 0 if nothing was shifted, because no expert
+    /// was starved or because even the smallest share costs too much.
     pub share: f64,
-    /// The part of an even share that the least loaded expert of all layers had before.
+    /// The load of the least loaded expert of all layers before, as a fraction of an even share.
     pub least_before: f64,
     /// The same after.
     pub least_after: f64,
-    /// Perplexity of the tokens kept back, before.
+    /// Perplexity of held-out tokens before.
     pub perplexity_before: f64,
     /// The same after.
     pub perplexity_after: f64,
-    /// Layer by layer the part of all choices that each expert got before; [`super::LayerReport::load`] is that after.
+    /// Per layer, the fraction of all choices that each expert got before; [`super::LayerReport::load`] has those after.
     pub load_before: Vec<Vec<f64>>,
 }
 
-/// Balanced routers, what it came to, and each expert's load layer by layer.
+/// Balanced routers, the result, and the load of each expert per layer.
 pub struct Balanced {
     /// The routers.
     pub routers: Routers,
@@ -81,7 +80,7 @@ impl Balance {
             "no expert is starved".to_owned()
         } else {
             let smallest = 100.0 * SHARES[SHARES.len() - 1];
-            format!("even {smallest} % would cost more than {:.1} % of perplexity", 100.0 * MOST_COST)
+            format!("even {smallest} % would cost more than {:.1} % of perplexity", 100.0 * MAX_COST)
         };
         format!("balanced: nothing is shifted, the least loaded expert of a layer has {before} of an even share; {why}")
     }
@@ -139,7 +138,7 @@ pub fn balance(
     };
     for share in SHARES.into_iter().filter(|_| before.least < SHARES[0]) {
         let seen = run(&Merged::new(plan)?, Some(share))?;
-        if seen.perplexity <= before.perplexity * (1.0 + MOST_COST) {
+        if seen.perplexity <= before.perplexity * (1.0 + MAX_COST) {
             (balance.share, balance.least_after, balance.perplexity_after) = (share, seen.least, seen.perplexity);
             let routers = Routers { gates: seen.shifted, ..routers.clone() };
             return Ok(Balanced { routers, balance, load: seen.load });

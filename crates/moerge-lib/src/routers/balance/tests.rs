@@ -82,7 +82,7 @@ fn what_would_cost_too_much_is_scaled_back() {
     let calibration = calibration([("code", 8), ("story", 8), ("math", 1)]);
     let (before, Balanced { balance, load, routers }) = balanced(&plan, &calibration);
     assert!(balance.least_before < SHARES[0] && balance.share < SHARES[0], "{balance:?}");
-    assert!(balance.cost() <= MOST_COST, "{balance:?}");
+    assert!(balance.cost() <= MAX_COST, "{balance:?}");
     if balance.share == 0.0 {
         assert_eq!((&routers, &load), (&before, &balance.load_before));
     }

@@ -1,16 +1,15 @@
-//! `A x = b` for a symmetric positive definite `A`, by conjugate gradients with Jacobi's preconditioner (Golub and Van
+//! Solves `A x = b` for a symmetric positive definite `A` by conjugate gradients with Jacobi's preconditioner (Golub and Van
 //! Loan, section 11.5).
 //!
-//! The shrunk covariance of a router is far from singular, so that some dozens of products with it do what a
-//! factorisation would, at a fraction of the operations. Sums run in a fixed order: the result is the same for any
-//! number of threads.
+//! The shrunk covariance of a router is well conditioned, so some dozens of products replace a factorisation at a
+//! fraction of its cost. Sums run in a fixed order, so the result does not depend on the number of threads.
 
 use rayon::prelude::*;
 
-/// Stop when the residual is this part of the right-hand side.
+/// Stop when the residual is this fraction of the right-hand side.
 const TOLERANCE: f64 = 1e-9;
-/// More steps than any covariance here has needed.
-const MOST_STEPS: usize = 2000;
+/// Maximum number of steps, more than any covariance here has needed.
+const MAX_STEPS: usize = 2000;
 
 /// Solves for every right-hand side of `b`; `a` is `[n, n]`.
 pub(super) fn solve(a: &[f64], b: &[Vec<f64>]) -> Vec<Vec<f64>> {
@@ -18,7 +17,7 @@ pub(super) fn solve(a: &[f64], b: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let diagonal: Vec<f64> = (0..n).map(|i| a[i * n + i].max(f64::MIN_POSITIVE)).collect();
     let precondition = |r: &[f64]| r.iter().zip(&diagonal).map(|(r, d)| r / d).collect::<Vec<f64>>();
     let mut systems: Vec<System> = b.iter().map(|b| System::new(b, precondition(b))).collect();
-    for _ in 0..MOST_STEPS {
+    for _ in 0..MAX_STEPS {
         let mut open: Vec<&mut System> = systems.iter_mut().filter(|s| !s.solved()).collect();
         if open.is_empty() {
             break;
@@ -67,7 +66,7 @@ impl System {
     }
 }
 
-/// Several sums side by side, so that the compiler may use vectors; always in the same order.
+/// A dot product as several parallel sums, which the compiler can vectorise; always in the same order.
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0f64; 8];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());

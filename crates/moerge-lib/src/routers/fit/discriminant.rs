@@ -1,10 +1,9 @@
-//! From sums to rows.
+//! Computes the rows of a router from the class statistics: Fisher's linear discriminant.
 //!
-//! The discriminant of expert i is `w_i . (u - mu) - w_i . (mu_i - mu) / 2` with `w_i = S^-1 (mu_i - mu)`: the logarithm
-//! of how likely `u` is under its class, were all classes normal with covariance `S`. A router has no bias to put the
-//! constant part into. But router inputs all have a large part in common, their mean: `a = S^-1 mu / (mu^T S^-1 mu)` is
-//! the direction in which that part is 1 with the least spread, so that `c a . u` is nearly the constant `c` for every
-//! token, and `c a` can be added to the row.
+//! The discriminant of expert i is `w_i . (u - mu) - w_i . (mu_i - mu) / 2` with `w_i = S^-1 (mu_i - mu)`: the log
+//! likelihood of `u` under its class if all classes are normal with covariance `S`. A router has no bias for the constant
+//! part. But all router inputs share a large common part, their mean: along `a = S^-1 mu / (mu^T S^-1 mu)` that part is 1
+//! with the least spread, so `c a . u` is nearly the constant `c` for every token, and `c a` can be added to the row.
 
 use super::{
     Shape,
@@ -12,19 +11,19 @@ use super::{
     statistics::Statistics,
 };
 
-/// How far the covariance is pulled towards a multiple of the identity. A few hundred tokens of text are fewer than a
-/// model is wide, and without it the smallest of their directions would rule.
+/// The weight of a multiple of the identity in the covariance. A few hundred tokens are fewer than the width of a model;
+/// without shrinkage, the directions of smallest variance would dominate.
 const SHRINKAGE: f64 = 0.1;
 
-/// Rows before their temperature.
+/// Rows before the temperature is applied.
 pub(super) struct Rows {
     /// `[expert][hidden]`.
     pub experts: Vec<Vec<f64>>,
-    /// `[hidden]`, where there is a shared expert with a gate and text.
+    /// `[hidden]`, if there is a gated shared expert with text.
     pub shared: Option<Vec<f64>>,
 }
 
-/// The rows that `statistics` give. Classes are numbered as [`super::Class`] has them.
+/// The rows for `statistics`. Classes are numbered as in [`super::Class`].
 pub(super) fn rows(statistics: &Statistics, shape: Shape) -> Rows {
     let experts = shape.experts;
     let means: Vec<Option<Vec<f64>>> = (0..experts).map(|e| statistics.mean(e)).collect();
@@ -42,7 +41,7 @@ pub(super) fn rows(statistics: &Statistics, shape: Shape) -> Rows {
     } else {
         differences.clone()
     };
-    // Without a covariance, every direction varies alike.
+    // Without a covariance, all directions have the same variance.
     let along = solved.pop().unwrap_or_default();
     let length = dot(&along, &mean).max(f64::MIN_POSITIVE);
     for (row, difference) in solved.iter_mut().zip(&differences) {
@@ -53,7 +52,7 @@ pub(super) fn rows(statistics: &Statistics, shape: Shape) -> Rows {
     Rows { experts: solved, shared }
 }
 
-/// The direction `a` along which every router input has about 1.
+/// The direction `a` along which every router input is about 1.
 pub(super) fn common(statistics: &Statistics, shape: Shape) -> Vec<f64> {
     let means: Vec<Vec<f64>> = (0..shape.experts).filter_map(|e| statistics.mean(e)).collect();
     let mean = mean(means.iter());

@@ -1,33 +1,33 @@
-//! The minimum of a smooth convex function, by L-BFGS (Liu and Nocedal 1989; Nocedal and Wright, algorithm 7.4).
+//! Minimises a smooth convex function by L-BFGS (Liu and Nocedal 1989; Nocedal and Wright, algorithm 7.4).
 
 use std::collections::VecDeque;
 
 use super::conjugate_gradients::dot;
 
-/// Steps whose curvature is remembered.
+/// Number of past steps that approximate the Hessian.
 const REMEMBERED: usize = 10;
-/// A step is taken that gains this part of what the slope promises (Armijo).
+/// A step must gain this fraction of what the slope predicts (Armijo).
 const GAIN: f64 = 1e-4;
-/// Halvings of a step that does not.
+/// Maximum number of times a step is halved.
 const HALVINGS: usize = 20;
-/// There is nothing to gain where the gradient is this part of the first one.
+/// Stop when the gradient is this fraction of the first one.
 const TOLERANCE: f64 = 1e-9;
 
-/// Where a function stands: its value and its gradient.
+/// A function's value and gradient at a point.
 pub(super) struct Slope {
     pub value: f64,
     pub gradient: Vec<f64>,
 }
 
-/// How the gradient changed along a step.
+/// A step and the change of the gradient along it.
 struct Curvature {
     step: Vec<f64>,
     change: Vec<f64>,
-    /// Their product, above 0.
+    /// Their dot product, positive.
     product: f64,
 }
 
-/// Goes `steps` steps at the most from `x` towards the minimum of `function`.
+/// Takes at most `steps` steps from `x` towards the minimum of `function`.
 pub(super) fn minimise(mut x: Vec<f64>, steps: usize, function: impl Fn(&[f64]) -> Slope) -> Vec<f64> {
     let mut here = function(&x);
     let small = TOLERANCE * norm(&here.gradient);
@@ -38,7 +38,7 @@ pub(super) fn minimise(mut x: Vec<f64>, steps: usize, function: impl Fn(&[f64]) 
         }
         let direction = downhill(&here.gradient, &curvatures);
         let slope = dot(&direction, &here.gradient);
-        // Without a curvature nothing is known of the scale: the first step is of length 1.
+        // Without curvature the scale is unknown, so the first step has length 1.
         let mut length = if curvatures.is_empty() { 1.0 / norm(&direction) } else { 1.0 };
         let mut halvings = 0;
         let (there, next) = loop {
@@ -67,7 +67,7 @@ pub(super) fn minimise(mut x: Vec<f64>, steps: usize, function: impl Fn(&[f64]) 
     x
 }
 
-/// Minus the gradient times what is known of the inverse Hessian: the two loops.
+/// Minus the gradient times the approximate inverse Hessian (the two-loop recursion).
 fn downhill(gradient: &[f64], curvatures: &VecDeque<Curvature>) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let add = |to: &mut [f64], by: f64, of: &[f64]| to.iter_mut().zip(of).for_each(|(x, y)| *x += by * y);

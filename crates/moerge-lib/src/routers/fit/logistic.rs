@@ -1,53 +1,53 @@
-//! Rows by maximum likelihood: multinomial logistic regression, from the discriminant's rows on.
+//! Refines the rows by multinomial logistic regression, starting at those of the discriminant.
 //!
-//! The discriminant would be best were router inputs normal with one covariance, whoever's text they are from. They are
-//! not: most of a class is far from every border, and what is near one is of another shape. Regression looks at the
-//! borders only. Its loss is
+//! The discriminant is optimal if router inputs are normal with the same covariance for every expert. They are not: most
+//! of a class is far from every border, and near a border its shape differs. Regression depends on the borders only. Its
+//! loss is
 //!
 //! ```text
 //! mean over experts of the mean over their tokens of -ln softmax(W u)[own]  +  penalty / 2 sum_f W_f^2 mean(u_f^2)
 //! ```
 //!
-//! An expert with much text counts as much as one with little. The penalty takes features as if all had the same mean
-//! square, since some of a model's are hundreds of times as large as others.
+//! Experts count equally, however much text each has. The penalty is scaled by each feature's mean square, because some
+//! features of a model are hundreds of times larger than others.
 
 use rayon::prelude::*;
 
 use super::l_bfgs::{Slope, minimise};
 use moerge_infer::decoder::Activations;
 
-/// What the penalty may be. With much text the smaller is better, with little the larger; the tokens kept back tell.
+/// Candidate penalties. The smaller suits much text, the larger little; the held-out tokens decide.
 pub(super) const PENALTIES: [f64; 2] = [1e-2, 1e-3];
 
-/// From the discriminant's rows the likelihood of tokens kept back has nothing to gain after some 20 steps, in
-/// layers of 128 and of 576 features.
+/// Number of steps. The likelihood of held-out tokens stops improving after about 20 steps from the discriminant's rows,
+/// in layers of 128 and of 576 features.
 const STEPS: usize = 20;
-/// Tokens that are looked at, at the most; of more, some that lie evenly among them.
-const MOST_TOKENS: usize = 16 << 10;
-/// Tokens whose scores a thread computes at once.
+/// Maximum number of tokens; of more, an evenly spaced subset is used.
+const MAX_TOKENS: usize = 16 << 10;
+/// Tokens per block of scores.
 const BLOCK: usize = 256;
 
-/// Tokens with their experts.
+/// Router inputs and their experts.
 pub(super) struct Regression {
     experts: usize,
     /// Square roots of the features' mean squares.
     scales: Vec<f64>,
-    /// `[hidden, tokens]`, over `scales`.
+    /// `[hidden, tokens]`, divided by `scales`.
     scaled: Vec<f32>,
     labels: Vec<usize>,
-    /// What a token of each expert counts for: all tokens together count for 1.
+    /// The weight of a token of each expert; the weights of all tokens sum to 1.
     weights: Vec<f64>,
 }
 
-/// Bytes that a regression over so many vectors of this width takes.
+/// Bytes of memory for a regression over `tokens` vectors of width `hidden`.
 pub fn bytes(hidden: usize, tokens: usize) -> u64 {
-    (hidden * tokens.min(MOST_TOKENS) * size_of::<f32>()) as u64
+    (hidden * tokens.min(MAX_TOKENS) * size_of::<f32>()) as u64
 }
 
 impl Regression {
-    /// Over some columns of `u`, each with its expert.
+    /// A regression over some columns of `u`, each with its expert.
     pub fn new(u: &Activations, (columns, labels): &(Vec<usize>, Vec<usize>), experts: usize) -> Self {
-        let every = columns.len().div_ceil(MOST_TOKENS).max(1);
+        let every = columns.len().div_ceil(MAX_TOKENS).max(1);
         let columns: Vec<usize> = columns.iter().step_by(every).copied().collect();
         let labels: Vec<usize> = labels.iter().step_by(every).copied().collect();
         let tokens = columns.len().max(1);
@@ -67,7 +67,7 @@ impl Regression {
         Self { experts, scales, scaled, labels, weights }
     }
 
-    /// The rows that `penalty` makes the best, found from `start` on.
+    /// The best rows for `penalty`, found from `start`.
     pub fn rows(&self, start: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
         let start = start.iter().flat_map(|row| row.iter().zip(&self.scales).map(|(w, scale)| w * scale)).collect();
         let found = minimise(start, STEPS, |rows| self.slope(rows, penalty));
@@ -75,7 +75,7 @@ impl Regression {
         found.chunks(self.scales.len().max(1)).map(unscaled).collect()
     }
 
-    /// The loss at `rows`, `[experts, hidden]` over scaled features, and its gradient. Every sum runs in a fixed order,
+    /// The loss at `rows`, `[experts, hidden]` over scaled features, and its gradient. Sums run in a fixed order,
     /// whatever the number of threads.
     fn slope(&self, rows: &[f64], penalty: f64) -> Slope {
         let (hidden, tokens) = (self.scales.len(), self.labels.len());
@@ -105,7 +105,7 @@ impl Regression {
         Slope { value: loss + penalty / 2.0 * length, gradient }
     }
 
-    /// The loss of the tokens from `first` on whose experts are `labels`, and its derivative by their scores,
+    /// The loss of the tokens from `first` on, with experts `labels`, and its derivative by their scores,
     /// `[experts, labels]`.
     fn residuals(&self, rows: &[f64], first: usize, labels: &[usize]) -> (f64, Vec<f32>) {
         let (hidden, tokens, count) = (self.scales.len(), self.labels.len(), labels.len());
@@ -134,7 +134,7 @@ impl Regression {
     }
 }
 
-/// `a . b`, in several sums side by side, so that the compiler may use vectors.
+/// `a . b` as several parallel sums, which the compiler can vectorise.
 fn product(a: &[f32], b: &[f32]) -> f64 {
     let mut sums = [0.0f32; 8];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());

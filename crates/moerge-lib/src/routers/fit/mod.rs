@@ -1,12 +1,13 @@
-//! The fit of one layer's router to what the router is given: from vectors with labels to a gate matrix.
+//! Fits one layer's router to labelled router inputs.
 //!
-//! Fisher's linear discriminant with shrinkage: `w_i = S^-1 (mu_i - mu)`, with `mu_i` the mean router input of the
-//! texts of expert i, `mu` the mean of these means, and `S` the pooled covariance within the classes, pulled a little
-//! towards a multiple of the identity (Friedman 1989; Ledoit and Wolf 2004). [`GateMode::RouterInput`] leaves `S` out.
-//! From there on logistic regression goes, where that makes the tokens kept back likelier.
-//! The parts: [`statistics`] sums up, [`discriminant`] makes rows, [`logistic`] betters them, [`temperature`] makes their
-//! softmax mean what it says, [`scores()`] tells how well they route. Nothing here reads a file or depends on the number
-//! of threads.
+//! Fisher's linear discriminant with shrinkage: `w_i = S^-1 (mu_i - mu)`, where `mu_i` is the mean router input of
+//! the texts of expert i, `mu` the mean of these means, and `S` the pooled covariance within the classes, shrunk towards
+//! a multiple of the identity (Friedman 1989; Ledoit and Wolf 2004). [`GateMode::RouterInput`] omits `S`. Logistic
+//! regression refines the rows if that raises the likelihood of held-out tokens.
+//!
+//! [`statistics`] accumulates sums, [`discriminant`] computes rows, [`logistic`] refines them, [`temperature`] calibrates
+//! their softmax, and [`scores()`] measures how well they route. Nothing here reads files or depends on the number of
+//! threads.
 
 mod conjugate_gradients;
 mod discriminant;
@@ -29,68 +30,68 @@ use scores::ranked;
 use statistics::Statistics;
 pub(super) use statistics::bytes as statistics_bytes;
 
-/// Standard errors by which other rows must do better than the discriminant's. On a few hundred tokens of what experts
-/// wrote, regression that did a little better there did worse on text of others (examples/tiny).
+/// Standard errors by which regression has to beat the discriminant. On a few hundred self-written tokens, a smaller gain
+/// was a loss on other text (examples/tiny).
 const SURE: f64 = 2.0;
 
-/// What the text of a token says about it.
+/// What is known about the expert of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// It is one for this expert.
+    /// It belongs to this expert.
     Expert(usize),
-    /// It is none for this expert.
+    /// It does not belong to this expert.
     NotExpert(usize),
-    /// It is one for the shared expert.
+    /// It belongs to the shared expert.
     Shared,
 }
 
-/// What is known of the tokens, column by column.
+/// Labels of the tokens, one per column.
 #[derive(Debug, Clone)]
 pub(super) struct Samples {
-    /// What each is; `None` where it says nothing.
+    /// The class of each, if known.
     pub classes: Vec<Option<Class>>,
-    /// Which are kept back to measure on.
+    /// Which tokens are held out for measuring.
     pub held_out: Vec<bool>,
 }
 
 /// What to fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shape {
-    /// Class means, or discriminants.
+    /// The method: class means or discriminants.
     pub mode: GateMode,
-    /// Routed experts.
+    /// Number of routed experts.
     pub experts: usize,
-    /// Whether a shared expert has a gate.
+    /// Whether there is a shared expert with a gate.
     pub shared: bool,
 }
 
-/// One layer's router, and how it did on the tokens kept back.
+/// One layer's router, and its performance on held-out tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LayerFit {
     /// `[experts, hidden]`.
     pub gate: Vec<f32>,
     /// The shared expert's `[1, hidden]`.
     pub shared_gate: Option<Vec<f32>>,
-    /// Of the tokens kept back: the expert of each, against the one that the router put first.
+    /// Held-out tokens by their own expert and by the router's first choice.
     pub confusion: Confusion,
-    /// What the rows were divided by.
+    /// The temperature that the rows were divided by.
     pub temperature: f64,
-    /// The penalty of the regression that the rows are from; 0 where they are the discriminant's.
+    /// The penalty of the regression; 0 for the discriminant's rows.
     pub penalty: f64,
 }
 
-/// Rows made without the tokens kept back, and what those say of them.
+/// Rows fitted without the held-out tokens, and their loss on those.
 struct Trial {
     penalty: f64,
     rows: Vec<Vec<f64>>,
     scores: Vec<Vec<f64>>,
     temperature: f64,
-    /// Cross entropy of each token kept back, at that temperature.
+    /// Cross entropy of each held-out token at that temperature.
     losses: Vec<f64>,
 }
 
 impl Class {
-    /// Its number among the sums: the experts, then the shared expert. What is only known not to be an expert's has none.
+    /// Its index among the sums: the experts, then the shared expert. A negative label has none.
     fn index(self, experts: usize) -> Option<usize> {
         match self {
             Self::Expert(e) => Some(e),
@@ -101,14 +102,14 @@ impl Class {
 }
 
 impl Samples {
-    /// The columns of the tokens that are `held_out`, or are not, with the number of the class of each.
+    /// The columns of the tokens that are `held_out` or not, with the index of their class.
     fn select(&self, held_out: bool, experts: usize) -> (Vec<usize>, Vec<usize>) {
         let tokens = self.classes.iter().zip(&self.held_out).enumerate();
         let wanted = tokens.filter(|(_, (_, held))| **held == held_out);
         wanted.filter_map(|(column, (class, _))| Some((column, (*class)?.index(experts)?))).unzip()
     }
 
-    /// The columns of all tokens of experts, but for those held out where `all` is false; with the experts.
+    /// The columns of all tokens of experts with their experts; without held-out tokens unless `all`.
     fn of_experts(&self, all: bool, experts: usize) -> (Vec<usize>, Vec<usize>) {
         let tokens = self.classes.iter().zip(&self.held_out).enumerate();
         let wanted = tokens.filter(|(_, (_, held))| all || !**held);
@@ -117,8 +118,7 @@ impl Samples {
             .unzip()
     }
 
-    /// The same tokens for those experts only that are `members` of a layer, numbered by their places among them. What is
-    /// for another is for nobody.
+    /// The same tokens for the experts that are `members` of a layer, renumbered. Labels of other experts are dropped.
     pub fn among(&self, members: &[usize]) -> Self {
         let place = |expert: &usize| members.iter().position(|e| e == expert);
         let class = |class: &Option<Class>| match class.as_ref()? {
@@ -129,13 +129,13 @@ impl Samples {
         Self { classes: self.classes.iter().map(class).collect(), held_out: self.held_out.clone() }
     }
 
-    /// The same of the tokens that are held out, the experts' own only.
+    /// The same for held-out tokens that belong to an expert.
     fn experts_held_out(&self, experts: usize) -> (Vec<usize>, Vec<usize>) {
         let (columns, labels) = self.select(true, experts);
         columns.into_iter().zip(labels).filter(|(_, label)| *label < experts).unzip()
     }
 
-    /// Text that is not for an expert counts as text of that other expert whom it suits best.
+    /// Assigns negative text of an expert to the other expert that scores it highest.
     fn without_negatives(&self, u: &Activations, shape: Shape) -> Result<Cow<'_, Self>> {
         let negative = |(column, class): (usize, &Option<Class>)| match class {
             Some(Class::NotExpert(expert)) => Some((column, *expert)),
@@ -160,7 +160,7 @@ impl Samples {
 }
 
 impl Shape {
-    /// Whether the spread within the classes counts.
+    /// Whether the covariance within the classes is used.
     fn covariance(self) -> bool {
         self.mode != GateMode::RouterInput
     }
@@ -168,8 +168,8 @@ impl Shape {
 
 /// Fits the router of a layer whose router inputs are `u`, a column per sample.
 ///
-/// The temperature, the penalty and the confusion are measured on the tokens kept back, with rows fitted to the others;
-/// the rows that are returned are fitted to all.
+/// The temperature, the penalty and the confusion are measured on held-out tokens with rows fitted to the others; the
+/// returned rows are fitted to all tokens.
 pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<LayerFit> {
     let experts = shape.experts;
     let (columns, labels) = samples.experts_held_out(experts);
@@ -213,7 +213,7 @@ impl Trial {
         Self { penalty, rows, scores, temperature, losses }
     }
 
-    /// Whether its loss is less than `other`'s by more than chance: by [`SURE`] standard errors of the mean difference.
+    /// Whether its loss is lower than `other`'s by more than [`SURE`] standard errors of the mean difference.
     fn surely_better_than(&self, other: &Self) -> bool {
         let gains: Vec<f64> = other.losses.iter().zip(&self.losses).map(|(other, own)| other - own).collect();
         let count = gains.len().max(1) as f64;
@@ -222,14 +222,14 @@ impl Trial {
         mean > SURE * (variance / count).sqrt()
     }
 
-    /// The rows, over the temperature.
+    /// The rows divided by the temperature.
     fn calibrated(&self) -> Vec<Vec<f64>> {
         self.rows.iter().map(|row| row.iter().map(|w| w / self.temperature).collect()).collect()
     }
 }
 
-/// The direction along which all of the router inputs `u` have about 1: a part `c` of it in a row is a constant `c` in
-/// the scores.
+/// The direction along which all router inputs `u` are about 1: adding `c` times it to a row adds the constant `c` to the
+/// scores.
 pub(super) fn common_direction(u: &Activations, samples: &Samples, shape: Shape) -> Result<Vec<f64>> {
     let parts = [false, true].map(|held_out| samples.select(held_out, shape.experts));
     let [(mut columns, mut classes), (held, held_classes)] = parts;
@@ -240,8 +240,7 @@ pub(super) fn common_direction(u: &Activations, samples: &Samples, shape: Shape)
     Ok(discriminant::common(&statistics, shape))
 }
 
-/// A layer's router `gate` that is there already, measured on the tokens kept back; its rows were divided by
-/// `temperature`.
+/// Measures an existing router `gate` on held-out tokens; its rows were divided by `temperature`.
 pub(super) fn given(gate: Vec<f32>, temperature: f64, u: &Activations, samples: &Samples, shape: Shape) -> LayerFit {
     let (columns, labels) = samples.experts_held_out(shape.experts);
     let row = |row: &[f32]| row.iter().map(|w| f64::from(*w)).collect();

@@ -1,10 +1,10 @@
-//! How a gate routes: scores, who is put first, who gets how much.
+//! How a gate routes: scores, first choices, and the load of each expert.
 
 use rayon::prelude::*;
 
 use moerge_infer::decoder::Activations;
 
-/// `[row][token]`: `rows . u` for the tokens of these columns.
+/// Scores `[row][token]`: `rows . u` for the tokens of these columns.
 pub(in crate::routers) fn scores(rows: &[Vec<f64>], u: &Activations, columns: &[usize]) -> Vec<Vec<f64>> {
     let score = |row: &Vec<f64>| {
         let mut scores = vec![0.0; columns.len()];
@@ -17,14 +17,14 @@ pub(in crate::routers) fn scores(rows: &[Vec<f64>], u: &Activations, columns: &[
     rows.par_iter().map(score).collect()
 }
 
-/// The experts of a token in the order of its scores; of equal ones the first comes first.
+/// The experts of a token by descending score; ties go to the lower number.
 pub(super) fn ranked(scores: &[Vec<f64>], token: usize) -> Vec<usize> {
     let mut experts: Vec<usize> = (0..scores.len()).collect();
     experts.sort_by(|a, b| scores[*b][token].total_cmp(&scores[*a][token]));
     experts
 }
 
-/// For each expert, the part of all choices that it gets where a token chooses `top_k`.
+/// For each expert, its fraction of all choices if every token chooses `top_k`.
 pub(in crate::routers) fn load(scores: &[Vec<f64>], top_k: usize) -> Vec<f64> {
     let tokens = scores.first().map_or(0, Vec::len);
     let mut chosen = vec![0usize; scores.len()];
@@ -35,7 +35,7 @@ pub(in crate::routers) fn load(scores: &[Vec<f64>], top_k: usize) -> Vec<f64> {
     chosen.into_iter().map(|n| n as f64 / all).collect()
 }
 
-/// Tokens by their own expert and by the expert that the router put first.
+/// Counts of tokens by their own expert and by the router's first choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::routers) struct Confusion(pub Vec<Vec<usize>>);
 
@@ -50,7 +50,7 @@ impl Confusion {
         Self(counts)
     }
 
-    /// Each expert's row as parts of its tokens; zeros where it has none.
+    /// Each expert's row as fractions of its tokens; zeros if it has none.
     pub fn shares(&self) -> Vec<Vec<f64>> {
         let share = |row: &Vec<usize>| {
             let all = row.iter().sum::<usize>().max(1) as f64;
@@ -59,8 +59,8 @@ impl Confusion {
         self.0.iter().map(share).collect()
     }
 
-    /// The part of the tokens whose own expert comes first: the mean over the experts that have tokens, so that one
-    /// with much text does not speak for all.
+    /// The fraction of tokens whose own expert is the first choice, averaged over the experts that have tokens, so that
+    /// one with much text does not dominate.
     pub fn accuracy(&self) -> f64 {
         let rows = self.0.iter().enumerate().filter(|(_, row)| row.iter().any(|n| *n > 0));
         let own: Vec<f64> = rows.map(|(e, row)| row[e] as f64 / row.iter().sum::<usize>() as f64).collect();

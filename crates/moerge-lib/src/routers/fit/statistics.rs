@@ -1,18 +1,18 @@
-//! Sums over the tokens of a layer: how many of each class, their mean, their spread.
+//! Accumulates the statistics of a layer's router inputs: count and mean of each class, and their covariance.
 //!
-//! All sums are f64 and their size depends on the model's width only, not on the number of tokens.
+//! All sums are f64. Their size depends on the model's width, not on the number of tokens.
 
 use rayon::prelude::*;
 
 use moerge_core::error::Result;
 use moerge_infer::decoder::{Activations, Operand};
 
-/// Tokens multiplied at once.
+/// Tokens per block of a product.
 const TOKENS: usize = 1024;
-/// Features multiplied by one thread at once.
+/// Features per block of a product.
 const FEATURES: usize = 256;
 
-/// Bytes that sums over vectors of this width take, with what is made of them.
+/// Bytes of memory for the sums over vectors of this width and what is computed from them.
 pub fn bytes(hidden: usize, threads: usize) -> u64 {
     let sums = 2 * hidden * hidden * size_of::<f64>();
     let shared = 2 * hidden * TOKENS * size_of::<f32>();
@@ -20,19 +20,19 @@ pub fn bytes(hidden: usize, threads: usize) -> u64 {
     (sums + shared + threads * per_thread) as u64
 }
 
-/// Running sums of vectors with classes.
+/// Running sums of labelled vectors.
 pub(super) struct Statistics {
     counts: Vec<usize>,
     /// Per class, the sum of `x - centre`.
     sums: Vec<Vec<f64>>,
-    /// Near the mean of all: sums of squares about it lose no digits.
+    /// A point near the mean of all: sums of squares around it lose no precision.
     centre: Vec<f64>,
-    /// Sum of `(x - centre)(x - centre)^T`, `[hidden, hidden]`; empty where nobody asked for it.
+    /// Sum of `(x - centre)(x - centre)^T`, `[hidden, hidden]`; empty unless requested.
     moment: Vec<f64>,
 }
 
 impl Statistics {
-    /// No sums yet; they will be taken about the mean of `tokens` of `u`.
+    /// Empty sums, centred at the mean of `tokens` of `u`.
     pub fn new(classes: usize, u: &Activations, tokens: &[usize]) -> Self {
         let mean = |f: usize| {
             let feature = u.feature(f);
@@ -43,7 +43,7 @@ impl Statistics {
         Self { counts: vec![0; classes], sums: vec![vec![0.0; centre.len()]; classes], centre, moment: Vec::new() }
     }
 
-    /// Adds `tokens` of `u`, each of the class beside it; `moment` says whether their spread is wanted.
+    /// Adds `tokens` of `u` with their classes; `moment` includes their covariance.
     pub fn add(&mut self, u: &Activations, tokens: &[usize], classes: &[usize], moment: bool) -> Result<()> {
         for class in classes {
             self.counts[*class] += 1;
@@ -83,19 +83,19 @@ impl Statistics {
         })
     }
 
-    /// Tokens of `class`.
+    /// Number of tokens of `class`.
     pub fn count(&self, class: usize) -> usize {
         self.counts.get(class).copied().unwrap_or_default()
     }
 
-    /// The mean of `class`; `None` where it has no tokens.
+    /// The mean of `class`; `None` if it has no tokens.
     pub fn mean(&self, class: usize) -> Option<Vec<f64>> {
         let count = self.count(class);
         let mean = |(sum, centre): (&f64, &f64)| centre + sum / count as f64;
         (count > 0).then(|| self.sums[class].iter().zip(&self.centre).map(mean).collect())
     }
 
-    /// The covariance within the classes, pooled, `[hidden, hidden]`.
+    /// The pooled covariance within the classes, `[hidden, hidden]`.
     pub fn within(&self) -> Vec<f64> {
         let hidden = self.centre.len();
         let seen = |class: &usize| self.counts[*class] > 0;

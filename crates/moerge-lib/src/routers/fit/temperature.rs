@@ -1,19 +1,19 @@
-//! The temperature of a layer's softmax (Guo et al., arXiv 1706.04599): the one by which the probabilities that the
-//! router gives to the experts of tokens it was not fitted to are the likeliest.
+//! The temperature of a layer's softmax (Guo et al., arXiv 1706.04599): the one that maximises the likelihood of
+//! the experts of held-out tokens.
 
-/// Rows are divided by no less than this, and multiplied by no more: where no token is mistaken, the likelihood grows
-/// for ever as the temperature falls.
+/// Bound of the scale in both directions. If every token is routed correctly, the likelihood grows without limit as the
+/// temperature falls.
 const RANGE: f64 = 32.0;
-/// Halvings of the range; enough for four digits.
+/// Number of bisections; enough for four digits.
 const STEPS: usize = 40;
 
-/// By what to divide the scores `[expert][token]` so that `softmax` of them tells how likely each expert is, where
-/// `labels` are the true ones. 1 where there are none, or only one expert.
+/// The temperature that calibrates the softmax of the scores `[expert][token]` for the true experts `labels`; 1 without
+/// labels or with a single expert.
 pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize]) -> f64 {
     if labels.is_empty() || scores.len() < 2 {
         return 1.0;
     }
-    // The loss is convex in the scale, so unimodal in its logarithm: golden section.
+    // The loss is convex in the scale, so it is unimodal in its logarithm: golden-section search.
     let golden = (5.0f64.sqrt() - 1.0) / 2.0;
     let loss = |log: f64| loss(scores, labels, log.exp());
     let (mut low, mut high) = (-RANGE.ln(), RANGE.ln());
@@ -38,7 +38,7 @@ fn loss(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> f64 {
     losses(scores, labels, scale).sum::<f64>() / labels.len() as f64
 }
 
-/// Cross entropy of `softmax(scale * scores)`, token by token.
+/// Cross entropy of `softmax(scale * scores)`, per token.
 pub(super) fn losses(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> impl Iterator<Item = f64> {
     labels.iter().enumerate().map(move |(token, label)| {
         let own = scores[*label][token];

@@ -3,7 +3,7 @@
 const BETAS: (f64, f64) = (0.9, 0.999);
 const EPSILON: f64 = 1e-8;
 
-/// Running means of gradients and of their squares.
+/// Running means of the gradients and of their squares.
 pub(super) struct Adam {
     moments: Vec<(f64, f64)>,
     steps: i32,
@@ -14,7 +14,7 @@ impl Adam {
         Self { moments: vec![(0.0, 0.0); parameters], steps: 0 }
     }
 
-    /// Moves `parameters` against their `gradients`, with learning rate `rate`.
+    /// Updates `parameters` by their `gradients` with learning rate `rate`.
     pub fn step<'a>(
         &mut self,
         rate: f64,
@@ -22,7 +22,7 @@ impl Adam {
         gradients: impl Iterator<Item = &'a f32>,
     ) {
         self.steps += 1;
-        // What is missing to a mean because it began at 0.
+        // Bias correction, because the means begin at 0.
         let (first, second) = (1.0 - BETAS.0.powi(self.steps), 1.0 - BETAS.1.powi(self.steps));
         for ((x, gradient), (m, v)) in parameters.zip(gradients).zip(&mut self.moments) {
             let gradient = f64::from(*gradient);

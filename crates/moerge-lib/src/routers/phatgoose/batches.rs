@@ -1,33 +1,33 @@
-//! Which sequences a step learns from: all where they are few, and otherwise some in turn, shuffled anew each time round.
+//! Chooses the sequences of each training step: all if they are few, else batches, reshuffled each epoch.
 
 use moerge_core::numeric::noise::uniform;
 use moerge_infer::decoder::Text;
 
-/// An endless row of batches.
+/// An endless series of batches.
 pub(super) struct Batches<'a> {
     texts: &'a [Text],
-    most: usize,
+    max: usize,
     seed: u64,
     rounds: usize,
-    /// What is left of this time round, the next at the end.
+    /// The rest of this epoch, the next sequence last.
     left: Vec<usize>,
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of `most` tokens at the most, but at least a sequence.
-    pub fn new(texts: &'a [Text], most: usize, seed: u64) -> Self {
-        Self { texts, most, seed, rounds: 0, left: Vec::new() }
+    /// Batches of at most `max` tokens, but at least one sequence.
+    pub fn new(texts: &'a [Text], max: usize, seed: u64) -> Self {
+        Self { texts, max, seed, rounds: 0, left: Vec::new() }
     }
 
     pub fn next(&mut self) -> Vec<Text> {
-        if self.texts.iter().map(|t| t.tokens.len()).sum::<usize>() <= self.most {
+        if self.texts.iter().map(|t| t.tokens.len()).sum::<usize>() <= self.max {
             return self.texts.to_vec();
         }
         let mut batch: Vec<Text> = Vec::new();
         let mut tokens = 0;
         while let Some(text) = self.peek() {
             tokens += text.tokens.len();
-            if tokens > self.most && !batch.is_empty() {
+            if tokens > self.max && !batch.is_empty() {
                 break;
             }
             batch.push(text.clone());
@@ -56,8 +56,8 @@ mod tests {
         let text = |id: u32| Text { tokens: vec![id; 10], targets: vec![None; 10] };
         let texts: Vec<Text> = (0..7).map(text).collect();
         let ids = |batch: Vec<Text>| batch.iter().map(|t| t.tokens[0]).collect::<Vec<_>>();
-        let all = |most: usize, seed: u64| -> Vec<Vec<u32>> {
-            let mut batches = Batches::new(&texts, most, seed);
+        let all = |max: usize, seed: u64| -> Vec<Vec<u32>> {
+            let mut batches = Batches::new(&texts, max, seed);
             (0..7).map(|_| ids(batches.next())).collect()
         };
         let some = all(25, 1);

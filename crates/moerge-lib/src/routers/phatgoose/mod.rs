@@ -1,8 +1,8 @@
-//! `gate_mode: phatgoose`: gates trained after the fact, each expert's on its own text (Muqeeth et al., arXiv 2402.05859).
+//! `gate_mode: phatgoose`: gates trained post hoc, each expert's on its own text (Muqeeth et al., arXiv 2402.05859).
 //!
-//! Per expert and layer one vector `v`, 0 at first. Between the base and the expert, `FFN_base(u) + sigmoid(v . u)
-//! (FFN_i(u) - FFN_base(u))`, only `v` learns to say the expert's text well ([`train_gates`]). The router's score of an
-//! expert is then `LN(v_i) . LN(u) / sqrt(H)`, and a stock router's rows are made of that ([`rows`]).
+//! Each expert has one vector `v` per layer, initially 0. In `FFN_base(u) + sigmoid(v . u) (FFN_i(u) - FFN_base(u))`,
+//! only `v` is trained to predict the expert's text ([`train_gates`]). The router's score of an expert is then
+//! `LN(v_i) . LN(u) / sqrt(H)`, which [`rows`] turns into the rows of a standard router.
 
 mod adam;
 mod batches;
@@ -20,7 +20,7 @@ use moerge_infer::decoder::{Blend, GradientMemory, Text, WeightRounding, Weights
 
 pub use rows::TrainedGates;
 
-/// What the training of `plan`'s gates needs in memory, on `threads` threads.
+/// The memory needed to train the gates of `plan` on `threads` threads.
 pub fn training_memory(
     plan: &MoePlan,
     base: &moerge_core::model::families::Description,
@@ -31,8 +31,8 @@ pub fn training_memory(
     gradient_memory(&plan.description, base, fit.phatgoose.batch_tokens.max(longest), longest, threads)
 }
 
-/// Trains the gates of `expert` on its part of `calibration` that is not kept back: `[layers][hidden]`. The same for
-/// any number of threads; within `memory` bytes as far as they are enough for a layer.
+/// Trains the gates of `expert`, `[layers][hidden]`, on its part of `calibration` that is not held out. The result does
+/// not depend on the number of threads. Uses at most `memory` bytes if that is enough for one layer.
 pub fn train_gates(
     plan: &MoePlan,
     expert: usize,
@@ -65,18 +65,18 @@ pub fn train_gates(
     Ok(gates)
 }
 
-/// The part of the learning rate in `step`: it grows over the first 6 % of the steps, and is constant then.
+/// The fraction of the learning rate at `step`: linear warm-up over the first 6 % of the steps, then constant.
 fn warm_up(step: usize, steps: usize) -> f64 {
     const PART: f64 = 0.06;
     ((step + 1) as f64 / (PART * steps as f64).max(1.0)).min(1.0)
 }
 
-/// The text of `expert`: its sequences with the tokens that count, which are those after one that is not kept back.
+/// The sequences of `expert` and the tokens to train on: those that follow a token that is not held out.
 fn texts(calibration: &Calibration, expert: usize) -> Vec<Text> {
     let samples = &calibration.samples;
     let columns = ranges(&calibration.sequences);
     let text = |(range, sequence): (std::ops::Range<usize>, &Vec<u32>)| {
-        // The first token may be bos, and is nobody's.
+        // The first token may be bos, which belongs to no expert.
         let own = range.clone().any(|column| samples.classes[column] == Some(Class::Expert(expert)));
         let next = sequence.iter().skip(1).map(|next| Some(*next)).chain([None]);
         let targets: Vec<_> = range.zip(next).map(|(c, next)| next.filter(|_| !samples.held_out[c])).collect();

@@ -1,25 +1,25 @@
-//! From trained gates to a stock router.
+//! Turns trained gates into the rows of a standard router.
 //!
-//! The score `LN(v) . LN(u) / sqrt(H)`, LN without weights, has a standard deviation of `u` in it that a matrix without
-//! bias cannot divide by. But `LN(v)` has mean 0, so `u` need not be centred, and the standard deviation is the same for
-//! all experts of a token: with its mean `sigma` over the calibration tokens, `LN(v) / (sqrt(H) sigma)` is a row that
-//! ranks every token's experts as the score does, and whose softmax differs by a temperature near 1 per token.
+//! The score `LN(v) . LN(u) / sqrt(H)`, with LN without weights, divides by the standard deviation of `u`, which a matrix
+//! cannot do. But `LN(v)` has mean 0, so `u` need not be centred, and the standard deviation is the same for all experts
+//! of a token. With its mean `sigma` over the calibration tokens, the row `LN(v) / (sqrt(H) sigma)` ranks the experts of
+//! every token as the score does, and its softmax differs by a temperature near 1 per token.
 
 use crate::routers::fit::{LayerFit, Samples, Shape, fit, given};
 use moerge_core::error::Result;
 use moerge_infer::decoder::Activations;
 
-/// Of LN, as PyTorch has it.
+/// Epsilon of LN, as in PyTorch.
 const EPSILON: f64 = 1e-5;
 
-/// The gates of all experts, `[expert][layer][hidden]`. An expert that never learned, because its FFN is the base's, has
-/// zeros, and then the score 0: it is chosen where the gates of others say no.
+/// The gates of all experts, `[expert][layer][hidden]`. An expert whose FFN equals the base's learns
+/// nothing: its gate and its score are 0, so it is chosen where the scores of all others are negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedGates(pub Vec<Vec<Vec<f32>>>);
 
 impl TrainedGates {
-    /// The router of `layer`, a row for each of its `members`, and how it does on the tokens kept back. A shared expert gets the row that
-    /// `gate_mode: calibrated` gives it.
+    /// The router of `layer`, with one row per member, and its performance on held-out tokens. A shared expert gets the
+    /// same row as under `gate_mode: calibrated`.
     pub(in crate::routers) fn layer(
         &self,
         layer: usize,
@@ -44,7 +44,7 @@ fn normed(v: &[f32]) -> Vec<f64> {
     v.iter().map(|x| (f64::from(*x) - mean) / (variance + EPSILON).sqrt()).collect()
 }
 
-/// The mean over the tokens `columns` of the standard deviation of their features.
+/// The standard deviation of the features, averaged over the tokens `columns`.
 fn deviation(u: &Activations, columns: impl Iterator<Item = usize>) -> f64 {
     let (mut sum, mut tokens) = (0.0, 0usize);
     for column in columns {

@@ -1,27 +1,34 @@
-//! JSON Lines: an object a line; what is wrong is shown at its line.
+//! Reads JSON Lines, one object per line. Errors point at their line.
 
 use std::{ops::Range, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use moerge_core::{
+use crate::{
     error::{Error, Result, Snippet},
     json_error::json_words,
 };
 
-/// A text of JSON Lines, for messages.
-pub(super) struct Lines<'a> {
+/// Maximum number of objects in a file.
+pub const MAX_LINES: usize = 1_000_000;
+
+/// The text of a JSON Lines file.
+pub struct Lines<'a> {
     name: &'a str,
     text: Arc<str>,
 }
 
 impl<'a> Lines<'a> {
+    /// A file called `name` in messages.
     pub fn new(name: &'a str, text: &str) -> Self {
         Self { name, text: Arc::from(text) }
     }
 
-    /// What `read` makes of each line that is not blank; there is at least one. `read` says what is wrong with a line;
-    /// `shape` shows what a right one looks like.
+    /// Applies `read` to the object of each line that is not blank. `read` returns what is wrong with a line, and `shape`
+    /// shows a correct one.
+    ///
+    /// # Errors
+    /// A line is not an object of type `L`, `read` refuses it, there are more than [`MAX_LINES`], or there are none.
     pub fn read<L: DeserializeOwned, T>(
         &self,
         shape: &str,
@@ -35,6 +42,9 @@ impl<'a> Lines<'a> {
             start += whole.len();
             if line.is_empty() {
                 continue;
+            }
+            if all.len() == MAX_LINES {
+                return Err(self.wrong(&format!("more than {MAX_LINES} lines"), begin..begin + line.len()));
             }
             let read = parse(line).and_then(&mut read);
             all.push(read.map_err(|why| {
@@ -57,7 +67,7 @@ impl<'a> Lines<'a> {
 
 fn parse<L: DeserializeOwned>(line: &str) -> Result<L, String> {
     if !line.starts_with('{') {
-        return Err("a line that is no JSON object".into());
+        return Err("a line that is not a JSON object".into());
     }
     serde_json::from_str(line).map_err(|e| {
         // Each line is parsed by itself, so the error's own line number says nothing.
