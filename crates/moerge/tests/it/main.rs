@@ -21,6 +21,7 @@ mod interrupts;
 mod layers;
 mod limits;
 mod merged_weights;
+mod mutants;
 mod phatgoose;
 mod resume;
 mod route;
