@@ -10,11 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::Result,
-    model::{
-        config::ModelConfig,
-        families::{Description, FfnOptions},
-        folder::ModelFolder,
-    },
+    model::{config::ModelConfig, families::Description, folder::ModelFolder},
     record::{FileRecord, MoergeJson},
 };
 
@@ -194,30 +190,28 @@ fn file_name(path: &Path) -> String {
 
 fn sizes(config: &ModelConfig, description: &Description) -> Sizes {
     let decoder = &description.decoder;
-    let intermediate = match decoder.ffn {
-        FfnOptions::Dense { intermediate } | FfnOptions::Moe { intermediate, .. } => intermediate,
-    };
+    let first = decoder.layers.first();
+    let attention = first.map(|layer| layer.attention());
     Sizes {
-        layers: decoder.layers,
+        layers: decoder.layers.len(),
         hidden: decoder.hidden,
-        intermediate,
-        heads: decoder.heads,
-        kv_heads: decoder.kv_heads,
-        head_dim: decoder.head_dim,
+        intermediate: first.map_or(0, |layer| layer.ffn.intermediate()),
+        heads: attention.map_or(0, |a| a.heads),
+        kv_heads: attention.map_or(0, |a| a.kv_heads),
+        head_dim: attention.map_or(0, |a| a.head_dim),
         vocabulary: decoder.vocabulary,
         context: config.max_positions,
-        sliding_window: decoder.windows.first().copied().flatten(),
+        sliding_window: decoder.windows().flatten().next(),
         tied_embeddings: decoder.tied_embeddings,
     }
 }
 
 fn moe_sizes(description: &Description) -> Option<MoeSizes> {
-    match description.decoder.ffn {
-        FfnOptions::Dense { .. } => None,
-        FfnOptions::Moe { experts, top_k, shared, .. } => {
-            Some(MoeSizes { experts, experts_per_token: top_k, shared: shared.map(|s| s.intermediate) })
-        }
-    }
+    description.decoder.experts().map(|spec| MoeSizes {
+        experts: spec.experts,
+        experts_per_token: spec.top_k,
+        shared: spec.shared.map(|shared| shared.intermediate),
+    })
 }
 
 /// Parameters of the experts that a token does not go to.

@@ -85,7 +85,7 @@ impl<'a> Runner<'a> {
     ) -> Result<Activations> {
         match &self.resident {
             Some(model) => model.forward_whole(sequences, observer, progress),
-            None => forward(self.weights.as_ref(), sequences, self.options().layers, None, observer, progress),
+            None => forward(self.weights.as_ref(), sequences, self.options().layers.len(), None, observer, progress),
         }
     }
 

@@ -11,7 +11,10 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
-    model::rope::Rope,
+    model::{
+        families::{Defaults, Family, unsupported},
+        rope::Rope,
+    },
     suggest::shorten,
 };
 
@@ -20,8 +23,10 @@ use crate::{
 pub struct ModelConfig {
     /// The file, for messages.
     pub path: PathBuf,
-    /// The whole file, in its own order.
+    /// The whole file in its own order; of a multimodal model, the text part.
     pub raw: Map<String, Value>,
+    /// `model_type` of the multimodal model whose text part this is.
+    pub part_of: Option<String>,
     /// `model_type`: the family's name in transformers.
     pub model_type: String,
     /// Width of the residual stream.
@@ -69,8 +74,14 @@ impl ModelConfig {
             Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
                 .hint("config.json comes with the model; copy it again from where the model is from")
         })?;
+        let (raw, part_of) = text_part(raw, path)?;
         let keys = Keys { raw: &raw, path };
-        let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();
+        let model_type = keys.string("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();
+        let family = Family::named(&model_type);
+        if family.is_none() && SIZES.into_iter().any(|key| keys.get(key).is_none()) {
+            return Err(unsupported(path, &model_type, part_of.as_deref()));
+        }
+        let defaults = family.map_or(Defaults::LLAMA, |family| family.defaults);
         let hidden_size = keys.size("hidden_size")?;
         let heads = keys.size("num_attention_heads")?;
         let head_dim = match keys.size_or_null("head_dim")? {
@@ -86,11 +97,11 @@ impl ModelConfig {
             let message = format!("{}: a head is {head_dim} wide, expected an even width", path.display());
             return Err(Error::input(message).hint("rotary embeddings turn pairs of elements"));
         }
-        let norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-6);
+        let norm_eps = keys.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps);
         if norm_eps < 0.0 {
             return Err(keys.wrong("rms_norm_eps", "0 or above"));
         }
-        let max_positions = keys.size_or_null("max_position_embeddings")?.unwrap_or(2048);
+        let max_positions = keys.size_or_null("max_position_embeddings")?.unwrap_or(defaults.max_positions);
         Ok(Self {
             hidden_size,
             intermediate_size: keys.size("intermediate_size")?,
@@ -100,10 +111,14 @@ impl ModelConfig {
             head_dim,
             vocab_size: keys.size("vocab_size")?,
             norm_eps,
-            hidden_act: keys.text("hidden_act")?.unwrap_or("silu").to_owned(),
-            rope: Rope::from_config(&raw, head_dim, max_positions).map_err(|why| rope_error(&raw, path, &why))?,
-            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(default_tied(&model_type)),
+            hidden_act: keys.string("hidden_act")?.unwrap_or("silu").to_owned(),
+            rope: Rope::from_config(&raw, head_dim, max_positions, defaults.rope_theta)
+                .map_err(|why| rope_error(&raw, path, &why))?,
+            tied_embeddings: keys
+                .flag("tie_word_embeddings")?
+                .unwrap_or(family.is_none_or(|f| f.defaults.tied_embeddings)),
             max_positions,
+            part_of,
             model_type,
             raw,
             path: path.to_owned(),
@@ -120,11 +135,16 @@ impl ModelConfig {
         self.keys().count_or_null(key)
     }
 
-    /// A list of texts that has no field of its own.
-    pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+    /// A list of strings that has no field of its own.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.raw.get(key).filter(|v| !v.is_null()) else { return Ok(None) };
-        let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
-        texts.map(Some).ok_or_else(|| self.keys().wrong(key, "a list of texts"))
+        let strings = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        strings.map(Some).ok_or_else(|| self.keys().wrong(key, "a list of strings"))
+    }
+
+    /// The error about a key that is missing.
+    pub fn missing(&self, key: &str) -> Error {
+        self.keys().missing(key)
     }
 
     /// An error about the value of a key.
@@ -152,13 +172,42 @@ fn rope_error(raw: &Map<String, Value>, path: &Path, why: &str) -> Error {
     if Rope::is_of_unknown_type(raw) { error.unsupported() } else { error }
 }
 
-/// Families whose class ties the embeddings when `config.json` does not say: none of ours, except by the general
-/// default of transformers' `PretrainedConfig`, which is `true`, and which these classes override with `false`.
-fn default_tied(model_type: &str) -> bool {
-    !matches!(
-        model_type,
-        "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "mixtral" | "qwen2_moe" | "qwen3_moe" | "deepseek"
-    )
+/// Sizes without which no config describes a transformer that moerge knows.
+const SIZES: [&str; 4] = ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"];
+
+/// Keys that hold the text part of a multimodal model's config.
+const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
+
+/// The text part of a multimodal config with the type of the whole; any other config as it is.
+fn text_part(whole: Map<String, Value>, path: &Path) -> Result<(Map<String, Value>, Option<String>)> {
+    let keys = Keys { raw: &whole, path };
+    let known = whole.get("model_type").and_then(Value::as_str).is_some_and(|name| Family::named(name).is_some());
+    let Some(text) = TEXT_PARTS.into_iter().find_map(|key| whole.get(key)?.as_object()).filter(|_| !known) else {
+        return Ok((whole, None));
+    };
+    let model_type = keys.string("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();
+    let mut text = text.clone();
+    if !text.contains_key("model_type") {
+        return Err(unsupported(path, "of no stated type", Some(&model_type)));
+    }
+    for key in ["dtype", "torch_dtype", "tie_word_embeddings", "bos_token_id", "eos_token_id", "quantization_config"] {
+        if let (false, Some(value)) = (text.contains_key(key), whole.get(key)) {
+            text.insert(key.to_owned(), value.clone());
+        }
+    }
+    if let Some(key) = SIZES.into_iter().find(|key| !text.contains_key(*key)) {
+        let type_of_text = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        if Family::named(type_of_text).is_none() {
+            return Err(unsupported(path, type_of_text, Some(&model_type)));
+        }
+        return Err(Error::input(format!(
+            "{} describes a multimodal {} model whose text part leaves `{key}` to the default of its class",
+            path.display(),
+            shorten(&model_type)
+        ))
+        .hint("load it with transformers and save its config again, or add the sizes to its text part"));
+    }
+    Ok((text, Some(model_type)))
 }
 
 struct Keys<'a> {
@@ -181,8 +230,8 @@ impl Keys<'_> {
         self.raw.get(key).filter(|v| !v.is_null())
     }
 
-    fn text(&self, key: &str) -> Result<Option<&str>> {
-        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, "a text"))).transpose()
+    fn string(&self, key: &str) -> Result<Option<&str>> {
+        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, "a string"))).transpose()
     }
 
     fn flag(&self, key: &str) -> Result<Option<bool>> {

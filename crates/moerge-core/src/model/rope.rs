@@ -81,10 +81,16 @@ pub enum RopeScaling {
 }
 
 impl Rope {
-    /// Reads either spelling. `max_positions` is `max_position_embeddings`, the default of the original context.
+    /// Reads either spelling. `max_positions` is `max_position_embeddings`, the default of the original context;
+    /// `default_theta` is the family's base.
     ///
     /// The error is a sentence about the key that is wrong.
-    pub fn from_config(config: &Map<String, Value>, head_dim: usize, max_positions: usize) -> Result<Self, String> {
+    pub fn from_config(
+        config: &Map<String, Value>,
+        head_dim: usize,
+        max_positions: usize,
+        default_theta: f64,
+    ) -> Result<Self, String> {
         let object = |key: &str| match config.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map)),
@@ -104,7 +110,7 @@ impl Rope {
                 .filter(|x| x.is_finite() && *x > 0.0)
                 .ok_or_else(|| format!("`{key}` is {}, expected a number above 0", shorten(&v.to_string()))),
         };
-        let theta = top(inner_theta, "rope_theta", 10_000.0)?;
+        let theta = top(inner_theta, "rope_theta", default_theta)?;
         let partial = top(inner_partial, "partial_rotary_factor", 1.0)?;
         // A null is nobody's: without it the two spellings of the key cannot contradict each other.
         raw.retain(|_, value| !value.is_null());

@@ -8,13 +8,19 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    activations::Activations, batch::Batch, decode::decode, kv_cache::KvCache, matmul::Operand, matrices::Matrices,
+    activations::Activations,
+    batch::{Angles, Batch},
+    decode::decode,
+    kv_cache::KvCache,
+    matmul::Operand,
+    matrices::Matrices,
     norm::rms_norm_in_place,
+    weights::bug,
 };
 use moerge_core::{
     error::Result,
     model::families::{
-        DecoderOptions,
+        AttentionSpec,
         LayerRole::{Attention, AttentionBias, KNorm, QNorm},
         Projection, Role,
     },
@@ -24,15 +30,15 @@ use moerge_core::{
 pub(super) const QUERY_BLOCK: usize = 256;
 
 /// What [`attention`] takes from the stream, in order.
-pub(super) fn roles(options: &DecoderOptions, layer: usize) -> Vec<Role> {
+pub(super) fn roles(spec: &AttentionSpec, layer: usize) -> Vec<Role> {
     let [q, k, v, o] = Projection::ALL;
     let biases = |projections: &[Projection]| {
-        let has = |p: &Projection| Projection::ALL.into_iter().zip(options.attention_bias).any(|(q, b)| q == *p && b);
+        let has = |p: &Projection| Projection::ALL.into_iter().zip(spec.biases).any(|(q, b)| q == *p && b);
         projections.iter().copied().filter(has).map(AttentionBias).collect::<Vec<_>>()
     };
     let mut roles = vec![Attention(q), Attention(k), Attention(v)];
     roles.extend(biases(&[q, k, v]));
-    if options.qk_norm {
+    if spec.qk_norm {
         roles.extend([QNorm, KNorm]);
     }
     roles.push(Attention(o));
@@ -49,23 +55,29 @@ pub(super) fn attention(
     batch: &Batch,
     cache: Option<&mut KvCache>,
 ) -> Result<Activations> {
-    let options = matrices.options().clone();
+    let (spec, eps) = matrices
+        .options()
+        .layers
+        .get(layer)
+        .map(|l| (l.attention().clone(), l.norm_eps()))
+        .ok_or_else(|| bug(format!("a model without layer {layer}")))?;
+    let angles = batch.angles(layer)?;
     let role = |role| Role::Layer(layer, role);
     let mut qkv = matrices.times([Projection::Q, Projection::K, Projection::V].map(|p| role(Attention(p))), x)?;
-    for ((projection, has_bias), y) in Projection::ALL.into_iter().zip(options.attention_bias).zip(&mut qkv) {
+    for ((projection, has_bias), y) in Projection::ALL.into_iter().zip(spec.biases).zip(&mut qkv) {
         if has_bias {
             y.add_bias(&matrices.vector(role(AttentionBias(projection)))?);
         }
     }
     let [mut q, mut k, v] = qkv;
-    if options.qk_norm {
-        rms_norm_in_place(&mut q, &matrices.vector(role(QNorm))?, options.norm_eps);
-        rms_norm_in_place(&mut k, &matrices.vector(role(KNorm))?, options.norm_eps);
+    if spec.qk_norm {
+        rms_norm_in_place(&mut q, &matrices.vector(role(QNorm))?, eps);
+        rms_norm_in_place(&mut k, &matrices.vector(role(KNorm))?, eps);
     }
-    rotate(&mut q, options.head_dim, batch);
-    rotate(&mut k, options.head_dim, batch);
+    rotate(&mut q, spec.head_dim, angles);
+    rotate(&mut k, spec.head_dim, angles);
 
-    let heads = Heads { options: &options, window: options.windows[layer] };
+    let heads = Heads { spec: &spec };
     let mut mixed = Activations::zeros(q.features(), q.tokens());
     match cache {
         None => {
@@ -82,7 +94,7 @@ pub(super) fn attention(
                 layer.keys.append(&k, range.clone());
                 layer.values.append(&v, range.clone());
                 let Some(queries) = queries.as_ref().filter(|_| range.len() > 1) else {
-                    mixed.set_token(range.start, &decode(&options, heads.window, &q.token(range.start), layer));
+                    mixed.set_token(range.start, &decode(&spec, &q.token(range.start), layer));
                     continue;
                 };
                 let (keys, values) = (layer.keys.to_activations(), layer.values.to_activations());
@@ -93,19 +105,19 @@ pub(super) fn attention(
         }
     }
     let [mut out] = matrices.times([role(Attention(Projection::O))], &mixed)?;
-    if options.attention_bias[3] {
+    if spec.biases[3] {
         out.add_bias(&matrices.vector(role(AttentionBias(Projection::O)))?);
     }
     Ok(out)
 }
 
 /// Rotary positions (arXiv 2104.09864) as Llama has them: feature `i` of a head is paired with `i + head_dim / 2`.
-fn rotate(x: &mut Activations, head_dim: usize, batch: &Batch) {
+fn rotate(x: &mut Activations, head_dim: usize, angles: &Angles) {
     let columns = x.columns();
     for head in x.values_mut().chunks_exact_mut((head_dim * columns).max(1)) {
         let (first, second) = head.split_at_mut(head_dim / 2 * columns);
         let pairs = first.iter_mut().zip(second);
-        for ((a, b), (cos, sin)) in pairs.zip(batch.cos.values().iter().zip(batch.sin.values())) {
+        for ((a, b), (cos, sin)) in pairs.zip(angles.cos.values().iter().zip(angles.sin.values())) {
             (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
         }
     }
@@ -121,16 +133,15 @@ struct Seen<'a> {
 }
 
 struct Heads<'a> {
-    options: &'a DecoderOptions,
-    window: Option<usize>,
+    spec: &'a AttentionSpec,
 }
 
 impl Heads<'_> {
     /// `softmax(q k^T / sqrt(d)) v` for all heads of the queries `sequence`, written to their columns of `mixed`.
     fn mix(&self, q: &Operand, sequence: &Range<usize>, seen: &Seen<'_>, mixed: &mut Activations) -> Result<()> {
-        let width = self.options.head_dim;
+        let width = self.spec.head_dim;
         let columns = mixed.columns();
-        let heads_per_kv = self.options.heads / self.options.kv_heads;
+        let heads_per_kv = self.spec.heads / self.spec.kv_heads;
         let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
         let block = |of: &Operand, head: usize, tokens: &Range<usize>| {
             of.block(head * width, width, tokens.start, tokens.len())
@@ -142,7 +153,7 @@ impl Heads<'_> {
                 // Positions count from the sequence's first token. The first query of the block sees this far back,
                 // the last one no further than itself.
                 let position = |query: usize| query - sequence.start + seen.before;
-                let furthest = |query: usize| self.window.map_or(0, |w| (position(query) + 1).saturating_sub(w));
+                let furthest = |query: usize| self.spec.window.map_or(0, |w| (position(query) + 1).saturating_sub(w));
                 let keys = furthest(first)..position(queries.end);
                 let columns_of_keys = seen.first + keys.start..seen.first + keys.end;
                 let mut scores =

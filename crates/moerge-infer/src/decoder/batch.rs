@@ -7,10 +7,13 @@ use std::ops::Range;
 
 use moerge_core::{
     error::{Error, Result},
-    model::families::DecoderOptions,
+    model::{
+        families::{DecoderOptions, LayerSpec},
+        rope::Rope,
+    },
 };
 
-use super::activations::Activations;
+use super::{activations::Activations, weights::bug};
 
 /// Packed sequences, or the new tokens of sequences that a cache holds the beginnings of.
 pub(super) struct Batch {
@@ -20,7 +23,14 @@ pub(super) struct Batch {
     pub(super) ids: Vec<u32>,
     /// The columns of each sequence.
     pub(super) ranges: Vec<Range<usize>>,
-    /// `cos` and `sin` of the rotary angles, `[head_dim / 2, tokens]`.
+    /// The rotary angles of each distinct rope.
+    pub(super) angles: Vec<Angles>,
+    /// Which of them a layer uses.
+    pub(super) angles_of_layer: Vec<usize>,
+}
+
+/// `cos` and `sin` of the rotary angles of a rope, `[head_dim / 2, tokens]`.
+pub(super) struct Angles {
     pub(super) cos: Activations,
     pub(super) sin: Activations,
 }
@@ -41,18 +51,44 @@ impl Batch {
             ))
             .hint("tokenizer.json and config.json must be of the same model"));
         }
-        let half = options.head_dim / 2;
-        let (mut cos, mut sin) = (Activations::zeros(half, ids.len()), Activations::zeros(half, ids.len()));
         let ranges = ranges(sequences);
+        let (mut ropes, mut angles_of_layer): (Vec<(&Rope, usize)>, _) = (Vec::new(), Vec::new());
+        for spec in options.layers.iter().map(LayerSpec::attention) {
+            let same = |(rope, head_dim): &(&Rope, usize)| {
+                (std::ptr::eq(*rope, &*spec.rope) || **rope == *spec.rope) && *head_dim == spec.head_dim
+            };
+            let known = ropes.iter().position(same);
+            angles_of_layer.push(known.unwrap_or(ropes.len()));
+            if known.is_none() {
+                ropes.push((&*spec.rope, spec.head_dim));
+            }
+        }
+        let angles = |(rope, head_dim): (&Rope, usize)| Angles::new(rope, head_dim, ids.len(), &ranges, before);
+        let angles = ropes.into_iter().map(angles).collect();
+        Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, angles, angles_of_layer })
+    }
+
+    /// The rotary angles of a layer.
+    pub(super) fn angles(&self, layer: usize) -> Result<&Angles> {
+        let angles = self.angles_of_layer.get(layer).and_then(|index| self.angles.get(*index));
+        angles.ok_or_else(|| bug(format!("a model without layer {layer}")))
+    }
+}
+
+impl Angles {
+    /// For packed sequences of which `before[i]` tokens came earlier.
+    fn new(rope: &Rope, head_dim: usize, tokens: usize, ranges: &[Range<usize>], before: &[usize]) -> Self {
+        let half = head_dim / 2;
+        let (mut cos, mut sin) = (Activations::zeros(half, tokens), Activations::zeros(half, tokens));
         for (range, before) in ranges.iter().zip(before) {
-            let (frequencies, scale) = options.rope.frequencies(options.head_dim, before + range.len());
+            let (frequencies, scale) = rope.frequencies(head_dim, before + range.len());
             for (position, column) in (*before..).zip(range.clone()) {
                 let angles = || frequencies.iter().map(|f| f * position as f64);
                 cos.set_token(column, &angles().map(|a| (a.cos() * scale) as f32).collect::<Vec<_>>());
                 sin.set_token(column, &angles().map(|a| (a.sin() * scale) as f32).collect::<Vec<_>>());
             }
         }
-        Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, cos, sin })
+        Self { cos, sin }
     }
 }
 

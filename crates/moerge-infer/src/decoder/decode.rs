@@ -7,16 +7,16 @@ use super::{
     dot::{dot, vectorised},
     kv_cache::LayerCache,
 };
-use moerge_core::model::families::DecoderOptions;
+use moerge_core::model::families::AttentionSpec;
 
 /// Cached values above which a token's heads are spread over threads.
 const WORTH_SPREADING: usize = 1 << 16;
 
 /// `softmax(q k^T / sqrt(d)) v` of one query `[heads * head_dim]`, which is the cache's last token.
-pub(super) fn decode(options: &DecoderOptions, window: Option<usize>, q: &[f32], cache: &LayerCache) -> Vec<f32> {
-    let (width, heads_per_kv) = (options.head_dim, options.heads / options.kv_heads);
+pub(super) fn decode(spec: &AttentionSpec, q: &[f32], cache: &LayerCache) -> Vec<f32> {
+    let (width, heads_per_kv) = (spec.head_dim, spec.heads / spec.kv_heads);
     let tokens = cache.keys.tokens();
-    let seen = window.map_or(0, |w| tokens.saturating_sub(w))..tokens;
+    let seen = spec.window.map_or(0, |w| tokens.saturating_sub(w))..tokens;
     let mut mixed = vec![0.0; q.len()];
     let head = |(head, (q, out)): (usize, (&[f32], &mut [f32]))| {
         let first = head / heads_per_kv * width;

@@ -5,13 +5,11 @@
 
 use std::ops::Range;
 
-use super::{
-    activations::Activations, attention::softmax, ffn::gated, forward::Observer, matrices::Matrices, weights::bug,
-};
+use super::{activations::Activations, attention::softmax, ffn::gated, forward::Observer, matrices::Matrices};
 use moerge_core::{
     error::Result,
     model::families::{
-        FfnMatrix, FfnOptions,
+        ExpertsSpec, FfnMatrix,
         LayerRole::{self, Expert, Router, SharedExpert, SharedExpertGate},
         Role, SharedExpertOptions,
     },
@@ -44,16 +42,14 @@ pub(super) fn roles(experts: usize, shared: Option<SharedExpertOptions>) -> Vec<
 /// Chooses the experts of every token of `x`, the normed residual stream.
 pub(super) fn route(
     matrices: &mut impl Matrices,
+    spec: &ExpertsSpec,
     layer: usize,
     x: &Activations,
     observer: &mut dyn Observer,
 ) -> Result<Routes> {
-    let FfnOptions::Moe { top_k, renormalise, shared, .. } = matrices.options().ffn else {
-        return Err(bug("a dense layer has no router"));
-    };
     let [scores] = matrices.times([Role::Layer(layer, Router)], x)?;
-    let experts = (0..x.tokens()).map(|token| top(scores.token(token), top_k, renormalise)).collect();
-    let shared = match shared {
+    let experts = (0..x.tokens()).map(|token| top(scores.token(token), spec.top_k, spec.renormalise)).collect();
+    let shared = match spec.shared {
         Some(SharedExpertOptions { gated: true, .. }) => {
             let [gate] = matrices.times([Role::Layer(layer, SharedExpertGate)], x)?;
             gate.feature(0).iter().map(|g| 1.0 / (1.0 + (-g).exp())).collect()
@@ -69,16 +65,14 @@ pub(super) fn route(
 /// The experts of layer `layer` over `x`, the columns `tokens` of the normed residual stream.
 pub(super) fn experts(
     matrices: &mut impl Matrices,
+    spec: &ExpertsSpec,
     layer: usize,
     x: &Activations,
     routes: &Routes,
     tokens: Range<usize>,
 ) -> Result<Activations> {
-    let FfnOptions::Moe { experts, .. } = matrices.options().ffn else {
-        return Err(bug("a dense layer has no experts"));
-    };
     // Per expert, the tokens that chose it and the weight each gives it.
-    let mut chosen = vec![(Vec::new(), Vec::new()); experts];
+    let mut chosen = vec![(Vec::new(), Vec::new()); spec.experts];
     for (token, choices) in routes.experts[tokens.clone()].iter().enumerate() {
         for (expert, weight) in choices {
             chosen[*expert].0.push(token);
@@ -91,13 +85,13 @@ pub(super) fn experts(
         if tokens.is_empty() {
             roles.into_iter().try_for_each(|role| matrices.skip(role))?;
         } else {
-            y.add_scaled(&tokens, &weights, &gated(matrices, roles, &x.gather(&tokens))?);
+            y.add_scaled(&tokens, &weights, &gated(matrices, spec.activation, roles, &x.gather(&tokens))?);
         }
     }
     if let Some(weights) = routes.shared.get(tokens).filter(|weights| !weights.is_empty()) {
         let all: Vec<usize> = (0..x.tokens()).collect();
         let roles = FfnMatrix::ALL.map(|m| Role::Layer(layer, SharedExpert(m)));
-        y.add_scaled(&all, weights, &gated(matrices, roles, x)?);
+        y.add_scaled(&all, weights, &gated(matrices, spec.activation, roles, x)?);
     }
     Ok(y)
 }

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{activations::Activations, experts, forward::Observer, matrices::Matrices};
+use super::{activations::Activations, experts, forward::Observer, matrices::Matrices, weights::bug};
 use moerge_core::{
     error::Result,
-    model::families::{Activation, DecoderOptions, FfnMatrix, FfnOptions, LayerRole, Role},
+    model::families::{Activation, FfnMatrix, FfnSpec, LayerRole, Role},
 };
 
 /// Tokens whose intermediate features exist at once: for Mistral-7B 235 MB. More tokens read the FFN's weights again,
@@ -18,11 +18,11 @@ pub(super) const FFN_TOKENS: usize = 2048;
 const ACTIVATED: usize = 32 << 10;
 
 /// What [`ffn`] takes from the stream for `tokens` tokens, in order.
-pub(super) fn roles(options: &DecoderOptions, layer: usize, tokens: usize) -> Vec<Role> {
+pub(super) fn roles(spec: &FfnSpec, layer: usize, tokens: usize) -> Vec<Role> {
     let passes = tokens.div_ceil(FFN_TOKENS);
-    let (mut roles, again) = match &options.ffn {
-        FfnOptions::Dense { .. } => (Vec::new(), FfnMatrix::ALL.map(LayerRole::Ffn).to_vec()),
-        FfnOptions::Moe { experts, shared, .. } => (experts::router_roles(*shared), experts::roles(*experts, *shared)),
+    let (mut roles, again) = match spec {
+        FfnSpec::Dense { .. } => (Vec::new(), FfnMatrix::ALL.map(LayerRole::Ffn).to_vec()),
+        FfnSpec::Experts(spec) => (experts::router_roles(spec.shared), experts::roles(spec.experts, spec.shared)),
     };
     roles.extend(again.repeat(passes));
     roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
@@ -35,13 +35,15 @@ pub(super) fn ffn(
     x: &Activations,
     observer: &mut dyn Observer,
 ) -> Result<Activations> {
-    let routes = match &matrices.options().ffn {
-        FfnOptions::Dense { .. } => None,
-        FfnOptions::Moe { .. } => Some(experts::route(matrices, layer, x, observer)?),
+    let spec = matrices.options().layers.get(layer).map(|spec| spec.ffn.clone());
+    let spec = spec.ok_or_else(|| bug(format!("a model without layer {layer}")))?;
+    let routes = match &spec {
+        FfnSpec::Dense { .. } => None,
+        FfnSpec::Experts(spec) => Some((spec, experts::route(matrices, spec, layer, x, observer)?)),
     };
     let mut part = |tokens: Range<usize>, x: &Activations| match &routes {
-        None => gated(matrices, FfnMatrix::ALL.map(|m| Role::Layer(layer, LayerRole::Ffn(m))), x),
-        Some(routes) => experts::experts(matrices, layer, x, routes, tokens),
+        None => gated(matrices, spec.activation(), FfnMatrix::ALL.map(|m| Role::Layer(layer, LayerRole::Ffn(m))), x),
+        Some((spec, routes)) => experts::experts(matrices, spec, layer, x, routes, tokens),
     };
     if x.tokens() <= FFN_TOKENS {
         return part(0..x.tokens(), x);
@@ -56,9 +58,13 @@ pub(super) fn ffn(
 }
 
 /// A gated FFN whose matrices are `[gate, up, down]`.
-pub(super) fn gated(matrices: &mut impl Matrices, [gate, up, down]: [Role; 3], x: &Activations) -> Result<Activations> {
+pub(super) fn gated(
+    matrices: &mut impl Matrices,
+    activation: Activation,
+    [gate, up, down]: [Role; 3],
+    x: &Activations,
+) -> Result<Activations> {
     let [mut inner, up] = matrices.times([gate, up], x)?;
-    let activation = matrices.options().activation;
     let pairs = inner.values_mut().par_chunks_mut(ACTIVATED).zip(up.values().par_chunks(ACTIVATED));
     pairs.for_each(|(x, up)| x.iter_mut().zip(up).for_each(|(x, up)| *x = activate(activation, *x) * up));
     let [y] = matrices.times([down], &inner)?;

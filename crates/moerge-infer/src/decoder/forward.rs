@@ -3,15 +3,28 @@
 //! An [`Observer`] looks on and takes what it needs; the pass ends where nothing more is needed.
 
 use super::{
-    activations::Activations, attention, batch::Batch, experts::Routes, ffn, kv_cache::KvCache, linear::Streamed,
-    matrices::Matrices, norm::rms_norm, rounding::WeightRounding, stream::with_stream, weights::Weights,
+    activations::Activations,
+    attention,
+    batch::Batch,
+    experts::Routes,
+    ffn,
+    kv_cache::KvCache,
+    linear::Streamed,
+    matrices::Matrices,
+    norm::rms_norm,
+    rounding::WeightRounding,
+    stream::with_stream,
+    weights::{Weights, bug},
 };
 use moerge_core::{
     error::Result,
-    model::families::{
-        DecoderOptions,
-        LayerRole::{FfnNorm, InputNorm},
-        Role,
+    model::{
+        families::{
+            DecoderOptions,
+            LayerRole::{FfnNorm, InputNorm},
+            LayerSpec, Role,
+        },
+        layer_spec::{NormKind, NormPlacement, NormSpec},
     },
     progress::{Progress, Stage},
 };
@@ -49,7 +62,8 @@ pub fn forward(
 ) -> Result<Activations> {
     let options = &weights.description().decoder;
     let batch = Batch::new(sequences, options)?;
-    let roles: Vec<Role> = (0..layers).flat_map(|layer| layer_roles(options, layer, batch.ids.len())).collect();
+    let specs = options.layers.iter().enumerate().take(layers);
+    let roles: Vec<Role> = specs.flat_map(|(layer, spec)| layer_roles(spec, layer, batch.ids.len())).collect();
     with_stream(weights, &roles, progress, |stream| {
         let matrices = &mut Streamed::new(stream, rounding);
         let x = matrices.embeddings(&batch.ids)?;
@@ -67,9 +81,11 @@ pub(super) fn run(
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Activations> {
-    let eps = matrices.options().norm_eps;
     for layer in 0..layers {
         progress.check()?;
+        let norms = matrices.options().layers.get(layer).map(|spec| spec.norms);
+        let NormSpec { placement: NormPlacement::Before, kind: NormKind::Rms { eps } } =
+            norms.ok_or_else(|| bug(format!("a model without layer {layer}")))?;
         let role = |role| Role::Layer(layer, role);
         observer.entering(layer, &x)?;
         let normed = rms_norm(&x, &matrices.vector(role(InputNorm))?, eps);
@@ -84,11 +100,11 @@ pub(super) fn run(
 }
 
 /// What a layer takes from the stream, in order.
-fn layer_roles(options: &DecoderOptions, layer: usize, tokens: usize) -> Vec<Role> {
+fn layer_roles(spec: &LayerSpec, layer: usize, tokens: usize) -> Vec<Role> {
     let mut roles = vec![Role::Layer(layer, InputNorm)];
-    roles.extend(attention::roles(options, layer));
+    roles.extend(attention::roles(spec.attention(), layer));
     roles.push(Role::Layer(layer, FfnNorm));
-    roles.extend(ffn::roles(options, layer, tokens));
+    roles.extend(ffn::roles(&spec.ffn, layer, tokens));
     roles
 }
 

@@ -33,13 +33,13 @@ pub(super) struct Strip {
 impl KvCache {
     /// Room for `sequences` sequences that are empty as yet.
     pub fn new(options: &DecoderOptions, sequences: usize) -> Self {
-        Self { sequences: vec![vec![LayerCache::default(); options.layers]; sequences] }
+        Self { sequences: vec![vec![LayerCache::default(); options.layers.len()]; sequences] }
     }
 
     /// Bytes that a sequence of this many tokens takes.
     pub(super) fn bytes(options: &DecoderOptions, tokens: usize) -> u64 {
         let room = tokens.next_power_of_two().max(FIRST_ROOM);
-        let strips = 2 * options.layers * options.kv_heads * options.head_dim;
+        let strips = 2 * options.layers.iter().map(|layer| layer.attention().kv_width()).sum::<usize>();
         (strips * room * size_of::<f32>()) as u64
     }
 

@@ -12,7 +12,7 @@ use super::{
     stream,
     weights::matrix_shape,
 };
-use moerge_core::model::families::{Description, FfnOptions, LayerRole, Role};
+use moerge_core::model::families::{AttentionSpec, Description, LayerRole, Role};
 
 const F32: usize = 4;
 /// What the library that multiplies packs of its operands, per thread: measured.
@@ -29,11 +29,14 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let tile = streamed().map(|(rows, inputs)| rows.min(stream::tile_rows(inputs)) * inputs).max().unwrap_or(0);
     let tiles = stream::BUFFERS * tile * weight_bytes;
 
-    let (hidden, q) = (options.hidden, options.heads * options.head_dim);
-    let kv = options.kv_heads * options.head_dim;
+    let largest = |size: fn(&AttentionSpec) -> usize| {
+        options.layers.iter().map(|layer| size(layer.attention())).max().unwrap_or(0)
+    };
+    let (hidden, q, kv) = (options.hidden, largest(AttentionSpec::q_width), largest(AttentionSpec::kv_width));
+    let head_dim = largest(|spec| spec.head_dim);
     // The stream, its norm and the angles; q, k, v, and either their copies beside the mix, or the mix, its copy and
     // the result.
-    let attention = 2 * hidden + options.head_dim + (q + 2 * kv) + q + (q + 2 * kv).max(q + hidden);
+    let attention = 2 * hidden + head_dim + (q + 2 * kv) + q + (q + 2 * kv).max(q + hidden);
     // The stream and both its norms; the inner features twice and a copy, and the result, for some tokens at a time.
     let is_inner = |role: Role| {
         matches!(role, Role::Layer(_, LayerRole::Ffn(_) | LayerRole::Expert(..) | LayerRole::SharedExpert(_)))
@@ -41,8 +44,8 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let ffn_tensors = description.tensors.iter().filter(|t| is_inner(t.role)).map(matrix_shape);
     let widest = ffn_tensors.map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
     let at_once = columns.min(Activations::padded(FFN_TOKENS));
-    let gathered = if columns > at_once || matches!(options.ffn, FfnOptions::Moe { .. }) { 2 * hidden } else { 0 };
-    let ffn = columns * (3 * hidden + options.head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
+    let gathered = if columns > at_once || options.experts().is_some() { 2 * hidden } else { 0 };
+    let ffn = columns * (3 * hidden + head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
     let activations = F32 * ffn.max(columns * attention);
 
     let multiplied = streamed().map(|(rows, inputs)| {
@@ -51,7 +54,7 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     });
     let multiplying = F32 * multiplied.max().unwrap_or(0);
     // Scores, their transpose, and a head's queries, keys and values.
-    let scoring = F32 * (2 * longest.min(QUERY_BLOCK) * longest + 4 * longest * options.head_dim);
+    let scoring = F32 * (2 * longest.min(QUERY_BLOCK) * longest + 4 * longest * head_dim);
     let per_thread = PACKED + multiplying.max(scoring);
     (tiles + activations + threads * per_thread) as u64
 }

@@ -110,7 +110,7 @@ impl ResidentModel {
         let mut matrices = self;
         let x = matrices.embeddings(&batch.ids)?;
         // Inside the pool: from outside, each of the hundreds of products of a token would wait for it to wake up.
-        rayon::scope(|_| run(&mut matrices, x, &batch, Some(cache), self.options.layers, observer, progress))
+        rayon::scope(|_| run(&mut matrices, x, &batch, Some(cache), self.options.layers.len(), observer, progress))
     }
 
     /// The residual stream that leaves the last layer over whole sequences, packed in order; nothing is remembered.
@@ -123,7 +123,7 @@ impl ResidentModel {
         let batch = Batch::new(sequences, &self.options)?;
         let mut matrices = self;
         let x = matrices.embeddings(&batch.ids)?;
-        run(&mut matrices, x, &batch, None, self.options.layers, observer, progress)
+        run(&mut matrices, x, &batch, None, self.options.layers.len(), observer, progress)
     }
 
     /// `[vocabulary, tokens]`: scores of the next token, from what [`ResidentModel::forward`] returned.

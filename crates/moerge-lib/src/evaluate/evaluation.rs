@@ -9,7 +9,6 @@ use super::{
 };
 use moerge_core::{
     error::Result,
-    model::families::FfnOptions,
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -85,7 +84,7 @@ impl Tests {
         progress.finish(Stage::Score, &format!("{work} tokens, {}", model.reference));
         Ok(ModelScore {
             model: model.reference.clone(),
-            moe: matches!(model.description().decoder.ffn, FfnOptions::Moe { .. }),
+            moe: model.description().decoder.experts().is_some(),
             context: windowing.context(),
             stride: windowing.stride(),
             texts,

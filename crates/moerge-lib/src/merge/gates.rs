@@ -26,7 +26,7 @@ impl Prepared {
             return Ok(None);
         }
         let decoder = &self.plan.description.decoder;
-        let (layers, hidden, settings) = (decoder.layers, decoder.hidden, &self.plan.routing.fit.phatgoose);
+        let (layers, hidden, settings) = (decoder.layers.len(), decoder.hidden, &self.plan.routing.fit.phatgoose);
         let base = SourceWeights::new(self.models.base())?;
         let learners: Vec<usize> = (0..self.plan.routing.experts.len()).filter(|e| !self.is_base(*e)).collect();
         let each = (2 * layers * settings.steps) as u64;

@@ -16,7 +16,6 @@ pub use texts::{RoutedText, balanced_load, expert_names, expert_slots, plain_slo
 use crate::routers::Balance;
 use moerge_core::{
     error::{Error, Result},
-    model::families::FfnOptions,
     plan::Slots,
     progress::{Progress, Stage},
 };
@@ -132,7 +131,7 @@ pub fn report(
     placement: Placement,
     progress: &dyn Progress,
 ) -> Result<RouteReport> {
-    let FfnOptions::Moe { top_k, .. } = model.description().decoder.ffn else {
+    let Some(top_k) = model.description().decoder.experts().map(|spec| spec.top_k) else {
         return Err(Error::input(format!("{} is a dense model: it has no routers", model.reference))
             .hint("`moerge merge` makes a Mixture of Experts"));
     };

@@ -6,7 +6,7 @@ use super::BalancedLoad;
 use crate::routers::{ROUTING_REPORT, RoutingReport};
 use moerge_core::{
     error::{Error, Result},
-    model::{families::FfnOptions, source::read_text},
+    model::source::read_text,
     plan::Slots,
     recipe::Recipe,
     record::{MOERGE_JSON, MoergeJson},
@@ -48,8 +48,8 @@ fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
 /// Which expert of the recipe is in which slot of `model`. Without a recipe, every slot is its own expert.
 pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
     let decoder = &model.description().decoder;
-    let FfnOptions::Moe { experts, .. } = decoder.ffn else { return Ok(plain_slots(model)) };
-    let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers));
+    let Some(experts) = decoder.experts().map(|spec| spec.experts) else { return Ok(plain_slots(model)) };
+    let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers.len()));
     // A recipe that was edited by hand may not match the weights.
     Ok(slots.filter(|slots| slots.width() == experts).unwrap_or_else(|| plain_slots(model)))
 }
@@ -57,10 +57,7 @@ pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
 /// Every slot of `model` as its own expert.
 pub fn plain_slots(model: &Model) -> Slots {
     let decoder = &model.description().decoder;
-    match decoder.ffn {
-        FfnOptions::Moe { experts, .. } => Slots::all(experts, decoder.layers),
-        FfnOptions::Dense { .. } => Slots::all(0, decoder.layers),
-    }
+    Slots::all(decoder.experts().map_or(0, |spec| spec.experts), decoder.layers.len())
 }
 
 /// The result of balancing in the routing report of `model`, if any.

@@ -31,5 +31,5 @@ pub(super) fn cheap_embed(
         sum
     };
     let rows: Vec<Vec<f32>> = prompts.experts.iter().map(|expert| row(expert, combine)).collect();
-    assemble(routing, options.hidden, vec![rows; options.layers], progress)
+    assemble(routing, options.hidden, vec![rows; options.layers.len()], progress)
 }

@@ -38,7 +38,7 @@ pub fn fit_routers(
 ) -> Result<(Routers, RoutingReport)> {
     let experts = 0..plan.routing.slots.experts();
     let experts: Vec<ExpertReport> = experts.map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
-    let layers = plan.description.decoder.layers;
+    let layers = plan.description.decoder.layers.len();
     let merged = Merged::new(plan)?;
     let mut fitting = Fitting {
         plan,

@@ -27,7 +27,7 @@ pub(super) fn hidden(
 ) -> Result<Routers> {
     let options = &weights.description().decoder;
     // The stream that enters the last layer is the last that is needed.
-    let layers = options.layers.saturating_sub(1);
+    let layers = options.layers.len().saturating_sub(1);
     let average = routing.gate_mode == GateMode::HiddenAvg;
     let mut rows = Rows { prompts, tokens: ranges(&prompts.sequences), average, layers: Vec::new() };
     progress.start(Stage::Prompts, layers as u64, 0);

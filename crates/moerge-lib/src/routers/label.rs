@@ -17,7 +17,7 @@ pub fn label_by_loss(
     progress: &dyn Progress,
 ) -> Result<()> {
     let experts = plan.routing.slots.experts();
-    progress.start(Stage::Prompts, (plan.description.decoder.layers * experts) as u64, 0);
+    progress.start(Stage::Prompts, (plan.description.decoder.layers.len() * experts) as u64, 0);
     let mut best: Vec<Option<(f64, usize)>> = vec![None; calibration.tokens()];
     for expert in 0..experts {
         let losses =

@@ -28,7 +28,7 @@ pub(super) fn losses_at(
     progress: &dyn Progress,
 ) -> Result<Vec<Option<f64>>> {
     let options = &weights.description().decoder;
-    let x = forward(weights, sequences, options.layers, rounding, observer, progress)?;
+    let x = forward(weights, sequences, options.layers.len(), rounding, observer, progress)?;
     let mut losses = vec![None; x.tokens()];
     // A token that the model does not know has no loss.
     let mut wanted: Vec<(usize, u32)> = Vec::new();

@@ -25,7 +25,7 @@ pub fn make_routers(
 ) -> Result<Routers> {
     let options = &weights.description().decoder;
     if !routing.gate_mode.needs_prompts() {
-        return Ok(random_routers(routing, options.layers, options.hidden));
+        return Ok(random_routers(routing, options.layers.len(), options.hidden));
     }
     let mode = routing.gate_mode.name();
     let tokenizer = tokenizer.ok_or_else(|| Error::input(format!("gate_mode {mode} needs the base's tokenizer")))?;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, ops::Range, sync::OnceLock};
 use moerge_checkpoint::Dtype;
 use moerge_core::{
     error::{Error, Result},
-    model::families::{Description, FfnOptions, LayerRole, Role, RoleTensor},
+    model::families::{Description, FfnSpec, LayerRole, Role, RoleTensor},
     numeric::element,
     ops::{ComputedValues, Evaluator, Expr},
     plan::{MoePlan, OutputTensor},
@@ -80,8 +80,10 @@ impl Merged {
             role => Some(role),
         };
         let mut description = plan.description.clone();
-        if let FfnOptions::Moe { experts, top_k, .. } = &mut description.decoder.ffn {
-            (*experts, *top_k) = (1, 1);
+        for layer in &mut description.decoder.layers {
+            if let FfnSpec::Experts(spec) = &mut layer.ffn {
+                (spec.experts, spec.top_k) = (1, 1);
+            }
         }
         let stand_in = |(role, tensor): &(Role, OutputTensor)| RoleTensor {
             role: *role,
@@ -102,7 +104,7 @@ impl Merged {
             .collect();
         let only = Self::with(plan, description, keep)?;
         let hidden = only.description.decoder.hidden;
-        for layer in 0..only.description.decoder.layers {
+        for layer in 0..only.description.decoder.layers.len() {
             only.set_gate(layer, vec![0.0; hidden])?;
         }
         Ok(only)

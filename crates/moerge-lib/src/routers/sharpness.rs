@@ -16,7 +16,6 @@ use super::{
 };
 use moerge_core::{
     error::Result,
-    model::families::FfnOptions,
     plan::MoePlan,
     progress::{Progress, Stage},
 };
@@ -64,7 +63,7 @@ impl Sharpness {
     /// Whether it means anything: one expert alone has weight 1 in any case, and the largest of several may have so only
     /// where the weights are those of the chosen experts alone.
     pub(super) fn matters(plan: &MoePlan) -> bool {
-        plan.shape.top_k > 1 && matches!(plan.description.decoder.ffn, FfnOptions::Moe { renormalise: true, .. })
+        plan.shape.top_k > 1 && plan.description.decoder.experts().is_some_and(|spec| spec.renormalise)
     }
 }
 
@@ -99,7 +98,7 @@ fn try_factors(
     let moe = Merged::with_routers(plan, routers)?;
     let copies = vec![sequences; FACTORS.len()].concat();
     let tokens = sequences.iter().map(Vec::len).sum::<usize>();
-    progress.start(Stage::Prompts, plan.description.decoder.layers as u64, 0);
+    progress.start(Stage::Prompts, plan.description.decoder.layers.len() as u64, 0);
     let losses = next_token_losses(&moe, &copies, rounding, &mut Sharpen { tokens }, progress)?;
     progress.finish(Stage::Prompts, &format!("{} ways to weigh experts, {tokens} tokens", FACTORS.len()));
     let copies = losses.chunks(tokens.max(1));

@@ -89,7 +89,7 @@ pub fn validate(
         Ok(texts.iter().map(text).collect())
     };
     let experts = plan.routing.slots.experts();
-    progress.start(Stage::Prompts, (plan.description.decoder.layers * (experts + 2)) as u64, 0);
+    progress.start(Stage::Prompts, (plan.description.decoder.layers.len() * (experts + 2)) as u64, 0);
     let mut rows = vec![ModelPerplexity::new("base", perplexities(base)?)];
     for expert in 0..experts {
         rows.push(ModelPerplexity::new(format!("expert {expert}"), perplexities(&Merged::only(plan, expert)?)?));

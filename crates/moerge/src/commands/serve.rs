@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use moerge_core::model::families::FfnOptions;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -115,16 +114,13 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> moerge_core::Er
 /// What the page wants to know about the model.
 fn facts(loaded: &Loaded, defaults: &request::Defaults, has_template: bool) -> Value {
     let options = loaded.resident.options();
-    let top_k = match options.ffn {
-        FfnOptions::Moe { top_k, .. } => top_k,
-        FfnOptions::Dense { .. } => 0,
-    };
+    let top_k = options.experts().map_or(0, |spec| spec.top_k);
     let name = |expert: usize| loaded.experts.get(expert).cloned().unwrap_or_else(|| format!("expert {expert}"));
     let sampling = defaults.sampling;
     json!({
         "experts": (0..loaded.slots.experts()).map(name).collect::<Vec<_>>(),
         "experts_per_token": top_k,
-        "layers": options.layers,
+        "layers": options.layers.len(),
         "context": loaded.context,
         "chat_template": has_template,
         "defaults": {

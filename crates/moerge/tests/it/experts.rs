@@ -204,7 +204,6 @@ fn what_cannot_join_is_refused_by_name() {
     }
     for (name, key, words) in [
         ("gemma", json!({"model_type": "gemma2"}), ["gemma2", "softcap"]),
-        ("biased", json!({"attention_bias": true}), ["attention_bias", "Mixtral"]),
         ("mlp", json!({"mlp_bias": true}), ["mlp_bias", "FFN has biases"]),
         ("quantised", json!({"quantization_config": {"bits": 4}}), ["quantization_config", "quantised"]),
     ] {
@@ -213,6 +212,20 @@ fn what_cannot_join_is_refused_by_name() {
         write_recipe(dir, &["base", name], "");
         refused(dir, &words);
     }
+}
+
+/// As an expert it gives its FFN only; as a base its attention would lose the biases.
+#[test]
+fn a_base_with_biases_that_no_moe_has_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_model(&dir.join("biased"), &llama(&json!({"attention_bias": true})), 1);
+    fs::write(
+        dir.join("moe.yml"),
+        "base_model: biased\ngate_mode: random\nexperts:\n- source_model: biased\n- source_model: biased\n",
+    )
+    .unwrap();
+    refused(dir, &["biased", "MixtralForCausalLM", "biases of q_proj"]);
 }
 
 #[test]

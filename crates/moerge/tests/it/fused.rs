@@ -20,7 +20,7 @@ fn scores(dir: &Path) -> Vec<f32> {
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let tokens = vec![(3..40).collect()];
-    let x = forward(&weights, &tokens, description.decoder.layers, None, &mut (), &Silent).unwrap();
+    let x = forward(&weights, &tokens, description.decoder.layers.len(), None, &mut (), &Silent).unwrap();
     logits(&weights, &x, &Silent).unwrap().to_tokens()
 }
 

@@ -33,7 +33,7 @@ fn check_with_config(model: &str, config: &str) {
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let expected = Expected::open(model);
     let ids = expected.tokens();
-    let layers = description.decoder.layers;
+    let layers = description.decoder.layers.len();
 
     let mut seen = Seen::default();
     let last = forward(&weights, std::slice::from_ref(&ids), layers, None, &mut seen, &Silent).unwrap();
@@ -57,7 +57,7 @@ fn check_packing(model: &str) {
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let ids = Expected::open(model).tokens();
     let sequences = [ids[..3].to_vec(), ids.clone(), ids[5..6].to_vec(), ids[7..20].to_vec()];
-    let layers = description.decoder.layers;
+    let layers = description.decoder.layers.len();
     let packed = forward(&weights, &sequences, layers, None, &mut (), &Silent).unwrap();
     let mut column = 0;
     for sequence in sequences {

@@ -30,7 +30,7 @@ fn storage() -> Arc<dyn Storage> {
 }
 
 fn scores(weights: &dyn Weights) -> Vec<f32> {
-    let layers = weights.description().decoder.layers;
+    let layers = weights.description().decoder.layers.len();
     let stream = forward(weights, &[IDS.to_vec()], layers, None, &mut (), &Silent).unwrap();
     let scores = logits(weights, &stream, &Silent).unwrap();
     (0..IDS.len()).flat_map(|token| scores.token(token)).collect()

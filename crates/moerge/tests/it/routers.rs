@@ -16,7 +16,7 @@ use moerge_core::{
     ErrorKind, Result,
     model::{
         config::ModelConfig,
-        families::{DenseFamily, MoeFamily, describe},
+        families::{MIXTRAL, describe},
     },
     plan::{Prompts, Routing, Slots},
     progress::{Progress, Silent, Stage},
@@ -93,9 +93,8 @@ fn smollm2() {
 fn routers(dir: &Path, recipe: &Path, mode: GateMode, rounding: Option<WeightRounding>) -> Routers {
     let recipe = Recipe::parse("moe.yml", &std::fs::read_to_string(recipe).unwrap()).unwrap();
     let config = config(dir);
-    let family: &MoeFamily = DenseFamily::of(&config).unwrap().becomes[0];
     let slots = Slots::of(&recipe, config.layers);
-    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, family, slots, 0) }, rounding, &Silent).unwrap()
+    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, &MIXTRAL, slots, 0) }, rounding, &Silent).unwrap()
 }
 
 fn config(dir: &Path) -> ModelConfig {

@@ -69,7 +69,7 @@ fn a_missing_key() {
 
 #[test]
 fn a_value_of_the_wrong_kind() {
-    assert_snapshot!(error(json!({"model_type": 3})), @"error: config.json: `model_type` is 3, expected a text");
+    assert_snapshot!(error(json!({"model_type": 3})), @"error: config.json: `model_type` is 3, expected a string");
     assert_snapshot!(error(json!({"vocab_size": "100"})), @r#"error: config.json: `vocab_size` is "100", expected a whole number"#);
     assert_snapshot!(error(json!({"hidden_size": 64.5})), @"error: config.json: `hidden_size` is 64.5, expected a whole number");
     assert_snapshot!(error(json!({"rms_norm_eps": "1e-5"})), @r#"error: config.json: `rms_norm_eps` is "1e-5", expected a number"#);

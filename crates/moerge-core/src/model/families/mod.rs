@@ -1,93 +1,111 @@
-//! Families of models as tables: tensor names, options of the decoder, and which MoE family represents which dense one.
+//! The families of models that moerge can read, one file each.
 //!
-//! [`describe`] is the one way from a `config.json` to names and shapes; the prompt pass reads a model by it, the plan
-//! writes one by it, `verify` checks one by it. A new family is a row in [`dense`] or [`moe`].
+//! A family's file gives its tensor names by role, the [`LayerSpec`] of every layer, and the rules of its config class
+//! (defaults, sliding windows). [`describe`] is the only way from a `config.json` to names and shapes: a model is read,
+//! run, planned and verified by the same [`Description`]. Whether a Mixture of Experts can represent a dense family is
+//! another question, answered in [`crate::plan`].
 
-mod decoder;
-mod dense;
+mod deepseek;
+mod describe;
 mod find;
-mod moe;
-mod role;
+mod layers;
+mod llama;
+mod mistral;
+mod mixtral;
+mod moe_family;
+mod names;
+mod phi3;
+mod qwen2;
+mod qwen2_moe;
+mod qwen3;
+mod qwen3_moe;
 mod stored;
+mod unsupported;
+mod windows;
 
-pub use decoder::{Activation, DecoderOptions, FfnOptions, SharedExpertOptions};
-pub use dense::DenseFamily;
-pub use moe::{MoeFamily, MoeShape};
-pub use role::{FfnMatrix, LayerRole, Projection, Role};
+pub use deepseek::DEEPSEEK;
+pub use describe::{Description, FusedPart, RoleTensor, describe};
+pub use llama::LLAMA;
+pub use mistral::MISTRAL;
+pub use mixtral::MIXTRAL;
+pub use moe_family::{MoeFamily, MoeShape};
+pub use phi3::PHI3;
+pub use qwen2::QWEN2;
+pub use qwen2_moe::QWEN2_MOE;
+pub use qwen3::QWEN3;
+pub use qwen3_moe::QWEN3_MOE;
+pub use unsupported::unsupported;
 
-use crate::{
-    error::{Error, Result},
-    model::config::ModelConfig,
+pub use super::{
+    layer_spec::{Activation, AttentionSpec, DecoderOptions, ExpertsSpec, FfnSpec, LayerSpec, SharedExpertOptions},
+    role::{FfnMatrix, LayerRole, Projection, Role},
 };
 
-/// A model as its `config.json` promises it: how to run it, and every tensor it has.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Description {
-    /// How to run it.
-    pub decoder: DecoderOptions,
-    /// Every weight, in file order: embeddings, layers, final norm, head (left out where embeddings are tied).
-    pub tensors: Vec<RoleTensor>,
+use crate::{error::Result, model::config::ModelConfig};
+use names::Names;
+
+/// A family: what its config class says, and what its tensors are called.
+#[derive(Debug)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// What the config class takes for absent keys.
+    pub defaults: Defaults,
+    /// Tensor names.
+    names: Names,
+    /// The layers that a `config.json` of the family describes.
+    layers: fn(&ModelConfig) -> Result<Vec<LayerSpec>>,
 }
 
-/// Where a role's weights lie and what shape they have.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RoleTensor {
-    /// What it is for.
-    pub role: Role,
-    /// The tensor's name in the checkpoint.
-    pub name: String,
-    /// The role's own shape.
-    pub shape: Vec<usize>,
-    /// First row of the role in a fused tensor, and the rows of the whole tensor; `None` where the tensor is the role.
-    pub part_of: Option<FusedPart>,
+/// Values of a config class for keys that `config.json` leaves out. Sizes have none here: a model folder whose config
+/// leaves out a size is taken for damaged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// `rms_norm_eps`.
+    pub norm_eps: f64,
+    /// `rope_theta`.
+    pub rope_theta: f64,
+    /// `max_position_embeddings`.
+    pub max_positions: usize,
+    /// `tie_word_embeddings`.
+    pub tied_embeddings: bool,
 }
 
-/// The rows `first..first + shape[0]` of a tensor that several roles share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FusedPart {
-    /// First row.
-    pub first_row: usize,
-    /// Rows of the whole tensor, those of all its matrices together.
-    pub of_rows: usize,
-    /// Where the tensor is a stack of matrices, such as all experts of a layer: how many. Its shape has one dimension
-    /// more then.
-    pub stack: Option<usize>,
+impl Defaults {
+    /// The defaults of `LlamaConfig`, and of families that moerge does not know.
+    pub const LLAMA: Self = Self { norm_eps: 1e-6, rope_theta: 10_000.0, max_positions: 2048, tied_embeddings: false };
 }
 
-impl Description {
-    /// The tensor of `role`, if the model has one.
-    pub fn get(&self, role: Role) -> Option<&RoleTensor> {
-        self.tensors.iter().find(|t| t.role == role)
+impl Family {
+    /// All families.
+    pub const ALL: [&'static Self; 9] = [
+        &LLAMA,
+        &MISTRAL,
+        &PHI3,
+        &QWEN2,
+        &QWEN3,
+        &mixtral::FAMILY,
+        &deepseek::FAMILY,
+        &qwen2_moe::FAMILY,
+        &qwen3_moe::FAMILY,
+    ];
+
+    /// The family with this `model_type`.
+    pub fn named(model_type: &str) -> Option<&'static Self> {
+        Self::ALL.into_iter().find(|f| f.model_type == model_type)
+    }
+
+    /// The family of a model; an error that says why moerge cannot read it where there is none.
+    pub fn of(config: &ModelConfig) -> Result<&'static Self> {
+        Self::named(&config.model_type)
+            .ok_or_else(|| unsupported(&config.path, &config.model_type, config.part_of.as_deref()))
     }
 }
 
-/// Describes a dense model or an MoE that moerge knows; anything else is refused, naming what stands in the way.
-pub fn describe(config: &ModelConfig) -> Result<Description> {
-    if let Some(family) = MoeFamily::of(&config.model_type) {
-        return family.describe(config);
-    }
-    DenseFamily::of(config)?.describe(config)
-}
-
-/// Whether moerge knows models of this type at all: a `config.json` of theirs that cannot be described is wrong, or has
-/// a feature that an error names as [unsupported](crate::Error::unsupported).
+/// Whether moerge knows models of this type at all. If so, a `config.json` that cannot be described is wrong, or has a
+/// feature that an error names as [unsupported](crate::error::Error::unsupported).
 pub fn is_known(model_type: &str) -> bool {
-    MoeFamily::of(model_type).is_some() || DenseFamily::names().any(|name| name == model_type)
-}
-
-/// The activation of the FFN.
-fn activation(config: &ModelConfig) -> Result<Activation> {
-    match config.hidden_act.as_str() {
-        "silu" | "swish" => Ok(Activation::Silu),
-        "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-        other => Err(Error::input(format!(
-            "{}: `hidden_act` is \"{}\", which no MoE family here has",
-            config.path.display(),
-            crate::suggest::shorten(other)
-        ))
-        .hint("supported: silu, gelu_pytorch_tanh")
-        .unsupported()),
-    }
+    Family::named(model_type).is_some()
 }
 
 #[cfg(test)]

@@ -1,36 +1,97 @@
-//! The layout that transformers 5 holds MoE models in, and that mergekit 0.1.5 writes: all experts of a layer in two
-//! tensors, `experts.gate_up_proj` `[experts, 2 * intermediate, hidden]`, gate rows first, and `experts.down_proj`
-//! `[experts, hidden, intermediate]`, under `mlp` whatever the family's classic name for the block is.
+//! Tensor names as a checkpoint has them, where these differ from a family's classic names.
 //!
-//! It is read, never written: the classic names are those that every reader takes.
+//! * The experts of a layer in two tensors, as transformers 5 holds them and mergekit 0.1.5 writes them:
+//!   `experts.gate_up_proj` `[experts, 2 * intermediate, hidden]`, gate rows first, and `experts.down_proj`
+//!   `[experts, hidden, intermediate]`, under `mlp` whatever the family's classic name for the block is.
+//! * The text part of a multimodal model, whose names have a prefix.
+//! * Tied embeddings that are stored as `lm_head.weight` only, or a head of its own beside them.
+//!
+//! All of this is read, never written: the classic names are those that every reader takes.
 
 use moerge_checkpoint::Checkpoint;
 
-use super::{Description, FfnMatrix, FusedPart, LayerRole, Role, RoleTensor, decoder::FfnOptions};
+use super::{Description, FfnMatrix, FusedPart, LayerRole, Role, RoleTensor};
 
 /// The modules of a layer that hold router and experts: transformers 5's, and Mixtral's classic one.
 const BLOCKS: [&str; 2] = ["mlp", "block_sparse_moe"];
 
+/// What stands for `model.` and `lm_head` in the names of a multimodal model's text part.
+const TEXT_PARTS: [[&str; 2]; 4] = [
+    ["language_model.model.", "language_model.lm_head"],
+    ["model.language_model.", "lm_head"],
+    ["model.text_model.", "lm_head"],
+    ["model.language_model.model.", "model.language_model.lm_head"],
+];
+
 impl Description {
-    /// The same model with its tensors named as they are in `checkpoint`: where that lacks a tensor of the MoE block
-    /// by its classic name and has it fused, the fused one. What is in neither layout keeps its classic name.
+    /// The same model with its tensors named as they are in `checkpoint`. What is there by neither name keeps its
+    /// classic one.
     pub fn stored_in(&self, checkpoint: &Checkpoint) -> Self {
-        let FfnOptions::Moe { experts, .. } = self.decoder.ffn else { return self.clone() };
-        let stored = |tensor: &RoleTensor| {
-            if checkpoint.get(&tensor.name).is_some() {
-                return tensor.clone();
+        let mut stored = self.clone();
+        if self.text_part {
+            stored.rename_text_part(checkpoint);
+        }
+        stored.untie(checkpoint);
+        let Some(experts) = self.decoder.experts().map(|spec| spec.experts) else { return stored };
+        for tensor in &mut stored.tensors {
+            if checkpoint.get(&tensor.name).is_none() {
+                let mut fused = BLOCKS.iter().filter_map(|block| fused(tensor, block, experts));
+                if let Some(found) = fused.find(|t| checkpoint.get(&t.name).is_some()) {
+                    *tensor = found;
+                }
             }
-            let mut fused = BLOCKS.iter().filter_map(|block| fused(tensor, block, experts));
-            fused.find(|t| checkpoint.get(&t.name).is_some()).unwrap_or_else(|| tensor.clone())
-        };
-        Self { decoder: self.decoder.clone(), tensors: self.tensors.iter().map(stored).collect() }
+        }
+        stored
     }
+
+    /// Gives the tensors the prefix under which `checkpoint` has the embeddings.
+    fn rename_text_part(&mut self, checkpoint: &Checkpoint) {
+        let renamed = |name: &str, [model, head]: [&str; 2]| match name.strip_prefix("model.") {
+            Some(rest) => format!("{model}{rest}"),
+            None => name.replacen("lm_head", head, 1),
+        };
+        let Some(first) = self.tensors.first().filter(|t| checkpoint.get(&t.name).is_none()) else { return };
+        let has = |part: &[&str; 2]| checkpoint.get(&renamed(&first.name, *part)).is_some();
+        if let Some(part) = TEXT_PARTS.into_iter().find(has) {
+            self.tensors.iter_mut().for_each(|tensor| tensor.name = renamed(&tensor.name, part));
+        }
+    }
+
+    /// Follows transformers where the config ties the head to the embeddings: a head that is stored beside them is
+    /// used, and if only one of the two is stored it serves as both.
+    fn untie(&mut self, checkpoint: &Checkpoint) {
+        if !self.decoder.tied_embeddings {
+            return;
+        }
+        let Some(embeddings) = self.tensors.iter_mut().find(|t| t.role == Role::Embeddings) else { return };
+        let head = head_of(&embeddings.name);
+        if checkpoint.get(&head).is_none() {
+            return;
+        }
+        if checkpoint.get(&embeddings.name).is_none() {
+            embeddings.name = head;
+            return;
+        }
+        let head = RoleTensor::whole(Role::LmHead, head, embeddings.shape.clone());
+        self.tensors.push(head);
+        self.decoder.tied_embeddings = false;
+    }
+}
+
+/// The name of the head that goes with embeddings of this name.
+fn head_of(embeddings: &str) -> String {
+    let part = TEXT_PARTS
+        .into_iter()
+        .find(|[model, _]| embeddings.strip_prefix(model).is_some_and(|rest| rest == "embed_tokens.weight"));
+    format!("{}.weight", part.map_or("lm_head", |[_, head]| head))
 }
 
 /// Where `tensor` is in the fused layout, if that keeps it elsewhere.
 fn fused(tensor: &RoleTensor, block: &str, experts: usize) -> Option<RoleTensor> {
     let Role::Layer(layer, role) = tensor.role else { return None };
-    let block = format!("model.layers.{layer}.{block}");
+    // Whatever comes before the layers stays: a text part has a prefix of its own.
+    let (model, _) = tensor.name.split_once("layers.")?;
+    let block = format!("{model}layers.{layer}.{block}");
     let (expert, matrix) = match role {
         LayerRole::Router => return Some(RoleTensor { name: format!("{block}.gate.weight"), ..tensor.clone() }),
         LayerRole::Expert(expert, matrix) => (expert, matrix),

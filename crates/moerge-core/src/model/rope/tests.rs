@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn error(config: Value) -> String {
-    Rope::from_config(config.as_object().unwrap(), 4, 2048).expect_err("the rope was accepted")
+    Rope::from_config(config.as_object().unwrap(), 4, 2048, 10_000.0).expect_err("the rope was accepted")
 }
 
 fn scaling(scaling: Value) -> String {

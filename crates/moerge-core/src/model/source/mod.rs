@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     model::{
         config::ModelConfig,
-        families::{DenseFamily, Description, LayerRole, Role, RoleTensor},
+        families::{Description, Family, LayerRole, Role, RoleTensor},
     },
     ops::{Expr, LoraDelta},
 };
@@ -36,7 +36,7 @@ pub struct Source {
     /// Its `config.json`.
     pub config: ModelConfig,
     /// Its family.
-    pub family: &'static DenseFamily,
+    pub family: &'static Family,
     /// What its `config.json` promises.
     pub description: Description,
     /// A LoRA adapter to be merged into its weights.
@@ -72,9 +72,18 @@ impl Source {
             Ok(text) => ModelConfig::parse(&text, &config_path)?,
             Err(error) => return Err(without_config(storage.as_ref(), dir, error)),
         };
-        let family = DenseFamily::of(&config)?;
+        let family = Family::of(&config)?;
         let description = family.describe(&config)?;
+        if description.decoder.experts().is_some() {
+            return Err(Error::input(format!(
+                "{} ({}) already is a Mixture of Experts",
+                config.path.display(),
+                family.model_type
+            ))
+            .hint("the base and the experts of a merge must be dense models"));
+        }
         let checkpoint = Checkpoint::open(storage, dir)?;
+        let description = description.stored_in(&checkpoint);
         let adapter = adapter_dir.map(|dir| Adapter::open(storage, dir)).transpose()?;
         let mut source = Self {
             reference: reference.to_owned(),
@@ -96,7 +105,7 @@ impl Source {
 
     /// The weight of a role; a tied head is the embeddings.
     pub fn weight(&self, role: Role) -> Option<&Weight> {
-        let tied = (role == Role::LmHead && self.config.tied_embeddings).then_some(Role::Embeddings);
+        let tied = (role == Role::LmHead && self.description.decoder.tied_embeddings).then_some(Role::Embeddings);
         self.weights.get(&tied.unwrap_or(role))
     }
 

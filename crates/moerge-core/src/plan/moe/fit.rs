@@ -114,7 +114,8 @@ fn check_one(
         return Err(refuse(format!("it has {} layers, the base has {}", theirs.layers, ours.layers))
             .hint("experts must have as many layers as the base"));
     }
-    if source.description.decoder.activation != base.description.decoder.activation {
+    let activation = |s: &Source| s.description.decoder.layers.first().map(|layer| layer.ffn.activation());
+    if activation(source) != activation(base) {
         return Err(refuse(format!(
             "its FFN's activation is {}, the base's is {}",
             theirs.hidden_act, ours.hidden_act

@@ -3,6 +3,7 @@
 pub mod attention;
 mod choose;
 mod fit;
+mod represent;
 mod routing;
 mod same_ffn;
 mod shared;
@@ -130,10 +131,11 @@ impl MoePlan {
             shared,
         };
         let dtype = output_dtype(recipe, base);
-        let window = base.description.decoder.windows.first().copied().flatten();
-        let config = family.config(&base.config, window, &shape, transformers_dtype(dtype));
+        let windows: Vec<_> = base.description.decoder.windows().collect();
+        let config = family.config(&base.config, &windows, &shape, transformers_dtype(dtype));
         let text = serde_json::to_string(&config).unwrap_or_default();
         let description = family.describe(&ModelConfig::parse(&text, &base.config.path)?)?;
+        represent::check(&base.config, family, &base.description, &description)?;
 
         let maker = ExprMaker {
             recipe,

@@ -12,7 +12,7 @@ use super::{
     rms_norm::{Norm, rms_norm},
 };
 use crate::decoder::attention::softmax;
-use moerge_core::{error::Result, model::families::DecoderOptions};
+use moerge_core::{error::Result, model::families::AttentionSpec};
 
 /// The weights of a layer's attention.
 pub(super) struct Attention {
@@ -20,7 +20,11 @@ pub(super) struct Attention {
     pub projections: [Matrix; 4],
     /// The norms over q and k heads, where there are some.
     pub norms: Option<[Vec<f32>; 2]>,
-    pub window: Option<usize>,
+    pub spec: AttentionSpec,
+    /// Epsilon of the norms.
+    pub eps: f64,
+    /// The layer, whose rotary angles a group knows.
+    pub layer: usize,
 }
 
 /// What the way back needs.
@@ -35,21 +39,22 @@ pub(super) struct Mixed {
 
 impl Attention {
     /// Over `x`, the normed stream `[tokens, hidden]`.
-    pub fn up(&self, options: &DecoderOptions, x: &Rows, group: &Group) -> Result<(Rows, Mixed)> {
+    pub fn up(&self, x: &Rows, group: &Group) -> Result<(Rows, Mixed)> {
         let [q, k, v, o] = &self.projections;
         let (mut q, mut k, v) = (q.times(x)?, k.times(x)?, v.times(x)?);
-        let norms = self.norms.as_ref().map(|[q_norm, k_norm]| {
-            [rms_norm(&mut q, q_norm, options.norm_eps), rms_norm(&mut k, k_norm, options.norm_eps)]
-        });
-        rotate(&mut q, options.head_dim, group, 1.0);
-        rotate(&mut k, options.head_dim, group, 1.0);
+        let norms = self
+            .norms
+            .as_ref()
+            .map(|[q_norm, k_norm]| [rms_norm(&mut q, q_norm, self.eps), rms_norm(&mut k, k_norm, self.eps)]);
+        rotate(&mut q, self.spec.head_dim, group.angles(self.layer), 1.0);
+        rotate(&mut k, self.spec.head_dim, group.angles(self.layer), 1.0);
         let mixed = Mixed { q, k, v, norms };
         let mut out = Rows::zeros(group.ids.len(), mixed.q.columns);
         for range in &group.ranges {
-            for head in 0..options.heads {
-                let kv = head / (options.heads / options.kv_heads);
-                let values = mixed.v.block(range, kv, options.head_dim);
-                let probabilities = self.probabilities(options, &mixed, range, head);
+            for head in 0..self.spec.heads {
+                let kv = head / (self.spec.heads / self.spec.kv_heads);
+                let values = mixed.v.block(range, kv, self.spec.head_dim);
+                let probabilities = self.probabilities(&mixed, range, head);
                 out.add_block(range, head, &probabilities?.product(&values)?);
             }
         }
@@ -57,17 +62,17 @@ impl Attention {
     }
 
     /// The gradient by `x`, where the result has `grad`.
-    pub fn down(&self, options: &DecoderOptions, mixed: Mixed, group: &Group, grad: &Rows) -> Result<Rows> {
-        let width = options.head_dim;
+    pub fn down(&self, mixed: Mixed, group: &Group, grad: &Rows) -> Result<Rows> {
+        let width = self.spec.head_dim;
         let [q, k, v, o] = &self.projections;
         let d_out = o.back(grad)?;
         let tokens = group.ids.len();
         let [mut dq, mut dk, mut dv] = [&mixed.q, &mixed.k, &mixed.v].map(|y| Rows::zeros(tokens, y.columns));
         let scale = 1.0 / (width as f32).sqrt();
         for range in &group.ranges {
-            for head in 0..options.heads {
-                let kv = head / (options.heads / options.kv_heads);
-                let p = self.probabilities(options, &mixed, range, head)?;
+            for head in 0..self.spec.heads {
+                let kv = head / (self.spec.heads / self.spec.kv_heads);
+                let p = self.probabilities(&mixed, range, head)?;
                 let d_out = d_out.block(range, head, width);
                 dv.add_block(range, kv, &p.transposed_product(&d_out)?);
                 let mut ds = d_out.product_transposed(&mixed.v.block(range, kv, width))?;
@@ -79,8 +84,8 @@ impl Attention {
                 dk.add_block(range, kv, &ds.transposed_product(&mixed.q.block(range, head, width))?);
             }
         }
-        rotate(&mut dq, width, group, -1.0);
-        rotate(&mut dk, width, group, -1.0);
+        rotate(&mut dq, width, group.angles(self.layer), -1.0);
+        rotate(&mut dk, width, group.angles(self.layer), -1.0);
         if let (Some([q_weight, k_weight]), Some([q_norm, k_norm])) = (&self.norms, &mixed.norms) {
             dq = q_norm.down(q_weight, &dq);
             dk = k_norm.down(k_weight, &dk);
@@ -92,18 +97,12 @@ impl Attention {
     }
 
     /// `softmax(q k^T / sqrt(d))` of a head over a sequence, `[tokens, tokens]`.
-    fn probabilities(
-        &self,
-        options: &DecoderOptions,
-        mixed: &Mixed,
-        range: &Range<usize>,
-        head: usize,
-    ) -> Result<Rows> {
-        let width = options.head_dim;
-        let kv = head / (options.heads / options.kv_heads);
+    fn probabilities(&self, mixed: &Mixed, range: &Range<usize>, head: usize) -> Result<Rows> {
+        let width = self.spec.head_dim;
+        let kv = head / (self.spec.heads / self.spec.kv_heads);
         let mut scores = mixed.q.block(range, head, width).product_transposed(&mixed.k.block(range, kv, width))?;
         for (query, row) in scores.rows_mut().enumerate() {
-            let visible = self.window.map_or(0, |w| (query + 1).saturating_sub(w))..query + 1;
+            let visible = self.spec.window.map_or(0, |w| (query + 1).saturating_sub(w))..query + 1;
             row[..visible.start].fill(0.0);
             row[visible.end..].fill(0.0);
             softmax(&mut row[visible], 1.0 / (width as f32).sqrt());
@@ -113,9 +112,9 @@ impl Attention {
 }
 
 /// Rotary positions; a `sign` of -1 turns back, which is how gradients go.
-fn rotate(x: &mut Rows, head_dim: usize, group: &Group, sign: f32) {
+fn rotate(x: &mut Rows, head_dim: usize, [cos, sin]: &[Vec<f32>; 2], sign: f32) {
     let half = head_dim / 2;
-    let angles = group.cos.chunks_exact(half.max(1)).zip(group.sin.chunks_exact(half.max(1)));
+    let angles = cos.chunks_exact(half.max(1)).zip(sin.chunks_exact(half.max(1)));
     for (row, (cos, sin)) in x.rows_mut().zip(angles) {
         for head in row.chunks_exact_mut(head_dim.max(1)) {
             let (first, second) = head.split_at_mut(half);

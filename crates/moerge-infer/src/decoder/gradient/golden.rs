@@ -80,7 +80,7 @@ impl Reversed<'_> {
     fn role(&self, role: Role) -> Role {
         match role {
             Role::Layer(layer, LayerRole::Ffn(matrix)) => {
-                Role::Layer(self.0.description().decoder.layers - 1 - layer, LayerRole::Ffn(matrix))
+                Role::Layer(self.0.description().decoder.layers.len() - 1 - layer, LayerRole::Ffn(matrix))
             }
             role => role,
         }

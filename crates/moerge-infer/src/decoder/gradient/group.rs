@@ -23,9 +23,10 @@ pub(super) struct Group {
     pub ids: Vec<u32>,
     /// The rows of each sequence.
     pub ranges: Vec<Range<usize>>,
-    /// Rotary angles, `[tokens, head_dim / 2]`.
-    pub cos: Vec<f32>,
-    pub sin: Vec<f32>,
+    /// `cos` and `sin` of the rotary angles of each distinct rope, `[tokens, head_dim / 2]`.
+    angles: Vec<[Vec<f32>; 2]>,
+    /// Which of them a layer uses.
+    angles_of_layer: Vec<usize>,
     /// Rows that count, with the token that came.
     pub targets: Vec<(usize, u32)>,
 }
@@ -57,11 +58,16 @@ impl Group {
         let known = |next: &u32| (*next as usize) < options.vocabulary;
         let targets = (0..).zip(next).filter_map(|(row, next)| Some((row, next.filter(known)?))).collect();
         Ok(Self {
-            cos: batch.cos.to_tokens(),
-            sin: batch.sin.to_tokens(),
+            angles: batch.angles.iter().map(|a| [a.cos.to_tokens(), a.sin.to_tokens()]).collect(),
+            angles_of_layer: batch.angles_of_layer,
             ids: batch.ids,
             ranges: batch.ranges,
             targets,
         })
+    }
+
+    /// `cos` and `sin` of the rotary angles of a layer, `[tokens, head_dim / 2]`.
+    pub fn angles(&self, layer: usize) -> &[Vec<f32>; 2] {
+        &self.angles[self.angles_of_layer[layer]]
     }
 }

@@ -10,10 +10,10 @@ use super::{
     product::{Matrix, Rows, vector},
     rms_norm::rms_norm,
 };
-use crate::decoder::{WeightRounding, Weights};
+use crate::decoder::{WeightRounding, Weights, weights::bug};
 use moerge_core::{
     error::Result,
-    model::families::{DecoderOptions, LayerRole, Projection, Role},
+    model::families::{Activation, LayerRole, Projection, Role},
 };
 
 /// The weights of a layer, in f32.
@@ -23,6 +23,8 @@ pub(super) struct Layer {
     ffn_norm: Vec<f32>,
     base: Ffn,
     expert: Ffn,
+    activation: Activation,
+    eps: f64,
 }
 
 impl Layer {
@@ -33,11 +35,13 @@ impl Layer {
         layer: usize,
         rounding: Option<WeightRounding>,
     ) -> Result<Self> {
-        let options = &model.description().decoder;
+        let spec = model.description().decoder.layers.get(layer);
+        let spec = spec.ok_or_else(|| bug(format!("a model without layer {layer}")))?;
+        let attention = spec.attention().clone();
         let role = |role| Role::Layer(layer, role);
         let projection = |index: usize| {
             let p = Projection::ALL[index];
-            let bias = options.attention_bias[index].then(|| role(LayerRole::AttentionBias(p)));
+            let bias = attention.biases[index].then(|| role(LayerRole::AttentionBias(p)));
             Matrix::read(model, role(LayerRole::Attention(p)), bias, rounding)
         };
         let head_norm = |norm| vector(model, role(norm));
@@ -46,24 +50,28 @@ impl Layer {
             input_norm: vector(model, role(LayerRole::InputNorm))?,
             attention: Attention {
                 projections: [projection(0)?, projection(1)?, projection(2)?, projection(3)?],
-                norms: options.qk_norm.then(norms).transpose()?,
-                window: options.windows.get(layer).copied().flatten(),
+                norms: attention.qk_norm.then(norms).transpose()?,
+                eps: spec.norm_eps(),
+                layer,
+                spec: attention,
             },
             ffn_norm: vector(model, role(LayerRole::FfnNorm))?,
             base: Ffn::read(base, layer, rounding)?,
             expert: Ffn::read(model, layer, rounding)?,
+            activation: spec.ffn.activation(),
+            eps: spec.norm_eps(),
         })
     }
 
     /// What leaves the layer, `[tokens, hidden]`, where `x` enters it.
-    pub fn up(&self, options: &DecoderOptions, x: &Rows, group: &Group, gate: &[f32]) -> Result<Rows> {
+    pub fn up(&self, x: &Rows, group: &Group, gate: &[f32]) -> Result<Rows> {
         let mut u = x.clone();
-        rms_norm(&mut u, &self.input_norm, options.norm_eps);
+        rms_norm(&mut u, &self.input_norm, self.eps);
         let mut x = x.clone();
-        x.add(&self.attention.up(options, &u, group)?.0);
+        x.add(&self.attention.up(&u, group)?.0);
         u.values.copy_from_slice(&x.values);
-        rms_norm(&mut u, &self.ffn_norm, options.norm_eps);
-        let (base, expert) = (self.base.up(options.activation, &u)?.y, self.expert.up(options.activation, &u)?.y);
+        rms_norm(&mut u, &self.ffn_norm, self.eps);
+        let (base, expert) = (self.base.up(self.activation, &u)?.y, self.expert.up(self.activation, &u)?.y);
         for (((x, u), base), expert) in x.rows_mut().zip(u.rows()).zip(base.rows()).zip(expert.rows()) {
             let part = sigmoid(dot(u, gate));
             for ((x, base), expert) in x.iter_mut().zip(base).zip(expert) {
@@ -74,22 +82,15 @@ impl Layer {
     }
 
     /// The gradients by `x`, and by the gate, where what leaves the layer has `grad`.
-    pub fn down(
-        &self,
-        options: &DecoderOptions,
-        x: &Rows,
-        group: &Group,
-        gate: &[f32],
-        grad: &Rows,
-    ) -> Result<(Rows, Vec<f32>)> {
+    pub fn down(&self, x: &Rows, group: &Group, gate: &[f32], grad: &Rows) -> Result<(Rows, Vec<f32>)> {
         let mut u = x.clone();
-        let input_norm = rms_norm(&mut u, &self.input_norm, options.norm_eps);
-        let (attended, mixed) = self.attention.up(options, &u, group)?;
+        let input_norm = rms_norm(&mut u, &self.input_norm, self.eps);
+        let (attended, mixed) = self.attention.up(&u, group)?;
         u.values.copy_from_slice(&x.values);
         u.add(&attended);
         drop(attended);
-        let ffn_norm = rms_norm(&mut u, &self.ffn_norm, options.norm_eps);
-        let (base, expert) = (self.base.up(options.activation, &u)?, self.expert.up(options.activation, &u)?);
+        let ffn_norm = rms_norm(&mut u, &self.ffn_norm, self.eps);
+        let (base, expert) = (self.base.up(self.activation, &u)?, self.expert.up(self.activation, &u)?);
 
         let (mut to_base, mut to_expert) = (grad.clone(), grad.clone());
         let mut d_scores = Vec::with_capacity(group.ids.len());
@@ -101,8 +102,8 @@ impl Layer {
             to_base.iter_mut().for_each(|d| *d *= 1.0 - part);
             to_expert.iter_mut().for_each(|d| *d *= part);
         }
-        let mut du = self.base.down(options.activation, base, &to_base)?;
-        du.add(&self.expert.down(options.activation, expert, &to_expert)?);
+        let mut du = self.base.down(self.activation, base, &to_base)?;
+        du.add(&self.expert.down(self.activation, expert, &to_expert)?);
         let mut d_gate = vec![0.0; gate.len()];
         for ((d, u), du) in d_scores.iter().zip(u.rows()).zip(du.rows_mut()) {
             d_gate.iter_mut().zip(u).for_each(|(sum, u)| *sum += d * u);
@@ -111,7 +112,7 @@ impl Layer {
 
         let mut below = ffn_norm.down(&self.ffn_norm, &du);
         below.add(grad);
-        let through = self.attention.down(options, mixed, group, &below)?;
+        let through = self.attention.down(mixed, group, &below)?;
         below.add(&input_norm.down(&self.input_norm, &through));
         Ok((below, d_gate))
     }

@@ -59,14 +59,15 @@ pub fn gradient_memory(
 
     let (hidden, longest) = (options.hidden as u64, longest as u64);
     let group_tokens = (GROUP_TOKENS as u64).max(longest);
-    let width = hidden.max((options.heads * options.head_dim) as u64);
+    let q_width = options.layers.iter().map(|layer| layer.attention().q_width()).max().unwrap_or(0);
+    let width = hidden.max(q_width as u64);
     let scores = SCORES * longest * longest;
     let group = group_tokens * (INNER * inner + STREAM * width) + scores;
     let head = group_tokens * (3 * tile_rows(options.hidden).min(options.vocabulary) as u64);
     GradientMemory {
         weights: F32 * both().map(elements).sum::<u64>(),
         part: F32 * layer.max(tile),
-        inputs: F32 * tokens as u64 * hidden * (options.layers as u64 + 6),
+        inputs: F32 * tokens as u64 * hidden * (options.layers.len() as u64 + 6),
         group: F32 * group.max(head),
         threads: threads.max(1) as u64,
     }

@@ -74,7 +74,7 @@ impl<'a> Blend<'a> {
         let (at_once, head) = (need.at_once(keeps, memory), Head::new(model, keeps)?);
         let mut blend = Self { model, base, rounding, at_once, kept: None, head };
         if keeps {
-            let layers = model.description().decoder.layers;
+            let layers = model.description().decoder.layers.len();
             let layer = |layer| progress.check().and_then(|()| blend.read_layer(layer));
             blend.kept = Some((0..layers).map(layer).collect::<Result<_>>()?);
         }
@@ -104,9 +104,8 @@ impl<'a> Blend<'a> {
         let mut x = groups.iter().map(enter).collect::<Result<Vec<_>>>()?;
         let mut inputs = Vec::with_capacity(gates.len());
         for (index, gate) in gates.iter().enumerate() {
-            let next = self.with_layer(index, |layer| {
-                self.each(&groups, |group, i| layer.up(options, &x[i], group, gate), progress)
-            })?;
+            let next =
+                self.with_layer(index, |layer| self.each(&groups, |group, i| layer.up(&x[i], group, gate), progress))?;
             inputs.push(std::mem::replace(&mut x, next));
             progress.advance(Stage::Gates, 1);
         }
@@ -116,7 +115,7 @@ impl<'a> Blend<'a> {
         for (index, gate) in gates.iter().enumerate().rev() {
             let x = inputs.pop().unwrap_or_default();
             let down = self.with_layer(index, |layer| {
-                self.each(&groups, |group, i| layer.down(options, &x[i], group, gate, &grads[i]), progress)
+                self.each(&groups, |group, i| layer.down(&x[i], group, gate, &grads[i]), progress)
             })?;
             let mut sum = vec![0.0f64; options.hidden];
             grads = Vec::with_capacity(down.len());

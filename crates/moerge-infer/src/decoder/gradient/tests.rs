@@ -43,12 +43,12 @@ fn a_layer_gives_what_the_forward_pass_gives() {
 
         let sequences: Vec<Vec<u32>> = texts.iter().map(|t| t.tokens.clone()).collect();
         let mut streams = Streams::default();
-        let last = forward(&weights, &sequences, options.layers, None, &mut streams, &Silent).unwrap();
+        let last = forward(&weights, &sequences, options.layers.len(), None, &mut streams, &Silent).unwrap();
         let group = &Group::of(&texts, options).unwrap()[0];
         let mut x = Rows { columns: options.hidden, values: streams.0[0].to_tokens() };
         for (layer, stream) in streams.0[1..].iter().enumerate() {
             let made = Layer::read(&weights, &weights, layer, None).unwrap();
-            x = made.up(options, &x, group, &vec![0.3; options.hidden]).unwrap();
+            x = made.up(&x, group, &vec![0.3; options.hidden]).unwrap();
             let pairs = x.values.iter().zip(stream.to_tokens());
             let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(largest < 1e-4, "{family}: layer {layer} differs by {largest}");
@@ -63,7 +63,7 @@ fn a_layer_gives_what_the_forward_pass_gives() {
         let expected = -losses.iter().sum::<f64>() / losses.len() as f64;
         let need = gradient_memory(&description, &description, 100, 40, 2);
         let blend = Blend::new(&weights, &weights, None, &need, ALL, &Silent).unwrap();
-        let found = blend.step(&texts, &vec![vec![0.1; options.hidden]; options.layers], &Silent).unwrap();
+        let found = blend.step(&texts, &vec![vec![0.1; options.hidden]; options.layers.len()], &Silent).unwrap();
         assert!((found.loss - expected).abs() < 1e-5, "{family}: {} {expected}", found.loss);
         assert!(found.gates.iter().flatten().all(|g| *g == 0.0), "{family}: nothing to choose between");
     }

@@ -105,7 +105,7 @@ pub fn balance(
     progress: &dyn Progress,
 ) -> Result<Balanced> {
     let run = |merged: &Merged, share: Option<f64>| -> Result<Watched> {
-        progress.start(Stage::Prompts, plan.description.decoder.layers as u64, 0);
+        progress.start(Stage::Prompts, plan.description.decoder.layers.len() as u64, 0);
         let shifting = share.map(|share| (routers, share));
         let mut watch = Watch { plan, merged, calibration, shifting, shifted: Vec::new(), load: Vec::new() };
         let samples = &calibration.samples;

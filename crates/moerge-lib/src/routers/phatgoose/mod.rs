@@ -50,8 +50,8 @@ pub fn train_gates(
     let texts = texts(calibration, expert);
     let mut batches = Batches::new(&texts, settings.batch_tokens, plan.output.seed);
     let options = &plan.description.decoder;
-    let mut gates = vec![vec![0.0; options.hidden]; options.layers];
-    let mut adam = Adam::new(options.layers * options.hidden);
+    let mut gates = vec![vec![0.0; options.hidden]; options.layers.len()];
+    let mut adam = Adam::new(options.layers.len() * options.hidden);
     for step in 0..settings.steps {
         let found = blend.step(&batches.next(), &gates, progress)?;
         if !found.loss.is_finite() || found.gates.iter().flatten().any(|g| !g.is_finite()) {

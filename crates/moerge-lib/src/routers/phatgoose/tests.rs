@@ -16,8 +16,8 @@ fn ten_steps_lead_where_pytorchs_lead() {
         let (base, model) = (golden.weights(), Reversed(golden.weights()));
         let (texts, blend) = (golden.texts(), golden.blend(&model, &base, u64::MAX));
         let options = &golden.description.decoder;
-        let mut gates = vec![vec![0.0; options.hidden]; options.layers];
-        let mut adam = Adam::new(options.layers * options.hidden);
+        let mut gates = vec![vec![0.0; options.hidden]; options.layers.len()];
+        let mut adam = Adam::new(options.layers.len() * options.hidden);
         for step in 0..10 {
             let found = blend.step(&texts, &gates, &Silent).unwrap();
             adam.step(5e-3 * warm_up(step, 100), gates.iter_mut().flatten(), found.gates.iter().flatten());

@@ -1,0 +1,18 @@
+//! Mistral.
+
+use super::{
+    Defaults, Family, Names,
+    layers::{AttentionStyle, dense, layers},
+    windows,
+};
+
+/// Mistral (arXiv 2310.06825): Llama with a sliding window in every layer, 4096 unless the config says otherwise. The
+/// class ignores `layer_types`.
+pub static MISTRAL: Family = Family {
+    model_type: "mistral",
+    defaults: Defaults { max_positions: 4096 * 32, ..Defaults::LLAMA },
+    names: Names::LLAMA,
+    layers: |config| {
+        layers(config, &AttentionStyle::default(), &windows::uniform(config, Some(4096))?, &dense(config)?)
+    },
+};

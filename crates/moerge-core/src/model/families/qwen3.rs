@@ -1,0 +1,19 @@
+//! Qwen3.
+
+use super::{
+    Defaults, Family, Names,
+    layers::{AttentionStyle, dense, layers},
+    windows,
+};
+
+/// Qwen3 (arXiv 2505.09388): q and k heads are normed; windows as in Qwen2.
+pub static QWEN3: Family = Family {
+    model_type: "qwen3",
+    defaults: Defaults { max_positions: 32768, ..Defaults::LLAMA },
+    names: Names::LLAMA,
+    layers: |config| {
+        let bias = config.flag("attention_bias")?.unwrap_or(false);
+        let windows = windows::by_layer(config, |layer, max_window_layers| layer >= max_window_layers)?;
+        layers(config, &AttentionStyle { biases: [bias; 4], qk_norm: true }, &windows, &dense(config)?)
+    },
+};

@@ -1,0 +1,39 @@
+//! Sliding windows, by the rules that transformers' config classes share. Which rule applies is said in a family's file.
+
+use crate::{error::Result, model::config::ModelConfig};
+
+/// The same window in all layers: `sliding_window`, or `default` where the key is absent.
+pub(super) fn uniform(config: &ModelConfig, default: Option<usize>) -> Result<Vec<Option<usize>>> {
+    let window = if config.raw.contains_key("sliding_window") { config.size("sliding_window")? } else { default };
+    Ok(vec![window; config.layers])
+}
+
+/// `sliding_window` where `use_sliding_window` is true; 4096 where the key is absent, as in all Qwen classes.
+pub(super) fn qwen(config: &ModelConfig) -> Result<Option<usize>> {
+    if !config.flag("use_sliding_window")?.unwrap_or(false) {
+        return Ok(None);
+    }
+    if config.raw.contains_key("sliding_window") { config.size("sliding_window") } else { Ok(Some(4096)) }
+}
+
+/// Windows by `layer_types`, or in layers for which `slides(layer, max_window_layers)` where that key is absent.
+pub(super) fn by_layer(config: &ModelConfig, slides: fn(usize, usize) -> bool) -> Result<Vec<Option<usize>>> {
+    let window = qwen(config)?;
+    // 28 is the default of all Qwen classes.
+    let max_window_layers = config.count("max_window_layers")?.unwrap_or(28);
+    let Some(types) = config.strings("layer_types")? else {
+        return Ok((0..config.layers).map(|layer| window.filter(|_| slides(layer, max_window_layers))).collect());
+    };
+    if types.len() != config.layers {
+        return Err(config.wrong("layer_types", &format!("one entry for each of {} layers", config.layers)));
+    }
+    if types.iter().any(|kind| !matches!(*kind, "full_attention" | "sliding_attention")) {
+        return Err(config.wrong("layer_types", "`full_attention` and `sliding_attention` only").unsupported());
+    }
+    if window.is_none() && types.contains(&"sliding_attention") {
+        return Err(config
+            .wrong("layer_types", "`full_attention` only, because no window is given")
+            .hint("`sliding_attention` needs `use_sliding_window: true` and a `sliding_window`"));
+    }
+    Ok(types.into_iter().map(|kind| window.filter(|_| kind == "sliding_attention")).collect())
+}
