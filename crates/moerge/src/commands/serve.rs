@@ -13,6 +13,7 @@ use super::running::{Loaded, ModelArgs, SamplingArgs};
 use crate::{commands::command_line::wrong_usage, interrupt, progress::Reporter, terminal::harmless};
 
 mod api_error;
+mod connections;
 mod event;
 mod guard;
 mod logprobs;
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     writeln!(out, "serving {} at http://{address}", harmless(&server.model))?;
     out.flush()?;
     runtime.block_on(async {
-        let serving = tokio::spawn(axum::serve(listener, routes::router(server)).into_future());
+        let serving = tokio::spawn(connections::serve(listener, routes::router(server)));
         while !interrupt::requested() && !serving.is_finished() {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -35,7 +35,14 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let mut arguments = vec!["serve", model.to_str().unwrap(), "--port", "0", "--quant", "f32", "-j", "1"];
         arguments.extend(flags);
-        let mut child = command(dir.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = command(dir.path(), &arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        Self::of(command, dir)
+    }
+
+    /// The server that `command` starts.
+    fn of(mut command: std::process::Command, dir: tempfile::TempDir) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().unwrap().parse();
@@ -425,4 +432,50 @@ fn ctrl_c_ends_it_at_once() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+/// Fault 15, attack A6: after a panic every request waited for ever.
+#[test]
+fn a_panic_on_one_request_leaves_the_others_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = golden("mixtral");
+    let arguments = ["serve", model.to_str().unwrap(), "--port", "0", "--quant", "f32", "-j", "1"];
+    let mut command = command(dir.path(), &arguments);
+    command.env("MOERGE_TEST_PANIC", "boom").stdout(Stdio::piped()).stderr(Stdio::null());
+    let server = Server::of(command, dir);
+    for _ in 0..3 {
+        let broken = server.post("/v1/completions", &json!({"prompt": "boom", "max_tokens": 2}));
+        assert_eq!(broken.status, 500);
+        assert!(broken.json()["error"]["message"].as_str().unwrap().contains("bug in moerge"));
+        server.complete(&json!({"prompt": "a b", "max_tokens": 2}));
+    }
+}
+
+/// Attack A9: 8 MB were tokenized for a context of 512.
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_by_its_length() {
+    let server = Server::start(&golden("mixtral"), &[]);
+    let answer = server.post("/v1/completions", &json!({"prompt": "a ".repeat(1 << 21), "max_tokens": 2}));
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["error"]["message"].as_str().unwrap().contains("more than fit into a context"));
+}
+
+/// Attack A11: connections that say nothing kept others out.
+#[test]
+fn connections_that_say_nothing_are_closed_and_others_get_in() {
+    let server = Server::start(&golden("mixtral"), &[]);
+    let silent: Vec<TcpStream> = (0..600).map_while(|_| TcpStream::connect(("127.0.0.1", server.port)).ok()).collect();
+    assert!(silent.len() > 500, "{}", silent.len());
+    assert_eq!(server.get("/v1/models").status, 200);
+}
+
+/// Attack A14: a host that begins like this machine's was taken; a path that is no UTF-8 was answered in text.
+#[test]
+fn odd_hosts_and_paths_are_answered_in_json() {
+    let server = Server::start(&golden("mixtral"), &[]);
+    let answer = server.ask("GET", "/v1/models", &["Host: [::1]evil.example"], b"");
+    assert_eq!(answer.status, 403);
+    let answer = server.get("/v1/models/%ff");
+    assert_eq!(answer.status, 404);
+    assert!(answer.json()["error"]["message"].is_string());
 }

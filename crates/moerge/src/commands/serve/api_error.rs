@@ -57,6 +57,13 @@ impl ApiError {
 }
 
 /// What the library refuses is about the request; that the machine refuses something is not the client's fault.
+impl ApiError {
+    /// The server's own fault.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+    }
+}
+
 impl From<moerge_core::Error> for ApiError {
     fn from(error: moerge_core::Error) -> Self {
         match error.kind() {

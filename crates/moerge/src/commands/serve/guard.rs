@@ -55,13 +55,18 @@ fn forbidden(why: &str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "forbidden", why)
 }
 
-/// Whether `host[:port]` names this machine's loopback address.
+/// Whether `host[:port]` names this machine's loopback address, and nothing else stands there.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(bracketed) => match bracketed.split_once(']') {
+            Some((name, rest)) if name.contains(':') => (name, rest),
+            _ => return false,
+        },
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let is_port = |port: &str| !port.is_empty() && port.parse::<u16>().is_ok() && !port.starts_with('+');
+    let known = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    known && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 /// Whether two texts are equal, in a time that does not tell where they differ.
@@ -87,7 +92,23 @@ mod tests {
         for good in ["localhost", "localhost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]:8080", "[::1]"] {
             assert!(host(good), "{good}");
         }
-        for bad in ["", "evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.1:8080", "[::2]:80"] {
+        for bad in [
+            "",
+            "evil.example",
+            "evil.example:80",
+            "localhost.evil.example",
+            "10.0.0.1:8080",
+            "[::2]:80",
+            "[::1]evil.example",
+            "[::1]:80.evil.example",
+            "localhost:",
+            "localhost:80:80",
+            "localhost:+80",
+            "user@localhost",
+            "[localhost]",
+            "::1",
+            "localhost.:80",
+        ] {
             assert!(!host(bad), "{bad}");
         }
         assert!(allowed(&Guard { key: None, loopback: false }, &[("host", "box.lan:8080")])[0]);

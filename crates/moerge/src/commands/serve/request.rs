@@ -50,6 +50,8 @@ const COMPLETION_TOKENS: usize = 16;
 /// Most prompts of a request, and most texts that end an answer.
 const MOST_PROMPTS: usize = 1024;
 const MOST_STOPS: usize = 16;
+/// Maximum length of a string that ends an answer: it is looked for after every token.
+const MAX_STOP_BYTES: usize = 1024;
 /// Most log probabilities for a token.
 const MOST_LOGPROBS: usize = 100;
 
@@ -62,7 +64,7 @@ impl Request {
         fields.unsupported("best_of", |v| v.as_u64() == Some(1))?;
         Ok(Self {
             prompts: prompts(prompt)?,
-            max_tokens: fields.count("max_tokens")?.unwrap_or(COMPLETION_TOKENS),
+            max_tokens: fields.limit("max_tokens")?.unwrap_or(COMPLETION_TOKENS),
             echo: fields.flag("echo")?,
             logprobs: match fields.get("logprobs") {
                 Some(Value::Bool(false)) => None,
@@ -82,9 +84,9 @@ impl Request {
             fields.unsupported(field, |v| v.as_array().is_some_and(Vec::is_empty))?;
         }
         fields.unsupported("response_format", |v| v.get("type").and_then(Value::as_str) == Some("text"))?;
-        let max_tokens = match fields.count("max_completion_tokens")? {
+        let max_tokens = match fields.limit("max_completion_tokens")? {
             Some(tokens) => Some(tokens),
-            None => fields.count("max_tokens")?,
+            None => fields.limit("max_tokens")?,
         };
         let top = fields.count("top_logprobs")?;
         Ok(Self {
@@ -139,6 +141,14 @@ impl Fields {
         count.map(Some).ok_or_else(|| expected(name, "a whole number, 0 or more", value))
     }
 
+    /// A maximum number of tokens; -1 is no limit but the context.
+    fn limit(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
+        match self.get(name) {
+            Some(value) if value.as_i64() == Some(-1) => Ok(Some(usize::MAX)),
+            _ => self.count(name),
+        }
+    }
+
     fn number(&self, name: &'static str, range: RangeInclusive<f32>) -> Result<Option<f32>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = value.as_f64().map(|x| x as f32).filter(|x| range.contains(x));
@@ -171,7 +181,11 @@ impl Fields {
                 Some(value) if value.as_i64() == Some(-1) => 0,
                 _ => self.count("top_k")?.unwrap_or(default.top_k),
             },
-            repetition_penalty: self.number("repetition_penalty", 0.01..=100.0)?.unwrap_or(default.repetition_penalty),
+            // llama.cpp's name, and the other servers'.
+            repetition_penalty: self
+                .number("repetition_penalty", 0.01..=100.0)?
+                .or(self.number("repeat_penalty", 0.01..=100.0)?)
+                .unwrap_or(default.repetition_penalty),
             seed: match self.get("seed") {
                 None => default.seed,
                 Some(value) => {
@@ -208,6 +222,10 @@ impl Fields {
         };
         if stop.len() > MOST_STOPS {
             return Err(ApiError::field("stop", &format!("expected at most {MOST_STOPS} texts")));
+        }
+        if let Some(long) = stop.iter().find(|text| text.len() > MAX_STOP_BYTES) {
+            let what = format!("expected at most {MAX_STOP_BYTES} bytes, found {}", long.len());
+            return Err(ApiError::field("stop", &what));
         }
         Ok(stop.into_iter().filter(|text| !text.is_empty()).collect())
     }
@@ -257,13 +275,18 @@ fn conversation(value: &Value) -> Result<Vec<Message>, ApiError> {
     list.iter().map(message).collect()
 }
 
-/// `{"role", "content"}`, where the content is a text or a list of text parts.
+/// `{"role", "content"}`, where the content is a string or a list of text parts.
 fn message(value: &Value) -> Result<Message, ApiError> {
     let role = match value.get("role").and_then(Value::as_str) {
         Some("developer") => "system",
         Some(role) => role,
         None => return Err(ApiError::field("messages", "a message without a `role`")),
     };
+    if let Some(calls) = value.get("tool_calls").filter(|calls| calls.as_array().is_none_or(|list| !list.is_empty())) {
+        if !calls.is_null() {
+            return Err(ApiError::field("messages", "`tool_calls` are not supported by this server"));
+        }
+    }
     let part = |part: &Value| match (part.get("type").and_then(Value::as_str), part.get("text")) {
         (Some("text"), Some(Value::String(text))) => Ok(text.clone()),
         _ => Err(ApiError::field("messages", "only parts of the type `text` are supported")),
@@ -271,7 +294,9 @@ fn message(value: &Value) -> Result<Message, ApiError> {
     let content = match value.get("content") {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => parts.iter().map(part).collect::<Result<Vec<_>, _>>()?.concat(),
-        _ => return Err(ApiError::field("messages", "the `content` of a message is a text or a list of parts")),
+        // An assistant that only called tools said nothing.
+        None | Some(Value::Null) if role == "assistant" => String::new(),
+        _ => return Err(ApiError::field("messages", "the `content` of a message is a string or a list of parts")),
     };
     Ok(Message { role: role.to_owned(), content })
 }
@@ -320,7 +345,8 @@ mod tests {
             ("[]", "not an object"),
             ("{}", "`prompt`: is missing"),
             (r#"{"prompt": "a", "temperature": "hot"}"#, "`temperature`: expected a number from 0 to 100"),
-            (r#"{"prompt": "a", "max_tokens": -1}"#, "`max_tokens`"),
+            (r#"{"prompt": "a", "max_tokens": -2}"#, "`max_tokens`"),
+            (&format!(r#"{{"prompt": "a", "stop": "{}"}}"#, "x".repeat(2000)), "at most 1024 bytes"),
             (r#"{"prompt": "a", "n": 2}"#, "`n`: is not supported"),
             (r#"{"prompt": "a", "stop": [1]}"#, "`stop`"),
             (r#"{"prompt": "a", "logprobs": 1000}"#, "`logprobs`"),
@@ -339,5 +365,17 @@ mod tests {
             let error = chat(body).unwrap_err();
             assert!(error.contains(named), "{body}: {error}");
         }
+    }
+
+    #[test]
+    fn other_servers_spellings_are_taken() {
+        assert_eq!(completion(r#"{"prompt": "a", "max_tokens": -1}"#).unwrap().max_tokens, usize::MAX);
+        let penalty = completion(r#"{"prompt": "a", "repeat_penalty": 1.5}"#).unwrap().sampling.repetition_penalty;
+        assert_eq!(penalty, 1.5);
+        let silent = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": null}]}"#;
+        assert!(chat(silent).is_ok());
+        assert!(chat(&silent.replace("assistant", "user")).is_err(), "a user says something");
+        let calls = r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [{"id": "x"}]}]}"#;
+        assert!(chat(calls).unwrap_err().contains("tool_calls"));
     }
 }

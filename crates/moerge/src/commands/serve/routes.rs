@@ -14,7 +14,10 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Request as HttpRequest, State, rejection::BytesRejection},
+    extract::{
+        DefaultBodyLimit, Path, Request as HttpRequest, State,
+        rejection::{BytesRejection, PathRejection},
+    },
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -22,7 +25,7 @@ use axum::{
 };
 use futures_core::Stream;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
 use super::{
     api_error::ApiError,
@@ -98,8 +101,8 @@ async fn models(State(server): State<Arc<Server>>) -> Response {
     sent(&json!({ "object": "list", "data": [described(&server)] }))
 }
 
-async fn model(State(server): State<Arc<Server>>, Path(name): Path<String>) -> Response {
-    if name == server.model {
+async fn model(State(server): State<Arc<Server>>, name: Result<Path<String>, PathRejection>) -> Response {
+    if name.is_ok_and(|Path(name)| name == server.model) {
         return sent(&described(&server));
     }
     let message = format!("there is no such model here, only {}", server.model);
@@ -161,7 +164,7 @@ impl Server {
         let head = Head { kind, id, model: self.model.clone(), created: now() };
         let (stream, usage, logprobs) = (request.stream, request.stream_usage, request.logprobs.is_some());
         let choices = request.prompts.len();
-        let mut events = self.worker.ask(request)?;
+        let mut events = self.worker.ask(request).await?;
         if let Some(Event::Failed(error)) = events.recv().await {
             return Err(error);
         }
@@ -191,9 +194,9 @@ impl Server {
     }
 }
 
-/// The model's thread has ended, which it never should.
+/// The events ended without a last one: the client did not read for too long.
 fn broken() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the answer broke off")
+    ApiError::internal("the answer broke off")
 }
 
 fn stream_of(pieces: Pieces) -> Response {
@@ -206,7 +209,7 @@ struct Pieces {
     head: Head,
     /// Whether the counts of tokens are wanted.
     usage: bool,
-    events: UnboundedReceiver<Event>,
+    events: Receiver<Event>,
     /// What goes out before the next event.
     pending: String,
     over: bool,
