@@ -1,7 +1,8 @@
 //! Whether a layer's gates can tell the experts apart at all.
 //!
 //! Where two rows nearly coincide, the same tokens choose both or neither. mergekit measures that by the condition
-//! number of the gate matrix, and warns above 5; so do we, and name the two experts that are most alike.
+//! number of the gate matrix and warns above 5. So do we, but opposite rows, which tell experts apart best, count as
+//! orthogonal, and the warning names the two experts that are most alike. A row of zeros is reported as such.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ const LARGEST_CONDITION: f64 = 5.0;
 pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<String> {
     // Pair of experts -> layers, and the largest cosine.
     let mut alike: BTreeMap<(usize, usize), (Vec<usize>, f64)> = BTreeMap::new();
+    let mut zeros: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (layer, gate) in routers.gates.iter().enumerate() {
         let members = slots.members(layer);
         let first_slots = members.iter().filter_map(|expert| slots.slot(layer, *expert));
@@ -24,7 +26,12 @@ pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<Strin
             .flatten()
             .copied()
             .collect();
-        let products = products(&rows, members.len(), routers.hidden);
+        let mut products = products(&rows, members.len(), routers.hidden);
+        if let Some(zero) = (0..members.len()).find(|row| products[*row][*row] == 0.0) {
+            zeros.entry(members[zero]).or_default().push(layer);
+            continue;
+        }
+        products.iter_mut().flatten().for_each(|product| *product = product.max(0.0));
         if condition_number(products.clone(), routers.hidden) <= LARGEST_CONDITION {
             continue;
         }
@@ -49,7 +56,11 @@ pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<Strin
             ranges(&layers)
         )
     };
-    alike.into_iter().map(sentence).collect()
+    let zero = |(expert, layers): (usize, Vec<usize>)| {
+        format!("the gates of {} are zero in layers {}: its prompts do not tell it from the others", name(expert), ranges(&layers))
+    };
+    let zeros: Vec<String> = zeros.into_iter().map(zero).collect();
+    alike.into_iter().map(sentence).chain(zeros).collect()
 }
 
 /// `G G^T`, `[experts][experts]`.
@@ -149,6 +160,23 @@ mod tests {
                 "the router hardly tells expert 1 (code) from expert 2 (math) in 3 of 4 layers (0-1, 3): their gates have a \
               cosine of up to 1.000; give them prompts that differ more, or take `gate_mode: self_calibrated`, which needs none"
             ]
+        );
+    }
+
+    /// Fault 14: gates that point in opposite directions were called hard to tell apart.
+    #[test]
+    fn opposite_gates_are_told_apart_and_zeros_are_not() {
+        let warned = |gate: Vec<f32>| {
+            let experts = gate.len() / 2;
+            let routers = Routers { experts, hidden: 2, gates: vec![gate], shared_gates: Vec::new() };
+            warnings(&routers, &Slots::all(experts, 1), &[])
+        };
+        assert_eq!(warned(vec![1.0, 0.0, -1.0, 0.0]), [""; 0]);
+        assert_eq!(warned(vec![1.0, 0.1, -1.0, -0.1]), [""; 0]);
+        assert!(warned(vec![1.0, 0.0, 1.0, 0.01])[0].contains("expert 0 from expert 1"));
+        assert_eq!(
+            warned(vec![1.0, 0.0, 0.0, 0.0]),
+            ["the gates of expert 1 are zero in layers 0: its prompts do not tell it from the others"]
         );
     }
 }
