@@ -11,8 +11,7 @@ mod text_stream;
 
 pub use answer::{End, Limits, Piece, answer};
 pub use batch::generate_batch;
-pub use chat_template::template_problem;
-pub use chat_template::{ChatTemplate, Message};
+pub use chat_template::{ChatTemplate, Conversation, Message, max_prompt_bytes, template_problem};
 pub use generation_config::GenerationConfig;
 pub use generator::Generator;
 pub use routing_trace::RoutingTrace;

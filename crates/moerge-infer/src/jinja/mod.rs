@@ -1,0 +1,142 @@
+//! Chat templates: Jinja as transformers sets it up, for templates that nobody has checked.
+//!
+//! A general engine does not fit here. It lets a template take any amount of memory in one operation, recurse over
+//! values that hold themselves, and differs from Python wherever values are printed. This one has Python's values,
+//! `ImmutableSandboxedEnvironment`'s rules, and a [`Meter`](meter::Meter) that every operation asks before it works.
+//!
+//! Reference: <https://jinja.palletsprojects.com/en/stable/templates/> and transformers' `chat_template_utils.py`.
+
+mod arguments;
+mod expressions;
+mod filters;
+mod format;
+mod functions;
+mod interpreter;
+mod json;
+mod lexer;
+mod meter;
+mod methods;
+mod operators;
+mod parser;
+mod predicates;
+mod strftime;
+mod syntax;
+mod value;
+
+use std::{thread, thread::Builder};
+
+use moerge_core::{error::Error, progress::Progress};
+use serde_json::Value as Json;
+
+pub use meter::Limits;
+
+/// Stack of the thread that parses and renders. Only what is used of it takes memory; the limits on depth keep that
+/// to a fraction.
+const STACK: usize = 64 << 20;
+/// Largest source of a template, in bytes. The largest in use have some 30 kB.
+const MAX_SOURCE: usize = 1 << 20;
+
+/// A parsed template.
+#[derive(Debug)]
+pub struct Template {
+    statements: Vec<syntax::Stmt>,
+}
+
+/// Why a template cannot be used.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong.
+    pub message: String,
+    /// The line, where there is one.
+    pub line: Option<usize>,
+    /// Whose fault it is.
+    pub cause: Cause,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug)]
+pub enum Cause {
+    /// The template's.
+    Template,
+    /// The template called `raise_exception`: it does not take this conversation.
+    Raised,
+    /// The template's, which takes too much.
+    Limit,
+    /// Nobody's: the run is to stop.
+    Stopped(Error),
+}
+
+/// A failure whose line is not known yet.
+#[derive(Debug)]
+pub(self) struct Fault {
+    message: String,
+    cause: Cause,
+}
+
+impl Fault {
+    fn template(message: impl Into<String>) -> Self {
+        Self { message: message.into(), cause: Cause::Template }
+    }
+
+    fn raised(message: String) -> Self {
+        Self { message, cause: Cause::Raised }
+    }
+
+    fn limit(message: impl Into<String>) -> Self {
+        Self { message: message.into(), cause: Cause::Limit }
+    }
+
+    fn stopped(error: Error) -> Self {
+        Self { message: "stopped".into(), cause: Cause::Stopped(error) }
+    }
+
+    fn at(self, line: Option<usize>) -> Failure {
+        Failure { message: self.message, line, cause: self.cause }
+    }
+}
+
+impl Template {
+    /// Parses a template.
+    pub fn parse(source: &str) -> Result<Self, Failure> {
+        if source.len() > MAX_SOURCE {
+            let message = format!("it has {} bytes, and at most {MAX_SOURCE} are read", source.len());
+            return Err(Fault::limit(message).at(None));
+        }
+        let parse = || parser::parse(source).map_err(|(fault, line)| fault.at(Some(line)));
+        Ok(Self { statements: on_own_stack(parse)? })
+    }
+
+    /// Renders it with these variables.
+    pub fn render(
+        &self,
+        variables: &[(String, Json)],
+        limits: Limits,
+        progress: &dyn Progress,
+    ) -> Result<String, Failure> {
+        on_own_stack(|| {
+            let meter = meter::Meter::new(limits, progress);
+            let global = |(_, json): &'_ (String, Json)| value::Value::from_json(json, &meter);
+            let globals =
+                variables.iter().map(global).collect::<Result<Vec<_>, _>>().map_err(|fault| fault.at(None))?;
+            let globals = variables.iter().map(|(name, _)| name.as_str()).zip(globals).collect();
+            let mut interpreter = interpreter::Interpreter::new(meter, globals);
+            let rendered = interpreter.render(&self.statements);
+            rendered.map_err(|fault| fault.at(Some(interpreter.line)))
+        })
+    }
+}
+
+/// Runs `work` on a thread whose stack is known to be large enough.
+fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+    thread::scope(|scope| {
+        let spawned = Builder::new().name("chat template".into()).stack_size(STACK).spawn_scoped(scope, work);
+        match spawned.map(thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Fault::template("it cannot be processed: this is a fault of moerge").at(None)),
+            Err(error) => Err(Fault::template(format!("no thread can be started for it: {error}")).at(None)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
