@@ -1,5 +1,9 @@
-//! Text to tokens as mergekit has it for prompts: the bos token, where the tokenizer has one, is written before the
+//! A model's tokenizer: text to tokens and back, with the special tokens that the files beside it name.
+//!
+//! Prompts of recipes are tokenized as mergekit does it: the bos token, where the tokenizer has one, stands before the
 //! text, and nothing else is added.
+
+mod check;
 
 use std::path::{Path, PathBuf};
 
@@ -7,44 +11,60 @@ use moerge_checkpoint::Storage;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+use crate::special_tokens::{SpecialTokens, object};
+use check::guarded;
 use moerge_core::{
     error::{Error, Result},
-    json_error::json_problem,
     model::source::read_bytes,
 };
+
+/// Most bytes of a text, as long as they may become in the tokenizer.
+const MAX_TEXT: usize = 256 << 20;
+/// Longest token, in bytes: a text of few tokens is not endless either.
+const MAX_TOKEN: usize = 16 << 10;
 
 /// A model's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    /// What is written before a prompt; may be empty.
+    /// Stands before a prompt; may be empty.
     bos: String,
+    /// The token that ends a text, where the tokenizer has one.
+    eos: Option<u32>,
+    /// Longest text in bytes.
+    max_text: usize,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` in `dir`, and its bos token from `tokenizer_config.json` or `special_tokens_map.json`.
+    /// Reads `tokenizer.json` in `dir`, and its special tokens from `tokenizer_config.json` and
+    /// `special_tokens_map.json`.
     pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         if storage.facts(&path).is_err() {
             return Err(without_tokenizer_json(storage, dir));
         }
-        let broken = |why: tokenizers::Error| {
-            Error::input(format!("{} cannot be used: {}", path.display(), in_words(&why)))
-                .hint("copy it again from where the model is from")
+        let broken = |why: String| {
+            Error::input(format!("{} cannot be used: {why}", path.display()))
+                .hint("copy it again from the original model")
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(read_bytes(storage, &path)?).map_err(broken)?;
-        // Settings of whoever saved it last; a prompt is neither cut nor filled up.
-        inner.with_padding(None).with_truncation(None).map_err(broken)?;
+        let (mut inner, growth) = load(&read_bytes(storage, &path)?).map_err(broken)?;
         let bos = bos_token(storage, dir)?;
         if let Some(token) = &bos {
             // Without this a bos token that is only named in the config would be taken for text.
             let known = inner.get_added_tokens_decoder().values().any(|known| known.content == token.content);
             if !known {
-                inner.add_special_tokens([token.clone()]).map_err(broken)?;
+                guarded(|| inner.add_special_tokens([token.clone()])).map_err(broken)?;
             }
         }
-        Ok(Self { path, inner, bos: bos.map(|token| token.content).unwrap_or_default() })
+        let eos = SpecialTokens::open(storage, dir)?.get("eos_token").and_then(|eos| inner.token_to_id(eos));
+        let max_text = (MAX_TEXT as f64 / growth) as usize;
+        Ok(Self { path, inner, bos: bos.map(|token| token.content).unwrap_or_default(), eos, max_text })
+    }
+
+    /// The token that ends a text, by `eos_token` of the tokenizer's files; `None` where they name none that it has.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
     }
 
     /// The tokens of a text as transformers' tokenizer gives them, with the special tokens that the tokenizer adds.
@@ -60,9 +80,8 @@ impl Tokenizer {
     /// The same with, for each token, the bytes of `text` up to its end; a token that is no part of the text, such as
     /// the bos token, ends where the one before it does.
     pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
-        let encoded = self.inner.encode(text, true);
-        let encoded =
-            encoded.map_err(|why| Error::input(format!("{} cannot encode the text: {why}", self.path.display())))?;
+        self.check_length(text)?;
+        let encoded = guarded(|| self.inner.encode(text, true)).map_err(|why| self.cannot("encode the text", &why))?;
         let mut end = 0;
         let ends = encoded.get_offsets().iter().map(|(_, offset)| {
             // A character of several tokens may give its end to each of them.
@@ -73,16 +92,28 @@ impl Tokenizer {
     }
 
     fn encode_with(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoded = self.inner.encode_fast(text, add_special);
-        let encoded =
-            encoded.map_err(|why| Error::input(format!("{} cannot encode the text: {why}", self.path.display())))?;
-        Ok(encoded.get_ids().to_vec())
+        self.check_length(text)?;
+        let encoded = guarded(|| self.inner.encode_fast(text, add_special));
+        Ok(encoded.map_err(|why| self.cannot("encode the text", &why))?.get_ids().to_vec())
+    }
+
+    fn check_length(&self, text: &str) -> Result<()> {
+        if text.len() > self.max_text {
+            let (found, most) = (text.len(), self.max_text);
+            return Err(Error::input(format!("a text has {found} bytes, and at most {most} are tokenized at once"))
+                .hint("split it"));
+        }
+        Ok(())
+    }
+
+    fn cannot(&self, what: &str, why: &str) -> Error {
+        Error::input(format!("{} cannot {what}: {why}", self.path.display()))
+            .hint("copy it again from the original model")
     }
 
     /// The text of `tokens`, special ones left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        let decoded = self.inner.decode(tokens, true);
-        decoded.map_err(|why| Error::input(format!("{} cannot decode the tokens: {why}", self.path.display())))
+        guarded(|| self.inner.decode(tokens, true)).map_err(|why| self.cannot("decode the tokens", &why))
     }
 
     /// A token as the vocabulary spells it: marks by their names, text in the tokenizer's own alphabet.
@@ -90,17 +121,24 @@ impl Tokenizer {
         self.inner.id_to_token(token)
     }
 
-    /// The tokens that are marks rather than text: those added to the vocabulary as special.
+    /// The tokens that are marks rather than text: those added to the vocabulary as special, and EOS.
     pub fn special_tokens(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> =
-            self.inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        let added = self.inner.get_added_tokens_decoder();
+        let mut ids: Vec<u32> = added.iter().filter(|(_, t)| t.special).map(|(id, _)| *id).chain(self.eos).collect();
         ids.sort_unstable();
+        ids.dedup();
         ids
     }
 
     /// Tokens in the vocabulary, those added to it included.
     pub fn vocabulary(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The token with the largest id, which may lie beyond the rows of a model's embeddings.
+    pub fn last_token(&self) -> Option<(u32, String)> {
+        let last = self.inner.get_vocab(true).into_iter().map(|(token, id)| (id, token));
+        last.max()
     }
 
     /// What a text begins with: bos; where the tokenizer has none, the first of its special tokens (end of text in
@@ -117,14 +155,12 @@ impl Tokenizer {
 
     /// The tokens of a prompt, the bos token first.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let encoded = self.inner.encode_fast(format!("{}{text}", self.bos), false);
-        let encoded = encoded
-            .map_err(|why| Error::input(format!("{} cannot encode the prompt {text:?}: {why}", self.path.display())))?;
+        let encoded = self.encode_with(&format!("{}{text}", self.bos), false)?;
         if encoded.is_empty() {
             return Err(Error::input(format!("the prompt {text:?} has no tokens"))
-                .hint("this model's tokenizer has no bos token, so that an empty prompt is nothing at all"));
+                .hint("this model's tokenizer has no bos token, so an empty prompt is nothing at all"));
         }
-        Ok(encoded.get_ids().to_vec())
+        Ok(encoded)
     }
 
     /// The tokens of a text of any length, in sequences of at most `window` tokens that each begin with the bos token.
@@ -139,13 +175,26 @@ impl Tokenizer {
     }
 }
 
-/// Why the bytes of a `tokenizer.json` are of no use.
+/// Why the bytes of a `tokenizer.json` cannot be used.
 pub fn problem(bytes: &[u8]) -> Option<String> {
-    tokenizers::Tokenizer::from_bytes(bytes).err().map(|why| in_words(&why))
+    load(bytes).err()
 }
 
-fn in_words(why: &tokenizers::Error) -> String {
-    why.downcast_ref().map_or_else(|| why.to_string(), json_problem)
+/// The tokenizer in a `tokenizer.json`, and by how much it may multiply the bytes of a text.
+fn load(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, f64), String> {
+    let growth = check::growth(bytes)?;
+    let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes))?;
+    // Settings of whoever saved it last; a prompt is neither cut nor padded.
+    guarded(|| inner.with_padding(None).with_truncation(None).map(drop))?;
+    if let Some((token, _)) = inner.get_vocab(true).into_iter().find(|(token, _)| token.len() > MAX_TOKEN) {
+        return Err(format!("a token has {} bytes, and at most {MAX_TOKEN} are allowed", token.len()));
+    }
+    // A broken component shows itself at the first word.
+    for sample in ["Hello, world 1", "é 日本", ""] {
+        let ids = guarded(|| Ok(inner.encode(sample, true)?.get_ids().to_vec()))?;
+        guarded(|| inner.decode(&ids, true))?;
+    }
+    Ok((inner, growth))
 }
 
 /// `bos_token`: a string, or an object with `content`; absent and `null` mean none.
@@ -155,8 +204,7 @@ fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
         if storage.facts(&path).is_err() {
             continue;
         }
-        let config: Value = serde_json::from_slice(&read_bytes(storage, &path)?)
-            .map_err(|e| Error::input(format!("{} is not JSON: {}", path.display(), json_problem(&e))))?;
+        let config = object(storage, &path)?;
         let flag = |token: &Value, key: &str| token.get(key).and_then(Value::as_bool).unwrap_or(false);
         match config.get("bos_token") {
             None => continue,
@@ -164,7 +212,7 @@ fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
             Some(Value::String(text)) => return Ok(Some(AddedToken::from(text.as_str(), true))),
             Some(token) => {
                 let Some(text) = token.get("content").and_then(Value::as_str) else {
-                    return Err(Error::input(format!("{}: `bos_token` is {token}, expected a text", path.display())));
+                    return Err(Error::input(format!("{}: `bos_token` is {token}, expected a string", path.display())));
                 };
                 let read = AddedToken::from(text, true)
                     .lstrip(flag(token, "lstrip"))
@@ -188,7 +236,7 @@ fn without_tokenizer_json(storage: &dyn Storage, dir: &Path) -> Error {
              T.from_pretrained('{0}').save_pretrained('{0}')\"",
             dir.display()
         )),
-        None => error.hint("copy it from where the model is from, or from another model with the same vocabulary"),
+        None => error.hint("copy it from the original model, or from another model with the same vocabulary"),
     }
 }
 
@@ -240,7 +288,7 @@ mod tests {
         let error = |result: Result<Vec<u32>>| result.unwrap_err().to_string();
         assert!(error(encode(None, None, "")).contains("no tokens"));
         assert!(error(encode(Some(r#"{"bos_token": 7}"#), None, "a")).contains("`bos_token` is 7"));
-        assert!(error(encode(Some("{"), None, "a")).contains("tokenizer_config.json is not JSON"));
+        assert!(error(encode(Some("{"), None, "a")).contains("tokenizer_config.json is not a JSON object"));
 
         let dir = tempfile::tempdir().unwrap();
         let open = || Tokenizer::open(&LocalStorage, dir.path()).unwrap_err().to_string();

@@ -1,0 +1,252 @@
+//! Checks a `tokenizer.json` before the tokenizers library sees it: the library panics on some files, and others would
+//! make a text grow a thousandfold. What passes may still make it panic, which [`guarded`] turns into an error.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
+
+use moerge_core::{json_error::json_problem, suggest::shorten};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
+
+/// Deepest nesting of `Sequence`: the library takes exponential time to read deeper ones.
+const MAX_NESTING: usize = 4;
+/// Most components of a section.
+const MAX_COMPONENTS: usize = 64;
+/// Most bytes by which all components together may multiply a text.
+const MAX_GROWTH: f64 = 64.0;
+/// Longest string that is put into a text, in bytes.
+const MAX_INSERTED: usize = 256;
+/// Longest pattern, in bytes.
+const MAX_PATTERN: usize = 64 << 10;
+/// Longest replacement in a precompiled map, in bytes.
+const MAX_MAPPED: usize = 256;
+/// Most characters that a decoder strips from a token.
+const MAX_STRIPPED: u64 = 64;
+/// Most special tokens that a template adds.
+const MAX_ADDED: usize = 64;
+
+/// The sections of the file that decide how a text may grow. `vocab` and `merges` are left to the library.
+#[derive(Deserialize)]
+struct Sections {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    #[serde(default, rename = "model")]
+    _model: IgnoredAny,
+}
+
+/// By how much the tokenizer may multiply the bytes of a text, or why it is refused.
+pub fn growth(bytes: &[u8]) -> Result<f64, String> {
+    let sections: Sections = serde_json::from_slice(bytes).map_err(|error| json_problem(&error))?;
+    let mut growth = 1.0;
+    for (name, section) in [("normalizer", &sections.normalizer), ("pre_tokenizer", &sections.pre_tokenizer)] {
+        for component in components(name, section)? {
+            growth *= component_growth(component).map_err(|why| format!("{name}: {why}"))?;
+        }
+    }
+    let mut decoded = 1.0;
+    for component in components("decoder", &sections.decoder)? {
+        decoded *= component_growth(component).map_err(|why| format!("decoder: {why}"))?;
+    }
+    if growth > MAX_GROWTH || decoded > MAX_GROWTH {
+        let factor = growth.max(decoded);
+        return Err(format!(
+            "its components may make a text {factor:.0} times as long, and at most {MAX_GROWTH} is allowed"
+        ));
+    }
+    let mut added = 0;
+    for component in components("post_processor", &sections.post_processor)? {
+        added += template(component).map_err(|why| format!("post_processor: {why}"))?;
+    }
+    if added > MAX_ADDED {
+        return Err(format!("post_processor: it adds {added} special tokens, and at most {MAX_ADDED} are allowed"));
+    }
+    Ok(growth.max(1.0))
+}
+
+/// The components of a section, those within a `Sequence` included.
+fn components<'v>(section: &str, value: &'v Value) -> Result<Vec<&'v Map<String, Value>>, String> {
+    let mut found = Vec::new();
+    let mut open = vec![(value, 0)];
+    while let Some((value, depth)) = open.pop() {
+        let Value::Object(component) = value else { continue };
+        if depth > MAX_NESTING {
+            return Err(format!("{section}: `Sequence` is nested more than {MAX_NESTING} levels deep"));
+        }
+        let lists = ["normalizers", "pretokenizers", "processors", "decoders"];
+        for list in lists.into_iter().filter_map(|key| component.get(key)?.as_array()) {
+            open.extend(list.iter().map(|inner| (inner, depth + 1)));
+        }
+        found.push(component);
+        if found.len() + open.len() > MAX_COMPONENTS {
+            return Err(format!("{section}: it has more than {MAX_COMPONENTS} components"));
+        }
+    }
+    Ok(found)
+}
+
+fn kind(component: &Map<String, Value>) -> &str {
+    component.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// By how much one component of a normalizer, pre-tokenizer or decoder may multiply a text.
+fn component_growth(component: &Map<String, Value>) -> Result<f64, String> {
+    let kind = kind(component);
+    for (key, value) in component {
+        let most = if matches!(key.as_str(), "precompiled_charsmap") { usize::MAX } else { MAX_INSERTED };
+        if let Some(text) = value.as_str().filter(|text| text.len() > most) {
+            return Err(format!("`{key}` of {kind} has {} bytes, and at most {most} are allowed", text.len()));
+        }
+    }
+    let number = |key: &str| component.get(key).and_then(Value::as_u64);
+    match kind {
+        "Prepend" => match component.get("prepend").and_then(Value::as_str) {
+            None | Some("") => Err("`prepend` of Prepend is empty".into()),
+            // Of the empty text it makes nothing, of the shortest other one this.
+            Some(text) => Ok(if text.len() <= 8 { 1.0 } else { 1.0 + text.len() as f64 / 8.0 }),
+        },
+        "Replace" => replacement(component),
+        "Split" => pattern(component).map(|_| 1.0),
+        "Precompiled" => precompiled(component.get("precompiled_charsmap")).map(|()| 1.0),
+        "FixedLength" if number("length") == Some(0) => Err("`length` of FixedLength is 0".into()),
+        "Strip" if number("start").max(number("stop")) > Some(MAX_STRIPPED) => {
+            Err(format!("Strip removes more than {MAX_STRIPPED} characters of a token"))
+        }
+        "ByteLevel" | "BertNormalizer" | "BertPreTokenizer" => Ok(2.0),
+        "Metaspace" => Ok(3.0),
+        _ => Ok(1.0),
+    }
+}
+
+/// The string or regular expression of a `pattern`.
+fn pattern(component: &Map<String, Value>) -> Result<(&str, bool), String> {
+    let Some(pattern) = component.get("pattern") else { return Ok(("?", true)) };
+    let literal = pattern.get("String").and_then(Value::as_str);
+    let regex = pattern.get("Regex").and_then(Value::as_str);
+    let Some(text) = literal.or(regex) else { return Ok(("?", true)) };
+    if text.is_empty() {
+        return Err(format!("`pattern` of {} is empty", kind(component)));
+    }
+    if text.len() > MAX_PATTERN {
+        return Err(format!("`pattern` of {} has {} bytes", kind(component), text.len()));
+    }
+    Ok((text, literal.is_none()))
+}
+
+fn replacement(component: &Map<String, Value>) -> Result<f64, String> {
+    let (pattern, is_regex) = pattern(component)?;
+    let content = component.get("content").and_then(Value::as_str).unwrap_or_default();
+    let replaced = if is_regex { 1 } else { pattern.len() };
+    Ok((content.len() as f64 / replaced as f64).max(1.0))
+}
+
+/// A SentencePiece map: the size of its trie, the trie, and the replacements, each ended by a zero byte.
+fn precompiled(map: Option<&Value>) -> Result<(), String> {
+    let text = map.and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = text.ok_or("`precompiled_charsmap` of Precompiled is empty")?;
+    let bytes = base64(text).ok_or("`precompiled_charsmap` of Precompiled is not base64")?;
+    let broken = "`precompiled_charsmap` of Precompiled is broken";
+    let (size, rest) = bytes.split_first_chunk::<4>().ok_or(broken)?;
+    let size = u32::from_le_bytes(*size) as usize;
+    if size == 0 || !size.is_multiple_of(4) || size > rest.len() {
+        return Err(format!("{broken}: its trie has {size} bytes of {}", rest.len()));
+    }
+    let longest = rest[size..].split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    if longest > MAX_MAPPED {
+        return Err(format!("{broken}: it replaces a character by {longest} bytes"));
+    }
+    Ok(())
+}
+
+/// The bytes of padded or unpadded standard base64.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let (mut bits, mut count) = (0u32, 0);
+    for c in text.bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+/// How many special tokens a post-processor adds.
+fn template(component: &Map<String, Value>) -> Result<usize, String> {
+    if kind(component) != "TemplateProcessing" {
+        return Ok(usize::from(matches!(kind(component), "RobertaProcessing" | "BertProcessing")) * 2);
+    }
+    let tokens = component.get("special_tokens").and_then(Value::as_object);
+    let single = component.get("single").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let (mut sequences, mut added) = (0, 0);
+    for piece in single {
+        if let Some(sequence) = piece.get("Sequence") {
+            if sequence.get("id").and_then(Value::as_str) != Some("A") {
+                return Err("`single` of TemplateProcessing uses a second sequence".into());
+            }
+            sequences += 1;
+        }
+        if let Some(id) = piece.get("SpecialToken").and_then(|token| token.get("id")).and_then(Value::as_str) {
+            let token = tokens.and_then(|tokens| tokens.get(id));
+            let token = token.ok_or_else(|| {
+                format!("TemplateProcessing uses `{}`, which is not among its `special_tokens`", shorten(id))
+            })?;
+            added += token.get("ids").and_then(Value::as_array).map_or(1, Vec::len);
+        }
+    }
+    if sequences != 1 {
+        return Err(format!("`single` of TemplateProcessing holds the text {sequences} times, expected once"));
+    }
+    Ok(added)
+}
+
+thread_local! {
+    /// Whether a panic of this thread is expected, and not to be printed.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` of the tokenizers library; a panic in it is the error that it is.
+pub fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(before);
+    match result {
+        Ok(result) => result.map_err(|why| why.downcast_ref().map_or_else(|| why.to_string(), json_problem)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(format!("the tokenizers library panics on it ({})", shorten(text)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
