@@ -124,7 +124,8 @@ impl Interpreter<'_, '_> {
     /// `map`, `select` and their kin.
     fn over(&mut self, name: &str, value: &Value, mut args: Args) -> Run<Value> {
         // Whatever is false counts as empty here, `none` too.
-        let items = if value.is_true() { value } else { &Value::undefined(name) }.iterate(&self.meter)?;
+        let empty = Value::undefined(name);
+        let items = if value.is_true() { value } else { &empty }.iterate(&self.meter)?;
         let mut kept = Vec::new();
         let by_attribute = name.ends_with("attr");
         if name == "map" && args.positional.is_empty() {

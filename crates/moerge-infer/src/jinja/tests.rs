@@ -50,15 +50,9 @@ fn namespaces_that_hold_themselves_are_an_error_and_no_overflow() {
 #[test]
 fn nesting_is_bounded_at_parse_and_at_render() {
     for n in [200, 99_999] {
-        for (open, close) in [
-            ("(", ")"),
-            ("[", "]"),
-            ("{1:", "}"),
-            ("not ", ""),
-            ("-", ""),
-            ("f(", ")"),
-            ("1 if 1 else ", ""),
-        ] {
+        for (open, close) in
+            [("(", ")"), ("[", "]"), ("{1:", "}"), ("not ", ""), ("-", ""), ("f(", ")"), ("1 if 1 else ", "")]
+        {
             refused(&format!("{{{{ {}1{} }}}}", open.repeat(n), close.repeat(n)));
         }
         refused(&format!("{}x{}", "{% if 1 %}".repeat(n), "{% endif %}".repeat(n)));

@@ -3,7 +3,7 @@ use std::{io::Write as _, ops::ControlFlow, process::ExitCode};
 use anstyle::{AnsiColor, Style};
 use moerge_checkpoint::LocalStorage;
 use moerge_core::ErrorKind;
-use moerge_infer::generate::{ChatTemplate, End, Generator, Limits, Message, Sampler, answer};
+use moerge_infer::generate::{ChatTemplate, Conversation, End, Generator, Limits, Message, Sampler, answer};
 
 use super::running::{Loaded, ModelArgs, SamplingArgs};
 use crate::{
@@ -134,7 +134,9 @@ impl Chat<'_> {
         let tokenizer = &self.loaded.model.tokenizer;
         let limits = Limits { stop: self.loaded.generation.stop.clone(), tokens: self.args.sampling.max_tokens };
         let prompt = match &self.template {
-            Some(template) => template.render(&self.messages).and_then(|text| tokenizer.encode_rendered(&text)),
+            Some(template) => template
+                .render(&Conversation::new(&self.messages), self.loaded.context, reporter)
+                .and_then(|text| tokenizer.encode_rendered(&text)),
             None => tokenizer.encode(&self.messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")),
         };
         let mut out = console::results();

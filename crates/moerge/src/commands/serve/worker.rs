@@ -11,7 +11,7 @@ use std::{
 use moerge_checkpoint::LocalStorage;
 use moerge_core::progress::{Progress, Stage};
 use moerge_infer::{
-    generate::{ChatTemplate, Generator, Limits, Piece, Sampler, answer},
+    generate::{ChatTemplate, Conversation, Generator, Limits, Piece, Sampler, answer},
     tokenizer::Tokenizer,
 };
 use tokio::sync::{
@@ -115,7 +115,11 @@ impl Texts {
         let tokens = match (prompt, &self.template) {
             (Prompt::Text(text), _) => tokenizer.encode(text)?,
             (Prompt::Tokens(tokens), _) => tokens.clone(),
-            (Prompt::Chat(messages), Some(template)) => tokenizer.encode_rendered(&template.render(messages)?)?,
+            (Prompt::Chat(messages), Some(template)) => {
+                let listening = Listening { to: self.to };
+                let text = template.render(&Conversation::new(messages), self.loaded.context, &listening)?;
+                tokenizer.encode_rendered(&text)?
+            }
             (Prompt::Chat(messages), None) => {
                 tokenizer.encode(&messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n"))?
             }
