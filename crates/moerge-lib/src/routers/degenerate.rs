@@ -57,7 +57,11 @@ pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<Strin
         )
     };
     let zero = |(expert, layers): (usize, Vec<usize>)| {
-        format!("the gates of {} are zero in layers {}: its prompts do not tell it from the others", name(expert), ranges(&layers))
+        format!(
+            "the gates of {} are zero in layers {}: its prompts do not tell it from the others",
+            name(expert),
+            ranges(&layers)
+        )
     };
     let zeros: Vec<String> = zeros.into_iter().map(zero).collect();
     alike.into_iter().map(sentence).chain(zeros).collect()

@@ -116,8 +116,7 @@ impl Texts {
             (Prompt::Text(text), _) => tokenizer.encode(text)?,
             (Prompt::Tokens(tokens), _) => tokens.clone(),
             (Prompt::Chat(messages), Some(template)) => {
-                let listening = Listening { to: self.to };
-                let text = template.render(&Conversation::new(messages), self.loaded.context, &listening)?;
+                let text = template.render(&Conversation::new(messages), context, &UntilInterrupted)?;
                 tokenizer.encode_rendered(&text)?
             }
             (Prompt::Chat(messages), None) => {
@@ -299,6 +298,19 @@ impl<'m> Turn<'_, 'm> {
 fn panic_if_asked(request: &Request) {
     let asked = |prompt: &Prompt| matches!(prompt, Prompt::Text(text) if std::env::var("MOERGE_TEST_PANIC").as_ref() == Ok(text));
     assert!(!request.prompts.iter().any(asked), "a panic that a test asked for");
+}
+
+/// Ends a template when the server is to stop; its steps are bounded in any case.
+struct UntilInterrupted;
+
+impl Progress for UntilInterrupted {
+    fn start(&self, _: Stage, _: u64, _: u64) {}
+    fn advance(&self, _: Stage, _: u64) {}
+    fn finish(&self, _: Stage, _: &str) {}
+
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
 }
 
 /// Ends the work when nobody listens any more.
