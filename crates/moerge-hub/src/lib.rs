@@ -70,7 +70,7 @@ impl Hub {
     fn check_online(&self, id: &HubId) -> Result<()> {
         if self.settings.offline {
             return Err(Error::input(format!(
-                "{id} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
+                "{id} is not on this machine, and HF_HUB_OFFLINE forbids asking the Hub"
             ))
             .hint("unset HF_HUB_OFFLINE to download it"));
         }

@@ -88,14 +88,12 @@ impl Form {
 
     /// The same for the bytes of the token after `from`. From 0 on, a match may stop early.
     fn match_from(&self, text: &[u8], mut at: usize, from: usize) -> Option<usize> {
-        let mut matched = 0;
-        for expected in self.bytes.get(from..)? {
+        for (matched, expected) in self.bytes.get(from..)?.iter().enumerate() {
             let Some((found, end)) = decoded(text, at).filter(|(found, _)| self.is_same(*found, *expected)) else {
                 return (from == 0 && matched >= MIN_PART).then_some(at);
             };
             debug_assert!(found.is_ascii());
             at = end;
-            matched += 1;
         }
         Some(at)
     }

@@ -14,7 +14,7 @@ fn specs(u: &mut Unstructured) -> Result<Vec<TensorSpec>> {
     let mut names = BTreeSet::from(["__metadata__".to_owned()]);
     let mut specs = Vec::new();
     for _ in 0..u.int_in_range(0..=11)? {
-        let (name, dtype): (String, _) = (u.arbitrary()?, *u.choose(&Dtype::ALL)?);
+        let (name, dtype): (String, _) = (u.arbitrary()?, *u.choose(Dtype::ALL)?);
         let shape: Vec<usize> = (0..u.int_in_range(0..=3)?).map(|_| u.int_in_range(0..=5)).collect::<Result<_>>()?;
         if dtype.tensor_bytes(&shape).is_ok() && names.insert(name.clone()) {
             specs.push(TensorSpec { name, dtype, shape });

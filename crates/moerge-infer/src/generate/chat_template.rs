@@ -182,7 +182,7 @@ impl NamedTemplate {
             Cause::Template => ("fails", "the template may not accept a conversation like this one"),
         };
         let message = moerge_core::suggest::printable(&failure.message);
-        let message = message.get(..message.floor_char_boundary(300)).unwrap_or_default();
+        let message = message.char_indices().nth(300).map_or(&*message, |(end, _)| &message[..end]);
         Error::input(format!("the chat template {what}: {message}"))
             .fact("template", format!("{}{place}", self.file))
             .hint(hint)

@@ -39,6 +39,13 @@ impl GenerationConfig {
         Ok(Self::new(&generation, config))
     }
 
+    /// The same, with the tokenizer's own end-of-text token ending a text, too: chat models are trained with the one that
+    /// their tokenizer names, and their configs often name another.
+    pub fn with_eos(mut self, eos: Option<u32>) -> Self {
+        self.stop.extend(eos);
+        self
+    }
+
     fn new(generation: &Map<String, Value>, config: &Map<String, Value>) -> Self {
         let default = Sampling::default();
         let mut values = Values { generation, ignored: Vec::new() };

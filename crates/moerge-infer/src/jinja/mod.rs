@@ -68,7 +68,7 @@ pub enum Cause {
 
 /// A failure whose line is not known yet.
 #[derive(Debug)]
-pub(self) struct Fault {
+struct Fault {
     message: String,
     cause: Cause,
 }

@@ -69,6 +69,7 @@ impl Tests {
 
         let extraction = self.extraction.clone().map_or_else(|| Extraction::new(NUMBER), Ok)?;
         let generation = GenerationConfig::open(&LocalStorage, &model.dir, &model.config.raw)?;
+        let generation = generation.with_eos(model.tokenizer.eos());
         let limits = Limits { stop: generation.stop, tokens: self.answer_tokens };
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
 

@@ -93,6 +93,7 @@ impl ModelArgs {
         }
         let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
         let generation = GenerationConfig::open(storage.as_ref(), &model.dir, &model.config.raw)?;
+        let generation = generation.with_eos(model.tokenizer.eos());
         generation.ignored.iter().for_each(|ignored| reporter.warning(ignored));
         self.check_memory(&model)?;
         let resident = ResidentModel::load(model.weights()?.as_ref(), self.quant, reporter)?;

@@ -116,6 +116,7 @@ fn force_replaces_an_old_folder_only_when_the_new_one_is_whole() {
         disk.put(Path::new(OUT).join("moerge.json"), record.as_bytes());
         assert!(merge(&disk.shared(), true).is_err(), "a file of the user was deleted");
         disk.shared().remove_file(&Path::new(OUT).join("old.txt")).unwrap();
+        disk.shared().sync_dir(Path::new(OUT)).unwrap();
         assert!(merge(&disk.shared(), false).is_err(), "a folder with files in it was overwritten");
         disk.power_off_at(disk.operations() + cut);
         let _ = merge(&disk.shared(), true);

@@ -16,8 +16,9 @@ use moerge_core::{
     ErrorKind, Result,
     model::{
         config::ModelConfig,
-        families::{MIXTRAL, describe},
+        families::{Family, describe},
     },
+    plan::moe::represent::moe_families,
     plan::{Prompts, Routing, Slots},
     progress::{Progress, Silent, Stage},
     recipe::{FitSettings, GateMode, Recipe},
@@ -94,7 +95,8 @@ fn routers(dir: &Path, recipe: &Path, mode: GateMode, rounding: Option<WeightRou
     let recipe = Recipe::parse("moe.yml", &std::fs::read_to_string(recipe).unwrap()).unwrap();
     let config = config(dir);
     let slots = Slots::of(&recipe, config.layers);
-    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, &MIXTRAL, slots, 0) }, rounding, &Silent).unwrap()
+    let family = moe_families(&config, Family::of(&config).unwrap()).unwrap()[0];
+    make(dir, &Routing { gate_mode: mode, ..Routing::new(&recipe, family, slots, 0) }, rounding, &Silent).unwrap()
 }
 
 fn config(dir: &Path) -> ModelConfig {

@@ -83,7 +83,8 @@ fn modules(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
 
 /// The first names of the paths that follow `crate::`: one, or those of a group.
 fn first_names(path: &str) -> Vec<String> {
-    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let name =
+        |text: &str| text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
     let (mut depth, mut names, mut start) = (0, Vec::new(), 0);
     for (at, c) in group.char_indices() {

@@ -3,7 +3,7 @@
 pub mod attention;
 mod choose;
 mod fit;
-mod represent;
+pub mod represent;
 mod routing;
 mod same_ffn;
 mod shared;

@@ -282,10 +282,10 @@ fn message(value: &Value) -> Result<Message, ApiError> {
         Some(role) => role,
         None => return Err(ApiError::field("messages", "a message without a `role`")),
     };
-    if let Some(calls) = value.get("tool_calls").filter(|calls| calls.as_array().is_none_or(|list| !list.is_empty())) {
-        if !calls.is_null() {
-            return Err(ApiError::field("messages", "`tool_calls` are not supported by this server"));
-        }
+    if let Some(calls) = value.get("tool_calls").filter(|calls| calls.as_array().is_none_or(|list| !list.is_empty()))
+        && !calls.is_null()
+    {
+        return Err(ApiError::field("messages", "`tool_calls` are not supported by this server"));
     }
     let part = |part: &Value| match (part.get("type").and_then(Value::as_str), part.get("text")) {
         (Some("text"), Some(Value::String(text))) => Ok(text.clone()),
