@@ -118,7 +118,7 @@ impl Hub {
             return Err(Error::input(format!("`{}` is not a repository on the Hub", id.id)).hint("write user/name"));
         }
         if self.settings.offline {
-            return Err(Error::input(format!("cannot upload {}: HF_HUB_OFFLINE forbids to contact the Hub", id.id))
+            return Err(Error::input(format!("cannot upload {}: HF_HUB_OFFLINE forbids contacting the Hub", id.id))
                 .hint("unset HF_HUB_OFFLINE"));
         }
         Ok(())

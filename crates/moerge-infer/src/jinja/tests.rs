@@ -1,5 +1,5 @@
-//! Templates that want to take too much, and what Python's rules give. The table that transformers made is compared in
-//! `tests/chat_templates.rs`.
+//! Templates that ask for too much, and what Python's rules give. `tests/chat_templates/compare.py` compares whole
+//! templates with transformers' renderings.
 
 use moerge_core::{
     ErrorKind,

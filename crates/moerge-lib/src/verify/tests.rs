@@ -103,7 +103,7 @@ fn impossible_values_are_errors_and_what_moerge_does_not_know_is_not() {
         ("mixtral", "num_local_experts", json!(0), Severity::Error, "above 0"),
         ("mixtral", "num_experts_per_tok", json!(9), Severity::Error, "there are 4 experts"),
         ("llama", "hidden_size", json!("wide"), Severity::Error, "whole number"),
-        ("llama", "num_key_value_heads", json!(3), Severity::Error, "does not divide"),
+        ("llama", "num_key_value_heads", json!(3), Severity::Error, "not a multiple"),
         ("llama", "rope_parameters", json!({"rope_type": "linear", "factor": "x"}), Severity::Error, "factor"),
         ("llama", "rope_parameters", json!({"rope_type": "spiral"}), Severity::Warning, "spiral"),
         ("llama", "hidden_act", json!("relu9"), Severity::Warning, "relu9"),

@@ -76,7 +76,7 @@ fn no_network() {
     says(bench.command(&["pull", "org/model"]).env("HF_ENDPOINT", "http://127.0.0.1:9"), &words);
     let named = ["cannot be reached", "its name is not known"];
     says(bench.command(&["pull", "org/model"]).env("HF_ENDPOINT", "http://no-such-host.invalid"), &named);
-    let offline = ["org/model is not on this machine, and HF_HUB_OFFLINE forbids to ask"];
+    let offline = ["org/model is not on this machine, and HF_HUB_OFFLINE forbids asking"];
     says(bench.command(&["pull", "org/model"]).env("HF_HUB_OFFLINE", "1"), &offline);
 }
 

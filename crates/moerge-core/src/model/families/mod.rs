@@ -1,7 +1,7 @@
 //! The families of models that moerge can read, one file each.
 //!
 //! A family's file gives its tensor names by role, the [`LayerSpec`] of every layer, and the rules of its config class
-//! (defaults, sliding windows). [`describe`] is the only way from a `config.json` to names and shapes: a model is read,
+//! (defaults, sliding windows). [`describe()`] is the only way from a `config.json` to names and shapes: a model is read,
 //! run, planned and verified by the same [`Description`]. Whether a Mixture of Experts can represent a dense family is
 //! another question, answered in [`crate::plan`].
 
