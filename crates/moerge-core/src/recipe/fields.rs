@@ -189,7 +189,7 @@ fn unknown_key(source: &Source, key: &str, span: Range<usize>, known: &[&str]) -
         return source
             .error(message, span, "")
             .cause(Cause::UnknownKey)
-            .hint("mergekit-moe takes no notice of this key either; delete it");
+            .hint("mergekit-moe ignores this key as well; delete it");
     }
     if let Some(near) = did_you_mean(key, known.iter().copied()) {
         return source.error(message, span, format!("did you mean `{near}`?")).cause(Cause::UnknownKey);

@@ -46,7 +46,7 @@ pub fn check(config: &ModelConfig, family: &MoeFamily, base: &Description, outpu
     })
 }
 
-/// What the MoE's attention has not, or has in another way, in the first layer that differs.
+/// How the MoE's attention differs from the base's, in the first layer where it does.
 fn difference(base: &Description, output: &Description) -> Option<String> {
     let layers = base.decoder.layers.iter().zip(&output.decoder.layers).enumerate();
     for (layer, (base, output)) in layers {

@@ -119,7 +119,7 @@ fn a_key_of_mergekits_other_recipes() {
       --> moe.yml:5:1
     5 | tokenizer_source: union
       | ^^^^^^^^^^^^^^^^
-      hint: mergekit-moe takes no notice of this key either; delete it
+      hint: mergekit-moe ignores this key as well; delete it
     ");
 }
 
