@@ -10,7 +10,12 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use moerge_checkpoint::{Dtype, TensorView};
 
-use super::{Expr, Noise, expr::rows_and_columns, lora::LoadedDelta, methods::Kernel};
+use super::{
+    Expr, Noise,
+    expr::rows_and_columns,
+    lora::LoadedDelta,
+    methods::{self, Kernel},
+};
 use crate::{
     error::{Error, Result},
     numeric::{element, noise::add_noise},
@@ -263,7 +268,7 @@ impl Node {
                     values.push(own);
                     offset += input.row_bytes;
                 }
-                kernel.merge(&values, first, out);
+                kernel.merge(&values, methods::Place { first, columns: self.columns }, out);
             }
             Op::Fill(value) => out.fill(*value),
             Op::Computed(name) => {
@@ -325,6 +330,11 @@ fn runs(map: &[Option<usize>], rows: Range<usize>) -> impl Iterator<Item = (usiz
 }
 
 impl Inputs<'_> {
+    /// How many tensors there are.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Calls `look` with the same elements of all inputs, from the first to the last. The pieces are the same on every
     /// machine, so that sums over them are, too.
     ///

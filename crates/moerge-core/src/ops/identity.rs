@@ -6,7 +6,7 @@
 use moerge_checkpoint::{SourceFile, TensorView};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Expr, LoraDelta, Method, Noise};
+use super::{Expr, LoraDelta, Noise};
 use crate::error::Result;
 
 /// A hash over facts, each with its length, so that no two lists of facts run together.
@@ -43,6 +43,18 @@ impl Identity {
     /// Adds a float by its bits.
     pub fn float(&mut self, x: f64) -> &mut Self {
         self.number(x.to_bits())
+    }
+
+    /// Adds the number of floats, and each by its bits.
+    pub fn floats(&mut self, floats: &[f64]) -> &mut Self {
+        self.list(floats.iter(), |id, x| {
+            id.float(*x);
+        })
+    }
+
+    /// Adds a yes or no.
+    pub fn flag(&mut self, flag: bool) -> &mut Self {
+        self.number(u64::from(flag))
     }
 
     /// Adds whether a value is there, and it.
@@ -134,19 +146,12 @@ impl Identity {
             }
             Expr::Combine { method, inputs } => {
                 self.number(6).number(inputs.len() as u64);
-                self.method(method);
+                method.identify(self);
                 inputs.iter().try_for_each(|input| self.expr(input))?;
             }
             Expr::Fill { value, shape } => self.number(7).float(f64::from(*value)).shape(shape),
             Expr::Computed { name, shape } => self.number(8).text(name).shape(shape),
         }
         Ok(())
-    }
-
-    fn method(&mut self, method: &Method) {
-        self.text(method.name());
-        method.parameters(&mut |x| {
-            self.float(x);
-        });
     }
 }

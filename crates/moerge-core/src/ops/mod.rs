@@ -13,4 +13,7 @@ mod methods;
 pub use evaluate::{ComputedValues, Evaluator};
 pub use expr::{Expr, LoraDelta, Noise, rows_and_columns};
 pub use identity::Identity;
-pub use methods::{Linear, Method, Slerp, TaskArithmetic};
+pub use methods::{
+    ArceeFusion, Breadcrumbs, Dare, Della, Karcher, Linear, Method, ModelStock, MultiSlerp, NearSwap, NuSlerp,
+    Passthrough, Ram, RamPlusTl, Sce, Slerp, TaskArithmetic, Ties,
+};

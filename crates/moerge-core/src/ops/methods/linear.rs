@@ -1,14 +1,15 @@
 //! `linear`: the weighted mean `sum w x / sum w`, or without `normalize` the sum `sum w x` ("model soups",
 //! arXiv 2203.05482).
 
-use super::{Kernel, sum_in_f64};
+use super::{Kernel, Place, check, sum_in_f64};
+use crate::{error::Result, ops::Identity};
 
 /// The parameters of `linear`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
-    /// What each input counts for.
+    /// Weight of each input; no default.
     pub weights: Vec<f64>,
-    /// Whether the sum is divided by the sum of the weights.
+    /// Whether the sum is divided by the sum of the weights, which then must not be 0. Default: true.
     pub normalize: bool,
 }
 
@@ -16,16 +17,25 @@ pub struct Linear {
 pub(super) struct WeightedSum(Vec<f64>);
 
 impl Linear {
+    pub(super) fn identify(&self, id: &mut Identity) {
+        let Self { weights, normalize } = self;
+        id.floats(weights).flag(*normalize);
+    }
+
+    pub(super) fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs("linear", check::Count::AtLeast(1), inputs)?;
+        check::values("linear", "weight", &self.weights, inputs)?;
+        if self.normalize { check::sum_not_zero("linear", &self.weights, "normalize") } else { Ok(()) }
+    }
+
     pub(super) fn kernel(&self) -> WeightedSum {
-        let total: f64 = self.weights.iter().sum();
-        // Where the weights cancel out there is nothing to divide by: mergekit takes 1, and so do we.
-        let divisor = if self.normalize && total != 0.0 { total } else { 1.0 };
+        let divisor = if self.normalize { self.weights.iter().sum() } else { 1.0 };
         WeightedSum(self.weights.iter().map(|w| w / divisor).collect())
     }
 }
 
 impl Kernel for WeightedSum {
-    fn merge(&self, inputs: &[Vec<f32>], _: u64, out: &mut [f32]) {
+    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
         sum_in_f64(out, |at, sums| {
             for (factor, input) in self.0.iter().zip(inputs) {
                 sums.iter_mut().zip(&input[at..]).for_each(|(sum, x)| *sum += factor * f64::from(*x));

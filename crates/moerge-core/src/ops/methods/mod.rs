@@ -1,34 +1,105 @@
-//! The merge methods, one file each. A method sees its inputs as rows of f32 and gives the merged rows.
+//! The merge methods, one file each or one for two that share their parameters. A method sees its inputs as rows of f32
+//! and gives the merged rows.
 //!
 //! To add one: a file with its formula, its paper, its parameters and its test; a variant of [`Method`] and an arm in
-//! each of its three matches.
+//! each of its matches. mergekit 0.1.5 at `dtype: float32` is the reference for all of them.
 
+mod arcee_fusion;
+mod breadcrumbs;
+mod check;
+mod dare;
+mod della;
+mod karcher;
 mod linear;
+mod model_stock;
+mod multislerp;
+mod nearswap;
+mod nuslerp;
+mod passthrough;
+mod ram;
+mod sce;
 mod slerp;
 mod task_arithmetic;
+mod ties;
 
+pub use arcee_fusion::ArceeFusion;
+pub use breadcrumbs::Breadcrumbs;
+pub use dare::Dare;
+pub use della::Della;
+pub use karcher::Karcher;
 pub use linear::Linear;
+pub use model_stock::ModelStock;
+pub use multislerp::MultiSlerp;
+pub use nearswap::NearSwap;
+pub use nuslerp::NuSlerp;
+pub use passthrough::Passthrough;
+pub use ram::{Ram, RamPlusTl};
+pub use sce::Sce;
 pub use slerp::Slerp;
 pub use task_arithmetic::TaskArithmetic;
+pub use ties::Ties;
 
-use super::evaluate::Inputs;
-use crate::error::Result;
+use super::{Identity, evaluate::Inputs};
+use crate::error::{Error, Result};
 
-/// A merge method with its parameters.
+/// A merge method with its parameters for one tensor. Where a method has a base, the base is the first input.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Method {
     /// Weighted sum or mean.
     Linear(Linear),
     /// Spherical interpolation of two tensors.
     Slerp(Slerp),
+    /// Spherical interpolation of two tensors, their rows, or their differences from a base.
+    NuSlerp(NuSlerp),
+    /// Weighted mean of several tensors on the sphere.
+    MultiSlerp(MultiSlerp),
+    /// Riemannian mean of several tensors on the sphere.
+    Karcher(Karcher),
     /// A base plus weighted differences from it.
     TaskArithmetic(TaskArithmetic),
+    /// The largest differences, where their signs agree.
+    Ties(Ties),
+    /// Random parts of the differences.
+    DareLinear(Dare),
+    /// Random parts of the differences, where their signs agree.
+    DareTies(Dare),
+    /// Differences without outliers and small elements.
+    Breadcrumbs(Breadcrumbs),
+    /// Differences without outliers and small elements, where their signs agree.
+    BreadcrumbsTies(Breadcrumbs),
+    /// Random parts of the differences, by magnitude, where their signs agree.
+    Della(Della),
+    /// Random parts of the differences, by magnitude.
+    DellaLinear(Della),
+    /// Differences at the elements of largest variance, weighted by their squares.
+    Sce(Sce),
+    /// Differences, averaged where several models have one.
+    Ram(Ram),
+    /// `ram` with larger unique differences.
+    RamPlusTl(RamPlusTl),
+    /// Between a base and the mean, by the angles between the differences.
+    ModelStock(ModelStock),
+    /// A base, moved to a model where they are near each other.
+    NearSwap(NearSwap),
+    /// A base, with a model's elements where its changes are outliers.
+    ArceeFusion(ArceeFusion),
+    /// One tensor, scaled.
+    Passthrough(Passthrough),
 }
 
 /// A method that is ready for one tensor: it knows the statistics of the whole tensor that it needs.
 pub(super) trait Kernel: Send + Sync {
-    /// Merges the same elements of all inputs into `out`. `first` is the number of their first element in the tensor.
-    fn merge(&self, inputs: &[Vec<f32>], first: u64, out: &mut [f32]);
+    /// Merges the same whole rows of all inputs into `out`.
+    fn merge(&self, inputs: &[Vec<f32>], place: Place, out: &mut [f32]);
+}
+
+/// Where rows lie in their tensor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Number of their first element.
+    pub first: u64,
+    /// Elements of a row.
+    pub columns: usize,
 }
 
 impl Method {
@@ -37,32 +108,86 @@ impl Method {
         match self {
             Self::Linear(_) => "linear",
             Self::Slerp(_) => "slerp",
+            Self::NuSlerp(_) => "nuslerp",
+            Self::MultiSlerp(_) => "multislerp",
+            Self::Karcher(_) => "karcher",
             Self::TaskArithmetic(_) => "task_arithmetic",
+            Self::Ties(_) => "ties",
+            Self::DareLinear(_) => "dare_linear",
+            Self::DareTies(_) => "dare_ties",
+            Self::Breadcrumbs(_) => "breadcrumbs",
+            Self::BreadcrumbsTies(_) => "breadcrumbs_ties",
+            Self::Della(_) => "della",
+            Self::DellaLinear(_) => "della_linear",
+            Self::Sce(_) => "sce",
+            Self::Ram(_) => "ram",
+            Self::RamPlusTl(_) => "ramplus_tl",
+            Self::ModelStock(_) => "model_stock",
+            Self::NearSwap(_) => "nearswap",
+            Self::ArceeFusion(_) => "arcee_fusion",
+            Self::Passthrough(_) => "passthrough",
         }
     }
 
-    /// Every parameter that changes the result, for a plan's identity.
-    pub(super) fn parameters(&self, add: &mut dyn FnMut(f64)) {
+    /// Whether the method merges `inputs` tensors, the base included, with these parameters. Reads nothing.
+    ///
+    /// # Errors
+    /// Another number of inputs is needed, or a parameter is out of its range.
+    pub fn check(&self, inputs: usize) -> Result<()> {
         match self {
-            Self::Linear(Linear { weights, normalize }) => {
-                weights.iter().for_each(|w| add(*w));
-                add(f64::from(u8::from(*normalize)));
-            }
-            Self::Slerp(Slerp { t }) => add(*t),
-            Self::TaskArithmetic(TaskArithmetic { weights, lambda, normalize }) => {
-                weights.iter().for_each(|w| add(*w));
-                add(*lambda);
-                add(f64::from(u8::from(*normalize)));
-            }
+            Self::Linear(method) => method.check(inputs),
+            Self::Slerp(method) => method.check(inputs),
+            Self::NuSlerp(method) => method.check(inputs),
+            Self::MultiSlerp(method) => method.check(inputs),
+            Self::Karcher(method) => method.check(inputs),
+            Self::TaskArithmetic(method) => method.check("task_arithmetic", inputs),
+            Self::Ties(method) => method.check(inputs),
+            Self::DareLinear(method) | Self::DareTies(method) => method.check(self.name(), inputs),
+            Self::Breadcrumbs(method) | Self::BreadcrumbsTies(method) => method.check(self.name(), inputs),
+            Self::Della(method) | Self::DellaLinear(method) => method.check(self.name(), inputs),
+            Self::Sce(method) => method.check(inputs),
+            Self::Ram(method) => method.check(inputs),
+            Self::RamPlusTl(method) => method.check(inputs),
+            Self::ModelStock(method) => method.check(inputs),
+            Self::NearSwap(method) => method.check(inputs),
+            Self::ArceeFusion(method) => method.check(inputs),
+            Self::Passthrough(method) => method.check(inputs),
         }
     }
 
-    /// Prepares the method for the tensors of `inputs`; may read all of them once.
+    /// Adds the method and every parameter that changes its result to a plan's identity.
+    pub(super) fn identify(&self, id: &mut Identity) {
+        id.text(self.name());
+        match self {
+            Self::Linear(method) => method.identify(id),
+            Self::Slerp(method) => method.identify(id),
+            Self::NuSlerp(method) => method.identify(id),
+            Self::MultiSlerp(method) => method.identify(id),
+            Self::Karcher(method) => method.identify(id),
+            Self::TaskArithmetic(method) => method.identify(id),
+            Self::Ties(method) => method.identify(id),
+            Self::DareLinear(method) | Self::DareTies(method) => method.identify(id),
+            Self::Breadcrumbs(method) | Self::BreadcrumbsTies(method) => method.identify(id),
+            Self::Della(method) | Self::DellaLinear(method) => method.identify(id),
+            Self::Sce(method) => method.identify(id),
+            Self::Ram(method) => method.identify(id),
+            Self::RamPlusTl(method) => method.identify(id),
+            Self::ModelStock(method) => method.identify(id),
+            Self::NearSwap(method) => method.identify(id),
+            Self::ArceeFusion(method) => method.identify(id),
+            Self::Passthrough(method) => method.identify(id),
+        }
+    }
+
+    /// Prepares the method for the tensors of `inputs`; may read all of them, some methods more than once.
     pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        self.check(inputs.count())?;
         Ok(match self {
             Self::Linear(method) => Box::new(method.kernel()),
             Self::Slerp(method) => Box::new(method.kernel(inputs)?),
             Self::TaskArithmetic(method) => Box::new(method.kernel()),
+            Self::Passthrough(method) => Box::new(method.kernel()),
+            _ => return Err(Error::input(format!("{} is not built yet", self.name()))),
         })
     }
 }

@@ -5,13 +5,16 @@
 //! coefficients apply to the vectors themselves. Nearly parallel vectors (`|cos theta| > 0.9995`) are interpolated
 //! linearly, as in mergekit.
 
-use super::Kernel;
-use crate::{error::Result, ops::evaluate::Inputs};
+use super::{Kernel, Place, check};
+use crate::{
+    error::Result,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `slerp`. It takes exactly two inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slerp {
-    /// 0 gives the first input, 1 the second.
+    /// 0 gives the first input, which is mergekit's `base_model`, and 1 the second; no default.
     pub t: f64,
 }
 
@@ -22,6 +25,16 @@ const PARALLEL: f64 = 0.9995;
 const ZERO: f64 = 1e-8;
 
 impl Slerp {
+    pub(super) fn identify(&self, id: &mut Identity) {
+        let Self { t } = self;
+        id.float(*t);
+    }
+
+    pub(super) fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs("slerp", check::Count::Exactly(2), inputs)?;
+        check::finite("slerp", "t", self.t)
+    }
+
     pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Coefficients> {
         let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
         inputs.for_each(&mut |inputs| {
@@ -48,7 +61,7 @@ impl Slerp {
 pub(super) struct Coefficients(f64, f64);
 
 impl Kernel for Coefficients {
-    fn merge(&self, inputs: &[Vec<f32>], _: u64, out: &mut [f32]) {
+    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
         for ((out, a), b) in out.iter_mut().zip(&inputs[0]).zip(&inputs[1]) {
             *out = (self.0 * f64::from(*a) + self.1 * f64::from(*b)) as f32;
         }

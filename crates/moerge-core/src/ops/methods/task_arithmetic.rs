@@ -1,16 +1,19 @@
 //! `task_arithmetic`: a base plus the weighted differences of the other models from it, `b + lambda sum w (x - b)`
 //! (arXiv 2212.04089).
 
-use super::{Kernel, sum_in_f64};
+use super::{Kernel, Place, check, sum_in_f64};
+use crate::{error::Result, ops::Identity};
 
-/// The parameters of `task_arithmetic`. The first input is the base.
+/// The parameters of `task_arithmetic`, and how the methods that build on it add up the differences. The first input is
+/// the base.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskArithmetic {
-    /// What the difference of each input after the base counts for.
+    /// Weight of the difference of each input after the base; no default. May be negative.
     pub weights: Vec<f64>,
-    /// What their sum counts for.
+    /// Factor of the sum. Default: 1.
     pub lambda: f64,
-    /// Whether the sum of the differences is divided by the sum of the weights.
+    /// Whether the sum is divided by the sum of the weights, unless that is 0. Default: false, but true for `ties` and
+    /// `della`.
     pub normalize: bool,
 }
 
@@ -18,6 +21,18 @@ pub struct TaskArithmetic {
 pub(super) struct Differences(Vec<f64>);
 
 impl TaskArithmetic {
+    pub(super) fn identify(&self, id: &mut Identity) {
+        let Self { weights, lambda, normalize } = self;
+        id.floats(weights).float(*lambda).flag(*normalize);
+    }
+
+    /// `method` is the name of the method that adds up the differences in this way.
+    pub(super) fn check(&self, method: &str, inputs: usize) -> Result<()> {
+        check::inputs(method, check::Count::AtLeast(1), inputs)?;
+        check::values(method, "weight", &self.weights, inputs - 1)?;
+        check::finite(method, "lambda", self.lambda)
+    }
+
     pub(super) fn kernel(&self) -> Differences {
         let total: f64 = self.weights.iter().sum();
         let divisor = if self.normalize && total != 0.0 { total } else { 1.0 };
@@ -26,7 +41,7 @@ impl TaskArithmetic {
 }
 
 impl Kernel for Differences {
-    fn merge(&self, inputs: &[Vec<f32>], _: u64, out: &mut [f32]) {
+    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
         let Some((base, others)) = inputs.split_first() else { return };
         sum_in_f64(out, |at, sums| {
             sums.iter_mut().zip(&base[at..]).for_each(|(sum, b)| *sum = f64::from(*b));

@@ -1,0 +1,56 @@
+//! `della` and `della_linear`: a random part of each difference, large elements more likely than small ones
+//! (arXiv 2406.11617).
+//!
+//! Each element of a difference `d = x - b` is kept with probability `density - epsilon + 2 epsilon rank`, where `rank`
+//! goes from 0 for the smallest magnitude of its row to 1 for the largest. `della_linear` adds up what is left as
+//! `task_arithmetic` does, `della` elects signs as `ties` does.
+
+use super::{TaskArithmetic, check};
+use crate::{
+    error::{Error, Result},
+    ops::Identity,
+};
+
+/// The parameters of `della` and `della_linear`. The first input is the base.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Della {
+    /// How the differences are added up. `normalize` is true by default for `della`, false for `della_linear`.
+    pub sum: TaskArithmetic,
+    /// Mean probability with which elements of each difference are kept. 1 keeps everything, 0 nothing. Default: 1.
+    pub densities: Vec<f64>,
+    /// How far the probability of the smallest and the largest element of a row is from the mean; `density - epsilon`
+    /// and `density + epsilon` must lie between 0 and 1. Default: 0.15.
+    pub epsilons: Vec<f64>,
+    /// Whether what is kept of a difference is scaled to the L1 norm of all of it. Default: true.
+    pub rescale: bool,
+    /// The key of the random numbers, together with the seed, the number of the input and the element: the name of the
+    /// tensor that is made.
+    pub name: String,
+}
+
+impl Della {
+    pub(super) fn identify(&self, id: &mut Identity) {
+        let Self { sum, densities, epsilons, rescale, name } = self;
+        sum.identify(id);
+        id.floats(densities).floats(epsilons).flag(*rescale).text(name);
+    }
+
+    pub(super) fn check(&self, method: &str, inputs: usize) -> Result<()> {
+        self.sum.check(method, inputs)?;
+        check::values(method, "density", &self.densities, inputs - 1)?;
+        check::values(method, "epsilon", &self.epsilons, inputs - 1)?;
+        for (density, epsilon) in self.densities.iter().zip(&self.epsilons) {
+            check::fraction(method, "density", *density)?;
+            let between = |p: f64| 0.0 < p && p < 1.0;
+            if between(*density) && !(between(density - epsilon) && between(density + epsilon)) {
+                return Err(Error::input(format!(
+                    "density - epsilon and density + epsilon of {method} must lie between 0 and 1"
+                ))
+                .fact("density", density.to_string())
+                .fact("epsilon", epsilon.to_string())
+                .hint(format!("with this density, epsilon must be less than {}", density.min(1.0 - density))));
+            }
+        }
+        Ok(())
+    }
+}

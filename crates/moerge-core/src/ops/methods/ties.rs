@@ -1,0 +1,33 @@
+//! `ties`: the largest differences of each model, where their signs agree (arXiv 2306.01708).
+//!
+//! Of each difference `d = x - b` the `density * n` largest in magnitude are kept. At each element the sign of
+//! `sum w d` is elected, 0 counting as positive; the differences `w d` of that sign are added up and, with `normalize`,
+//! divided by the sum of their weights.
+
+use super::{TaskArithmetic, check};
+use crate::{error::Result, ops::Identity};
+
+/// The parameters of `ties`. The first input is the base.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ties {
+    /// How the differences are added up. `normalize` is true by default.
+    pub sum: TaskArithmetic,
+    /// Fraction of each difference that is kept, at least one element unless it is 0. Default: 1.
+    pub densities: Vec<f64>,
+    /// Whether what is kept of a difference is scaled to the L1 norm of all of it. Default: false.
+    pub rescale: bool,
+}
+
+impl Ties {
+    pub(super) fn identify(&self, id: &mut Identity) {
+        let Self { sum, densities, rescale } = self;
+        sum.identify(id);
+        id.floats(densities).flag(*rescale);
+    }
+
+    pub(super) fn check(&self, inputs: usize) -> Result<()> {
+        self.sum.check("ties", inputs)?;
+        check::values("ties", "density", &self.densities, inputs - 1)?;
+        self.densities.iter().try_for_each(|density| check::fraction("ties", "density", *density))
+    }
+}
