@@ -24,6 +24,7 @@ mod against_config;
 
 mod read;
 pub(crate) mod small_files;
+mod tokens;
 
 use read::TensorBytes;
 
@@ -91,6 +92,8 @@ pub enum FindingKind {
     Unexpected,
     /// A tensor's type is not the one in `config.json`.
     Dtype,
+    /// The tokenizer and the model disagree: a token without an embedding, another end-of-text token.
+    Tokens,
     /// The experts are stored in a layout that few programs read.
     Layout,
     /// `config.json` is missing or of a family that moerge does not know, so shapes were not checked.
@@ -124,6 +127,7 @@ pub fn verify(storage: &Arc<dyn Storage>, dir: &Path, threads: usize, progress: 
         Err(error) => unreadable(storage, dir, &folder, &error, &mut report),
     }
     small_files::check(&folder, &mut report);
+    tokens::check(storage.as_ref(), dir, &folder, &mut report);
     report.findings.sort_by_key(|f| (f.severity, f.kind));
     Ok(report)
 }

@@ -9,7 +9,7 @@ use moerge_core::{
     error::{Error, Result},
     model::{
         locate::{HubCache, NotHere, locate},
-        source::{Source, Vocabulary},
+        source::{Source, Vocabulary, token_without_row},
     },
     plan::{Models, MoePlan, PlanOptions},
     recipe::{
@@ -17,6 +17,7 @@ use moerge_core::{
         check::{self, CheckOptions},
     },
 };
+use moerge_infer::SpecialTokens;
 
 /// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
 pub fn prepare(
@@ -62,22 +63,28 @@ fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, c
     Ok(Models { sources, base, experts, shared_expert })
 }
 
+/// What is odd about the base's tokenizer, which the merged model gets, and about those of experts that have another.
 fn vocabulary_warnings(storage: &dyn Storage, models: &Models) -> Vec<String> {
     let tokenizer = |s: &Source| moerge_core::model::source::read_bytes(storage, &s.dir.join("tokenizer.json")).ok();
     let base_bytes = tokenizer(models.base());
-    let mut base: Option<Vocabulary> = None;
-    let mut warnings = Vec::new();
+    let base = Vocabulary::read(storage, &models.base().dir);
+    let mut warnings: Vec<String> =
+        base.iter().filter_map(|base| token_beyond_rows(storage, models.base(), base)).collect();
     for source in models.sources.iter().filter(|s| s.dir != models.base().dir) {
         let bytes = tokenizer(source);
         if bytes.is_none() || bytes == base_bytes {
             continue;
         }
         drop(bytes);
-        if base.is_none() {
-            base = Vocabulary::read(storage, &models.base().dir);
-        }
         let (Some(base), Some(own)) = (&base, Vocabulary::read(storage, &source.dir)) else { continue };
         warnings.extend(own.differs_from(base).map(|what| format!("{}: {what}", source.reference)));
     }
     warnings
+}
+
+fn token_beyond_rows(storage: &dyn Storage, base: &Source, vocabulary: &Vocabulary) -> Option<String> {
+    let special = SpecialTokens::open(storage, &base.dir).unwrap_or_default();
+    let (id, token) = vocabulary.last_with_bos(special.get("bos_token"))?;
+    let message = token_without_row(id, token, base.config.vocab_size as u64)?;
+    Some(format!("{}: {message}; a prompt with it cannot be run", base.reference))
 }

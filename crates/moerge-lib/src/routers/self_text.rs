@@ -59,7 +59,8 @@ pub fn write_samples(
     // nothing to the MoE.
     let vocabulary = weights.description().decoder.vocabulary as u32;
     let mut banned = tokenizer.special_tokens();
-    banned.extend(tokenizer.vocabulary() as u32..vocabulary);
+    let end = tokenizer.last_token().map_or(0, |(id, _)| id.saturating_add(1));
+    banned.extend(end..vocabulary);
     let model = ResidentModel::load(weights, quantisation, progress)?;
     let sampling = Sampling {
         temperature: settings.temperature as f32,

@@ -30,3 +30,4 @@ mod same_bytes;
 mod self_calibrated;
 mod serve;
 mod tidy;
+mod tokens;

@@ -24,14 +24,14 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running server; ended with the test.
-struct Server {
+pub struct Server {
     child: Child,
     port: u16,
     _dir: tempfile::TempDir,
 }
 
 impl Server {
-    fn start(model: &Path, flags: &[&str]) -> Self {
+    pub fn start(model: &Path, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut arguments = vec!["serve", model.to_str().unwrap(), "--port", "0", "--quant", "f32", "-j", "1"];
         arguments.extend(flags);
@@ -78,7 +78,7 @@ impl Server {
         self.ask("POST", path, &["Content-Type: application/json"], body.to_string().as_bytes())
     }
 
-    fn complete(&self, body: &Value) -> Value {
+    pub fn complete(&self, body: &Value) -> Value {
         let answer = self.post("/v1/completions", body);
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()

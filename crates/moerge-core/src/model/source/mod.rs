@@ -13,7 +13,7 @@ use std::{
 use moerge_checkpoint::{Checkpoint, Dtype, Kind, Storage, TensorView};
 
 pub use adapter::Adapter;
-pub use vocabulary::Vocabulary;
+pub use vocabulary::{Vocabulary, token_without_row};
 
 use crate::{
     error::{Error, Result},

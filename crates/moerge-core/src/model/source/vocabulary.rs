@@ -9,6 +9,7 @@ use serde::{
 };
 
 use super::read_bytes;
+use crate::suggest::shorten;
 
 /// Token id -> token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +80,15 @@ impl Vocabulary {
         Some(Self(words))
     }
 
+    /// The token with the largest id, once `bos` has its place: one that the vocabulary lacks becomes its next token.
+    pub fn last_with_bos<'v>(&'v self, bos: Option<&'v str>) -> Option<(u32, &'v str)> {
+        let (id, token) = self.0.last_key_value()?;
+        match bos.filter(|bos| !bos.is_empty() && !self.0.values().any(|token| token == bos)) {
+            Some(bos) => Some((id.saturating_add(1), bos)),
+            None => Some((*id, token)),
+        }
+    }
+
     /// What a person should know about an expert with this vocabulary on a base with `base`'s; `None` if they agree.
     ///
     /// Tokens that only the base has do no harm; tokens that only the expert has are never seen by it; ids that mean
@@ -100,6 +110,14 @@ impl Vocabulary {
         (!unknown.is_empty())
             .then(|| format!("{} tokens the base does not have will not be used: {}", unknown.len(), names(&unknown)))
     }
+}
+
+/// What is wrong where the token with the largest id has no embedding: the model's embeddings have `rows` rows. More rows
+/// than tokens are common, and no fault.
+pub fn token_without_row(id: u32, token: &str, rows: u64) -> Option<String> {
+    let token = shorten(token);
+    (u64::from(id) >= rows)
+        .then(|| format!("the tokenizer has token {id} ({token:?}), but the embeddings have {rows} rows"))
 }
 
 #[cfg(test)]
