@@ -25,10 +25,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a model folder: `model.safetensors`; or the shards of
-    /// `model.safetensors.index.json`; or, without these, a complete set of
-    /// `model-00001-of-0000n.safetensors`. Where there are both, `model.safetensors` counts, as for
-    /// transformers.
+    /// Opens a model folder; [`WeightFiles`](crate::WeightFiles) says which of its files count.
     ///
     /// # Errors
     /// There is no such folder or no such files in it, a shard is missing, index and shards

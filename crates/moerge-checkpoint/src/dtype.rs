@@ -64,7 +64,22 @@ dtypes! {
     U64 64 false "Unsigned 64-bit integer.";
 }
 
+/// PyTorch's names of the types that weights are made in, as `config.json` and recipes have them.
+const TORCH_NAMES: [(&str, Dtype); 4] =
+    [("bfloat16", Dtype::BF16), ("float16", Dtype::F16), ("float32", Dtype::F32), ("float64", Dtype::F64)];
+
 impl Dtype {
+    /// PyTorch's name, such as `bfloat16`; `None` of a type that weights are not made in.
+    pub fn torch_name(self) -> Option<&'static str> {
+        TORCH_NAMES.iter().find(|(_, dtype)| *dtype == self).map(|(name, _)| *name)
+    }
+
+    /// The type that PyTorch calls `name`, with `torch.` before it or not.
+    pub fn from_torch_name(name: &str) -> Option<Dtype> {
+        let name = name.strip_prefix("torch.").unwrap_or(name);
+        TORCH_NAMES.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
+    }
+
     /// The type of this name, or `None` if the format has no such type. Names are case-sensitive.
     pub fn parse(name: &str) -> Option<Dtype> {
         Dtype::ALL.iter().copied().find(|dtype| dtype.name() == name)

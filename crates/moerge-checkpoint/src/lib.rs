@@ -24,6 +24,7 @@ mod source_file;
 mod source_folder;
 pub mod storage;
 mod tensor_view;
+mod weight_files;
 pub mod workers;
 
 pub use checkpoint::Checkpoint;
@@ -39,3 +40,4 @@ pub use source_file::SourceFile;
 pub use storage::simulated::{Fault, SimulatedDisk, Survives};
 pub use storage::{Facts, Kind, LocalStorage, Lock, ReadAt, Storage, WriteAt};
 pub use tensor_view::TensorView;
+pub use weight_files::{IncompleteShards, WeightFiles};

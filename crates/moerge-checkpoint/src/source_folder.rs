@@ -1,13 +1,13 @@
-//! Which files of a model folder hold its weights, and what to say about a folder that has none or
-//! not all of them.
+//! The weight files of a folder on disk, and what to say about a folder that has none or not all of them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
 use crate::error::{Error, Result, io_at};
-use crate::index::{INDEX_FILE, Index, PICKLED_INDEX_FILE};
+use crate::index::Index;
 use crate::storage::{Kind, Storage, facts_if_any};
+use crate::weight_files::{IncompleteShards, WeightFiles};
 
 /// The names of the weights in a folder.
 pub(crate) enum Weights {
@@ -15,10 +15,6 @@ pub(crate) enum Weights {
     Shards(Vec<String>),
     Indexed(Index, Vec<String>),
 }
-
-const SINGLE_FILE: &str = "model.safetensors";
-/// What older models have: the same by Python's pickle.
-const PICKLED_FILE: &str = "pytorch_model.bin";
 
 /// Finds the safetensors files of the folder `dir`. All named files exist.
 pub(crate) fn find_weights(storage: &dyn Storage, dir: &Path) -> Result<Weights> {
@@ -32,39 +28,32 @@ pub(crate) fn find_weights(storage: &dyn Storage, dir: &Path) -> Result<Weights>
     let names = storage.list(dir).map_err(io_at("list", dir))?;
     // Names that are not Unicode cannot be any that is looked for.
     let names: BTreeSet<String> = names.into_iter().filter_map(as_text).collect();
-    if names.contains(SINGLE_FILE) {
-        check_there(storage, dir, SINGLE_FILE, &names, SINGLE_FILE)?;
-        return Ok(Weights::Single(SINGLE_FILE.to_owned()));
-    }
-    if names.contains(INDEX_FILE) {
-        let index = Index::read(storage, &dir.join(INDEX_FILE))?;
-        let files: Vec<String> = index.files().into_iter().map(str::to_owned).collect();
-        for file in &files {
-            check_there(storage, dir, file, &names, INDEX_FILE)?;
+    let there = |name: &str, called_for_by: &str| check_there(storage, dir, name, &names, called_for_by);
+    match WeightFiles::among(&names).map_err(|problem| incomplete(dir, problem))? {
+        Some(WeightFiles::Single(name)) => {
+            there(name, name)?;
+            Ok(Weights::Single(name.to_owned()))
         }
-        return Ok(Weights::Indexed(index, files));
-    }
-    let shards = shard_set(dir, &names)?;
-    match shards {
-        Some(shards) => {
-            for shard in &shards {
-                check_there(storage, dir, shard, &names, shard)?;
-            }
-            Ok(Weights::Shards(shards))
-        }
-        None if names.contains(PICKLED_FILE) => {
-            check_there(storage, dir, PICKLED_FILE, &names, PICKLED_FILE)?;
-            Ok(Weights::Single(PICKLED_FILE.to_owned()))
-        }
-        None if names.contains(PICKLED_INDEX_FILE) => {
-            let index = Index::read(storage, &dir.join(PICKLED_INDEX_FILE))?;
+        Some(WeightFiles::Indexed(name)) => {
+            let index = Index::read(storage, &dir.join(name))?;
             let files: Vec<String> = index.files().into_iter().map(str::to_owned).collect();
-            for file in &files {
-                check_there(storage, dir, file, &names, PICKLED_INDEX_FILE)?;
-            }
+            files.iter().try_for_each(|file| there(file, name))?;
             Ok(Weights::Indexed(index, files))
         }
+        Some(WeightFiles::Numbered(shards)) => {
+            shards.iter().try_for_each(|shard| there(shard, shard))?;
+            Ok(Weights::Shards(shards))
+        }
         None => Err(Error::NoSafetensors { folder: dir.to_owned(), found: other_weights(&names) }),
+    }
+}
+
+fn incomplete(dir: &Path, problem: IncompleteShards) -> Error {
+    match problem {
+        IncompleteShards::Mixed { first, second } => Error::MixedShards { folder: dir.to_owned(), first, second },
+        IncompleteShards::Missing { file, counted_by } => {
+            Error::ShardMissing { file: dir.join(file), called_for_by: counted_by }
+        }
     }
 }
 
@@ -90,39 +79,6 @@ fn check_there(
 
 fn as_text(name: OsString) -> Option<String> {
     name.into_string().ok()
-}
-
-/// The complete set of numbered shards, in order; `None` if there is not even one.
-fn shard_set(dir: &Path, names: &BTreeSet<String>) -> Result<Option<Vec<String>>> {
-    let mut shards = names.iter().filter_map(|name| Some((name, shard_number(name)?)));
-    let Some((first, (_, count))) = shards.next() else { return Ok(None) };
-    if let Some((second, _)) = shards.find(|(_, (_, other))| *other != count) {
-        let (first, second) = (first.clone(), second.clone());
-        return Err(Error::MixedShards { folder: dir.to_owned(), first, second });
-    }
-    // The count is only a claim: look for each name in turn and stop at the first that is absent.
-    let mut set = Vec::new();
-    for number in 1..=count {
-        let name = format!("model-{number:05}-of-{count:05}.safetensors");
-        if !names.contains(&name) {
-            let called_for_by = first.clone();
-            return Err(Error::ShardMissing { file: dir.join(name), called_for_by });
-        }
-        set.push(name);
-    }
-    Ok(Some(set))
-}
-
-/// Number and count of `model-00002-of-00010.safetensors`.
-fn shard_number(name: &str) -> Option<(u32, u32)> {
-    let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
-    let (number, count) = numbers.split_once("-of-")?;
-    let parse = |digits: &str| {
-        let plain = digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        if plain { digits.parse::<u32>().ok() } else { None }
-    };
-    let (number, count) = (parse(number)?, parse(count)?);
-    (1..=count).contains(&number).then_some((number, count))
 }
 
 /// Files that look like weights of another format or name, for the error message.

@@ -10,7 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::Result,
-    model::{config::ModelConfig, families::Description, folder::ModelFolder},
+    model::{
+        config::ModelConfig,
+        families::Description,
+        files::{CHAT_TEMPLATE, TOKENIZER_CONFIG, TOKENIZER_FILES},
+        folder::ModelFolder,
+    },
     record::{FileRecord, MoergeJson},
 };
 
@@ -230,25 +235,15 @@ fn dtypes(weights: &Checkpoint) -> BTreeMap<String, usize> {
 }
 
 fn tokenizer(folder: &ModelFolder) -> Vec<String> {
-    const FILES: [&str; 8] = [
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "chat_template.jinja",
-    ];
-    FILES.iter().filter(|name| folder.has(name)).map(|name| (*name).to_owned()).collect()
+    TOKENIZER_FILES.iter().filter(|name| folder.has(name)).map(|name| (*name).to_owned()).collect()
 }
 
 fn chat_template(folder: &ModelFolder) -> Option<String> {
-    if folder.has("chat_template.jinja") {
-        return Some("chat_template.jinja".into());
+    if folder.has(CHAT_TEMPLATE) {
+        return Some(CHAT_TEMPLATE.into());
     }
-    let config = folder.object("tokenizer_config.json").ok()??;
-    config.get("chat_template").is_some_and(|t| !t.is_null()).then(|| "tokenizer_config.json".into())
+    let config = folder.object(TOKENIZER_CONFIG).ok()??;
+    config.get("chat_template").is_some_and(|t| !t.is_null()).then(|| TOKENIZER_CONFIG.into())
 }
 
 fn adapter_facts(config: &Map<String, Value>) -> AdapterFacts {

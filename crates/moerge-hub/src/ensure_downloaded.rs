@@ -9,7 +9,7 @@ use super::{Hub, HubStorage, Wanted};
 use moerge_core::{
     error::{Error, Result},
     model::{
-        folder::TOKENIZER_FILES,
+        files::{ADAPTER_WEIGHTS, TOKENIZER_FILES},
         locate::{HubCache, HubId, ModelFolders, OnHub, Part, locate, on_hub},
     },
     progress::Progress,
@@ -108,6 +108,6 @@ fn is_complete(model: &OnHub) -> bool {
     let has = |name: &str| folder.join(name).is_file();
     match model.part {
         Part::Model => Checkpoint::is_in(&LocalStorage, folder) && TOKENIZER_FILES.iter().any(|name| has(name)),
-        Part::Adapter => ["adapter_model.safetensors", "adapter_model.bin"].into_iter().any(has),
+        Part::Adapter => ADAPTER_WEIGHTS.into_iter().any(has),
     }
 }

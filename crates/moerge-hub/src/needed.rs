@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use moerge_checkpoint::INDEX_FILE;
+use moerge_checkpoint::{INDEX_FILE, IncompleteShards, WeightFiles};
 use serde::Deserialize;
 
 use super::{Listing, RemoteFile};
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
-    model::folder::TOKENIZER_FILES,
+    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_FILES},
     record::MOERGE_JSON,
     suggest::printable,
 };
@@ -28,13 +28,6 @@ pub enum Wanted {
 
 /// Files of a model other than weights and tokenizer.
 const SMALL: [&str; 5] = ["config.json", "generation_config.json", "README.md", MOERGE_JSON, "moerge.yml"];
-/// Index files of sharded weights, in order of precedence.
-const INDICES: [&str; 2] = [INDEX_FILE, "pytorch_model.bin.index.json"];
-/// Weights in one file, in order of precedence.
-const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
-/// The config and the weights of an adapter.
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-const ADAPTER: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
 /// All files but the weights. They are small and downloaded first.
 pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile> {
@@ -51,34 +44,52 @@ pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile>
 
 /// The name of the index, if the weights are sharded.
 pub(super) fn index_name(listing: &Listing) -> Option<&'static str> {
-    // In the order in which a folder is opened: a whole file, then an index; safetensors, then pickles.
-    let (safetensors, pickle) = (SINGLE[0], SINGLE[1]);
-    if listing.file(safetensors).is_some() {
-        return None;
+    match weight_files(listing) {
+        Ok(Some(WeightFiles::Indexed(name))) => Some(name),
+        _ => None,
     }
-    let is_there = |name: &&'static str| listing.file(name).is_some();
-    let index = INDICES.iter().copied().find(is_there);
-    if index == Some(INDEX_FILE) || listing.file(pickle).is_none() { index } else { None }
 }
 
 /// The weight files; `index` is the content of the file that [`index_name`] names.
 pub(super) fn weights<'a>(listing: &'a Listing, wanted: Wanted, index: Option<&[u8]>) -> Result<Vec<&'a RemoteFile>> {
-    let first = |names: &[&str]| names.iter().find_map(|name| listing.file(name)).map(|f| vec![f]);
-    let adapter = || first(&ADAPTER).filter(|_| listing.file(ADAPTER_CONFIG).is_some());
-    let found = match (wanted, index) {
-        (Wanted::Adapter, _) => adapter(),
-        (_, Some(index)) => return of_index(listing, index),
-        (Wanted::Model, None) => first(&SINGLE).or_else(|| numbered(listing)),
-        (Wanted::Either, None) => first(&SINGLE).or_else(|| numbered(listing)).or_else(adapter),
+    if let (Some(index), Wanted::Model | Wanted::Either) = (index, wanted) {
+        return of_index(listing, index);
+    }
+    let of_model = || -> Result<Option<Vec<&RemoteFile>>> {
+        match weight_files(listing).map_err(|problem| incomplete(listing, problem))? {
+            Some(WeightFiles::Single(name)) => Ok(listing.file(name).map(|file| vec![file])),
+            Some(WeightFiles::Numbered(shards)) => Ok(shards.iter().map(|name| listing.file(name)).collect()),
+            Some(WeightFiles::Indexed(_)) | None => Ok(None),
+        }
+    };
+    let of_adapter = || {
+        let weights = ADAPTER_WEIGHTS.iter().find_map(|name| listing.file(name));
+        weights.filter(|_| listing.file(ADAPTER_CONFIG).is_some()).map(|file| vec![file])
+    };
+    let found = match wanted {
+        Wanted::Adapter => of_adapter(),
+        Wanted::Model => of_model()?,
+        Wanted::Either => of_model()?.or_else(of_adapter),
     };
     found.ok_or_else(|| nothing_to_read(listing, wanted))
 }
 
-/// `model-00001-of-00003.safetensors`, ... without an index.
-fn numbered(listing: &Listing) -> Option<Vec<&RemoteFile>> {
-    let shard = |f: &&RemoteFile| f.name.starts_with("model-") && f.name.ends_with(".safetensors");
-    let shards: Vec<_> = listing.files.iter().filter(shard).collect();
-    (!shards.is_empty()).then_some(shards)
+/// Which files hold the weights, by the rule that folders on disk are opened by.
+fn weight_files(listing: &Listing) -> Result<Option<WeightFiles>, IncompleteShards> {
+    WeightFiles::among(&listing.files.iter().map(|f| f.name.clone()).collect())
+}
+
+fn incomplete(listing: &Listing, problem: IncompleteShards) -> Error {
+    let what = match problem {
+        IncompleteShards::Mixed { first, second } => {
+            format!("{} and {} count differently", printable(&first), printable(&second))
+        }
+        IncompleteShards::Missing { file, counted_by } => {
+            format!("{file} is missing beside {}", printable(&counted_by))
+        }
+    };
+    Error::input(format!("{} is incomplete on the Hub: {what}", listing.id))
+        .hint("another revision may be complete: `org/name@revision`")
 }
 
 fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile>> {
@@ -175,6 +186,11 @@ mod tests {
         assert!(error.to_string().contains("its index lists model-2.safetensors"), "{error}");
         let shards = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
         check(Wanted::Model, &shards, None, "config.json", &shards[1..].join(" "));
+        // As a folder on disk is opened.
+        let beside = [&shards[..], &["pytorch_model.bin"]].concat();
+        check(Wanted::Model, &beside, None, "config.json", &shards[1..].join(" "));
+        let error = weights(&listing(&shards[..2]), Wanted::Model, None).unwrap_err();
+        assert!(error.to_string().contains("model-00002-of-00002.safetensors is missing"), "{error}");
     }
 
     #[test]

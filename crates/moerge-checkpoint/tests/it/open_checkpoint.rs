@@ -35,7 +35,6 @@ fn a_file_instead_of_a_folder() {
 #[test]
 fn other_formats_get_a_hint() {
     assert!(hint_of(&[("tf_model.h5", b"")]).contains("safe_serialization"));
-    assert!(hint_of(&[("pytorch_model-00001-of-00002.bin", b"")]).contains("safe_serialization"));
     assert!(hint_of(&[("model-q4.gguf", b"")]).contains("GGUF"));
     assert!(hint_of(&[("adapter_model.safetensors", b"")]).contains("LoRA"));
     assert!(hint_of(&[("consolidated.safetensors", b"")]).contains("model.safetensors"));

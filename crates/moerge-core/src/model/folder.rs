@@ -12,31 +12,11 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, describe},
+        files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG},
         source::{read_bytes, read_text},
     },
     record::{MOERGE_JSON, MoergeJson},
 };
-
-/// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.
-pub const TOKENIZER_FILES: [&str; 12] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "tokenizer.model.v3",
-    "tekken.json",
-    "spiece.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
-/// The weights of a PEFT adapter.
-const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
-/// What says that a folder holds an adapter.
-const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// What a folder holds.
 pub struct ModelFolder<'a> {
@@ -67,7 +47,7 @@ impl<'a> ModelFolder<'a> {
 
     /// Whether it is an adapter rather than a model.
     pub fn is_adapter(&self) -> bool {
-        self.has(ADAPTER_CONFIG) && !self.has("config.json")
+        self.has(ADAPTER_CONFIG) && !self.has(CONFIG)
     }
 
     /// Its weights: a model's, or an adapter's.
@@ -120,14 +100,14 @@ impl<'a> ModelFolder<'a> {
 
     /// `model_type` in its `config.json`, whatever else that says.
     pub fn family(&self) -> Option<String> {
-        let config = self.object("config.json").ok()??;
+        let config = self.object(CONFIG).ok()??;
         config.get("model_type")?.as_str().map(str::to_owned)
     }
 
     /// Its `config.json`.
     pub fn config(&self) -> Result<ModelConfig> {
-        let path = self.dir.join("config.json");
-        let text = self.text("config.json")?.ok_or_else(|| {
+        let path = self.dir.join(CONFIG);
+        let text = self.text(CONFIG)?.ok_or_else(|| {
             Error::input(format!("{} has no config.json", self.dir.display()))
                 .hint("a model folder has config.json beside its .safetensors files")
         })?;

@@ -2,10 +2,13 @@
 
 pub mod config;
 pub mod families;
+pub mod files;
 pub mod folder;
+pub mod foreign_weights;
 pub mod layer_spec;
 pub mod locate;
 pub mod model_ref;
 pub mod role;
 pub mod rope;
 pub mod source;
+pub mod tied_head;

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::{Dtype, Fingerprint, Index, Storage};
+use moerge_checkpoint::{Fingerprint, Index, Storage};
 use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
     model::{
-        folder::TOKENIZER_FILES,
+        files::TOKENIZER_FILES,
         source::{Source, read_bytes},
     },
     output::card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
@@ -179,12 +179,7 @@ fn card_facts(
         experts_per_token: plan.shape.top_k,
         averaged: recipe.shared_weights == SharedWeights::Average,
         gate_mode: plan.routing.gate_mode.name().to_owned(),
-        dtype: match plan.output.tensors.first().map(|t| t.dtype) {
-            Some(Dtype::F16) => "float16",
-            Some(Dtype::F32) => "float32",
-            _ => "bfloat16",
-        }
-        .to_owned(),
+        dtype: plan.output.tensors.first().and_then(|t| t.dtype.torch_name()).unwrap_or_default().to_owned(),
         recipe: recipe.text.to_string(),
         moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
         remote_code: plan.output.config.contains_key("auto_map"),

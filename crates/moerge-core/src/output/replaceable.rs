@@ -9,7 +9,7 @@ use moerge_checkpoint::{Header, INDEX_FILE, Kind, Storage};
 use super::{card::MODEL_CARD, files::RECIPE_FILE};
 use crate::{
     error::{Error, Result},
-    model::{folder::TOKENIZER_FILES, source::read_text},
+    model::{files::TOKENIZER_FILES, source::read_text},
     record::{MOERGE_JSON, MoergeJson},
 };
 

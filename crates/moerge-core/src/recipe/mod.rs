@@ -128,20 +128,10 @@ const EXPERT_KEYS: [&str; 10] = [
     "residual_scale",
 ];
 
-/// mergekit's names, and those people write.
-const DTYPES: [(&str, Dtype); 11] = [
-    ("bfloat16", Dtype::BF16),
-    ("float16", Dtype::F16),
-    ("float32", Dtype::F32),
-    ("torch.bfloat16", Dtype::BF16),
-    ("torch.float16", Dtype::F16),
-    ("torch.float32", Dtype::F32),
-    ("bf16", Dtype::BF16),
-    ("f16", Dtype::F16),
-    ("fp16", Dtype::F16),
-    ("f32", Dtype::F32),
-    ("fp32", Dtype::F32),
-];
+/// The types that an output may have, and what people write for them besides PyTorch's names.
+const DTYPES: [(&str, Dtype); 3] = [("bfloat16", Dtype::BF16), ("float16", Dtype::F16), ("float32", Dtype::F32)];
+const DTYPE_ALIASES: [(&str, Dtype); 5] =
+    [("bf16", Dtype::BF16), ("f16", Dtype::F16), ("fp16", Dtype::F16), ("f32", Dtype::F32), ("fp32", Dtype::F32)];
 
 impl Recipe {
     /// Reads a recipe; `name` is what its file is called in messages. Nothing but `text` is looked at: prompt files are
@@ -297,11 +287,13 @@ fn dtype(field: Field) -> Result<Option<Dtype>> {
         "float64" | "int64" | "torch.float64" | "torch.int64" => {
             Err(field.wrong("`bfloat16`, `float16` or `float32`").hint("no model has its weights in a wider type"))
         }
-        written => match DTYPES.iter().find(|(name, _)| *name == written) {
-            Some((_, dtype)) => Ok(Some(*dtype)),
-            // The error lists mergekit's names only.
-            None => field.one_of(&DTYPES[..3]).map(|d| Some(d.value)),
-        },
+        written => {
+            let alias = || DTYPE_ALIASES.iter().find(|(name, _)| *name == written).map(|(_, dtype)| *dtype);
+            match Dtype::from_torch_name(written).or_else(alias) {
+                Some(dtype) => Ok(Some(dtype)),
+                None => field.one_of(&DTYPES).map(|d| Some(d.value)),
+            }
+        }
     }
 }
 

@@ -105,9 +105,5 @@ pub fn recipe_dir(recipe: &Path) -> &Path {
 fn dtypes() -> impl TypedValueParser<Value = Dtype> {
     let values = [("float32", "torch.float32"), ("float16", "torch.float16"), ("bfloat16", "torch.bfloat16")];
     let values = values.map(|(name, of_mergekit)| PossibleValue::new(name).alias(of_mergekit));
-    PossibleValuesParser::new(values).map(|name| match name.trim_start_matches("torch.") {
-        "float16" => Dtype::F16,
-        "bfloat16" => Dtype::BF16,
-        _ => Dtype::F32,
-    })
+    PossibleValuesParser::new(values).map(|name| Dtype::from_torch_name(&name).unwrap_or(Dtype::F32))
 }

@@ -17,6 +17,7 @@ use super::{adapter_kind, read_text};
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
+    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS},
     ops::LoraDelta,
 };
 
@@ -66,7 +67,7 @@ fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
 impl Adapter {
     /// Opens the adapter in `dir`.
     pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Self> {
-        let config_path = dir.join("adapter_config.json");
+        let config_path = dir.join(ADAPTER_CONFIG);
         let text = read_text(storage.as_ref(), &config_path)
             .map_err(|e| e.hint("a PEFT adapter folder has adapter_config.json and adapter_model.safetensors"))?;
         let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
@@ -82,12 +83,10 @@ impl Adapter {
             }
         }
         adapter_kind::check(&config).map_err(|why| refuse(&why, merge_first))?;
-        let mut weights = dir.join("adapter_model.safetensors");
-        let pickled = dir.join("adapter_model.bin");
-        if storage.facts(&weights).is_err() && storage.facts(&pickled).is_ok() {
-            weights = pickled;
-        }
-        let checkpoint = Checkpoint::open_file(storage, &weights)?;
+        let weights = ADAPTER_WEIGHTS.map(|name| dir.join(name));
+        // Where there is none the error names the first.
+        let found = weights.iter().find(|path| storage.facts(path).is_ok()).unwrap_or(&weights[0]);
+        let checkpoint = Checkpoint::open_file(storage, found)?;
         check_types(&config, &config_path)?;
         let mut adapter =
             Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };

@@ -132,7 +132,7 @@ impl MoePlan {
         };
         let dtype = output_dtype(recipe, base);
         let windows: Vec<_> = base.description.decoder.windows().collect();
-        let config = family.config(&base.config, &windows, &shape, transformers_dtype(dtype));
+        let config = family.config(&base.config, &windows, &shape, dtype.torch_name().unwrap_or_default());
         let text = serde_json::to_string(&config).unwrap_or_default();
         let description = family.describe(&ModelConfig::parse(&text, &base.config.path)?)?;
         represent::check(&base.config, family, &base.description, &description)?;
@@ -198,21 +198,10 @@ fn is_expert(role: Role) -> bool {
 
 /// The recipe's dtype, or what the base says of itself, or what its embeddings are.
 fn output_dtype(recipe: &Recipe, base: &Source) -> Dtype {
-    let named = |key: &str| match base.config.raw.get(key).and_then(Value::as_str)? {
-        "bfloat16" => Some(Dtype::BF16),
-        "float16" => Some(Dtype::F16),
-        "float32" => Some(Dtype::F32),
-        _ => None,
+    let named = |key: &str| {
+        let dtype = base.config.raw.get(key).and_then(Value::as_str).and_then(Dtype::from_torch_name);
+        dtype.filter(|dtype| *dtype != Dtype::F64)
     };
     let stored = || base.weight(Role::Embeddings).map_or(Dtype::BF16, |w| w.view.dtype);
     recipe.dtype.or_else(|| named("dtype")).or_else(|| named("torch_dtype")).unwrap_or_else(stored)
-}
-
-fn transformers_dtype(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F16 => "float16",
-        Dtype::F32 => "float32",
-        Dtype::F64 => "float64",
-        _ => "bfloat16",
-    }
 }
