@@ -20,6 +20,7 @@ use moerge_core::{
         folder::ModelFolder,
         locate::{HubCache, NotHere, locate},
         source::Source,
+        tied_head,
     },
     recipe::ModelRef,
 };
@@ -34,12 +35,24 @@ pub struct Model {
     pub config: ModelConfig,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// What a user should know about its files.
+    pub warnings: Vec<String>,
     opened: Opened,
 }
 
 enum Opened {
     Dense(Box<Source>),
     Moe(Checkpoint, Box<Description>),
+}
+
+impl Opened {
+    /// Its tensors, and what they are for.
+    fn parts(&self) -> (&Checkpoint, &Description) {
+        match self {
+            Self::Dense(source) => (&source.checkpoint, &source.description),
+            Self::Moe(checkpoint, description) => (checkpoint, description),
+        }
+    }
 }
 
 impl Model {
@@ -58,31 +71,33 @@ impl Model {
             (Some(_), Some(_)) => {
                 return Err(Error::input(format!("{reference}: an adapter goes onto a dense model, this is an MoE")));
             }
-            (Some(_), None) => Opened::Moe(Checkpoint::open(storage, &folders.model)?, Box::new(description)),
+            (Some(_), None) => {
+                let checkpoint = Checkpoint::open(storage, &folders.model)?;
+                let description = description.stored_in(&checkpoint);
+                Opened::Moe(checkpoint, Box::new(description))
+            }
             (None, adapter) => {
                 let source = Source::open(storage, reference, &folders.model, adapter.as_deref())?;
                 source.check_adapter_is_whole(|_| true)?;
                 Opened::Dense(Box::new(source))
             }
         };
+        let (checkpoint, description) = opened.parts();
+        let warnings = tied_head::warning(checkpoint, &config, description)?.into_iter().collect();
         let tokenizer = Tokenizer::open(storage.as_ref(), &folders.model)?;
-        Ok(Self { reference: reference.to_owned(), dir: folders.model, config, tokenizer, opened })
+        Ok(Self { reference: reference.to_owned(), dir: folders.model, config, tokenizer, warnings, opened })
     }
 
     /// What its `config.json` promises.
     pub fn description(&self) -> &Description {
-        match &self.opened {
-            Opened::Dense(source) => &source.description,
-            Opened::Moe(_, description) => description,
-        }
+        self.opened.parts().1
     }
 
     /// The smallest way of keeping its weights in memory that loses nothing.
     pub fn exact_quantisation(&self) -> Quantisation {
         let checkpoint = match &self.opened {
             Opened::Dense(source) if source.adapter.is_some() => return Quantisation::F32,
-            Opened::Dense(source) => &source.checkpoint,
-            Opened::Moe(checkpoint, _) => checkpoint,
+            opened => opened.parts().0,
         };
         let bf16 = checkpoint.tensors().all(|t| t.dtype == Dtype::BF16 || t.shape.len() < 2);
         if bf16 { Quantisation::BF16 } else { Quantisation::F32 }

@@ -80,6 +80,10 @@ pub enum FindingKind {
     Unreadable,
     /// A file beside the weights that no reader takes: a tokenizer that is not JSON, a chat template with a mistake.
     SmallFile,
+    /// Quantised weights, of which `config.json` says nothing.
+    Quantised,
+    /// Tensor names with another prefix than `config.json` calls for.
+    Names,
     /// `config.json` calls for a tensor that is not there.
     Missing,
     /// A tensor has another shape than `config.json` calls for.
@@ -94,6 +98,8 @@ pub enum FindingKind {
     Dtype,
     /// The tokenizer and the model disagree: a token without an embedding, another end-of-text token.
     Tokens,
+    /// The config ties the head to the embeddings, and a head that differs from them is stored.
+    TiedHead,
     /// The experts are stored in a layout that few programs read.
     Layout,
     /// `config.json` is missing or of a family that moerge does not know, so shapes were not checked.
@@ -147,9 +153,8 @@ fn check(
         match folder.description() {
             Ok((config, description)) => {
                 let description = description.stored_in(weights);
-                let names = against_config::check(&config, &description, weights, report);
+                expected = against_config::check(&config, &description, weights, report);
                 report.family = Some(config.model_type);
-                expected = Some(names);
             }
             Err(error) => {
                 // What moerge does not know may be sound; a config that is none, or has impossible values, is not.

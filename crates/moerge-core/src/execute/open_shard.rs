@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use moerge_checkpoint::{Fingerprint, Fingerprinter, OutputDir, Shard, ShardWriter};
+use moerge_checkpoint::{Dtype, Fingerprint, Fingerprinter, OutputDir, Shard, ShardWriter};
 
 use super::{
     produce::{Buffers, produce},
@@ -80,9 +80,14 @@ impl<'a> OpenShard<'a> {
     fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
         let from = tensor.expr.reads().first().map_or_else(String::new, |view| view.file.path.display().to_string());
         if !tensor.is_copy() {
-            return Err(Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from).hint(
-                "the weights, their adapter, or the recipe's noise_scale or residual_scale are too large, or NaN",
-            ));
+            let error = Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from);
+            return Err(if tensor.dtype == Dtype::F16 && found.nan == 0 {
+                error.hint("float16 ends at 65,504: `dtype: bfloat16` has the range of float32")
+            } else {
+                error.hint(
+                    "the weights, their adapter, or the recipe's noise_scale or residual_scale are too large, or NaN",
+                )
+            });
         }
         let warning = format!("{} has {found}, as in {from}: what goes through it is lost", tensor.name);
         self.run.warn(warning);

@@ -195,17 +195,12 @@ fn text_part(whole: Map<String, Value>, path: &Path) -> Result<(Map<String, Valu
             text.insert(key.to_owned(), value.clone());
         }
     }
-    if let Some(key) = SIZES.into_iter().find(|key| !text.contains_key(*key)) {
-        let type_of_text = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        if Family::named(type_of_text).is_none() {
-            return Err(unsupported(path, type_of_text, Some(&model_type)));
-        }
-        return Err(Error::input(format!(
-            "{} describes a multimodal {} model whose text part leaves `{key}` to the default of its class",
-            path.display(),
-            shorten(&model_type)
-        ))
-        .hint("load it with transformers and save its config again, or add the sizes to its text part"));
+    let type_of_text = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let Some(family) = Family::named(type_of_text) else {
+        return Err(unsupported(path, type_of_text, Some(&model_type)));
+    };
+    for (key, size) in family.defaults.sizes.by_key() {
+        text.entry(key).or_insert_with(|| size.into());
     }
     Ok((text, Some(model_type)))
 }

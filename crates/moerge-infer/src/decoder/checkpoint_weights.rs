@@ -12,18 +12,20 @@ use moerge_core::{
 };
 
 /// A checkpoint as its `config.json` describes it.
-pub struct CheckpointWeights<'a> {
-    description: &'a Description,
+pub struct CheckpointWeights {
+    /// With the names, and the head, that the checkpoint has.
+    description: Description,
     views: HashMap<Role, TensorView>,
 }
 
-impl<'a> CheckpointWeights<'a> {
+impl CheckpointWeights {
     /// Finds the tensor of every role, in either layout, and checks that it has the shape that the description
     /// promises.
-    pub fn new(checkpoint: &Checkpoint, description: &'a Description) -> Result<Self> {
+    pub fn new(checkpoint: &Checkpoint, description: &Description) -> Result<Self> {
         let find = |tensor: &RoleTensor| Ok((tensor.role, tensor.find(checkpoint)?));
-        let stored = description.stored_in(checkpoint);
-        Ok(Self { description, views: stored.tensors.iter().map(find).collect::<Result<_>>()? })
+        let description = description.stored_in(checkpoint);
+        let views = description.tensors.iter().map(find).collect::<Result<_>>()?;
+        Ok(Self { description, views })
     }
 
     fn view(&self, role: Role) -> Result<&TensorView> {
@@ -31,9 +33,9 @@ impl<'a> CheckpointWeights<'a> {
     }
 }
 
-impl Weights for CheckpointWeights<'_> {
+impl Weights for CheckpointWeights {
     fn description(&self) -> &Description {
-        self.description
+        &self.description
     }
 
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {

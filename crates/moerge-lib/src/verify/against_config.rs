@@ -2,23 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use moerge_checkpoint::Checkpoint;
+use moerge_checkpoint::{Checkpoint, Dtype};
 use serde_json::Value;
 
 use super::{FindingKind, Severity, VerifyReport};
 use moerge_core::model::{
     config::ModelConfig,
     families::{Description, RoleTensor},
+    foreign_weights::{self, UNQUANTISED},
+    tied_head,
 };
 
-/// Adds what is missing, unexpected or of another shape; gives the names that are called for.
+/// Adds what is missing, unexpected or of another shape; gives the names that are called for, `None` where the names in
+/// the files are others altogether.
 pub(super) fn check(
     config: &ModelConfig,
     description: &Description,
     weights: &Checkpoint,
     report: &mut VerifyReport,
-) -> BTreeSet<String> {
+) -> Option<BTreeSet<String>> {
     let expected = expected_shapes(description);
+    if let Some(why) = foreign_weights::quantised(weights) {
+        let message = format!("{why}, and config.json has no `quantization_config`");
+        report.add(Severity::Error, FindingKind::Quantised, None, message).hint = Some(UNQUANTISED.into());
+    }
+    let first = expected.keys().find(|name| weights.get(name).is_none());
+    if let Some(error) = first.and_then(|name| foreign_weights::prefixed(weights, name)) {
+        report.add_error(FindingKind::Names, &error);
+        return None;
+    }
     let missing = expected.keys().filter(|name| weights.get(name).is_none());
     for name in missing {
         let message = format!("{name} is missing: config.json calls for it with shape {:?}", expected[name]);
@@ -31,8 +43,6 @@ pub(super) fn check(
                 report.add(Severity::Error, FindingKind::Shape, Some(&tensor.name), message);
             }
             Some(_) => {}
-            // A copy of the tied embeddings is usual, and ignored by all readers.
-            None if tensor.name == "lm_head.weight" && config.tied_embeddings => {}
             None => {
                 let message = format!("{} is no part of a {} model; readers ignore it", tensor.name, config.model_type);
                 report.add(Severity::Warning, FindingKind::Unexpected, Some(&tensor.name), message);
@@ -40,8 +50,9 @@ pub(super) fn check(
         }
     }
     check_dtype(config, weights, report);
+    check_tied_head(config, description, weights, report);
     check_layout(config, description, report);
-    expected.into_keys().collect()
+    Some(expected.into_keys().collect())
 }
 
 /// Name and shape of every tensor; roles that share one give it once.
@@ -52,9 +63,9 @@ fn expected_shapes(description: &Description) -> BTreeMap<String, Vec<usize>> {
 /// One line where float tensors are not of the type that `config.json` names.
 fn check_dtype(config: &ModelConfig, weights: &Checkpoint, report: &mut VerifyReport) {
     let named = ["dtype", "torch_dtype"].iter().find_map(|key| config.raw.get(*key).and_then(Value::as_str));
-    let Some((named, promised)) = named.and_then(|n| Some((n, dtype_name(n)?))) else { return };
+    let Some((named, promised)) = named.and_then(|n| Some((n, Dtype::from_torch_name(n)?))) else { return };
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
-    for tensor in weights.tensors().filter(|t| t.dtype.is_float() && t.dtype.name() != promised) {
+    for tensor in weights.tensors().filter(|t| t.dtype.is_float() && t.dtype != promised) {
         *others.entry(tensor.dtype.name()).or_default() += 1;
     }
     for (dtype, count) in others {
@@ -63,15 +74,12 @@ fn check_dtype(config: &ModelConfig, weights: &Checkpoint, report: &mut VerifyRe
     }
 }
 
-/// The name in a safetensors header of what transformers calls `name`.
-fn dtype_name(name: &str) -> Option<&'static str> {
-    match name.strip_prefix("torch.").unwrap_or(name) {
-        "bfloat16" => Some("BF16"),
-        "float16" => Some("F16"),
-        "float32" => Some("F32"),
-        "float64" => Some("F64"),
-        _ => None,
-    }
+/// A head that differs from the embeddings that it is tied to: readers do not agree on which is used.
+fn check_tied_head(config: &ModelConfig, description: &Description, weights: &Checkpoint, report: &mut VerifyReport) {
+    // A head that cannot be read is found where everything is read.
+    let Ok(Some(warning)) = tied_head::warning(weights, config, description) else { return };
+    let hint = "set `tie_word_embeddings` to false if the model was trained with a head of its own";
+    report.add(Severity::Warning, FindingKind::TiedHead, None, warning).hint = Some(hint.into());
 }
 
 /// One line where the experts are stored as transformers 5 holds them in memory.

@@ -46,7 +46,9 @@ impl PlacingArgs {
             if let Ok(parsed) = ModelRef::parse(&reference) {
                 hub.ensure_downloaded(&parsed, Path::new("."), reporter)?;
             }
-            Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)
+            let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
+            model.warnings.iter().for_each(|warning| reporter.warning(warning));
+            Ok(model)
         };
         references.iter().map(open).collect()
     }

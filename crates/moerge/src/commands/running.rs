@@ -92,6 +92,7 @@ impl ModelArgs {
             hub.ensure_downloaded(&parsed, Path::new("."), reporter)?;
         }
         let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
+        model.warnings.iter().for_each(|warning| reporter.warning(warning));
         let generation = GenerationConfig::open(storage.as_ref(), &model.dir, &model.config.raw)?;
         let generation = generation.with_eos(model.tokenizer.eos());
         generation.ignored.iter().for_each(|ignored| reporter.warning(ignored));

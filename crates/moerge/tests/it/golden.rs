@@ -4,22 +4,28 @@
 //! point, [`check`], compares all of it; a new family is a new line at the end.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use serde_json::Value;
+
+use crate::common::write_changed;
 use moerge_core::{
     Result,
     model::{
         config::ModelConfig,
         families::{Description, describe},
+        locate::HubCache,
     },
     progress::Silent,
 };
 use moerge_infer::decoder::{
     Activations, CheckpointWeights, KvCache, Observer, Quantisation, ResidentModel, forward, logits,
 };
+use moerge_infer::model::Model;
 
 /// Largest difference that f32 arithmetic in another order may make.
 const TOLERANCE: f32 = 1e-4;
@@ -113,6 +119,38 @@ fn check_quantised(model: &str) {
     println!("{model}: relative distance of logits {distances:?}");
     assert!(distances[0] < 1e-5 && distances[1] < 0.03 && distances[2] < 0.15, "{distances:?}");
     assert!(distances[0] < distances[1] && distances[1] < distances[2], "{distances:?}");
+}
+
+/// Golden models under configs that are easy to misread, opened as the commands open a model: windows in some layers, a
+/// head beside tied embeddings (`golden/odd_configs.py`).
+#[test]
+fn odd_configs_mean_what_they_mean_to_transformers() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        model: String,
+        config: BTreeMap<String, Option<Value>>,
+        head: bool,
+    }
+    let text = std::fs::read_to_string(folder("odd_configs.json")).unwrap();
+    let cases: BTreeMap<String, Case> = serde_json::from_str(&text).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let expected = Checkpoint::open_file(&storage, &folder("odd_configs.safetensors")).unwrap();
+    for (name, case) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        write_changed(&folder(&case.model), dir.path(), &case.config, case.head);
+        let cache = HubCache::from_env();
+        let model = Model::open(&storage, ".", dir.path(), &cache).unwrap();
+        let weights = model.weights().unwrap();
+        let resident = ResidentModel::load(&*weights, Quantisation::F32, &Silent).unwrap();
+        let ids = Expected::open(&case.model).tokens();
+        let x = resident.forward_whole(&[ids], &mut (), &Silent).unwrap();
+        let scores = resident.logits(&x).unwrap();
+        let ours: Vec<f32> = (scores.tokens() - 4..scores.tokens()).flat_map(|t| scores.token(t)).collect();
+        let bytes = expected.get(&name).unwrap().read().unwrap();
+        let theirs: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let largest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest <= TOLERANCE, "{name}: logits differ by {largest}");
+    }
 }
 
 fn folder(model: &str) -> PathBuf {

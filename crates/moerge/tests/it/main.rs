@@ -31,3 +31,4 @@ mod self_calibrated;
 mod serve;
 mod tidy;
 mod tokens;
+mod wrong_results;

@@ -1,9 +1,16 @@
 //! From a role to its bytes.
 
-use moerge_checkpoint::{Checkpoint, Dtype, TensorView};
+use moerge_checkpoint::{Checkpoint, TensorView};
 
 use super::RoleTensor;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::foreign_weights::{self, UNQUANTISED},
+};
+
+fn quantised(checkpoint: &Checkpoint, why: &str) -> Error {
+    Error::input(format!("{}: {why}", checkpoint.dir().display())).hint(UNQUANTISED)
+}
 
 impl RoleTensor {
     /// The whole tensor's shape in the checkpoint; the role's own unless it is part of a fused one.
@@ -29,6 +36,12 @@ impl RoleTensor {
     pub fn find(&self, checkpoint: &Checkpoint) -> Result<TensorView> {
         let name = &self.name;
         let Some(view) = checkpoint.get(name) else {
+            if let Some(why) = foreign_weights::quantised(checkpoint) {
+                return Err(quantised(checkpoint, &why));
+            }
+            if let Some(error) = foreign_weights::prefixed(checkpoint, name) {
+                return Err(error);
+            }
             return Err(Error::input(format!(
                 "{} has no tensor {name}, which its config.json calls for",
                 checkpoint.dir().display()
@@ -37,15 +50,16 @@ impl RoleTensor {
             .hint("the download may be incomplete, or config.json belongs to another model"));
         };
         let file = view.file.path.display();
+        if !foreign_weights::is_plain(view.dtype) {
+            return Err(match foreign_weights::quantised(checkpoint) {
+                Some(why) => quantised(checkpoint, &why),
+                None => Error::input(format!("{file}: tensor {name} is {}", view.dtype)).hint(UNQUANTISED),
+            });
+        }
         if view.shape != self.stored_shape() {
             return Err(Error::input(format!("{file}: tensor {name} has the wrong shape"))
                 .fact("expected", format!("{:?}, from config.json", self.stored_shape()))
                 .fact("found", format!("{:?}", view.shape)));
-        }
-        if !matches!(view.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32 | Dtype::F64) {
-            return Err(Error::input(format!("{file}: tensor {name} is {}", view.dtype)).hint(
-                "the weights must be BF16, F16, F32 or F64; for a quantised model, use the one it was made from",
-            ));
         }
         let Some(part) = self.part_of else { return Ok(view.clone()) };
         let mut whole = view.clone();

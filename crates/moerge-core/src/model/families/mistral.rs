@@ -1,7 +1,7 @@
 //! Mistral.
 
 use super::{
-    Defaults, Family, Names,
+    Defaults, Family, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -10,7 +10,11 @@ use super::{
 /// class ignores `layer_types`.
 pub static MISTRAL: Family = Family {
     model_type: "mistral",
-    defaults: Defaults { max_positions: 4096 * 32, ..Defaults::LLAMA },
+    defaults: Defaults {
+        max_positions: 4096 * 32,
+        sizes: Sizes { intermediate: 14_336, kv_heads: 8, ..Sizes::LLAMA },
+        ..Defaults::LLAMA
+    },
     names: Names::LLAMA,
     layers: |config| {
         layers(config, &AttentionStyle::default(), &windows::uniform(config, Some(4096))?, &dense(config)?)

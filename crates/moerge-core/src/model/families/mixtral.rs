@@ -3,14 +3,20 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names,
+    Defaults, Family, FfnSpec, MoeFamily, Names, Sizes,
     layers::{AttentionStyle, experts, layers},
     windows,
 };
 
 pub(super) static FAMILY: Family = Family {
     model_type: "mixtral",
-    defaults: Defaults { norm_eps: 1e-5, rope_theta: 1e6, max_positions: 4096 * 32, ..Defaults::LLAMA },
+    defaults: Defaults {
+        norm_eps: 1e-5,
+        rope_theta: 1e6,
+        max_positions: 4096 * 32,
+        sizes: Sizes { intermediate: 14_336, kv_heads: 8, ..Sizes::LLAMA },
+        ..Defaults::LLAMA
+    },
     names: Names { block: "block_sparse_moe", expert: ["w1", "w3", "w2"], ..Names::LLAMA },
     layers: |config| {
         let experts = experts(config, &["num_local_experts"], true, config.intermediate_size, None)?;

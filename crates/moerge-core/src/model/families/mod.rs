@@ -57,8 +57,7 @@ pub struct Family {
     layers: fn(&ModelConfig) -> Result<Vec<LayerSpec>>,
 }
 
-/// Values of a config class for keys that `config.json` leaves out. Sizes have none here: a model folder whose config
-/// leaves out a size is taken for damaged.
+/// Values of a config class for keys that `config.json` leaves out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     /// `rms_norm_eps`.
@@ -69,11 +68,50 @@ pub struct Defaults {
     pub max_positions: usize,
     /// `tie_word_embeddings`.
     pub tied_embeddings: bool,
+    /// Sizes that the text part of a multimodal model may leave out: transformers saves only what differs from its class.
+    /// A model of its own whose config leaves out a size is taken for damaged.
+    pub sizes: Sizes,
+}
+
+/// The sizes of a class that stands for a model of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
+    /// `hidden_size`.
+    pub hidden: usize,
+    /// `intermediate_size`.
+    pub intermediate: usize,
+    /// `num_hidden_layers`.
+    pub layers: usize,
+    /// `num_attention_heads`.
+    pub heads: usize,
+    /// `num_key_value_heads`.
+    pub kv_heads: usize,
+    /// `vocab_size`.
+    pub vocabulary: usize,
+}
+
+impl Sizes {
+    /// Those of `LlamaConfig`: Llama 7B.
+    pub const LLAMA: Self =
+        Self { hidden: 4096, intermediate: 11_008, layers: 32, heads: 32, kv_heads: 32, vocabulary: 32_000 };
+
+    /// The sizes by their keys in `config.json`.
+    pub fn by_key(self) -> [(&'static str, usize); 6] {
+        [
+            ("hidden_size", self.hidden),
+            ("intermediate_size", self.intermediate),
+            ("num_hidden_layers", self.layers),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.kv_heads),
+            ("vocab_size", self.vocabulary),
+        ]
+    }
 }
 
 impl Defaults {
     /// The defaults of `LlamaConfig`, and of families that moerge does not know.
-    pub const LLAMA: Self = Self { norm_eps: 1e-6, rope_theta: 10_000.0, max_positions: 2048, tied_embeddings: false };
+    pub const LLAMA: Self =
+        Self { norm_eps: 1e-6, rope_theta: 10_000.0, max_positions: 2048, tied_embeddings: false, sizes: Sizes::LLAMA };
 }
 
 impl Family {

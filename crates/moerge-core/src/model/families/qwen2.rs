@@ -1,7 +1,7 @@
 //! Qwen2 and Qwen2.5.
 
 use super::{
-    Defaults, Family, Names,
+    Defaults, Family, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -13,7 +13,11 @@ pub(super) const QKV_BIAS: [bool; 4] = [true, true, true, false];
 /// `use_sliding_window` is true.
 pub static QWEN2: Family = Family {
     model_type: "qwen2",
-    defaults: Defaults { max_positions: 32768, ..Defaults::LLAMA },
+    defaults: Defaults {
+        max_positions: 32768,
+        sizes: Sizes { intermediate: 22_016, vocabulary: 151_936, ..Sizes::LLAMA },
+        ..Defaults::LLAMA
+    },
     names: Names::LLAMA,
     layers: |config| {
         let windows = windows::by_layer(config, |layer, max_window_layers| layer >= max_window_layers)?;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names, SharedExpertOptions,
+    Defaults, Family, FfnSpec, MoeFamily, Names, SharedExpertOptions, Sizes,
     layers::{AttentionStyle, dense_layers, experts, layers, need},
     moe_family::{SharedExpertStyle, write_qwen, write_qwen_constants},
     qwen2::QKV_BIAS,
@@ -25,7 +25,19 @@ pub(super) fn check_sparse(config: &ModelConfig) -> Result<()> {
 
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen2_moe",
-    defaults: Defaults { max_positions: 32768, ..Defaults::LLAMA },
+    defaults: Defaults {
+        max_positions: 32768,
+        sizes: Sizes {
+            hidden: 2048,
+            intermediate: 5632,
+            layers: 24,
+            heads: 16,
+            kv_heads: 16,
+            vocabulary: 151_936,
+            ..Sizes::LLAMA
+        },
+        ..Defaults::LLAMA
+    },
     names: Names::LLAMA,
     layers: |config| {
         check_sparse(config)?;

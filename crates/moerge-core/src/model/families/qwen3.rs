@@ -1,7 +1,7 @@
 //! Qwen3.
 
 use super::{
-    Defaults, Family, Names,
+    Defaults, Family, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -9,7 +9,11 @@ use super::{
 /// Qwen3 (arXiv 2505.09388): q and k heads are normed; windows as in Qwen2.
 pub static QWEN3: Family = Family {
     model_type: "qwen3",
-    defaults: Defaults { max_positions: 32768, ..Defaults::LLAMA },
+    defaults: Defaults {
+        max_positions: 32768,
+        sizes: Sizes { intermediate: 22_016, vocabulary: 151_936, ..Sizes::LLAMA },
+        ..Defaults::LLAMA
+    },
     names: Names::LLAMA,
     layers: |config| {
         let bias = config.flag("attention_bias")?.unwrap_or(false);

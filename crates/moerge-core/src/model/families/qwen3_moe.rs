@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names,
+    Defaults, Family, FfnSpec, MoeFamily, Names, Sizes,
     layers::{AttentionStyle, experts, layers, need},
     moe_family::{write_qwen, write_qwen_constants},
     qwen2_moe::check_sparse,
@@ -12,7 +12,19 @@ use super::{
 
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen3_moe",
-    defaults: Defaults { max_positions: 32768, ..Defaults::LLAMA },
+    defaults: Defaults {
+        max_positions: 32768,
+        sizes: Sizes {
+            hidden: 2048,
+            intermediate: 6144,
+            layers: 24,
+            heads: 32,
+            kv_heads: 4,
+            vocabulary: 151_936,
+            ..Sizes::LLAMA
+        },
+        ..Defaults::LLAMA
+    },
     names: Names::LLAMA,
     layers: |config| {
         check_sparse(config)?;

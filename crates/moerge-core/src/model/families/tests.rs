@@ -159,7 +159,7 @@ fn absent_keys_have_the_defaults_of_their_class() {
 fn a_multimodal_config() {
     let text = json!({
         "model_type": "mistral", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "vocab_size": 100, "sliding_window": null,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "sliding_window": null,
     });
     let parse = |config: Value| ModelConfig::parse(&config.to_string(), Path::new("config.json"));
     let whole = |text: Value| parse(json!({"model_type": "mistral3", "eos_token_id": 7, "text_config": text}));
@@ -173,11 +173,11 @@ fn a_multimodal_config() {
     error: config.json describes a multimodal gemma3 model whose text part is gemma3_text, which moerge cannot read: it has norms after attention and FFN, and two ropes
       hint: supported: Llama, Mistral, Phi-3, Qwen2, Qwen3, Mixtral, DeepSeek-MoE, Qwen2-MoE, Qwen3-MoE, and models that declare one of these as their `model_type`
     ");
+    // LLaVA's config has only what differs from Llama 7B.
     let llava = json!({"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}});
-    assert_snapshot!(refused(llava), @"
-    error: config.json describes a multimodal llava model whose text part leaves `hidden_size` to the default of its class
-      hint: load it with transformers and save its config again, or add the sizes to its text part
-    ");
+    let llava = parse(llava).unwrap();
+    assert_eq!((llava.hidden_size, llava.intermediate_size, llava.layers), (4096, 11_008, 32));
+    assert_eq!((llava.kv_heads, llava.vocab_size), (32, 32_064));
     assert_snapshot!(refused(json!({"model_type": "gpt2", "n_embd": 768})), @"
     error: config.json describes a gpt2 model, which moerge cannot read: its FFN is not gated and its norms are LayerNorm
       hint: supported: Llama, Mistral, Phi-3, Qwen2, Qwen3, Mixtral, DeepSeek-MoE, Qwen2-MoE, Qwen3-MoE, and models that declare one of these as their `model_type`

@@ -6,6 +6,7 @@ use crate::{
     model::{
         families::{FfnMatrix, LayerRole, Role},
         source::Source,
+        tied_head,
     },
     recipe::{Expert, Located, ModelRef, Recipe, SharedWeights},
     suggest::ranges,
@@ -24,6 +25,12 @@ pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
         check_adapter(recipe, &models.sources[index], &expert.source_model, used)?;
     }
     check_adapter(recipe, models.base(), &recipe.base_model, |role| !is_ffn(role))?;
+    let averaged = recipe.shared_weights == SharedWeights::Average;
+    for (index, source) in models.sources.iter().enumerate() {
+        if index == models.base || averaged && models.experts.contains(&index) {
+            warnings.extend(tied_head::warning(&source.checkpoint, &source.config, &source.description)?);
+        }
+    }
     Ok(warnings)
 }
 

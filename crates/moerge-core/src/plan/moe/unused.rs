@@ -70,9 +70,6 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
             Some(Role::Layer(_, LayerRole::Ffn(_))) => "FFN (the base is not an expert)",
             Some(_) if is_base => "not part of the output",
             Some(_) => "attention, norms, embeddings, head (these come from the base)",
-            None if view.name == "lm_head.weight" && source.config.tied_embeddings => {
-                "head (config.json says that it is the embeddings)"
-            }
             None => "not known to this family",
         };
         add(what, &view.name, view.len);

@@ -37,7 +37,7 @@ impl Golden {
         }
     }
 
-    pub fn weights(&self) -> CheckpointWeights<'_> {
+    pub fn weights(&self) -> CheckpointWeights {
         CheckpointWeights::new(&self.checkpoint, &self.description).unwrap()
     }
 
@@ -74,9 +74,9 @@ impl Golden {
 }
 
 /// A model whose FFNs come in reverse order of layers.
-pub(crate) struct Reversed<'a>(pub CheckpointWeights<'a>);
+pub(crate) struct Reversed(pub CheckpointWeights);
 
-impl Reversed<'_> {
+impl Reversed {
     fn role(&self, role: Role) -> Role {
         match role {
             Role::Layer(layer, LayerRole::Ffn(matrix)) => {
@@ -87,7 +87,7 @@ impl Reversed<'_> {
     }
 }
 
-impl Weights for Reversed<'_> {
+impl Weights for Reversed {
     fn description(&self) -> &Description {
         self.0.description()
     }

@@ -189,3 +189,47 @@ pub fn write_mixed(base: &Path, to: &Path, other: impl Fn(&str) -> Option<PathBu
     }
     fs::write(to.join("model.safetensors"), bytes).unwrap();
 }
+
+/// Copies the model `from` to `to`, with some keys of its config replaced (`None` removes one). `own_head` stores a head
+/// beside the embeddings: their rows in reverse order.
+pub fn write_changed(from: &Path, to: &Path, changes: &BTreeMap<String, Option<Value>>, own_head: bool) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    let mut config: Value = serde_json::from_slice(&fs::read(from.join("config.json")).unwrap()).unwrap();
+    for (key, value) in changes {
+        match value {
+            Some(value) => config[key] = value.clone(),
+            None => drop(config.as_object_mut().unwrap().remove(key)),
+        }
+    }
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    if !own_head {
+        return;
+    }
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let checkpoint = Checkpoint::open(&storage, from).unwrap();
+    let embeddings = checkpoint.get("model.embed_tokens.weight").unwrap();
+    let mut tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for tensor in checkpoint.tensors() {
+        tensors.insert(tensor.name.clone(), (tensor.dtype, tensor.shape.clone(), tensor.read().unwrap()));
+    }
+    let row = embeddings.len as usize / embeddings.shape[0];
+    let reversed = embeddings.read().unwrap().chunks(row).rev().flatten().copied().collect();
+    tensors.insert("lm_head.weight".into(), (embeddings.dtype, embeddings.shape.clone(), reversed));
+    write_tensors(&to.join("model.safetensors"), &tensors);
+}
+
+/// Writes a safetensors file of `tensors`: type, shape and bytes by name.
+pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>) {
+    let spec = |(name, (dtype, shape, _)): (&String, &(Dtype, Vec<usize>, Vec<u8>))| TensorSpec {
+        name: name.clone(),
+        dtype: *dtype,
+        shape: shape.clone(),
+    };
+    let layout = ShardLayout::new(tensors.iter().map(spec).collect(), u64::MAX).unwrap();
+    let mut bytes = layout.shards[0].header.clone();
+    layout.shards[0].tensors.iter().for_each(|tensor| bytes.extend(&tensors[&tensor.spec.name].2));
+    fs::write(path, bytes).unwrap();
+}
