@@ -108,6 +108,8 @@ pub struct ErrorParts {
     pub snippet: Option<Snippet>,
     /// What to do about it.
     pub hints: Vec<String>,
+    /// Further errors in the same input, found in the same run.
+    pub further: Vec<Error>,
 }
 
 /// The library's result.
@@ -129,7 +131,19 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         let (facts, hints) = (Vec::new(), Vec::new());
-        Self(Box::new(ErrorParts { kind, cause: Cause::Other, message, facts, snippet: None, hints }))
+        let further = Vec::new();
+        Self(Box::new(ErrorParts { kind, cause: Cause::Other, message, facts, snippet: None, hints, further }))
+    }
+
+    /// All of `errors` as one, the first of them in front; `None` if there are none.
+    pub fn all(errors: Vec<Self>) -> Option<Self> {
+        let mut errors = errors.into_iter().flat_map(|mut error| {
+            let further = std::mem::take(&mut error.0.further);
+            std::iter::once(error).chain(further)
+        });
+        let mut first = errors.next()?;
+        first.0.further = errors.collect();
+        Some(first)
     }
 
     /// The user stopped the run.
@@ -218,7 +232,7 @@ impl fmt::Display for Error {
         for hint in &self.0.hints {
             write!(f, "\n  hint: {hint}")?;
         }
-        Ok(())
+        self.0.further.iter().try_for_each(|error| write!(f, "\n{error}"))
     }
 }
 

@@ -11,6 +11,7 @@ pub fn rendered(error: &Error) -> String {
     }
     lines.extend(parts.facts.iter().map(|(name, value)| format!("  {name}: {value}")));
     lines.extend(parts.hints.iter().map(|hint| format!("  hint: {hint}")));
+    lines.extend(parts.further.iter().map(rendered));
     lines.join("\n")
 }
 

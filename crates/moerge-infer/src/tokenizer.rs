@@ -153,9 +153,14 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a prompt, the bos token first.
+    /// The tokens of a prompt, the bos token first. An empty prompt has none where the tokenizer has no bos token.
+    pub fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(&format!("{}{text}", self.bos), false)
+    }
+
+    /// The tokens of a prompt, the bos token first; at least one.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let encoded = self.encode_with(&format!("{}{text}", self.bos), false)?;
+        let encoded = self.prompt_tokens(text)?;
         if encoded.is_empty() {
             return Err(Error::input(format!("the prompt {text:?} has no tokens"))
                 .hint("this model's tokenizer has no bos token, so an empty prompt is nothing at all"));

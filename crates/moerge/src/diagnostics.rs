@@ -19,9 +19,12 @@ use crate::{
     wrap::wrap,
 };
 
-/// Prints an error of the library to stderr, with the flags that help.
+/// Prints an error of the library to stderr, with the flags that help; after it, those found in the same run.
 pub fn error(error: &moerge_core::Error) {
-    console::status_text(&rendered(hints::with_flags(error).parts(), console::stderr_width()));
+    let width = console::stderr_width();
+    for error in std::iter::once(error).chain(&error.parts().further) {
+        console::status_text(&rendered(hints::with_flags(error).parts(), width));
+    }
 }
 
 /// Prints a warning to stderr.

@@ -27,6 +27,11 @@ pub struct Adapter {
 }
 
 impl ModelRef {
+    /// In the place of a name that could not be read; nothing is called so.
+    pub(crate) fn unknown() -> Self {
+        Self { model: String::new(), revision: None, adapter: None }
+    }
+
     /// Reads `model[@revision][+adapter[@revision]]`. The last `+` and the last `@` of a part count. The error says
     /// which part is empty.
     pub fn parse(written: &str) -> Result<Self, &'static str> {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, num::IntErrorKind, ops::Range};
 
 use super::{
+    foreign_keys::ForeignKeys,
     located::Located,
     source::Source,
     yaml::{Entry, Kind, Node, Scalar},
@@ -27,24 +28,23 @@ pub(super) struct Field<'a> {
     entry: &'a Entry,
 }
 
-/// Keys of mergekit's other recipes, which mergekit-moe passes over in silence.
-const IGNORED_BY_MERGEKIT: [&str; 11] = [
-    "merge_method",
-    "slices",
-    "models",
-    "modules",
-    "parameters",
-    "tokenizer",
-    "tokenizer_source",
-    "chat_template",
-    "out_dtype",
-    "name",
-    "weight",
-];
-
 impl<'a> Fields<'a> {
     /// Opens `node`, called `what` in messages, as a mapping with no keys but `known`, each at most once.
-    pub fn open(source: &'a Source<'a>, node: &'a Node, what: impl Into<String>, known: &[&str]) -> Result<Self> {
+    pub fn open(source: &'a Source<'a>, node: &'a Node, what: impl Into<String>, known: &[&'a str]) -> Result<Self> {
+        Self::open_with(source, node, what, known, ForeignKeys::default())
+    }
+
+    /// The same, where some `foreign` keys are ignored with a warning. Keys that begin with `x-` are ignored without
+    /// one: a place for what anchors name.
+    ///
+    /// Wrong keys are noted, and the others can be read.
+    pub fn open_with(
+        source: &'a Source<'a>,
+        node: &'a Node,
+        what: impl Into<String>,
+        known: &[&'a str],
+        foreign: ForeignKeys,
+    ) -> Result<Self> {
         let what = what.into();
         let Kind::Map(list) = &node.kind else {
             let message = format!("{what} is {}, expected keys with values", node.describe());
@@ -56,14 +56,18 @@ impl<'a> Fields<'a> {
         for entry in list {
             let (key, span) = (entry.key.value.as_str(), entry.key.span.clone());
             if !known.contains(&key) {
-                return Err(unknown_key(source, key, span, known));
-            }
-            if let Some(first) = entries.insert(key, entry) {
-                let before = source.text.get(..first.key.span.start).unwrap_or_default();
-                let line = before.matches('\n').count() + 1;
-                return Err(source
-                    .error(format!("`{key}` is given twice"), span, format!("the first is in line {line}"))
-                    .hint("keep one of the two"));
+                let meant = if key.starts_with("x-") { None } else { foreign_key(source, entry, known, foreign) };
+                // The fault is noted; that the key it stands for is missing is not another one.
+                if let Some(meant) = meant.filter(|meant| !list.iter().any(|e| e.key.value == *meant)) {
+                    entries.insert(meant, entry);
+                }
+            } else if let Some(first) = entries.get(key) {
+                source.fault(|| {
+                    let first = format!("the first is in line {}", source.line(first.key.span.start));
+                    source.error(format!("`{key}` is given twice"), span, first).hint("keep one of the two")
+                });
+            } else {
+                entries.insert(key, entry);
             }
         }
         entries.retain(|_, entry| !entry.value.is_null());
@@ -74,6 +78,11 @@ impl<'a> Fields<'a> {
     /// The value of `key`, unless it is absent or null.
     pub fn get(&self, key: &str) -> Option<Field<'a>> {
         self.entries.get(key).map(|entry| Field { source: self.source, entry })
+    }
+
+    /// The value of `key` as `read` reads it. A wrong one is noted, and counts as absent.
+    pub fn read<T>(&self, key: &str, read: impl FnOnce(Field<'a>) -> Result<T>) -> Option<T> {
+        self.source.keep(read(self.get(key)?))
     }
 
     /// The value of `key`, which the mapping cannot do without; `remedy` says what to add.
@@ -94,6 +103,11 @@ impl<'a> Field<'a> {
     /// The bytes of the value.
     pub fn span(&self) -> Range<usize> {
         self.entry.value.span.clone()
+    }
+
+    /// An error that points at the value.
+    pub fn error(&self, message: &str) -> Error {
+        self.source.error(message, self.span(), "")
     }
 
     /// An error about the value: `gate_mode` is "hiden", expected `expected`.
@@ -146,9 +160,21 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A list of texts. What stands in it counts as it is written: `- no` is the text "no", not a boolean. Only null is
-    /// none: that is what YAML makes of a line somebody forgot to fill in.
+    /// A list of strings, or one string for a list of one. What stands in it counts as it is written: `- no` is the
+    /// string "no", not a boolean. Only null is none: that is what YAML makes of a line somebody forgot to fill in.
+    ///
+    /// A prompt in a list may be empty: the gates are then made of the bos token alone, as in mergekit. An empty value
+    /// without a list is no prompt.
     pub fn prompts(&self) -> Result<Vec<String>> {
+        match &self.entry.value.kind {
+            Kind::Scalar(scalar) if scalar.text.trim().is_empty() => Ok(Vec::new()),
+            Kind::Scalar(scalar) => Ok(vec![scalar.text.clone()]),
+            _ => self.strings(),
+        }
+    }
+
+    /// A list of strings, read as [`Self::prompts`] are. Wrong elements are noted and left out.
+    pub fn strings(&self) -> Result<Vec<String>> {
         let prompt = |(index, node): (usize, &Node)| {
             let wrong = |why: &str| {
                 let message = format!("prompt {} of `{}` is {why}", index + 1, self.entry.key.value);
@@ -156,18 +182,17 @@ impl<'a> Field<'a> {
                 self.source.error(message, span, "")
             };
             match &node.kind {
-                Kind::Scalar(scalar) if scalar.text.trim().is_empty() => {
-                    Err(wrong("empty").hint("write its text, or delete the line"))
-                }
                 Kind::Scalar(_) if node.is_null() => {
                     Err(wrong("null").hint("write its text, or put quotes around it if this word is meant"))
                 }
                 Kind::Scalar(scalar) => Ok(scalar.text.clone()),
-                Kind::Map(_) => Err(wrong("a mapping, expected a text").hint("a text with `: ` in it needs quotes")),
-                Kind::List(_) => Err(wrong("a list, expected a text")),
+                Kind::Map(_) => {
+                    Err(wrong("a mapping, expected a string").hint("a string with `: ` in it needs quotes"))
+                }
+                Kind::List(_) => Err(wrong("a list, expected a string")),
             }
         };
-        self.list()?.iter().enumerate().map(prompt).collect()
+        Ok(self.list()?.iter().enumerate().filter_map(|element| self.source.keep(prompt(element))).collect())
     }
 
     /// The row of `table` that the value names.
@@ -183,16 +208,28 @@ impl<'a> Field<'a> {
     }
 }
 
-fn unknown_key(source: &Source, key: &str, span: Range<usize>, known: &[&str]) -> Error {
-    let message = format!("unknown key `{}`", shorten(key));
-    if IGNORED_BY_MERGEKIT.contains(&key) {
-        return source
-            .error(message, span, "")
-            .cause(Cause::UnknownKey)
-            .hint("mergekit-moe ignores this key as well; delete it");
+/// A key that the mapping does not have: without effect, or a fault. The result is the known key that was likely meant.
+fn foreign_key<'k>(source: &Source, entry: &Entry, known: &[&'k str], foreign: ForeignKeys) -> Option<&'k str> {
+    let (key, span) = (entry.key.value.as_str(), &entry.key.span);
+    if let Some(ignored) = foreign.ignored(key) {
+        let agreed = |text: &str| ignored.agreed.contains(&text.trim().to_lowercase().as_str());
+        if !matches!(&entry.value.kind, Kind::Scalar(scalar) if entry.value.is_null() || agreed(&scalar.text)) {
+            source.warn(format!("`{key}` has no effect: {}", ignored.why), span);
+        }
+        return None;
     }
-    if let Some(near) = did_you_mean(key, known.iter().copied()) {
-        return source.error(message, span, format!("did you mean `{near}`?")).cause(Cause::UnknownKey);
-    }
-    source.error(message, span, "").cause(Cause::UnknownKey).hint(format!("known keys: {}", quoted(known)))
+    let mut meant = None;
+    source.fault(|| {
+        let error = |label| source.error(format!("unknown key `{}`", shorten(key)), span.clone(), label);
+        let names = known.iter().copied().chain(foreign.ignored.iter().map(|ignored| ignored.key));
+        let near = foreign.renamed(key).or_else(|| did_you_mean(key, names));
+        meant = known.iter().copied().find(|name| near == Some(*name));
+        let error = match (foreign.refused(key), near) {
+            (Some(instead), _) => error(instead.to_owned()),
+            (None, Some(near)) => error(format!("did you mean `{near}`?")),
+            (None, None) => error(String::new()).hint(format!("known keys: {}", quoted(known))),
+        };
+        error.cause(Cause::UnknownKey)
+    });
+    meant
 }

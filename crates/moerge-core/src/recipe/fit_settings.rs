@@ -6,12 +6,12 @@ use super::{
 };
 use crate::error::Result;
 
-/// What the fitted gate modes can be told.
+/// Settings of the fitted gate modes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitSettings {
     /// `label`: which expert a token is for.
     pub label: Label,
-    /// `calibration_tokens`: tokens of an expert's text that are used at the most.
+    /// `calibration_tokens`: at most so many tokens of an expert's text are used.
     pub tokens: usize,
     /// `self_text`: what the experts write themselves.
     pub self_text: SelfText,
@@ -22,10 +22,10 @@ pub struct FitSettings {
 /// Which expert a token of text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Label {
-    /// The one whose prompts the text is among.
+    /// The expert whose prompts the text is among.
     #[default]
     Prompt,
-    /// The one that says the next token best.
+    /// The expert with the lowest next-token loss.
     Loss,
 }
 
@@ -49,7 +49,7 @@ pub struct PhatGoose {
     pub steps: usize,
     /// Its learning rate, after the first 6 % of the steps.
     pub learning_rate: f64,
-    /// Tokens of a step at the most, but at least one text.
+    /// At most so many tokens per step, but at least one text.
     pub batch_tokens: usize,
 }
 
@@ -59,7 +59,7 @@ pub enum SharedWeights {
     /// The base, as with mergekit.
     #[default]
     Base,
-    /// The mean over the experts, each counting as much as its `shared_weight` says.
+    /// The mean over the experts, weighted by `shared_weight`.
     Average,
 }
 
@@ -111,14 +111,14 @@ impl FitSettings {
     /// The keys of the recipe that are read here.
     pub(super) const KEYS: [&'static str; 4] = ["label", "calibration_tokens", "self_text", "phatgoose"];
 
-    pub(super) fn read(source: &Source, fields: &Fields) -> Result<Self> {
+    pub(super) fn read(source: &Source, fields: &Fields) -> Self {
         let default = Self::default();
-        Ok(Self {
-            label: fields.get("label").map(|f| f.one_of(&Label::TABLE)).transpose()?.map_or(default.label, |l| l.value),
-            tokens: fields.get("calibration_tokens").map(count).transpose()?.unwrap_or(default.tokens),
-            self_text: fields.get("self_text").map(|f| self_text(source, f)).transpose()?.unwrap_or(default.self_text),
-            phatgoose: fields.get("phatgoose").map(|f| phatgoose(source, f)).transpose()?.unwrap_or(default.phatgoose),
-        })
+        Self {
+            label: fields.read("label", |field| field.one_of(&Label::TABLE)).map_or(default.label, |l| l.value),
+            tokens: fields.read("calibration_tokens", count).unwrap_or(default.tokens),
+            self_text: fields.read("self_text", |field| self_text(source, field)).unwrap_or(default.self_text),
+            phatgoose: fields.read("phatgoose", |field| phatgoose(source, field)).unwrap_or(default.phatgoose),
+        }
     }
 }
 
@@ -126,10 +126,10 @@ fn self_text(source: &Source, field: Field) -> Result<SelfText> {
     let fields = Fields::open(source, field.node(), "`self_text`", &["samples", "tokens", "temperature", "seed"])?;
     let default = SelfText::default();
     Ok(SelfText {
-        samples: fields.get("samples").map(count).transpose()?.unwrap_or(default.samples),
-        tokens: fields.get("tokens").map(count).transpose()?.unwrap_or(default.tokens),
-        temperature: fields.get("temperature").map(temperature).transpose()?.unwrap_or(default.temperature),
-        seed: fields.get("seed").map(|f| f.whole_number()).transpose()?,
+        samples: fields.read("samples", count).unwrap_or(default.samples),
+        tokens: fields.read("tokens", count).unwrap_or(default.tokens),
+        temperature: fields.read("temperature", temperature).unwrap_or(default.temperature),
+        seed: fields.read("seed", |field| field.whole_number()),
     })
 }
 
@@ -138,18 +138,18 @@ fn phatgoose(source: &Source, field: Field) -> Result<PhatGoose> {
     let fields = Fields::open(source, field.node(), "`phatgoose`", &keys)?;
     let default = PhatGoose::default();
     Ok(PhatGoose {
-        steps: fields.get("steps").map(count).transpose()?.unwrap_or(default.steps),
-        learning_rate: fields.get("learning_rate").map(learning_rate).transpose()?.unwrap_or(default.learning_rate),
-        batch_tokens: fields.get("batch_tokens").map(count).transpose()?.unwrap_or(default.batch_tokens),
+        steps: fields.read("steps", count).unwrap_or(default.steps),
+        learning_rate: fields.read("learning_rate", learning_rate).unwrap_or(default.learning_rate),
+        batch_tokens: fields.read("batch_tokens", count).unwrap_or(default.batch_tokens),
     })
 }
 
-/// A number of something there must be some of, and not more than any machine could take.
+/// A number from 1 to more than any machine could handle.
 fn count(field: Field) -> Result<usize> {
-    const MOST: u64 = 1 << 24;
+    const MAX: u64 = 1 << 24;
     match field.whole_number()? {
         0 => Err(field.wrong("1 or more")),
-        n if n > MOST => Err(field.wrong(&format!("at most {MOST}"))),
+        n if n > MAX => Err(field.wrong(&format!("at most {MAX}"))),
         n => Ok(n as usize),
     }
 }

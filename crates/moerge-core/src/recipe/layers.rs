@@ -53,7 +53,7 @@ impl Layers {
             Kind::List(items) if items.is_empty() => Err(source
                 .error("`layers` is an empty list, so the expert would be nowhere", field.span(), "")
                 .hint("leave `layers` out for an expert in all layers")),
-            Kind::List(items) => items.iter().map(range).collect::<Result<_>>().map(Self),
+            Kind::List(items) => Ok(Self(items.iter().filter_map(|item| source.keep(range(item))).collect())),
             _ => Ok(Self(vec![range(field.node())?])),
         }
     }

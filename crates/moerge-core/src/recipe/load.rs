@@ -4,78 +4,102 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::{Located, Recipe};
-use crate::{
-    error::{Error, Result},
-    recipe::prompts_file,
+use super::{
+    Located, Recipe, prompts_file, read,
+    source::{self, Source},
 };
+use crate::error::{Error, Result};
 
 /// A recipe is written by hand; a larger file is not one.
-const LARGEST_RECIPE: u64 = 16 << 20;
+const MAX_RECIPE: u64 = 16 << 20;
+/// Bytes that all prompt files of a recipe hold together.
+const MAX_PROMPTS: usize = 256 << 20;
 
 impl Recipe {
     /// Reads the recipe in the file `path`, and its prompt files: those come after the prompts in the recipe itself.
     ///
-    /// For gate modes that are fitted to text, a plain file is one running text rather than a prompt a line.
+    /// For gate modes that are fitted to text, a plain file is one running text rather than one prompt per line.
     ///
-    /// A prompt file's path counts from the recipe's folder, or else from the current one; `~` is the user's own.
+    /// A prompt file's path is relative to the recipe's folder, or else to the current one; `~` is the user's home.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let text = read_text(path, LARGEST_RECIPE)?;
-        let mut recipe = Self::parse(&name, &text)?;
+        let text: Arc<str> = read_text(path, MAX_RECIPE)?.into();
+        let source = Source::new(&name, &text);
+        let mut draft = read::read(&source)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut experts = std::mem::take(&mut recipe.experts);
-        let mut shared_experts = std::mem::take(&mut recipe.shared_experts);
-        for expert in experts.iter_mut().chain(&mut shared_experts) {
-            if let Some(file) = &expert.positive_prompts_file {
-                expert.positive_prompts.extend(recipe.texts(folder, file, recipe.gate_mode.is_fitted())?);
-            }
-            if let Some(file) = &expert.negative_prompts_file {
-                expert.negative_prompts.extend(recipe.texts(folder, file, recipe.gate_mode.is_fitted())?);
-            }
-            if let Some(file) = &expert.validation_file {
-                expert.validation.extend(recipe.texts(folder, file, true)?);
+        let running = draft.recipe.gate_mode.is_fitted();
+        let before = source.faults();
+        let mut budget = MAX_PROMPTS;
+        for expert in draft.recipe.experts.iter_mut().chain(&mut draft.recipe.shared_experts) {
+            let files = [
+                (&expert.positive_prompts_file, &mut expert.positive_prompts, running),
+                (&expert.negative_prompts_file, &mut expert.negative_prompts, running),
+                (&expert.validation_file, &mut expert.validation, true),
+            ];
+            for (file, texts, running) in files {
+                let Some(file) = file else { continue };
+                texts.extend(source.keep(texts_of(&source, folder, file, running, &mut budget)).unwrap_or_default());
             }
         }
-        (recipe.experts, recipe.shared_experts) = (experts, shared_experts);
-        Ok(recipe)
-    }
-
-    fn texts(&self, folder: &Path, file: &Located<PathBuf>, running: bool) -> Result<Vec<String>> {
-        let written = match (file.value.strip_prefix("~"), std::env::home_dir()) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => file.value.clone(),
-        };
-        let places = [folder.join(&written), written];
-        let Some(place) = places.iter().find(|place| place.exists()) else {
-            let mut error = Error::input(format!("no prompt file {}", file.value.display()))
-                .at(self.snippet(&file.span, "not found"))
-                .fact("looked for", places[0].display().to_string());
-            if places[0] != places[1] {
-                error = error.fact("looked for", format!("{} (from the current folder)", places[1].display()));
-            }
-            return Err(error.hint("paths count from the recipe's folder"));
-        };
-        if running { prompts_file::load_texts(place) } else { prompts_file::load(place) }
+        draft.doubts.experts |= before < source.faults();
+        Self::finish(source, draft)
     }
 }
 
-/// Reads a text file of at most `largest` bytes, without its byte-order mark.
-pub fn read_text(path: &Path, largest: u64) -> Result<String> {
+/// The texts in a prompt file. `budget` is what all files of the recipe may still hold, in bytes.
+fn texts_of(
+    source: &Source,
+    folder: &Path,
+    file: &Located<PathBuf>,
+    running: bool,
+    budget: &mut usize,
+) -> Result<Vec<String>> {
+    let at = |error: Error, label: &str| error.at(source::snippet(source.name, source.text, &file.span, label.into()));
+    let written = match (file.value.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => file.value.clone(),
+    };
+    let places = [folder.join(&written), written];
+    let Some(place) = places.iter().find(|place| place.exists()) else {
+        let error = Error::input(format!("no prompt file {}", file.value.display()));
+        let mut error = at(error, "not found").fact("looked for", places[0].display().to_string());
+        if places[0] != places[1] {
+            error = error.fact("looked for", format!("{} (from the current folder)", places[1].display()));
+        }
+        return Err(error.hint("paths are relative to the recipe's folder"));
+    };
+    let texts = if running { prompts_file::load_texts(place) } else { prompts_file::load(place) };
+    let texts = texts.map_err(|error| if error.parts().snippet.is_some() { error } else { at(error, "") })?;
+    match budget.checked_sub(texts.iter().map(String::len).sum()) {
+        Some(rest) => *budget = rest,
+        None => {
+            let message = format!("the prompt files hold more than {} MiB", MAX_PROMPTS >> 20);
+            return Err(at(Error::input(message), "").hint("a few thousand words per expert are enough"));
+        }
+    }
+    Ok(texts)
+}
+
+/// Reads a text file of at most `max_bytes` bytes, without its byte-order mark.
+pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     let io = |operation: &str, error: std::io::Error| Error::io(operation, path, &error);
-    // A pipe would block and a device never end, so only a file is opened.
+    // A pipe would block and a device might never end, so only a file is opened.
     let facts = std::fs::metadata(path).map_err(|e| io("open", e))?;
     if !facts.is_file() {
         let kind = if facts.is_dir() { "a folder" } else { "not a file" };
         return Err(Error::input(format!("{} is {kind}, expected a text file", path.display())));
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|e| io("open", e))?;
-    file.take(largest + 1).read_to_end(&mut bytes).map_err(|e| io("read", e))?;
-    if bytes.len() as u64 > largest {
-        return Err(Error::input(format!("{} is larger than {} MiB", path.display(), largest >> 20)));
+    // Files of /proc have no length; reading some of them (kmsg) waits for ever.
+    if facts.len() > 0 {
+        let file = File::open(path).map_err(|e| io("open", e))?;
+        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| io("read", e))?;
+    }
+    if bytes.len() as u64 > max_bytes {
+        return Err(Error::input(format!("{} is larger than {} MiB", path.display(), max_bytes >> 20)));
     }
     let text = String::from_utf8(bytes).map_err(|e| not_utf8(path, e.utf8_error().valid_up_to(), e.as_bytes()))?;
     Ok(match text.strip_prefix('\u{feff}') {

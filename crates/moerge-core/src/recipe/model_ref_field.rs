@@ -2,6 +2,7 @@
 
 use super::{
     fields::{Field, Fields},
+    foreign_keys::OF_MODEL,
     located::Located,
     source::Source,
     yaml::{Kind, Node},
@@ -23,8 +24,7 @@ pub(super) fn read_model_ref(field: Field, source: &Source) -> Result<Located<Mo
 }
 
 fn from_mapping(source: &Source, node: &Node) -> Result<ModelRef> {
-    // `override_architecture` is mergekit's; its MoE merges look at `model_type` only, and so do these.
-    let fields = Fields::open(source, node, "the model", &["model", "lora", "override_architecture"])?;
+    let fields = Fields::open_with(source, node, "the model", &["model", "lora"], OF_MODEL)?;
     let (model, revision) = part(source, fields.required("model", "add `model: org/name`")?)?;
     let adapter = fields.get("lora").map(|field| part(source, field)).transpose()?;
     Ok(ModelRef { model, revision, adapter: adapter.map(|(model, revision)| Adapter { model, revision }) })

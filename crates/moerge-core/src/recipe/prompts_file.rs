@@ -1,7 +1,7 @@
-//! Prompts from a file: one a line, or JSON Lines with a `text` each.
+//! Prompts from a file: one per line, or JSON Lines with a `text` each.
 //!
 //! The file is JSON Lines if its name ends in `.jsonl` or `.json`, or if its first character is `{`. Blank lines are
-//! passed over. In plain text a prompt is its line, without the spaces around it.
+//! ignored. In plain text a prompt is its line, without the spaces around it.
 
 use std::path::Path;
 
@@ -14,19 +14,19 @@ use crate::{
 };
 
 /// Larger files are corpora, and every prompt costs a pass over the base.
-const LARGEST_FILE: u64 = 64 << 20;
+const MAX_FILE: u64 = 64 << 20;
 
 /// Reads the prompts in the file `path`; there is at least one.
 pub fn load(path: &Path) -> Result<Vec<String>> {
-    let text = read_text(path, LARGEST_FILE)?;
+    let text = read_text(path, MAX_FILE)?;
     let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl") || e.eq_ignore_ascii_case("json"));
     parse(&path.display().to_string(), &text, json)
 }
 
-/// Reads the texts in the file `path`, for uses that want running text: a plain file is one text, line breaks and
+/// Reads the texts in the file `path`, for gate modes that are fitted to running text: a plain file is one text, line breaks and
 /// indentation included; JSON Lines hold one text each.
 pub fn load_texts(path: &Path) -> Result<Vec<String>> {
-    let text = read_text(path, LARGEST_FILE)?;
+    let text = read_text(path, MAX_FILE)?;
     let name = path.display().to_string();
     let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl") || e.eq_ignore_ascii_case("json"));
     if json || text.trim_start().starts_with("{\"") {
@@ -38,7 +38,7 @@ pub fn load_texts(path: &Path) -> Result<Vec<String>> {
     Ok(vec![text])
 }
 
-/// Reads prompts from a text called `name`; `json` says that it is JSON Lines whatever it looks like.
+/// Reads prompts from the contents of a file called `name`; `json` says that it is JSON Lines whatever it looks like.
 pub fn parse(name: &str, text: &str, json: bool) -> Result<Vec<String>> {
     if json || text.trim_start().starts_with('{') {
         return Lines::new(name, text).read("{\"text\": \"...\"}", |line: Line| match line.text {

@@ -1,8 +1,11 @@
 //! Every error a recipe can make, as the user sees it, by theme.
 
 mod accepted;
+mod all_faults;
+mod foreign;
 mod keys;
 mod limits;
+mod prompts;
 mod values;
 mod yaml;
 
@@ -22,7 +25,10 @@ fn with(more: &str) -> String {
     format!("base_model: a\nexperts:\n  - source_model: b\n  - source_model: c\n{more}\n")
 }
 
-/// A recipe whose one expert has these lines.
+/// A recipe whose first expert has these lines.
 fn expert(lines: &str) -> String {
-    format!("base_model: a\nexperts:\n  - source_model: b\n    {}\n", lines.replace('\n', "\n    "))
+    format!(
+        "base_model: a\nexperts:\n  - source_model: b\n    {}\n  - source_model: c\n",
+        lines.replace('\n', "\n    ")
+    )
 }

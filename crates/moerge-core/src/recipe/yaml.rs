@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// Deepest nesting; a recipe has four levels.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 /// Most nodes, those that aliases repeat included.
-const MOST_NODES: usize = 1_000_000;
+const MAX_NODES: usize = 1_000_000;
 /// Most bytes of text, those that aliases repeat included.
-const MOST_TEXT: usize = 64 << 20;
+const MAX_TEXT: usize = 64 << 20;
 
 /// One value of the file.
 #[derive(Debug, Clone)]
@@ -86,8 +86,8 @@ impl Node {
 pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
     let options = granit_parser::options! {
         emit_comments: false,
-        flow_nesting_limit: DEEPEST,
-        block_nesting_limit: DEEPEST,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
         // As PyYAML reads a block scalar at the end of a file.
         block_scalar_eof_without_line_feed: true,
     };
@@ -96,7 +96,7 @@ pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
         open: Vec::new(),
         root: None,
         anchors: HashMap::new(),
-        budget: Budget { nodes: MOST_NODES, text: MOST_TEXT },
+        budget: Budget { nodes: MAX_NODES, text: MAX_TEXT },
     };
     let mut documents = 0;
     for event in Parser::new_from_str_with_options(source.text, options) {
@@ -250,10 +250,10 @@ impl Builder<'_> {
     }
 
     fn too_large(&self, span: Range<usize>) -> Error {
-        let limits = format!("{MOST_NODES} values, {} MiB, {} levels", MOST_TEXT >> 20, 2 * DEEPEST);
+        let limits = format!("{MAX_NODES} values, {} MiB, {} levels", MAX_TEXT >> 20, 2 * MAX_DEPTH);
         self.source
             .error("the recipe grows too large here", span, format!("beyond {limits}"))
-            .hint("prompts by the thousand belong into a `positive_prompts_file`; use fewer aliases (`*name`)")
+            .hint("put thousands of prompts into a `positive_prompts_file`; use fewer aliases (`*name`)")
     }
 }
 
@@ -268,7 +268,7 @@ fn check_tag(source: &Source, event: &Event, tag: &Tag, span: Range<usize>) -> R
         return Ok(());
     }
     let message = format!("the tag `{}` means nothing here", shorten(&tag.original()));
-    Err(source.error(message, span, "").hint("a text that begins with `!` needs quotes"))
+    Err(source.error(message, span, "").hint("a string that begins with `!` needs quotes"))
 }
 
 /// What a file may still allocate.
@@ -292,7 +292,7 @@ impl Budget {
     /// Takes a node that will stand `depth` levels deep, with all below it. Aliases could nest without end where the
     /// parser sees only short lists, so the depth is checked here too, and with it that of every recursion on a node.
     fn take(&mut self, node: &Node, depth: usize) -> bool {
-        let fits = depth <= 2 * DEEPEST;
+        let fits = depth <= 2 * MAX_DEPTH;
         match &node.kind {
             Kind::Scalar(scalar) => self.take_one(scalar.text.len()),
             Kind::List(items) => fits && self.take_one(0) && items.iter().all(|n| self.take(n, depth + 1)),

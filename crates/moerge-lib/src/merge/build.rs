@@ -61,7 +61,7 @@ impl Prepared {
             return Ok(report(self.plan.output.warnings.clone(), published_report(storage.as_ref(), out), bytes, true));
         }
         let tokenizer = self.tokenizer(storage.as_ref())?;
-        let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options)?;
+        let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options, progress)?;
         if let Some(budget) = options.memory {
             memory.within(budget)?;
         }
@@ -88,7 +88,7 @@ impl Prepared {
         }
         let mut warnings = self.plan.output.warnings.clone();
         warnings.extend(self.broken_files(&files));
-        warnings.extend(self.beyond_context(tokenizer.as_ref())?);
+        warnings.extend(self.prompt_warnings(tokenizer.as_ref(), progress)?);
         let names: Vec<_> =
             (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         let shared = match &routing {

@@ -12,6 +12,7 @@ use crate::{
 use moerge_core::{
     error::Result,
     output::files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
+    progress::Progress,
     recipe::GateMode,
 };
 use moerge_infer::tokenizer::Tokenizer;
@@ -47,15 +48,15 @@ impl Prepared {
 
     /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
     /// one, a prompt is taken to have as many tokens as bytes.
-    pub fn memory(&self, storage: &dyn Storage, options: &MergeOptions) -> Result<MemoryNeed> {
+    pub fn memory(&self, storage: &dyn Storage, options: &MergeOptions, progress: &dyn Progress) -> Result<MemoryNeed> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
-        self.memory_with(storage, tokenizer.as_ref(), options)
+        self.memory_with(storage, tokenizer.as_ref(), options, progress)
     }
 
     /// Tokens that go through a model to make the routers.
-    pub fn router_tokens(&self, storage: &dyn Storage) -> Result<usize> {
+    pub fn router_tokens(&self, storage: &dyn Storage, progress: &dyn Progress) -> Result<usize> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
-        Ok(self.lengths(tokenizer.as_ref())?.0.into_iter().sum())
+        Ok(self.lengths(tokenizer.as_ref(), progress)?.0.into_iter().sum())
     }
 
     pub(super) fn memory_with(
@@ -63,8 +64,9 @@ impl Prepared {
         storage: &dyn Storage,
         tokenizer: Option<&Tokenizer>,
         options: &MergeOptions,
+        progress: &dyn Progress,
     ) -> Result<MemoryNeed> {
-        let (lengths, written) = self.lengths(tokenizer)?;
+        let (lengths, written) = self.lengths(tokenizer, progress)?;
         let path = self.models.base().dir.join("tokenizer.json");
         let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
         let circumstances = Circumstances {
@@ -79,7 +81,7 @@ impl Prepared {
     }
 
     /// Tokens of each sequence that goes through a model to make the routers, and of each text that one expert writes.
-    fn lengths(&self, tokenizer: Option<&Tokenizer>) -> Result<(Vec<usize>, Vec<usize>)> {
+    fn lengths(&self, tokenizer: Option<&Tokenizer>, progress: &dyn Progress) -> Result<(Vec<usize>, Vec<usize>)> {
         let routing = &self.plan.routing;
         let (settings, writers) = (&routing.fit.self_text, self.writers());
         let all = routing.experts.iter().chain(&routing.shared_expert).enumerate();
@@ -93,23 +95,43 @@ impl Prepared {
         let mut lengths = each.concat();
         if routing.gate_mode != GateMode::SelfCalibrated {
             lengths.extend(match tokenizer {
-                Some(tokenizer) if routing.gate_mode.is_fitted() => routers::text_lengths(routing, tokenizer)?,
-                Some(tokenizer) => routers::prompt_lengths(routing, tokenizer)?,
+                Some(tokenizer) if routing.gate_mode.is_fitted() => {
+                    routers::text_lengths(routing, tokenizer, progress)?
+                }
+                Some(tokenizer) => routers::prompt_lengths(routing, tokenizer, progress)?,
                 None => routing.texts().map(|text| text.len() + 1).collect(),
             });
         }
         Ok((lengths, longest))
     }
 
-    /// A warning where text is longer than what the base was made for.
-    pub(super) fn beyond_context(&self, tokenizer: Option<&Tokenizer>) -> Result<Option<String>> {
-        let (lengths, _) = self.lengths(tokenizer)?;
+    /// What the tokenizer shows of the prompts: those longer than what the base was made for, and those without tokens.
+    pub(super) fn prompt_warnings(
+        &self,
+        tokenizer: Option<&Tokenizer>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        let (lengths, _) = self.lengths(tokenizer, progress)?;
         let (longest, context) = (lengths.into_iter().max().unwrap_or(0), self.models.base().config.max_positions);
-        Ok((longest > context).then(|| {
-            format!(
+        if longest > context {
+            warnings.push(format!(
                 "a prompt has {longest} tokens, and the base's context is {context}; what comes after it says little"
-            )
-        }))
+            ));
+        }
+        let routing = &self.plan.routing;
+        if let (Some(tokenizer), true, false) =
+            (tokenizer, routing.gate_mode.needs_prompts(), routing.gate_mode.is_fitted())
+        {
+            let ignored = routers::experts_with_ignored_prompts(routing, tokenizer)?;
+            if !ignored.is_empty() {
+                warnings.push(format!(
+                    "the empty prompts of {} are ignored: the base's tokenizer has no bos token to stand for them",
+                    ignored.join(", ")
+                ));
+            }
+        }
+        Ok(warnings)
     }
 
     /// The base's tokenizer, where the routers are made of text.

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use moerge_checkpoint::Storage;
 
 use super::{MergeOptions, Prepared};
+use crate::routers;
 use moerge_core::{
     error::{Error, Result},
     model::{
@@ -16,6 +17,7 @@ use moerge_core::{
         Located, ModelRef, Recipe,
         check::{self, CheckOptions},
     },
+    suggest::shorten,
 };
 use moerge_infer::SpecialTokens;
 
@@ -28,6 +30,7 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let mut warnings = check::check(&recipe, &CheckOptions { allow_same_experts: options.allow_same_experts })?;
     let models = open_models(storage, &recipe, recipe_dir, &options.cache)?;
+    check_prompt_lengths(&recipe, models.base().config.max_positions)?;
     let plan_options = PlanOptions {
         shard_bytes: options.shard_bytes,
         seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
@@ -41,6 +44,30 @@ pub fn prepare(
     }
     plan.output.warnings = warnings;
     Ok(Prepared { recipe, models, plan })
+}
+
+/// Refuses prompts that no model takes in one piece, before they are tokenized: that alone could take minutes.
+fn check_prompt_lengths(recipe: &Recipe, context: usize) -> Result<()> {
+    let mode = recipe.gate_mode.name();
+    let Some(max) = routers::max_prompt_bytes(recipe.gate_mode, context) else { return Ok(()) };
+    let experts = recipe.experts.iter().enumerate().map(|(index, expert)| (format!("expert {index}"), expert));
+    let shared = recipe.shared_experts.iter().map(|expert| ("the shared expert".to_owned(), expert));
+    let mut errors = Vec::new();
+    for (name, expert) in experts.chain(shared) {
+        let lists = [("positive", &expert.positive_prompts), ("negative", &expert.negative_prompts)];
+        for (kind, prompts) in lists {
+            let Some(index) = prompts.iter().position(|prompt| prompt.len() > max) else { continue };
+            errors.push(
+                Error::input(format!("{kind} prompt {} of {name} is too long for `gate_mode: {mode}`", index + 1))
+                    .at(recipe.snippet(&expert.source_model.span, ""))
+                    .fact("prompt", format!("{} bytes, \"{}\"", prompts[index].len(), shorten(&prompts[index])))
+                    .fact("at most", format!("{max} bytes; the base's context is {context} tokens"))
+                    .hint("use words or the beginnings of real inputs as prompts")
+                    .hint("`gate_mode: calibrated` takes long text: it cuts it into windows"),
+            );
+        }
+    }
+    Error::all(errors).map_or(Ok(()), Err)
 }
 
 fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, cache: &HubCache) -> Result<Models> {

@@ -160,7 +160,7 @@ impl Prepared {
         expert: Quantisation,
         progress: &dyn Progress,
     ) -> Result<Calibration> {
-        let (mut experts, mut shared) = routers::recipe_texts(&self.plan.routing, tokenizer)?;
+        let (mut experts, mut shared) = routers::recipe_texts(&self.plan.routing, tokenizer, progress)?;
         let writers = self.writers();
         if !writers.is_empty() {
             let texts = self.self_texts(&writers, output, tokenizer, expert, progress)?;

@@ -89,7 +89,7 @@ pub fn recipe_texts(model: &Model, storage: &dyn Storage) -> Result<Vec<RoutedTe
     let texts = experts.into_iter().zip(names).enumerate().map(|(expert, (e, name))| RoutedText {
         name,
         expert: Some(expert),
-        documents: e.positive_prompts,
+        documents: e.positive_prompts.into_iter().filter(|prompt| !prompt.trim().is_empty()).collect(),
         prompts: true,
     });
     Ok(texts.filter(|text| !text.documents.is_empty()).collect())

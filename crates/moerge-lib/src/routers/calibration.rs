@@ -3,15 +3,17 @@
 use moerge_core::{
     error::Result,
     plan::{Prompts, Routing},
+    progress::Progress,
 };
 use moerge_infer::tokenizer::Tokenizer;
 
 use super::{
     ExpertText,
     fit::{Class, Samples},
+    long_text::{pieces, spread},
 };
 
-/// Tokens of a sequence at the most; longer texts are cut.
+/// Maximum number of tokens of a sequence; longer texts are cut.
 pub const WINDOW: usize = 512;
 
 /// One token in so many, or one sequence where there are as many, is kept back to measure on.
@@ -35,15 +37,16 @@ pub struct Calibration {
 }
 
 impl ExpertTokens {
-    /// The tokens of `prompts`: long texts cut into sequences of [`WINDOW`], and of these as many as `most` tokens
+    /// The tokens of `prompts`: long texts cut into sequences of [`WINDOW`], and of these as many as `max_tokens`
     /// allow, spread evenly over them.
-    pub fn of(prompts: &Prompts, tokenizer: &Tokenizer, most: usize) -> Result<Self> {
+    pub fn of(prompts: &Prompts, tokenizer: &Tokenizer, max_tokens: usize, progress: &dyn Progress) -> Result<Self> {
         let tokens = |texts: &[String]| -> Result<Vec<Vec<u32>>> {
             let mut sequences = Vec::new();
-            for text in texts {
-                sequences.extend(tokenizer.encode_windows(text, WINDOW)?);
+            for piece in pieces(texts, max_tokens) {
+                progress.check()?;
+                sequences.extend(tokenizer.encode_windows(piece, WINDOW)?);
             }
-            Ok(spread(sequences, most))
+            Ok(spread(sequences, Vec::len, max_tokens))
         };
         Ok(Self { positive: tokens(&prompts.positive)?, negative: tokens(&prompts.negative)? })
     }
@@ -53,25 +56,6 @@ impl From<ExpertText> for ExpertTokens {
     fn from(text: ExpertText) -> Self {
         Self { positive: text.samples.into_iter().map(|s| s.tokens).collect(), negative: Vec::new() }
     }
-}
-
-/// Of `sequences` some that lie evenly among them and have `most` tokens or little more.
-fn spread(sequences: Vec<Vec<u32>>, most: usize) -> Vec<Vec<u32>> {
-    let tokens: usize = sequences.iter().map(Vec::len).sum();
-    if tokens <= most {
-        return sequences;
-    }
-    // A sequence is taken whenever the tokens so far pass another multiple of what one taken token stands for.
-    let mut taken = Vec::new();
-    let (mut seen, mut kept) = (0usize, 0usize);
-    for sequence in sequences {
-        seen += sequence.len();
-        if kept as u128 * tokens as u128 <= (seen - sequence.len()) as u128 * most as u128 {
-            kept += sequence.len();
-            taken.push(sequence);
-        }
-    }
-    taken
 }
 
 impl Calibration {
@@ -136,7 +120,7 @@ impl Calibration {
         };
         let ranges = moerge_infer::decoder::ranges(&self.sequences);
         let texts = self.sequences.iter().zip(ranges).filter(|(_, range)| of_experts(range));
-        spread(texts.map(|(sequence, _)| sequence.clone()).collect(), most)
+        spread(texts.map(|(sequence, _)| sequence.clone()).collect(), Vec::len, most)
     }
 
     /// All tokens.
@@ -146,15 +130,19 @@ impl Calibration {
 }
 
 /// The texts of the recipe as tokens: the experts', and the shared expert's where it has a gate.
-pub fn recipe_texts(routing: &Routing, tokenizer: &Tokenizer) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
-    let tokens = |prompts: &Prompts| ExpertTokens::of(prompts, tokenizer, routing.fit.tokens);
+pub fn recipe_texts(
+    routing: &Routing,
+    tokenizer: &Tokenizer,
+    progress: &dyn Progress,
+) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
+    let tokens = |prompts: &Prompts| ExpertTokens::of(prompts, tokenizer, routing.fit.tokens, progress);
     let experts = routing.experts.iter().map(tokens).collect::<Result<_>>()?;
     Ok((experts, routing.shared_expert.as_ref().map(tokens).transpose()?))
 }
 
 /// How long the sequences of the recipe's texts are, in tokens.
-pub fn text_lengths(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<usize>> {
-    let (experts, shared) = recipe_texts(routing, tokenizer)?;
+pub fn text_lengths(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Vec<usize>> {
+    let (experts, shared) = recipe_texts(routing, tokenizer, progress)?;
     let sequences = |tokens: ExpertTokens| tokens.positive.into_iter().chain(tokens.negative);
     Ok(experts.into_iter().chain(shared).flat_map(sequences).map(|sequence| sequence.len()).collect())
 }
@@ -162,15 +150,6 @@ pub fn text_lengths(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn much_text_is_thinned_out_evenly() {
-        let sequences: Vec<Vec<u32>> = (0..100).map(|i| vec![i; 10]).collect();
-        let taken = spread(sequences.clone(), 200);
-        assert_eq!(taken.len(), 20);
-        assert_eq!(taken.iter().map(|s| s[0]).collect::<Vec<_>>(), (0..100).step_by(5).collect::<Vec<u32>>());
-        assert_eq!(spread(sequences.clone(), 1000), sequences);
-    }
 
     #[test]
     fn tokens_are_labelled_and_some_kept_back() {

@@ -31,9 +31,9 @@ pub fn make_routers(
     let tokenizer = tokenizer.ok_or_else(|| Error::input(format!("gate_mode {mode} needs the base's tokenizer")))?;
     if let Some(name) = without_prompts(routing) {
         return Err(Error::input(format!("{name} has no positive prompts, which gate_mode {mode} needs"))
-            .hint("`gate_mode: random` needs none"));
+            .hint("`gate_mode: self_calibrated` needs none: the experts generate the text"));
     }
-    let prompts = PromptSet::new(routing, tokenizer)?;
+    let prompts = PromptSet::new(routing, tokenizer, progress)?;
     match routing.gate_mode {
         GateMode::CheapEmbed => cheap_embed(routing, &prompts, weights, progress),
         _ => hidden(routing, &prompts, weights, rounding, progress),

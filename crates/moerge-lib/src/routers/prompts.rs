@@ -3,10 +3,20 @@
 use std::collections::HashMap;
 
 use moerge_core::{
-    error::Result,
+    error::{Error, Result},
     plan::{Prompts, Routing},
+    progress::Progress,
+    recipe::GateMode,
 };
 use moerge_infer::tokenizer::Tokenizer;
+
+/// Bytes per token of the context that a prompt may have: twice what English text has.
+const MAX_BYTES_PER_TOKEN: usize = 8;
+/// A prompt may have as many bytes in a model of any context. Their tokenization takes about a second, which is how
+/// long the user may wait for the run to stop.
+const MAX_PROMPT: usize = 256 << 10;
+/// However short the context.
+const MIN_PROMPT: usize = 4 << 10;
 
 /// What is to be computed, and who needs which of it.
 pub(super) struct PromptSet {
@@ -22,28 +32,79 @@ pub(super) struct PromptIndices {
     pub(super) negative: Vec<usize>,
 }
 
-/// Tokens of each distinct prompt.
-pub fn prompt_lengths(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<usize>> {
-    Ok(PromptSet::new(routing, tokenizer)?.sequences.iter().map(Vec::len).collect())
+/// Bytes that a prompt of a recipe may have where `gate_mode` runs prompts in one piece through a model with a context
+/// of `context` tokens. `None` for the modes that cut text into windows or use none.
+pub fn max_prompt_bytes(gate_mode: GateMode, context: usize) -> Option<usize> {
+    let of_context = context.saturating_mul(MAX_BYTES_PER_TOKEN).clamp(MIN_PROMPT, MAX_PROMPT);
+    match gate_mode {
+        GateMode::Hidden | GateMode::HiddenAvg | GateMode::HiddenLast | GateMode::SelfCalibrated => Some(of_context),
+        // A sum of embeddings knows no positions.
+        GateMode::CheapEmbed => Some(MAX_PROMPT),
+        GateMode::Random
+        | GateMode::UniformRandom
+        | GateMode::RouterInput
+        | GateMode::Calibrated
+        | GateMode::PhatGoose => None,
+    }
+}
+
+/// Number of tokens of each distinct prompt.
+pub fn prompt_lengths(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Vec<usize>> {
+    Ok(PromptSet::new(routing, tokenizer, progress)?.sequences.iter().map(Vec::len).collect())
+}
+
+/// The experts with prompts that have no tokens: empty ones, where the tokenizer has no bos token.
+pub fn experts_with_ignored_prompts(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (expert, prompts) in all_experts(routing) {
+        for prompt in prompts.positive.iter().chain(&prompts.negative).filter(|prompt| prompt.trim().is_empty()) {
+            if tokenizer.prompt_tokens(prompt)?.is_empty() {
+                names.push(expert);
+                break;
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Every expert that has a gate, by its name.
+fn all_experts(routing: &Routing) -> impl Iterator<Item = (String, &Prompts)> {
+    let experts = routing.experts.iter().enumerate().map(|(index, prompts)| (format!("expert {index}"), prompts));
+    experts.chain(routing.shared_expert.iter().map(|prompts| ("the shared expert".to_owned(), prompts)))
 }
 
 impl PromptSet {
-    pub(super) fn new(routing: &Routing, tokenizer: &Tokenizer) -> Result<Self> {
+    /// Tokenizes the prompts. One without tokens is left out, as the sum of no embeddings is zero.
+    pub(super) fn new(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Self> {
         let mut indices: HashMap<Vec<u32>, usize> = HashMap::new();
         let mut sequences = Vec::new();
-        let mut encode = |texts: &[String]| -> Result<Vec<usize>> {
-            let index = |text: &String| {
-                let tokens = tokenizer.encode_prompt(text)?;
-                Ok(*indices.entry(tokens).or_insert_with_key(|tokens| {
+        let mut encode = |name: &str, prompts: &[String]| -> Result<Vec<usize>> {
+            let mut found = Vec::new();
+            for prompt in prompts {
+                progress.check()?;
+                let tokens = tokenizer.prompt_tokens(prompt)?;
+                if tokens.is_empty() {
+                    continue;
+                }
+                found.push(*indices.entry(tokens).or_insert_with_key(|tokens| {
                     sequences.push(tokens.clone());
                     sequences.len() - 1
-                }))
-            };
-            texts.iter().map(index).collect()
+                }));
+            }
+            if found.is_empty() && !prompts.is_empty() {
+                return Err(Error::input(format!("the prompts of {name} have no tokens"))
+                    .fact("prompt", format!("{:?}", prompts[0]))
+                    .hint(
+                        "the base's tokenizer has no bos token, so an empty prompt is nothing at all: write some text",
+                    ));
+            }
+            Ok(found)
         };
-        let mut expert =
-            |p: &Prompts| Ok(PromptIndices { positive: encode(&p.positive)?, negative: encode(&p.negative)? });
-        let experts = routing.experts.iter().chain(&routing.shared_expert).map(&mut expert).collect::<Result<_>>()?;
+        let mut experts = Vec::new();
+        for (name, prompts) in all_experts(routing) {
+            let (positive, negative) = (encode(&name, &prompts.positive)?, encode(&name, &prompts.negative)?);
+            experts.push(PromptIndices { positive, negative });
+        }
         Ok(Self { sequences, experts })
     }
 }

@@ -90,7 +90,12 @@ fn beginnings(tokenizer: &Tokenizer, prompts: &Prompts, samples: usize) -> Resul
     let begins: Vec<Vec<u32>> = if prompts.positive.is_empty() {
         vec![tokenizer.beginning()?]
     } else {
-        prompts.positive.iter().map(|prompt| tokenizer.encode_prompt(prompt)).collect::<Result<_>>()?
+        prompts
+            .positive
+            .iter()
+            .take(samples.max(1))
+            .map(|prompt| tokenizer.encode_prompt(prompt))
+            .collect::<Result<_>>()?
     };
     Ok(begins.iter().cycle().take(samples).cloned().collect())
 }

@@ -73,7 +73,7 @@ pub fn validate(
     for expert in &validation.texts_of {
         let positive = plan.routing.validation.get(*expert).cloned().unwrap_or_default();
         let prompts = Prompts { positive, negative: Vec::new() };
-        let tokens = ExpertTokens::of(&prompts, tokenizer, plan.routing.fit.tokens)?.positive;
+        let tokens = ExpertTokens::of(&prompts, tokenizer, plan.routing.fit.tokens, progress)?.positive;
         let first = sequences.len();
         sequences.extend(tokens);
         texts.push(first..sequences.len());

@@ -53,7 +53,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
     let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-    let hub = hub(&Reporter::new(false, args.json, false))?;
+    let reporter = Reporter::new(false, args.json, false);
+    let hub = hub(&reporter)?;
     let offline = hub.settings().offline;
     if !missing.is_empty() && offline {
         return missing::print(&recipe, &missing, None, args.json);
@@ -76,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let max_bytes = prepared.max_bytes(storage.as_ref(), &out, options.wanted)?;
     let on_hub = on_hub::OnHub::of(&prepared, &remote);
     let free = free_space(storage.as_ref(), &out);
-    let need = prepared.memory(storage.as_ref(), &options)?;
+    let need = prepared.memory(storage.as_ref(), &options, &reporter)?;
     let budget = options.memory;
     let summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
     let mut results = console::results();
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(results, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let tokens = prepared.router_tokens(storage.as_ref())?;
+    let tokens = prepared.router_tokens(storage.as_ref(), &reporter)?;
     let time = estimate::line(&prepared, &summary, max_bytes, tokens);
     results.lines(page::lines(&summary, max_bytes, free, (need.peak(), budget), time))?;
     results.lines(on_hub.line())?;

@@ -23,6 +23,7 @@ mod limits;
 mod merged_weights;
 mod mutants;
 mod phatgoose;
+mod recipes;
 mod resume;
 mod route;
 mod routers;

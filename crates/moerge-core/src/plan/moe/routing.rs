@@ -40,8 +40,12 @@ pub struct Prompts {
 impl Routing {
     /// What `recipe` asks for.
     pub fn new(recipe: &Recipe, family: &MoeFamily, slots: Slots, seed: u64) -> Self {
+        // An empty prompt is the bos token, of which a gate can be made; there is nothing in it to fit to.
+        let usable = |prompts: &[String]| -> Vec<String> {
+            prompts.iter().filter(|p| !recipe.gate_mode.is_fitted() || !p.trim().is_empty()).cloned().collect()
+        };
         let prompts =
-            |e: &Expert| Prompts { positive: e.positive_prompts.clone(), negative: e.negative_prompts.clone() };
+            |e: &Expert| Prompts { positive: usable(&e.positive_prompts), negative: usable(&e.negative_prompts) };
         let gated = family.shared_expert_gate() == Some(true);
         Self {
             gate_mode: recipe.gate_mode,

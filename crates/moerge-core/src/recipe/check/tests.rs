@@ -107,7 +107,7 @@ fn too_many_experts() {
     error: the recipe has 4097 experts
       --> moe.yml:4100:20
     4100 |   - {source_model: code, positive_prompts: [python]}
-         |                    ^^^^ 4096 are the most
+         |                    ^^^^ at most 4096 are allowed
     ");
 }
 
@@ -125,7 +125,8 @@ fn an_expert_without_prompts() {
       --> moe.yml:5:20
     5 |   - {source_model: math, negative_prompts: [poem]}
       |                    ^^^^ `gate_mode: cheap_embed` makes its router from them
-      hint: add `positive_prompts`, or use `gate_mode: random` and train the routers
+      hint: `gate_mode: self_calibrated` needs none: the experts generate the text
+      hint: or add `positive_prompts`; `gate_mode: random` is for training afterwards
     ");
 }
 
@@ -136,7 +137,8 @@ fn the_same_prompts_for_all() {
       --> moe.yml:5:20
     5 |   - {source_model: math, positive_prompts: [python]}
       |                    ^^^^ the same prompts as expert 0
-      hint: give each expert prompts like the texts it should see
+      hint: `gate_mode: self_calibrated` needs none: the experts generate the text
+      hint: or give each expert prompts like the texts it should see
     ");
 }
 

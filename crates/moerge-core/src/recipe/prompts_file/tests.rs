@@ -161,6 +161,7 @@ experts:
 shared_experts:
   - source_model: c
     positive_prompts_file: prompts/code.txt
+experts_per_token: 1
 ";
 
 #[test]
@@ -225,19 +226,50 @@ fn no_prompt_file() {
       |                            ^^^^^^^^^^^^^^^^ not found
       looked for: <dir>/prompts/code.txt
       looked for: prompts/code.txt (from the current folder)
-      hint: paths count from the recipe's folder
+      hint: paths are relative to the recipe's folder
+    error: no prompt file no.jsonl
+      --> <dir>/moe.yml:6:28
+    6 |     negative_prompts_file: no.jsonl
+      |                            ^^^^^^^^ not found
+      looked for: <dir>/no.jsonl
+      looked for: no.jsonl (from the current folder)
+      hint: paths are relative to the recipe's folder
+    error: no prompt file prompts/code.txt
+      --> <dir>/moe.yml:9:28
+    9 |     positive_prompts_file: prompts/code.txt
+      |                            ^^^^^^^^^^^^^^^^ not found
+      looked for: <dir>/prompts/code.txt
+      looked for: prompts/code.txt (from the current folder)
+      hint: paths are relative to the recipe's folder
     ");
 }
 
 #[test]
 fn a_prompt_file_that_is_a_folder() {
-    assert_snapshot!(load_error(&[("moe.yml", RECIPE), ("prompts/code.txt/x", b"")]), @"error: <dir>/prompts/code.txt is a folder, expected a text file");
+    assert_snapshot!(load_error(&[("moe.yml", RECIPE), ("prompts/code.txt/x", b""), ("no.jsonl", b"{\"text\": \"a\"}")]), @"
+    error: <dir>/prompts/code.txt is a folder, expected a text file
+      --> <dir>/moe.yml:5:28
+    5 |     positive_prompts_file: prompts/code.txt
+      |                            ^^^^^^^^^^^^^^^^
+    error: <dir>/prompts/code.txt is a folder, expected a text file
+      --> <dir>/moe.yml:9:28
+    9 |     positive_prompts_file: prompts/code.txt
+      |                            ^^^^^^^^^^^^^^^^
+    ");
 }
 
 #[test]
 fn an_empty_prompt_file() {
-    assert_snapshot!(load_error(&[("moe.yml", RECIPE), ("prompts/code.txt", b"")]), @"
+    assert_snapshot!(load_error(&[("moe.yml", RECIPE), ("prompts/code.txt", b""), ("no.jsonl", b"{\"text\": \"a\"}")]), @"
     error: <dir>/prompts/code.txt holds no prompts
+      --> <dir>/moe.yml:5:28
+    5 |     positive_prompts_file: prompts/code.txt
+      |                            ^^^^^^^^^^^^^^^^
+      hint: write one prompt per line
+    error: <dir>/prompts/code.txt holds no prompts
+      --> <dir>/moe.yml:9:28
+    9 |     positive_prompts_file: prompts/code.txt
+      |                            ^^^^^^^^^^^^^^^^
       hint: write one prompt per line
     ");
 }
@@ -267,4 +299,20 @@ fn a_file_that_is_too_large() {
 fn a_device_is_not_read() {
     let error = Recipe::load(Path::new("/dev/zero")).unwrap_err();
     assert_eq!(error.parts().message, "/dev/zero is not a file, expected a text file");
+}
+
+/// Attack A7: `/proc/kmsg` is a regular file without length, and reading it waits for the next message of the kernel.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_of_proc_is_not_waited_for() {
+    for file in ["/proc/kmsg", "/proc/self/maps"] {
+        let text = format!("base_model: a\nexperts: [{{source_model: b, positive_prompts_file: {file}}}]\n");
+        let error = load_error(&[("moe.yml", text.as_bytes())]);
+        assert!(error.contains(&format!("{file} holds no prompts")), "{error}");
+    }
+    for file in ["/dev/zero", "/dev/stdin", "/proc/self/fd"] {
+        let text = format!("base_model: a\nexperts: [{{source_model: b, positive_prompts_file: {file}}}]\n");
+        let error = load_error(&[("moe.yml", text.as_bytes())]);
+        assert!(error.contains("expected a text file") || error.contains("holds no prompts"), "{error}");
+    }
 }

@@ -154,13 +154,13 @@ experts:
 
 #[test]
 fn an_error_in_an_alias_points_at_what_it_names() {
-    let text = "base_model: a\nexperts:\n  - source_model: b\n    positive_prompts: &p [a, '']\n  - source_model: c\n    positive_prompts: *p\n";
+    let text = "base_model: a\nexperts:\n  - source_model: b\n    positive_prompts: &p [a, ~]\n  - source_model: c\n    positive_prompts: *p\n";
     assert_snapshot!(error(text), @"
-    error: prompt 2 of `positive_prompts` is empty
+    error: prompt 2 of `positive_prompts` is null
       --> moe.yml:4:30
-    4 |     positive_prompts: &p [a, '']
-      |                              ^^
-      hint: write its text, or delete the line
+    4 |     positive_prompts: &p [a, ~]
+      |                              ^
+      hint: write its text, or put quotes around it if this word is meant
     ");
 }
 

@@ -30,7 +30,7 @@ fn a_billion_laughs_are_refused_at_once() {
       --> moe.yml:6:40
     6 | b5: &a5 [*a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4]
       |                                        ^^^ beyond 1000000 values, 64 MiB, 64 levels
-      hint: prompts by the thousand belong into a `positive_prompts_file`; use fewer aliases (`*name`)
+      hint: put thousands of prompts into a `positive_prompts_file`; use fewer aliases (`*name`)
     ");
     assert!(start.elapsed().as_secs() < 5);
 }

@@ -166,7 +166,7 @@ fn residual_scale_in_words() {
 
 #[test]
 fn no_model_name() {
-    assert_snapshot!(error("base_model: ''\nexperts: []"), @"
+    assert_snapshot!(error("base_model: ''\nexperts: [{source_model: x}, {source_model: y}]"), @"
     error: the model's name is empty
       --> moe.yml:1:13
     1 | base_model: ''
@@ -176,7 +176,7 @@ fn no_model_name() {
 
 #[test]
 fn no_model_before_the_plus() {
-    assert_snapshot!(error("base_model: +b\nexperts: []"), @"
+    assert_snapshot!(error("base_model: +b\nexperts: [{source_model: x}, {source_model: y}]"), @"
     error: the model's name is empty
       --> moe.yml:1:13
     1 | base_model: +b
@@ -186,7 +186,7 @@ fn no_model_before_the_plus() {
 
 #[test]
 fn no_adapter_after_the_plus() {
-    assert_snapshot!(error("base_model: a+\nexperts: []"), @"
+    assert_snapshot!(error("base_model: a+\nexperts: [{source_model: x}, {source_model: y}]"), @"
     error: the adapter's name, after `+`, is empty
       --> moe.yml:1:13
     1 | base_model: a+
@@ -196,7 +196,7 @@ fn no_adapter_after_the_plus() {
 
 #[test]
 fn no_model_before_the_at() {
-    assert_snapshot!(error("base_model: \"@main\"\nexperts: []"), @r#"
+    assert_snapshot!(error("base_model: \"@main\"\nexperts: [{source_model: x}, {source_model: y}]"), @r#"
     error: the model's name is empty
       --> moe.yml:1:13
     1 | base_model: "@main"
@@ -206,7 +206,7 @@ fn no_model_before_the_at() {
 
 #[test]
 fn no_path_in_a_model() {
-    assert_snapshot!(error("base_model: {model: {path: ''}}\nexperts: []"), @"
+    assert_snapshot!(error("base_model: {model: {path: ''}}\nexperts: [{source_model: x}, {source_model: y}]"), @"
     error: the name is empty
       --> moe.yml:1:21
     1 | base_model: {model: {path: ''}}
@@ -216,7 +216,7 @@ fn no_path_in_a_model() {
 
 #[test]
 fn a_model_without_model() {
-    assert_snapshot!(error("base_model: {lora: a}\nexperts: []"), @"
+    assert_snapshot!(error("base_model: {lora: a}\nexperts: [{source_model: x}, {source_model: y}]"), @"
     error: the model has no `model`
       --> moe.yml:1:14
     1 | base_model: {lora: a}
@@ -226,7 +226,7 @@ fn a_model_without_model() {
 
 #[test]
 fn a_list_of_models() {
-    assert_snapshot!(error("base_model: [a, b]\nexperts: []"), @"
+    assert_snapshot!(error("base_model: [a, b]\nexperts: [{source_model: x}, {source_model: y}]"), @"
     error: `base_model` is a list, expected a model
       --> moe.yml:1:13
     1 | base_model: [a, b]

@@ -32,7 +32,7 @@ fn a_tag() {
       --> moe.yml:1:13
     1 | base_model: !include other.yml
       |             ^^^^^^^^
-      hint: a text that begins with `!` needs quotes
+      hint: a string that begins with `!` needs quotes
     ");
 }
 
@@ -43,7 +43,7 @@ fn a_python_tag() {
       --> moe.yml:1:13
     1 | base_model: !!python/object:os.system {}
       |             ^^^^^^^^^^^^^^^^^^^^^^^^^
-      hint: a text that begins with `!` needs quotes
+      hint: a string that begins with `!` needs quotes
     ");
 }
 
