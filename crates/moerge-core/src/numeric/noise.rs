@@ -15,6 +15,29 @@ pub fn add_noise(values: &mut [f32], seed: u64, name: &str, first: u64, scale: f
     }
 }
 
+/// Calls `keep` for one element after the other of `values`, which are those of tensor `name` from `first` on: with the
+/// number of the value, and a uniform number in (0, 1). What it says no to becomes 0.
+///
+/// `input` says which input of a merge the values belong to; each has its own numbers, which are not those of noise.
+pub fn drop_elements(
+    values: &mut [f32],
+    seed: u64,
+    name: &str,
+    input: u64,
+    first: u64,
+    mut keep: impl FnMut(usize, f64) -> bool,
+) {
+    let mut words = generator(seed, name);
+    words.set_stream(input + 1);
+    words.set_word_pos(u128::from(first));
+    for (index, value) in values.iter_mut().enumerate() {
+        if !keep(index, unit(words.next_u32())) {
+            // Not `= 0.0`: NaN stays NaN, so that it is noticed.
+            *value *= 0.0;
+        }
+    }
+}
+
 /// Uniform numbers in (-1, 1): the first `count` elements of tensor `name`.
 pub fn uniform(count: usize, seed: u64, name: &str) -> Vec<f32> {
     let mut words = words(seed, name, 0);
@@ -24,9 +47,13 @@ pub fn uniform(count: usize, seed: u64, name: &str) -> Vec<f32> {
 
 /// The stream of tensor `name` from element `first` on; element i owns its words 2i and 2i + 1.
 fn words(seed: u64, name: &str, first: u64) -> ChaCha8Rng {
-    let mut words = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed));
+    let mut words = generator(seed, name);
     words.set_word_pos(u128::from(first) * 2);
     words
+}
+
+fn generator(seed: u64, name: &str) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed))
 }
 
 /// In (0, 1), both ends left out.
@@ -58,5 +85,20 @@ mod tests {
         let mut other = vec![0.0; 5_000];
         add_noise(&mut other, 7, "v", 15_000, 0.5);
         assert_ne!(other, tail);
+    }
+
+    #[test]
+    fn drops_the_same_elements_wherever_it_starts() {
+        let dropped = |count: usize, name, input, first| {
+            let mut values = vec![1.0; count];
+            drop_elements(&mut values, 7, name, input, first, |_, u| u < 0.3);
+            values
+        };
+        let whole = dropped(20_000, "w", 0, 0);
+        let kept = whole.iter().filter(|x| **x != 0.0).count();
+        assert!((kept as f64 - 6_000.0).abs() < 3.0 * (20_000.0 * 0.3 * 0.7f64).sqrt(), "{kept}");
+        assert_eq!(dropped(5_000, "w", 0, 15_000), whole[15_000..]);
+        assert_ne!(dropped(20_000, "w", 1, 0), whole);
+        assert_ne!(dropped(20_000, "v", 0, 0), whole);
     }
 }

@@ -6,16 +6,15 @@
 //!
 //! Results do not depend on how a tensor is cut into rows, nor on threads.
 
+mod inputs;
+
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use moerge_checkpoint::{Dtype, TensorView};
 
-use super::{
-    Expr, Noise,
-    expr::rows_and_columns,
-    lora::LoadedDelta,
-    methods::{self, Kernel},
-};
+pub(super) use inputs::{Inputs, Place};
+
+use super::{Expr, Noise, expr::rows_and_columns, lora::LoadedDelta, methods::Kernel};
 use crate::{
     error::{Error, Result},
     numeric::{element, noise::add_noise},
@@ -61,21 +60,25 @@ enum Op {
     Noise { input: Box<Node>, noise: Noise },
     Scale { input: Box<Node>, factor: f64 },
     Pad(Box<Node>),
-    RowMap { input: Box<Node>, map: Arc<[Option<usize>]> },
+    RowMap { input: Box<Node>, map: Arc<[Option<usize>]>, rows_each: usize },
     Combine { inputs: Vec<Node>, kernel: Box<dyn Kernel> },
     Fill(f32),
     Computed(String),
 }
 
-/// The inputs of a method, for a pass over whole tensors.
-pub(super) struct Inputs<'a> {
-    nodes: &'a [Node],
-    seed: u64,
+/// How an expression is prepared.
+pub struct Preparation<'a> {
+    /// Seed of noise and of random masks.
+    pub seed: u64,
+    /// Threads for passes over whole tensors; results do not depend on it.
+    pub threads: usize,
+    /// Called often during such passes: an error ends them.
+    pub check: &'a (dyn Fn() -> Result<()> + Sync),
 }
 
 /// Where the bytes of a node's rows lie among those fetched for whole rows.
 #[derive(Clone, Copy)]
-struct Place {
+struct Slot {
     /// Bytes of a whole row.
     stride: usize,
     /// Where the node's own begin.
@@ -90,12 +93,20 @@ struct Context<'a> {
 }
 
 impl Evaluator {
-    /// Prepares `expr`; `seed` is that of its noise.
+    /// Prepares `expr` on this thread; `seed` is that of its noise and its random masks.
     ///
     /// # Errors
-    /// An adapter or a source cannot be read.
+    /// An adapter or a source cannot be read, or a method does not merge its inputs.
     pub fn new(expr: &Expr, seed: u64) -> Result<Self> {
-        Ok(Self { node: Node::new(expr, seed)?, seed, lora: expr.merges_adapter() })
+        Self::prepare(expr, &Preparation { seed, threads: 1, check: &|| Ok(()) })
+    }
+
+    /// Prepares `expr`. A method that needs statistics of whole tensors reads its inputs, some more than once.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`], and those of [`Preparation::check`].
+    pub fn prepare(expr: &Expr, preparation: &Preparation<'_>) -> Result<Self> {
+        Ok(Self { node: Node::new(expr, preparation)?, seed: preparation.seed, lora: expr.merges_adapter() })
     }
 
     /// Rows and columns.
@@ -120,7 +131,7 @@ impl Evaluator {
         raw.truncate(length);
         raw.reserve_exact(length - raw.len());
         raw.resize(length, 0);
-        self.node.fetch(rows, raw, Place { stride, offset: 0 })
+        self.node.fetch(rows, raw, Slot { stride, offset: 0 })
     }
 
     /// Makes `rows` of what [`Evaluator::fetch`] put into `raw` for exactly these rows.
@@ -134,15 +145,15 @@ impl Evaluator {
         computed: &dyn ComputedValues,
         out: &mut [f32],
     ) -> Result<()> {
-        let place = Place { stride: self.node.row_bytes, offset: 0 };
-        self.node.compute(rows, raw, place, Context { seed: self.seed, computed }, out)
+        let slot = Slot { stride: self.node.row_bytes, offset: 0 };
+        self.node.compute(rows, raw, slot, Context { seed: self.seed, computed }, out)
     }
 }
 
 impl Node {
-    fn new(expr: &Expr, seed: u64) -> Result<Self> {
+    fn new(expr: &Expr, preparation: &Preparation<'_>) -> Result<Self> {
         let (rows, columns) = rows_and_columns(expr.shape());
-        let mut inputs = expr.inputs().iter().map(|input| Node::new(input, seed)).collect::<Result<Vec<_>>>()?;
+        let mut inputs = expr.inputs().iter().map(|input| Node::new(input, preparation)).collect::<Result<Vec<_>>>()?;
         let mut row_bytes = inputs.iter().map(|input| input.row_bytes).sum();
         let mut input = || inputs.pop().map(Box::new).ok_or_else(|| Error::input("an expression has no input"));
         let op = match expr {
@@ -156,9 +167,20 @@ impl Node {
             Expr::Noise { noise, .. } => Op::Noise { input: input()?, noise: noise.clone() },
             Expr::Scale { factor, .. } => Op::Scale { input: input()?, factor: *factor },
             Expr::Pad { .. } => Op::Pad(input()?),
-            Expr::RowMap { map, .. } => Op::RowMap { input: input()?, map: map.clone() },
-            Expr::Combine { method, .. } => {
-                let kernel = method.kernel(&Inputs { nodes: &inputs, seed })?;
+            Expr::RowMap { map, .. } => {
+                let input = input()?;
+                let rows_each = rows.checked_div(map.len()).unwrap_or(0);
+                let there = |from: &usize| from.checked_mul(rows_each).is_some_and(|first| first < input.rows);
+                if rows_each * map.len() != rows || input.columns != columns || !map.iter().flatten().all(there) {
+                    return Err(Error::input("a map of rows does not fit its tensor")
+                        .fact("tensor", format!("[{}, {}]", input.rows, input.columns))
+                        .fact("mapped", format!("{} entries for [{rows}, {columns}]", map.len())));
+                }
+                Op::RowMap { input, map: map.clone(), rows_each }
+            }
+            Expr::Combine { method, inputs: exprs } => {
+                same_shapes(method.name(), exprs)?;
+                let kernel = method.kernel(&Inputs { nodes: &inputs, preparation, shape: expr.shape() })?;
                 Op::Combine { inputs, kernel }
             }
             Expr::Fill { value, .. } => Op::Fill(*value),
@@ -167,25 +189,25 @@ impl Node {
         Ok(Self { op, rows, columns, row_bytes })
     }
 
-    fn fetch(&self, rows: Range<usize>, raw: &mut [u8], place: Place) -> Result<()> {
+    fn fetch(&self, rows: Range<usize>, raw: &mut [u8], slot: Slot) -> Result<()> {
         match &self.op {
-            Op::View(view) => self.read(view, rows, raw, place),
-            Op::Lora { input, .. } | Op::Noise { input, .. } | Op::Scale { input, .. } => input.fetch(rows, raw, place),
+            Op::View(view) => self.read(view, rows, raw, slot),
+            Op::Lora { input, .. } | Op::Noise { input, .. } | Op::Scale { input, .. } => input.fetch(rows, raw, slot),
             Op::Pad(input) => {
                 let there = rows.start.min(input.rows)..rows.end.min(input.rows);
-                input.fetch(there.clone(), &mut raw[..there.len() * place.stride], place)
+                input.fetch(there.clone(), &mut raw[..there.len() * slot.stride], slot)
             }
-            Op::RowMap { input, map } => runs(map, rows).try_for_each(|(at, from)| match from {
+            Op::RowMap { input, map, rows_each } => runs(map, *rows_each, rows).try_for_each(|(at, from)| match from {
                 Some(from) => {
-                    let bytes = at * place.stride..(at + from.len()) * place.stride;
-                    input.fetch(from, &mut raw[bytes], place)
+                    let bytes = at * slot.stride..(at + from.len()) * slot.stride;
+                    input.fetch(from, &mut raw[bytes], slot)
                 }
                 None => Ok(()),
             }),
             Op::Combine { inputs, .. } => {
-                let mut offset = place.offset;
+                let mut offset = slot.offset;
                 for input in inputs {
-                    input.fetch(rows.clone(), raw, Place { offset, ..place })?;
+                    input.fetch(rows.clone(), raw, Slot { offset, ..slot })?;
                     offset += input.row_bytes;
                 }
                 Ok(())
@@ -195,39 +217,32 @@ impl Node {
     }
 
     /// Reads rows of a source, whose bytes may lie apart from each other in `raw`.
-    fn read(&self, view: &TensorView, rows: Range<usize>, raw: &mut [u8], place: Place) -> Result<()> {
+    fn read(&self, view: &TensorView, rows: Range<usize>, raw: &mut [u8], slot: Slot) -> Result<()> {
         let first = rows.start as u64 * self.row_bytes as u64;
-        if place.stride == self.row_bytes {
+        if slot.stride == self.row_bytes {
             return Ok(view.read_at(first, raw)?);
         }
         let mut own = vec![0; rows.len() * self.row_bytes];
         view.read_at(first, &mut own)?;
-        for (row, own) in raw.chunks_exact_mut(place.stride).zip(own.chunks_exact(self.row_bytes)) {
-            row[place.offset..place.offset + self.row_bytes].copy_from_slice(own);
+        for (row, own) in raw.chunks_exact_mut(slot.stride).zip(own.chunks_exact(self.row_bytes)) {
+            row[slot.offset..slot.offset + self.row_bytes].copy_from_slice(own);
         }
         Ok(())
     }
 
-    fn compute(
-        &self,
-        rows: Range<usize>,
-        raw: &[u8],
-        place: Place,
-        context: Context<'_>,
-        out: &mut [f32],
-    ) -> Result<()> {
+    fn compute(&self, rows: Range<usize>, raw: &[u8], slot: Slot, context: Context<'_>, out: &mut [f32]) -> Result<()> {
         match &self.op {
             Op::View(view) => {
-                if place.stride == self.row_bytes {
+                if slot.stride == self.row_bytes {
                     element::widen(view.dtype, raw, out);
                 } else {
-                    for (row, out) in raw.chunks_exact(place.stride).zip(out.chunks_exact_mut(self.columns)) {
-                        element::widen(view.dtype, &row[place.offset..place.offset + self.row_bytes], out);
+                    for (row, out) in raw.chunks_exact(slot.stride).zip(out.chunks_exact_mut(self.columns)) {
+                        element::widen(view.dtype, &row[slot.offset..slot.offset + self.row_bytes], out);
                     }
                 }
             }
             Op::Lora { input, delta, round } => {
-                input.compute(rows.clone(), raw, place, context, out)?;
+                input.compute(rows.clone(), raw, slot, context, out)?;
                 delta.add_to(rows, out)?;
                 if let Some(dtype) = round {
                     element::round_to(*dtype, out);
@@ -235,40 +250,40 @@ impl Node {
             }
             Op::Noise { input, noise } => {
                 let first = rows.start as u64 * self.columns as u64;
-                input.compute(rows, raw, place, context, out)?;
+                input.compute(rows, raw, slot, context, out)?;
                 add_noise(out, context.seed, &noise.name, first, noise.scale);
             }
             Op::Scale { input, factor } => {
-                input.compute(rows, raw, place, context, out)?;
+                input.compute(rows, raw, slot, context, out)?;
                 out.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
             }
             Op::Pad(input) => {
                 let there = rows.start.min(input.rows)..rows.end.min(input.rows);
-                let raw = &raw[..there.len() * place.stride];
-                self.pad(input, there, raw, place, context, out)?;
+                let raw = &raw[..there.len() * slot.stride];
+                self.pad(input, there, raw, slot, context, out)?;
             }
-            Op::RowMap { input, map } => {
-                for (at, from) in runs(map, rows) {
+            Op::RowMap { input, map, rows_each } => {
+                for (at, from) in runs(map, *rows_each, rows) {
                     let Some(from) = from else {
                         out[at * self.columns..(at + 1) * self.columns].fill(0.0);
                         continue;
                     };
                     let end = at + from.len();
-                    let raw = &raw[at * place.stride..end * place.stride];
-                    input.compute(from, raw, place, context, &mut out[at * self.columns..end * self.columns])?;
+                    let raw = &raw[at * slot.stride..end * slot.stride];
+                    input.compute(from, raw, slot, context, &mut out[at * self.columns..end * self.columns])?;
                 }
             }
             Op::Combine { inputs, kernel } => {
                 let first = rows.start as u64 * self.columns as u64;
                 let mut values = Vec::with_capacity(inputs.len());
-                let mut offset = place.offset;
+                let mut offset = slot.offset;
                 for input in inputs {
                     let mut own = vec![0.0; out.len()];
-                    input.compute(rows.clone(), raw, Place { offset, ..place }, context, &mut own)?;
+                    input.compute(rows.clone(), raw, Slot { offset, ..slot }, context, &mut own)?;
                     values.push(own);
                     offset += input.row_bytes;
                 }
-                kernel.merge(&values, methods::Place { first, columns: self.columns }, out);
+                kernel.merge(&mut values, Place { first, columns: self.columns }, out);
             }
             Op::Fill(value) => out.fill(*value),
             Op::Computed(name) => {
@@ -292,7 +307,7 @@ impl Node {
         input: &Node,
         rows: Range<usize>,
         raw: &[u8],
-        place: Place,
+        slot: Slot,
         context: Context<'_>,
         out: &mut [f32],
     ) -> Result<()> {
@@ -300,10 +315,10 @@ impl Node {
         if input.columns == self.columns {
             let (there, missing) = out.split_at_mut(count * self.columns);
             missing.fill(0.0);
-            return input.compute(rows, raw, place, context, there);
+            return input.compute(rows, raw, slot, context, there);
         }
         let mut narrow = vec![0.0; count * input.columns];
-        input.compute(rows, raw, place, context, &mut narrow)?;
+        input.compute(rows, raw, slot, context, &mut narrow)?;
         out.fill(0.0);
         for (row, values) in out.chunks_exact_mut(self.columns).zip(narrow.chunks_exact(input.columns.max(1))) {
             row[..input.columns].copy_from_slice(values);
@@ -313,52 +328,37 @@ impl Node {
 }
 
 /// The parts of `rows` that `map` takes from consecutive rows, as (where they begin, where they come from): single rows
-/// of zeros, or runs.
-fn runs(map: &[Option<usize>], rows: Range<usize>) -> impl Iterator<Item = (usize, Option<Range<usize>>)> {
-    let map = &map[rows];
+/// of zeros, or runs. An entry of `map` stands for `rows_each` rows, as in tensors of more than two dimensions.
+fn runs(
+    map: &[Option<usize>],
+    rows_each: usize,
+    rows: Range<usize>,
+) -> impl Iterator<Item = (usize, Option<Range<usize>>)> {
+    let source = move |row: usize| map.get(row / rows_each)?.map(|from| from * rows_each + row % rows_each);
     let mut at = 0;
     std::iter::from_fn(move || {
         let begin = at;
-        let first = *map.get(begin)?;
+        if begin >= rows.len() {
+            return None;
+        }
         at += 1;
-        let Some(first) = first else { return Some((begin, None)) };
-        while map.get(at).copied().flatten() == Some(first + at - begin) {
+        let Some(first) = source(rows.start + begin) else { return Some((begin, None)) };
+        while at < rows.len() && source(rows.start + at) == Some(first + at - begin) {
             at += 1;
         }
         Some((begin, Some(first..first + at - begin)))
     })
 }
 
-impl Inputs<'_> {
-    /// How many tensors there are.
-    pub fn count(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Calls `look` with the same elements of all inputs, from the first to the last. The pieces are the same on every
-    /// machine, so that sums over them are, too.
-    ///
-    /// # Errors
-    /// A source cannot be read.
-    pub fn for_each(&self, look: &mut dyn FnMut(&[Vec<f32>])) -> Result<()> {
-        let Some(Node { rows, columns, .. }) = self.nodes.first() else { return Ok(()) };
-        let stride = self.nodes.iter().map(|node| node.row_bytes).max().unwrap_or(0);
-        let at_once = (ELEMENTS / columns.max(&1)).max(1);
-        let nothing = HashMap::new();
-        let context = Context { seed: self.seed, computed: &nothing };
-        let mut raw = Vec::with_capacity(at_once * stride);
-        let mut values = vec![Vec::new(); self.nodes.len()];
-        for first in (0..*rows).step_by(at_once) {
-            let now = first..(first + at_once).min(*rows);
-            for (node, values) in self.nodes.iter().zip(&mut values) {
-                let place = Place { stride: node.row_bytes, offset: 0 };
-                raw.resize(now.len() * node.row_bytes, 0);
-                node.fetch(now.clone(), &mut raw, place)?;
-                values.resize(now.len() * columns, 0.0);
-                node.compute(now.clone(), &raw, place, context, values)?;
-            }
-            look(&values);
-        }
-        Ok(())
-    }
+/// Wants what is merged to be of one shape.
+fn same_shapes(method: &str, inputs: &[Expr]) -> Result<()> {
+    let Some(first) = inputs.first() else { return Ok(()) };
+    let Some(other) = inputs.iter().find(|input| input.shape() != first.shape()) else { return Ok(()) };
+    let describe = |expr: &Expr| {
+        let from = |view: &&TensorView| format!(": {} in {}", view.name, view.file.path.display());
+        format!("{:?}{}", expr.shape(), expr.reads().first().map_or_else(String::new, from))
+    };
+    Err(Error::input(format!("{method} cannot merge tensors of different shapes"))
+        .fact("one", describe(first))
+        .fact("other", describe(other)))
 }

@@ -8,7 +8,8 @@ use super::Method;
 
 /// How the elements of a tensor are made, in f32.
 ///
-/// A tensor is a matrix of rows: its first dimension, and the product of the others. A vector has one column.
+/// A tensor is a matrix of rows: a row is its last dimension, and there are as many as the product of the others. A
+/// vector has one column.
 #[derive(Debug, Clone)]
 pub enum Expr {
     /// The elements of a source.
@@ -43,13 +44,13 @@ pub enum Expr {
         /// The padded shape.
         shape: Vec<usize>,
     },
-    /// Rows of `input` in another order: row `i` is row `map[i]` of `input`, or zeros.
+    /// `input` in another order along its first dimension: slice `i` is slice `map[i]` of `input`, or zeros.
     RowMap {
         /// Where the rows come from.
         input: Box<Expr>,
-        /// For every row its row in `input`; `None` for zeros.
+        /// For every slice its number in `input`; `None` for zeros.
         map: Arc<[Option<usize>]>,
-        /// The tensor's shape: as many rows as `map` has entries.
+        /// The tensor's shape: its first dimension is the number of `map`'s entries.
         shape: Vec<usize>,
     },
     /// Tensors of one shape, merged by a method.
@@ -97,8 +98,11 @@ pub struct Noise {
 
 /// Rows and columns of a shape: a vector has one column, a scalar is one element.
 pub fn rows_and_columns(shape: &[usize]) -> (usize, usize) {
-    let (rows, columns) = shape.split_first().unwrap_or((&1, &[]));
-    (*rows, columns.iter().product())
+    match shape {
+        [] => (1, 1),
+        [rows] => (*rows, 1),
+        [outer @ .., columns] => (outer.iter().product(), *columns),
+    }
 }
 
 impl Expr {

@@ -10,7 +10,7 @@ mod identity;
 mod lora;
 mod methods;
 
-pub use evaluate::{ComputedValues, Evaluator};
+pub use evaluate::{ComputedValues, Evaluator, Preparation};
 pub use expr::{Expr, LoraDelta, Noise, rows_and_columns};
 pub use identity::Identity;
 pub use methods::{

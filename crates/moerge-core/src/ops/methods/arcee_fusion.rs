@@ -5,8 +5,11 @@
 //! interquartile ranges over the whole tensor. mergekit estimates the quartiles of large tensors from random elements;
 //! ours are exact.
 
-use super::check;
-use crate::{error::Result, ops::Identity};
+use super::{Kernel, Place, check, select};
+use crate::{
+    error::Result,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// `arcee_fusion` has no parameters. The inputs are the base and one model.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,4 +23,127 @@ impl ArceeFusion {
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
         check::inputs("arcee_fusion", check::Count::Exactly(2), inputs)
     }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Fusion> {
+        let divergences = if inputs.is_vector() { of_vector(inputs)? } else { of_rows(inputs)? };
+        let mut fusion = Fusion { divergences, threshold: 0.0 };
+        // The quartiles are those of a sorted list, rounded down to an element of it.
+        let last = inputs.elements().saturating_sub(1);
+        let after = |quarter: u64| inputs.elements() - (quarter * last) / 4;
+        let importance = |inputs: &mut [Vec<f32>], place: Place| {
+            let [base, model] = inputs else { return };
+            fusion.importances(base, model, place);
+        };
+        let quartiles = select::magnitudes(inputs, 1, importance, &[after(1), after(2), after(3)])?;
+        if let [first, median, third] = quartiles[..] {
+            fusion.threshold = median + 1.5 * (third - first);
+        }
+        Ok(fusion)
+    }
+}
+
+/// What tells important elements from the others.
+pub(super) struct Fusion {
+    /// The divergence of each row, or the one of a vector.
+    divergences: Vec<f32>,
+    threshold: f32,
+}
+
+impl Fusion {
+    /// Turns `model` into the importance of its elements.
+    fn importances(&self, base: &[f32], model: &mut [f32], place: Place) {
+        let columns = if self.divergences.len() == 1 { model.len() } else { place.columns }.max(1);
+        let first = if self.divergences.len() == 1 { 0 } else { place.first as usize / columns };
+        let rows = model.chunks_mut(columns).zip(base.chunks(columns));
+        for ((model, base), divergence) in rows.zip(&self.divergences[first..]) {
+            model.iter_mut().zip(base).for_each(|(x, b)| *x = (*x - b).abs() * divergence);
+        }
+    }
+}
+
+impl Kernel for Fusion {
+    fn merge(&self, inputs: &mut [Vec<f32>], place: Place, out: &mut [f32]) {
+        let [base, model] = inputs else { return };
+        let mut importances = model.clone();
+        self.importances(base, &mut importances, place);
+        for (((out, b), x), importance) in out.iter_mut().zip(&*base).zip(&*model).zip(importances) {
+            let taken = if importance >= self.threshold { 1.0 } else { 0.0 };
+            // A product rather than a branch: NaN stays NaN, so that it is noticed.
+            *out = (f64::from(*b) + (f64::from(*x) - f64::from(*b)) * taken) as f32;
+        }
+    }
+}
+
+/// Added to each probability, as in mergekit.
+const SMALLEST: f64 = 1e-8;
+
+/// The largest value, and the sum of the exponentials of the values less it.
+#[derive(Clone, Copy)]
+struct Softmax {
+    max: f64,
+    sum: f64,
+}
+
+impl Softmax {
+    const NOTHING: Self = Self { max: f64::NEG_INFINITY, sum: 0.0 };
+
+    fn of(values: &[f32]) -> Self {
+        let max = values.iter().fold(f64::NEG_INFINITY, |max, x| max.max(f64::from(*x)));
+        Self { max, sum: values.iter().map(|x| libm::exp(f64::from(*x) - max)).sum() }
+    }
+
+    fn join(self, other: Self) -> Self {
+        if other.sum == 0.0 {
+            return self;
+        }
+        let max = self.max.max(other.max);
+        let scaled = |own: Self| if own.sum == 0.0 { 0.0 } else { own.sum * libm::exp(own.max - max) };
+        Self { max, sum: scaled(self) + scaled(other) }
+    }
+
+    fn probability(self, x: f32) -> f64 {
+        libm::exp(f64::from(x) - self.max) / self.sum + SMALLEST
+    }
+}
+
+/// The part of a divergence that comes from some elements of the distributions of `model` and `base`.
+fn divergence([base, model]: [&[f32]; 2], [of_base, of_model]: [Softmax; 2]) -> f64 {
+    let pairs = model.iter().zip(base).map(|(x, b)| (of_model.probability(*x), of_base.probability(*b)));
+    pairs.map(|(p, q)| p * libm::log(p / q)).sum()
+}
+
+/// The divergence of each row; at least 0, whatever is left of a sum that cancels out.
+fn of_rows(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
+    inputs.fold(
+        Vec::new,
+        |divergences, inputs, place| {
+            let [base, model] = inputs else { return };
+            let columns = place.columns.max(1);
+            for (base, model) in base.chunks(columns).zip(model.chunks(columns)) {
+                divergences.push(divergence([base, model], [base, model].map(Softmax::of)).max(0.0) as f32);
+            }
+        },
+        |all, own| all.extend(own),
+    )
+}
+
+/// The divergence of a vector, which is one row.
+fn of_vector(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
+    let softmax = inputs.fold(
+        || [Softmax::NOTHING; 2],
+        |all, inputs, _| {
+            let [base, model] = inputs else { return };
+            *all = [all[0].join(Softmax::of(base)), all[1].join(Softmax::of(model))];
+        },
+        |all, own| *all = [all[0].join(own[0]), all[1].join(own[1])],
+    )?;
+    let sum = inputs.fold(
+        || 0.0,
+        |sum, inputs, _| {
+            let [base, model] = inputs else { return };
+            *sum += divergence([base, model], softmax);
+        },
+        |all, own| *all += own,
+    )?;
+    Ok(vec![sum.max(0.0) as f32])
 }

@@ -6,8 +6,16 @@
 //! is left as `task_arithmetic` does, `breadcrumbs_ties` elects signs as `ties` does. A density of 1 keeps everything,
 //! outliers included.
 
-use super::{TaskArithmetic, check};
-use crate::{error::Result, ops::Identity};
+use std::ops::Range;
+
+use super::{
+    TaskArithmetic, check,
+    task_vector::{TaskVectors, between_ranks},
+};
+use crate::{
+    error::Result,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `breadcrumbs` and `breadcrumbs_ties`. The first input is the base.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,4 +45,19 @@ impl Breadcrumbs {
         }
         Ok(())
     }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>, elect_signs: bool) -> Result<TaskVectors> {
+        let kept = |number: usize, elements| kept(self.densities[number], self.gammas[number], elements);
+        TaskVectors::new(inputs, between_ranks(inputs, kept)?, self.rescale, &self.sum, elect_signs)
+    }
+}
+
+/// The ranks that stay, from the largest magnitude; `None` for all.
+fn kept(density: f64, gamma: f64, elements: u64) -> Option<Range<u64>> {
+    if density >= 1.0 {
+        return None;
+    }
+    let kept = (density * elements as f64) as u64;
+    let outliers = ((gamma * elements as f64) as u64).min(elements - kept);
+    Some(outliers..outliers + kept)
 }

@@ -4,8 +4,14 @@
 //! what is left as `task_arithmetic` does, `dare_ties` elects signs as `ties` does. mergekit scales by the L1 norms
 //! before and after, not by the paper's `1 / density`, and so do we.
 
-use super::{TaskArithmetic, check};
-use crate::{error::Result, ops::Identity};
+use super::{
+    TaskArithmetic, check,
+    task_vector::{Key, TaskVectors, Thinning},
+};
+use crate::{
+    error::Result,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `dare_linear` and `dare_ties`. The first input is the base.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,5 +38,14 @@ impl Dare {
         self.sum.check(method, inputs)?;
         check::values(method, "density", &self.densities, inputs - 1)?;
         self.densities.iter().try_for_each(|density| check::fraction(method, "density", *density))
+    }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>, elect_signs: bool) -> Result<TaskVectors> {
+        let thinning = |(density, input): (&f64, u64)| match *density {
+            1.0.. => Thinning::Everything,
+            density => Thinning::Random(Key { seed: inputs.seed(), name: self.name.clone(), input }, density),
+        };
+        let thinnings = self.densities.iter().zip(0..).map(thinning).collect();
+        TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, elect_signs)
     }
 }

@@ -2,13 +2,16 @@
 //! (arXiv 2406.11617).
 //!
 //! Each element of a difference `d = x - b` is kept with probability `density - epsilon + 2 epsilon rank`, where `rank`
-//! goes from 0 for the smallest magnitude of its row to 1 for the largest. `della_linear` adds up what is left as
-//! `task_arithmetic` does, `della` elects signs as `ties` does.
+//! goes from 0 for the smallest magnitude of its row to 1 for the largest. A row is the last dimension. `della_linear`
+//! adds up what is left as `task_arithmetic` does, `della` elects signs as `ties` does.
 
-use super::{TaskArithmetic, check};
+use super::{
+    TaskArithmetic, check,
+    task_vector::{Key, Ranked, TaskVectors, Thinning, sorted_vectors},
+};
 use crate::{
     error::{Error, Result},
-    ops::Identity,
+    ops::{Identity, evaluate::Inputs},
 };
 
 /// The parameters of `della` and `della_linear`. The first input is the base.
@@ -52,5 +55,22 @@ impl Della {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>, elect_signs: bool) -> Result<TaskVectors> {
+        let random = |density: &f64| *density > 0.0 && *density < 1.0;
+        let sorts = inputs.is_vector() && self.densities.iter().any(random);
+        let mut vectors = if sorts { sorted_vectors(inputs)?.into_iter().map(Some).collect() } else { Vec::new() };
+        vectors.resize(self.densities.len(), None);
+        let thinnings = self.densities.iter().zip(&self.epsilons).zip(vectors).zip(0..);
+        let thinning = |(((density, epsilon), vector), input): (((&f64, &f64), Option<Vec<u64>>), u64)| match *density {
+            ..=0.0 => Thinning::Nothing,
+            1.0.. => Thinning::Everything,
+            density => Thinning::Ranked(
+                Key { seed: inputs.seed(), name: self.name.clone(), input },
+                Ranked { lowest: density - epsilon, range: 2.0 * epsilon, vector },
+            ),
+        };
+        TaskVectors::new(inputs, thinnings.map(thinning).collect(), self.rescale, &self.sum, elect_signs)
     }
 }

@@ -1,7 +1,7 @@
 //! `linear`: the weighted mean `sum w x / sum w`, or without `normalize` the sum `sum w x` ("model soups",
 //! arXiv 2203.05482).
 
-use super::{Kernel, Place, check, sum_in_f64};
+use super::{check, combination::WeightedSum};
 use crate::{error::Result, ops::Identity};
 
 /// The parameters of `linear`.
@@ -12,9 +12,6 @@ pub struct Linear {
     /// Whether the sum is divided by the sum of the weights, which then must not be 0. Default: true.
     pub normalize: bool,
 }
-
-/// The factor of each input.
-pub(super) struct WeightedSum(Vec<f64>);
 
 impl Linear {
     pub(super) fn identify(&self, id: &mut Identity) {
@@ -31,15 +28,5 @@ impl Linear {
     pub(super) fn kernel(&self) -> WeightedSum {
         let divisor = if self.normalize { self.weights.iter().sum() } else { 1.0 };
         WeightedSum(self.weights.iter().map(|w| w / divisor).collect())
-    }
-}
-
-impl Kernel for WeightedSum {
-    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
-        sum_in_f64(out, |at, sums| {
-            for (factor, input) in self.0.iter().zip(inputs) {
-                sums.iter_mut().zip(&input[at..]).for_each(|(sum, x)| *sum += factor * f64::from(*x));
-            }
-        });
     }
 }

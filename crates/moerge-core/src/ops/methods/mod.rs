@@ -7,8 +7,10 @@
 mod arcee_fusion;
 mod breadcrumbs;
 mod check;
+mod combination;
 mod dare;
 mod della;
+mod gram;
 mod karcher;
 mod linear;
 mod model_stock;
@@ -18,8 +20,10 @@ mod nuslerp;
 mod passthrough;
 mod ram;
 mod sce;
+mod select;
 mod slerp;
 mod task_arithmetic;
+mod task_vector;
 mod ties;
 
 pub use arcee_fusion::ArceeFusion;
@@ -39,8 +43,11 @@ pub use slerp::Slerp;
 pub use task_arithmetic::TaskArithmetic;
 pub use ties::Ties;
 
-use super::{Identity, evaluate::Inputs};
-use crate::error::{Error, Result};
+use super::{
+    Identity,
+    evaluate::{Inputs, Place},
+};
+use crate::error::Result;
 
 /// A merge method with its parameters for one tensor. Where a method has a base, the base is the first input.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,17 +96,8 @@ pub enum Method {
 
 /// A method that is ready for one tensor: it knows the statistics of the whole tensor that it needs.
 pub(super) trait Kernel: Send + Sync {
-    /// Merges the same whole rows of all inputs into `out`.
-    fn merge(&self, inputs: &[Vec<f32>], place: Place, out: &mut [f32]);
-}
-
-/// Where rows lie in their tensor.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    /// Number of their first element.
-    pub first: u64,
-    /// Elements of a row.
-    pub columns: usize,
+    /// Merges the same whole rows of all inputs into `out`. May change `inputs`, which nobody reads afterwards.
+    fn merge(&self, inputs: &mut [Vec<f32>], place: Place, out: &mut [f32]);
 }
 
 impl Method {
@@ -185,23 +183,25 @@ impl Method {
         Ok(match self {
             Self::Linear(method) => Box::new(method.kernel()),
             Self::Slerp(method) => Box::new(method.kernel(inputs)?),
+            Self::NuSlerp(method) => method.kernel(inputs)?,
+            Self::MultiSlerp(method) => method.kernel(inputs)?,
+            Self::Karcher(method) => Box::new(method.kernel(inputs)?),
             Self::TaskArithmetic(method) => Box::new(method.kernel()),
+            Self::Ties(method) => Box::new(method.kernel(inputs)?),
+            Self::DareLinear(method) => Box::new(method.kernel(inputs, false)?),
+            Self::DareTies(method) => Box::new(method.kernel(inputs, true)?),
+            Self::Breadcrumbs(method) => Box::new(method.kernel(inputs, false)?),
+            Self::BreadcrumbsTies(method) => Box::new(method.kernel(inputs, true)?),
+            Self::DellaLinear(method) => Box::new(method.kernel(inputs, false)?),
+            Self::Della(method) => Box::new(method.kernel(inputs, true)?),
+            Self::Sce(method) => Box::new(method.kernel(inputs)?),
+            Self::Ram(method) => Box::new(method.kernel()),
+            Self::RamPlusTl(method) => Box::new(method.kernel(inputs)?),
+            Self::ModelStock(method) => method.kernel(inputs)?,
+            Self::NearSwap(method) => Box::new(method.kernel()),
+            Self::ArceeFusion(method) => Box::new(method.kernel(inputs)?),
             Self::Passthrough(method) => Box::new(method.kernel()),
-            _ => return Err(Error::input(format!("{} is not built yet", self.name()))),
         })
-    }
-}
-
-/// Fills `out` with sums taken in f64. `add` is called for one block of elements after the other, with the number of its
-/// first element in `out` and the block's sums, which start at 0.
-fn sum_in_f64(out: &mut [f32], add: impl Fn(usize, &mut [f64])) {
-    const BLOCK: usize = 512;
-    let mut sums = [0.0; BLOCK];
-    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-        let sums = &mut sums[..out.len()];
-        sums.fill(0.0);
-        add(block * BLOCK, sums);
-        out.iter_mut().zip(sums).for_each(|(x, sum)| *x = *sum as f32);
     }
 }
 

@@ -1,12 +1,21 @@
 //! `multislerp`: the weighted mean of any number of tensors on the sphere, each tensor as one vector
 //! (<https://goddard.blog/posts/multislerp-wow-what-a-cool-idea>).
 //!
-//! With the unit vectors `u = x / (|x| + eps)`: their weighted mean is scaled to length 1, the `u` are projected into
-//! its tangent space, the weighted mean of the tangents goes back to the sphere by the exponential map, and the result
-//! gets the weighted mean of the norms. With a base, all of that is done to differences from it.
+//! With the unit vectors `u = x / (|x| + eps)`, their weighted mean is scaled to length 1 and then by the weighted mean of
+//! the norms. With a base, that is done to differences from it.
+//!
+//! mergekit also projects the `u` into the tangent space of their mean and moves the mean along the weighted mean of these
+//! tangents. That is 0: the tangents are `u - (u m) m`, and their weighted sum is the mean less its part along itself.
 
-use super::check;
-use crate::{error::Result, ops::Identity};
+use super::{
+    Kernel, check,
+    combination::{Differences, WeightedSum},
+    gram::Gram,
+};
+use crate::{
+    error::{Error, Result},
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `multislerp`. The inputs are the base, if there is one, and the models. One model stays as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,5 +46,30 @@ impl MultiSlerp {
             check::sum_not_zero("multislerp", &self.weights, "normalize_weights")?;
         }
         Ok(())
+    }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        let factors = if self.weights.len() == 1 { vec![1.0] } else { self.factors(&Gram::of(inputs, self.base)?)? };
+        Ok(if self.base { Box::new(Differences(factors)) } else { Box::new(WeightedSum(factors)) })
+    }
+
+    /// What each vector counts for in the result.
+    fn factors(&self, gram: &Gram) -> Result<Vec<f64>> {
+        let sum = if self.normalize_weights { self.weights.iter().sum() } else { 1.0 };
+        let weights: Vec<f64> = self.weights.iter().map(|w| w / sum).collect();
+        let of_units: Vec<f64> = weights.iter().enumerate().map(|(i, w)| w / (gram.norm(i) + self.eps)).collect();
+        let length = gram.length(&of_units);
+        // What is left after the vectors cancelled out to rounding has no direction either.
+        let rounding = 1e-7 * weights.iter().map(|w| w.abs()).sum::<f64>();
+        if length < self.eps.max(rounding) {
+            if weights.len() == 2 {
+                return Ok(weights);
+            }
+            return Err(Error::input("multislerp: the weighted directions of the models cancel out")
+                .fact("weights", format!("{:?}", self.weights))
+                .hint("use other weights, or another method"));
+        }
+        let norm: f64 = weights.iter().enumerate().map(|(i, w)| w * gram.norm(i)).sum();
+        Ok(of_units.iter().map(|f| f / length * norm).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! `passthrough`: one model's tensor, times a factor. Used to stack layers of several models.
 
-use super::{Kernel, Place, check};
+use super::{check, combination::WeightedSum};
 use crate::{error::Result, ops::Identity};
 
 /// The parameters of `passthrough`. It takes one input.
@@ -24,17 +24,7 @@ impl Passthrough {
         check::finite("passthrough", "scale", self.scale)
     }
 
-    pub(super) fn kernel(&self) -> Scaled {
-        Scaled(self.scale)
-    }
-}
-
-/// The factor of the input.
-pub(super) struct Scaled(f64);
-
-impl Kernel for Scaled {
-    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
-        let Some(input) = inputs.first() else { return };
-        out.iter_mut().zip(input).for_each(|(out, x)| *out = (self.0 * f64::from(*x)) as f32);
+    pub(super) fn kernel(&self) -> WeightedSum {
+        WeightedSum(vec![self.scale])
     }
 }

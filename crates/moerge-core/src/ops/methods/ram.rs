@@ -7,8 +7,11 @@
 //! `1 + r clip(shared / unique, 0, alpha)`, from the numbers of elements of the tensor that it changed with others and
 //! alone.
 
-use super::check;
-use crate::{error::Result, ops::Identity};
+use super::{Kernel, Place, check, gram::differences};
+use crate::{
+    error::Result,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `ram`. The first input is the base.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +41,10 @@ impl Ram {
         check::inputs("ram", check::Count::AtLeast(1), inputs)?;
         check::not_negative("ram", "epsilon", self.epsilon)
     }
+
+    pub(super) fn kernel(&self) -> Reinforced {
+        Reinforced { epsilon: self.epsilon as f32, unique: None }
+    }
 }
 
 impl RamPlusTl {
@@ -51,5 +58,69 @@ impl RamPlusTl {
         check::not_negative("ramplus_tl", "epsilon", self.epsilon)?;
         check::finite("ramplus_tl", "r", self.r)?;
         check::not_negative("ramplus_tl", "alpha", self.alpha)
+    }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Reinforced> {
+        let epsilon = self.epsilon as f32;
+        let counts = inputs.fold(
+            || vec![(0, 0); inputs.count() - 1],
+            |counts: &mut Vec<(u64, u64)>, inputs, _| {
+                differences(inputs);
+                let changes = changes(&inputs[1..], epsilon);
+                for (d, (shared, unique)) in inputs[1..].iter().zip(counts) {
+                    for (d, changes) in d.iter().zip(&changes) {
+                        let changed = d.abs() > epsilon;
+                        *shared += u64::from(changed && *changes > 1);
+                        *unique += u64::from(changed && *changes == 1);
+                    }
+                }
+            },
+            |all, own| all.iter_mut().zip(own).for_each(|(all, own)| *all = (all.0 + own.0, all.1 + own.1)),
+        )?;
+        let unique = counts.into_iter().map(|(shared, unique)| self.unique_factor(shared, unique)).collect();
+        Ok(Reinforced { epsilon, unique: Some(unique) })
+    }
+
+    /// What a model's differences are multiplied by where it alone changed the base.
+    fn unique_factor(&self, shared: u64, unique: u64) -> f64 {
+        if unique == 0 {
+            return 1.0;
+        }
+        // mergekit clamps `unique` from below by epsilon, which is far below 1.
+        1.0 + self.r * (shared as f64 / (unique as f64).max(self.epsilon)).clamp(0.0, self.alpha)
+    }
+}
+
+/// How many of the differences are not none at each element.
+fn changes(vectors: &[Vec<f32>], epsilon: f32) -> Vec<u32> {
+    let mut changes = vec![0; vectors.first().map_or(0, Vec::len)];
+    for vector in vectors {
+        changes.iter_mut().zip(vector).for_each(|(changes, d)| *changes += u32::from(d.abs() > epsilon));
+    }
+    changes
+}
+
+/// What counts as a change, and the factors of the differences where they are alone.
+pub(super) struct Reinforced {
+    epsilon: f32,
+    unique: Option<Vec<f64>>,
+}
+
+impl Kernel for Reinforced {
+    fn merge(&self, inputs: &mut [Vec<f32>], _: Place, out: &mut [f32]) {
+        differences(inputs);
+        let Some((base, vectors)) = inputs.split_first() else { return };
+        let changes = changes(vectors, self.epsilon);
+        let mut sums: Vec<f64> = base.iter().map(|base| f64::from(*base)).collect();
+        for (number, vector) in vectors.iter().enumerate() {
+            let alone = self.unique.as_ref().map_or(1.0, |unique| unique[number]);
+            for ((sum, d), changes) in sums.iter_mut().zip(vector).zip(&changes) {
+                let factor = if *changes > 1 { 1.0 / f64::from(*changes) } else { alone };
+                // A product rather than a branch: NaN stays NaN, so that it is noticed.
+                let counts = if d.abs() > self.epsilon { factor } else { 0.0 };
+                *sum += f64::from(*d) * counts;
+            }
+        }
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
     }
 }

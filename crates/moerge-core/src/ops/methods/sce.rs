@@ -6,8 +6,17 @@
 //! over the sum of these means. At each element the sign of `sum d` is elected, 0 counting as positive; the weighted
 //! mean of the differences of that sign is added to the base.
 
-use super::check;
-use crate::{error::Result, ops::Identity};
+use super::{
+    Kernel, Place, check,
+    gram::differences,
+    select::{Cut, cuts},
+    task_vector::{BLOCK, Election},
+};
+use crate::{
+    error::Result,
+    numeric::sums::dot,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `sce`. The first input is the base.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,4 +36,92 @@ impl Sce {
         check::inputs("sce", check::Count::AtLeast(1), inputs)?;
         check::fraction("sce", "select_topk", self.select_topk)
     }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Fused> {
+        let cut = self.cut(inputs)?;
+        let squares = inputs.fold(
+            || vec![0.0; inputs.count() - 1],
+            |squares: &mut Vec<f64>, inputs, place| {
+                select(inputs, place, cut);
+                squares.iter_mut().zip(&inputs[1..]).for_each(|(sum, d)| *sum += dot(d, d));
+            },
+            |all, own| all.iter_mut().zip(own).for_each(|(all, own)| *all += own),
+        )?;
+        let means: Vec<f64> = squares.iter().map(|sum| sum / inputs.elements().max(1) as f64).collect();
+        let sum: f64 = means.iter().sum();
+        let equal = 1.0 / means.len() as f64;
+        let weights = means.iter().map(|mean| if sum < ZERO { equal } else { mean / sum }).collect();
+        Ok(Fused { cut, weights })
+    }
+
+    /// After the elements that are kept, in order of variance.
+    fn cut(&self, inputs: &Inputs<'_>) -> Result<Cut> {
+        if self.select_topk >= 1.0 || inputs.count() < 2 {
+            return Ok(Cut::EVERYTHING);
+        }
+        let rank = |_, nonzero: u64| vec![(nonzero as f64 * self.select_topk) as u64];
+        let variances = |inputs: &mut [Vec<f32>], _| {
+            differences(inputs);
+            let variances = variances(&inputs[1..]);
+            inputs[1].copy_from_slice(&variances);
+        };
+        let found = cuts(inputs, &[1], variances, rank)?;
+        Ok(found.into_iter().flatten().next().unwrap_or(Cut::NOTHING))
+    }
+}
+
+/// Means of squares whose sum is below this give equal weights, as in mergekit.
+const ZERO: f64 = 1e-6;
+
+/// Sums of weights count as at least this, as in mergekit.
+const NO_WEIGHT: f64 = 1e-6;
+
+/// The elements that are kept, and the weights of the differences.
+pub(super) struct Fused {
+    cut: Cut,
+    weights: Vec<f64>,
+}
+
+impl Kernel for Fused {
+    fn merge(&self, inputs: &mut [Vec<f32>], place: Place, out: &mut [f32]) {
+        select(inputs, place, self.cut);
+        let Some((base, vectors)) = inputs.split_first() else { return };
+        let votes = vec![1.0; vectors.len()];
+        let election = Election { votes: &votes, factors: &self.weights, weights: &self.weights };
+        let (mut sums, mut divisors) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            let block = block * BLOCK..block * BLOCK + out.len();
+            let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
+            election.add_up(vectors, block.clone(), sums, divisors);
+            for (((out, base), sum), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
+                *out = (f64::from(*base) + *sum / divisor.max(NO_WEIGHT)) as f32;
+            }
+        }
+    }
+}
+
+/// Turns the inputs after the base into their differences from it, those that are not kept 0.
+fn select(inputs: &mut [Vec<f32>], place: Place, cut: Cut) {
+    differences(inputs);
+    if cut == Cut::EVERYTHING {
+        return;
+    }
+    let variances = variances(&inputs[1..]);
+    for vector in &mut inputs[1..] {
+        for ((d, variance), element) in vector.iter_mut().zip(&variances).zip(place.first..) {
+            // NaN stays NaN, so that it is noticed.
+            *d *= if cut.is_after(*variance, element) { 1.0 } else { 0.0 };
+        }
+    }
+}
+
+/// The variance over the vectors at each element.
+fn variances(vectors: &[Vec<f32>]) -> Vec<f32> {
+    let count = vectors.len() as f64;
+    let variance = |element: usize| {
+        let mean = vectors.iter().map(|d| f64::from(d[element])).sum::<f64>() / count;
+        let squares = vectors.iter().map(|d| (f64::from(d[element]) - mean).powi(2)).sum::<f64>();
+        (squares / count) as f32
+    };
+    (0..vectors.first().map_or(0, Vec::len)).map(variance).collect()
 }

@@ -5,7 +5,7 @@
 //! coefficients apply to the vectors themselves. Nearly parallel vectors (`|cos theta| > 0.9995`) are interpolated
 //! linearly, as in mergekit.
 
-use super::{Kernel, Place, check};
+use super::{check, combination::WeightedSum, gram::Gram};
 use crate::{
     error::Result,
     ops::{Identity, evaluate::Inputs},
@@ -35,35 +35,24 @@ impl Slerp {
         check::finite("slerp", "t", self.t)
     }
 
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Coefficients> {
-        let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
-        inputs.for_each(&mut |inputs| {
-            for (a, b) in inputs[0].iter().zip(&inputs[1]) {
-                let (a, b) = (f64::from(*a), f64::from(*b));
-                aa += a * a;
-                bb += b * b;
-                ab += a * b;
-            }
-        })?;
-        let norm = |square: f64| if square.sqrt() > ZERO { square.sqrt() } else { 1.0 };
-        let cosine = ab / (norm(aa) * norm(bb));
-        let t = self.t;
-        if cosine.abs() > PARALLEL {
-            return Ok(Coefficients(1.0 - t, t));
-        }
-        let theta = libm::acos(cosine);
-        let sin = libm::sin(theta);
-        Ok(Coefficients(libm::sin((1.0 - t) * theta) / sin, libm::sin(t * theta) / sin))
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<WeightedSum> {
+        let gram = Gram::of(inputs, false)?;
+        let squares = [0, 1].map(|i| if gram.norm(i) > ZERO { gram.get(i, i) } else { 1.0 });
+        let cosine = cosine(gram.get(0, 1), squares);
+        Ok(WeightedSum(factors(self.t, cosine, cosine.abs() > PARALLEL).into()))
     }
 }
 
-/// What each of the two inputs is multiplied with.
-pub(super) struct Coefficients(f64, f64);
+/// The cosine of two vectors from their product and their squared lengths. Exactly 1 or -1 for multiples by powers of 2.
+pub(super) fn cosine(product: f64, squares: [f64; 2]) -> f64 {
+    (product / (squares[0] * squares[1]).sqrt()).clamp(-1.0, 1.0)
+}
 
-impl Kernel for Coefficients {
-    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
-        for ((out, a), b) in out.iter_mut().zip(&inputs[0]).zip(&inputs[1]) {
-            *out = (self.0 * f64::from(*a) + self.1 * f64::from(*b)) as f32;
-        }
+/// The factors of two vectors at `t` between them.
+pub(super) fn factors(t: f64, cosine: f64, linear: bool) -> [f64; 2] {
+    if linear {
+        return [1.0 - t, t];
     }
+    let theta = libm::acos(cosine);
+    [1.0 - t, t].map(|part| libm::sin(part * theta) / libm::sin(theta))
 }

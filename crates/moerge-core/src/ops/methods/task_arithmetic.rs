@@ -1,7 +1,7 @@
 //! `task_arithmetic`: a base plus the weighted differences of the other models from it, `b + lambda sum w (x - b)`
 //! (arXiv 2212.04089).
 
-use super::{Kernel, Place, check, sum_in_f64};
+use super::{check, combination::Differences};
 use crate::{error::Result, ops::Identity};
 
 /// The parameters of `task_arithmetic`, and how the methods that build on it add up the differences. The first input is
@@ -17,8 +17,8 @@ pub struct TaskArithmetic {
     pub normalize: bool,
 }
 
-/// The factor of each difference.
-pub(super) struct Differences(Vec<f64>);
+/// A sum of weights below this does not divide, as in mergekit.
+pub(super) const NO_WEIGHT: f64 = 1e-8;
 
 impl TaskArithmetic {
     pub(super) fn identify(&self, id: &mut Identity) {
@@ -35,20 +35,7 @@ impl TaskArithmetic {
 
     pub(super) fn kernel(&self) -> Differences {
         let total: f64 = self.weights.iter().sum();
-        let divisor = if self.normalize && total != 0.0 { total } else { 1.0 };
+        let divisor = if self.normalize && total.abs() >= NO_WEIGHT { total } else { 1.0 };
         Differences(self.weights.iter().map(|w| self.lambda * w / divisor).collect())
-    }
-}
-
-impl Kernel for Differences {
-    fn merge(&self, inputs: &[Vec<f32>], _: Place, out: &mut [f32]) {
-        let Some((base, others)) = inputs.split_first() else { return };
-        sum_in_f64(out, |at, sums| {
-            sums.iter_mut().zip(&base[at..]).for_each(|(sum, b)| *sum = f64::from(*b));
-            for (factor, x) in self.0.iter().zip(others) {
-                let difference = x[at..].iter().zip(&base[at..]).map(|(x, b)| f64::from(*x) - f64::from(*b));
-                sums.iter_mut().zip(difference).for_each(|(sum, d)| *sum += factor * d);
-            }
-        });
     }
 }

@@ -4,8 +4,16 @@
 //! `sum w d` is elected, 0 counting as positive; the differences `w d` of that sign are added up and, with `normalize`,
 //! divided by the sum of their weights.
 
-use super::{TaskArithmetic, check};
-use crate::{error::Result, ops::Identity};
+use std::ops::Range;
+
+use super::{
+    TaskArithmetic, check,
+    task_vector::{TaskVectors, between_ranks},
+};
+use crate::{
+    error::Result,
+    ops::{Identity, evaluate::Inputs},
+};
 
 /// The parameters of `ties`. The first input is the base.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,4 +38,18 @@ impl Ties {
         check::values("ties", "density", &self.densities, inputs - 1)?;
         self.densities.iter().try_for_each(|density| check::fraction("ties", "density", *density))
     }
+
+    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<TaskVectors> {
+        let thinnings = between_ranks(inputs, |number, elements| kept(self.densities[number], elements))?;
+        TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, true)
+    }
+}
+
+/// The ranks that stay, from the largest magnitude; `None` for all.
+fn kept(density: f64, elements: u64) -> Option<Range<u64>> {
+    if density >= 1.0 {
+        return None;
+    }
+    let at_least = if density > 0.0 { 1 } else { 0 };
+    Some(0..((density * elements as f64) as u64).max(at_least))
 }

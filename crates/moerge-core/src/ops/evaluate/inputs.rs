@@ -1,0 +1,136 @@
+//! Passes over the whole inputs of a merge method, for the statistics that it needs before it can make a row.
+//!
+//! A pass holds one piece of each input per thread. What it gathers is folded piece by piece, so memory does not grow
+//! with the tensors. The tensors are cut in the same way on every machine: pieces of whole rows, and segments of pieces.
+//! A segment is folded by one thread and the segments are joined in their order, so sums do not depend on threads.
+
+use std::{collections::HashMap, ops::Range};
+
+use moerge_checkpoint::workers;
+
+use super::{Context, ELEMENTS, Node, Preparation, Slot};
+use crate::error::{Error, Result};
+
+/// Pieces that one thread folds before the result is joined to that of earlier pieces.
+const PIECES: usize = 64;
+
+/// The inputs of a method.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Inputs<'a> {
+    pub(super) nodes: &'a [Node],
+    pub(super) preparation: &'a Preparation<'a>,
+    pub(super) shape: &'a [usize],
+}
+
+/// Where rows lie in their tensor.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ops) struct Place {
+    /// Number of their first element.
+    pub first: u64,
+    /// Elements of a row.
+    pub columns: usize,
+}
+
+impl Inputs<'_> {
+    /// How many tensors there are.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether they have one dimension, or none. Then the whole tensor is what a row is to a matrix.
+    pub fn is_vector(&self) -> bool {
+        self.shape.len() < 2
+    }
+
+    /// The shape of each.
+    pub fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    /// Rows of each.
+    pub fn rows(&self) -> usize {
+        self.nodes.first().map_or(0, |node| node.rows)
+    }
+
+    /// Columns of each.
+    pub fn columns(&self) -> usize {
+        self.nodes.first().map_or(0, |node| node.columns)
+    }
+
+    /// Elements of each.
+    pub fn elements(&self) -> u64 {
+        self.rows() as u64 * self.columns() as u64
+    }
+
+    /// The seed of random masks.
+    pub fn seed(&self) -> u64 {
+        self.preparation.seed
+    }
+
+    /// Gives every piece to `look`, which may change it: the same rows of all inputs, and where they lie. What `look`
+    /// gathers begins as `start` makes it, and `join` adds what was gathered from later pieces.
+    ///
+    /// # Errors
+    /// A source cannot be read, or the run was interrupted.
+    pub fn fold<S: Send>(
+        &self,
+        start: impl Fn() -> S + Sync,
+        look: impl Fn(&mut S, &mut [Vec<f32>], Place) + Sync,
+        join: impl Fn(&mut S, S),
+    ) -> Result<S> {
+        let mut all = start();
+        let segments: Vec<usize> = (0..self.segments()).collect();
+        for round in segments.chunks(self.preparation.threads.max(1)) {
+            let folded = workers::try_map(round, round.len(), |segment| {
+                let mut own = start();
+                self.for_each_in(*segment, &mut |inputs, place| look(&mut own, inputs, place))?;
+                Ok(own)
+            });
+            folded.map_err(|(_, error): (usize, Error)| error)?.into_iter().for_each(|own| join(&mut all, own));
+        }
+        Ok(all)
+    }
+
+    /// How many segments a pass has.
+    pub fn segments(&self) -> usize {
+        self.rows().div_ceil(self.segment_rows())
+    }
+
+    /// Gives the pieces of one segment to `look`, in order.
+    ///
+    /// # Errors
+    /// A source cannot be read, or the run was interrupted.
+    pub fn for_each_in(&self, segment: usize, look: &mut dyn FnMut(&mut [Vec<f32>], Place)) -> Result<()> {
+        let (columns, at_once) = (self.columns(), self.piece_rows());
+        let rows = segment * self.segment_rows()..((segment + 1) * self.segment_rows()).min(self.rows());
+        let (mut raw, mut values) = (Vec::new(), vec![Vec::new(); self.nodes.len()]);
+        for first in rows.clone().step_by(at_once) {
+            (self.preparation.check)()?;
+            let now = first..(first + at_once).min(rows.end);
+            self.read(now, &mut raw, &mut values)?;
+            look(&mut values, Place { first: first as u64 * columns as u64, columns });
+        }
+        Ok(())
+    }
+
+    fn read(&self, rows: Range<usize>, raw: &mut Vec<u8>, values: &mut [Vec<f32>]) -> Result<()> {
+        let nothing = HashMap::new();
+        let context = Context { seed: self.seed(), computed: &nothing };
+        for (node, values) in self.nodes.iter().zip(values) {
+            let slot = Slot { stride: node.row_bytes, offset: 0 };
+            raw.resize(rows.len() * node.row_bytes, 0);
+            node.fetch(rows.clone(), raw, slot)?;
+            values.resize(rows.len() * node.columns, 0.0);
+            node.compute(rows.clone(), raw, slot, context, values)?;
+        }
+        Ok(())
+    }
+
+    fn piece_rows(&self) -> usize {
+        (ELEMENTS / self.columns().max(1)).max(1)
+    }
+
+    fn segment_rows(&self) -> usize {
+        self.piece_rows() * PIECES
+    }
+}

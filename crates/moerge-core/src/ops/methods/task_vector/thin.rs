@@ -1,0 +1,154 @@
+//! Thinning a difference: which of its elements stay, and which become 0.
+
+use super::super::{
+    Place,
+    gram::differences,
+    select::{Cut, bits, cuts},
+};
+use crate::{
+    error::{Cause, Error, Result},
+    numeric::noise::drop_elements,
+    ops::evaluate::Inputs,
+};
+
+/// Which elements of a difference stay.
+pub(in super::super) enum Thinning {
+    /// All.
+    Everything,
+    /// None.
+    Nothing,
+    /// Those between two cuts, in order of magnitude.
+    Between(Cut, Cut),
+    /// Each with the same probability.
+    Random(Key, f64),
+    /// Each with a probability by its rank among the magnitudes of its row.
+    Ranked(Key, Ranked),
+}
+
+/// The key of the random numbers of one input.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Key {
+    pub seed: u64,
+    pub name: String,
+    pub input: u64,
+}
+
+/// Probabilities that grow with the rank in the row: `lowest` for the smallest magnitude, `lowest + range` for the
+/// largest. The mean of both for a row of one element.
+pub(in super::super) struct Ranked {
+    pub lowest: f64,
+    pub range: f64,
+    /// The sorted magnitudes of a vector, which is one row.
+    pub vector: Option<Vec<u64>>,
+}
+
+impl Thinning {
+    /// Whether it may change anything.
+    pub fn drops(&self) -> bool {
+        !matches!(self, Self::Everything)
+    }
+
+    /// Sets the elements that do not stay to 0; NaN stays NaN, so that it is noticed. `values` are whole rows that lie at
+    /// `place`.
+    pub fn apply(&self, values: &mut [f32], place: Place) {
+        match self {
+            Self::Everything => {}
+            Self::Nothing => values.iter_mut().for_each(|value| *value *= 0.0),
+            Self::Between(from, to) => {
+                for (value, element) in values.iter_mut().zip(place.first..) {
+                    let stays = to.is_after(*value, element) && !from.is_after(*value, element);
+                    *value *= if stays { 1.0 } else { 0.0 };
+                }
+            }
+            Self::Random(key, density) => {
+                drop_elements(values, key.seed, &key.name, key.input, place.first, |_, uniform| uniform < *density);
+            }
+            Self::Ranked(key, ranked) => {
+                let probabilities = ranked.probabilities(values, place);
+                drop_elements(values, key.seed, &key.name, key.input, place.first, |index, uniform| {
+                    uniform < f64::from(probabilities[index])
+                });
+            }
+        }
+    }
+}
+
+impl Ranked {
+    fn probabilities(&self, values: &[f32], place: Place) -> Vec<f32> {
+        let probability = |rank: usize, length: usize| {
+            let rank = if length > 1 { rank as f64 / (length - 1) as f64 } else { 0.5 };
+            (self.lowest + self.range * rank) as f32
+        };
+        if let Some(sorted) = &self.vector {
+            let rank = |(value, element): (&f32, u64)| {
+                let own = sortable(*value, element);
+                probability(sorted.partition_point(|other| *other < own), sorted.len())
+            };
+            return values.iter().zip(place.first..).map(rank).collect();
+        }
+        let mut probabilities = vec![0.0; values.len()];
+        let columns = place.columns.max(1);
+        let mut sorted = Vec::with_capacity(columns);
+        for (row, probabilities) in values.chunks(columns).zip(probabilities.chunks_mut(columns)) {
+            sorted.clear();
+            sorted.extend(row.iter().zip(0..).map(|(value, column)| sortable(*value, column)));
+            sorted.sort_unstable();
+            for (rank, own) in sorted.iter().enumerate() {
+                probabilities[(*own & u64::from(u32::MAX)) as usize] = probability(rank, row.len());
+            }
+        }
+        probabilities
+    }
+}
+
+/// A number in the order of magnitude, then of place.
+fn sortable(value: f32, element: u64) -> u64 {
+    u64::from(bits(value)) << 32 | (element & u64::from(u32::MAX))
+}
+
+/// Longest vector that is ranked as one row.
+const MAX_RANKED: u64 = 1 << 26;
+
+/// The sorted magnitudes of each difference of vectors from a base.
+pub(in super::super) fn sorted_vectors(inputs: &Inputs<'_>) -> Result<Vec<Vec<u64>>> {
+    if inputs.elements() > MAX_RANKED {
+        return Err(Error::input("a vector is too long to be ranked by magnitude")
+            .cause(Cause::Unsupported)
+            .fact("elements", inputs.elements().to_string())
+            .fact("at most", MAX_RANKED.to_string()));
+    }
+    let mut sorted = inputs.fold(
+        || vec![Vec::new(); inputs.count() - 1],
+        |sorted: &mut Vec<Vec<u64>>, inputs, place| {
+            differences(inputs);
+            for (sorted, values) in sorted.iter_mut().zip(&inputs[1..]) {
+                sorted.extend(values.iter().zip(place.first..).map(|(value, element)| sortable(*value, element)));
+            }
+        },
+        |all, own| all.iter_mut().zip(own).for_each(|(all, own)| all.extend(own)),
+    )?;
+    sorted.iter_mut().for_each(|sorted| sorted.sort_unstable());
+    Ok(sorted)
+}
+
+/// Thinnings that keep the values of each difference whose ranks by magnitude, the largest first, lie in a range.
+/// `range` gives it from the number of the difference and its elements; `None` keeps everything.
+pub(in super::super) fn between_ranks(
+    inputs: &Inputs<'_>,
+    range: impl Fn(usize, u64) -> Option<std::ops::Range<u64>>,
+) -> Result<Vec<Thinning>> {
+    let elements = inputs.elements();
+    let ranges: Vec<_> = (0..inputs.count() - 1).map(|number| range(number, elements)).collect();
+    let cut: Vec<usize> = (0..ranges.len()).filter(|n| ranges[*n].as_ref().is_some_and(|r| !r.is_empty())).collect();
+    let tensors: Vec<usize> = cut.iter().map(|number| number + 1).collect();
+    let ranks = |tensor: usize, _| ranges[cut[tensor]].iter().flat_map(|r| [r.start, r.end]).collect();
+    let found = if cut.is_empty() { Vec::new() } else { cuts(inputs, &tensors, |i, _| differences(i), ranks)? };
+    let mut thinnings: Vec<Thinning> =
+        ranges.iter().map(|range| if range.is_some() { Thinning::Nothing } else { Thinning::Everything }).collect();
+    for (number, found) in cut.into_iter().zip(found) {
+        if let [from, to] = found[..] {
+            thinnings[number] = Thinning::Between(from, to);
+        }
+    }
+    Ok(thinnings)
+}
