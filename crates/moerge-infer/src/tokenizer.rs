@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokenizers::AddedToken;
 
 use crate::special_tokens::{SpecialTokens, object};
-use check::guarded;
+use check::{Growth, guarded};
 use moerge_core::{
     error::{Error, Result},
     model::source::read_bytes,
@@ -20,8 +20,15 @@ use moerge_core::{
 
 /// Most bytes of a text, as long as they may become in the tokenizer.
 const MAX_TEXT: usize = 256 << 20;
-/// Longest token, in bytes: a text of few tokens is not endless either.
-const MAX_TOKEN: usize = 16 << 10;
+/// The same for a tokenizer that lets text grow more than ordinary ones: each byte takes some forty while it works.
+const MAX_GROWN_TEXT: usize = 16 << 20;
+/// Most growth of ordinary tokenizers, which write a space as three bytes, perhaps twice.
+const ORDINARY_GROWTH: f64 = 16.0;
+
+/// Most tokens for each byte, after the tokenizer let the text grow: what Unicode's compatibility forms may make of it.
+const TOKENS_PER_BYTE: f64 = 11.0;
+/// Most tokens of a text of no bytes: special ones.
+const TOKENS_OF_ANY_TEXT: f64 = 1024.0;
 
 /// A model's tokenizer.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub struct Tokenizer {
     eos: Option<u32>,
     /// Longest text in bytes.
     max_text: usize,
+    /// Most tokens for each byte of a text.
+    growth: f64,
 }
 
 impl Tokenizer {
@@ -58,8 +67,10 @@ impl Tokenizer {
             }
         }
         let eos = SpecialTokens::open(storage, dir)?.get("eos_token").and_then(|eos| inner.token_to_id(eos));
-        let max_text = (MAX_TEXT as f64 / growth) as usize;
-        Ok(Self { path, inner, bos: bos.map(|token| token.content).unwrap_or_default(), eos, max_text })
+        let most = if growth.text > ORDINARY_GROWTH { MAX_GROWN_TEXT } else { MAX_TEXT };
+        let max_text = (most as f64 / growth.text) as usize;
+        let bos = bos.map(|token| token.content).unwrap_or_default();
+        Ok(Self { path, inner, bos, eos, max_text, growth: growth.text })
     }
 
     /// The token that ends a text, by `eos_token` of the tokenizer's files; `None` where they name none that it has.
@@ -82,6 +93,7 @@ impl Tokenizer {
     pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
         self.check_length(text)?;
         let encoded = guarded(|| self.inner.encode(text, true)).map_err(|why| self.cannot("encode the text", &why))?;
+        self.check_tokens(text, encoded.len())?;
         let mut end = 0;
         let ends = encoded.get_offsets().iter().map(|(_, offset)| {
             // A character of several tokens may give its end to each of them.
@@ -94,7 +106,19 @@ impl Tokenizer {
     fn encode_with(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         self.check_length(text)?;
         let encoded = guarded(|| self.inner.encode_fast(text, add_special));
-        Ok(encoded.map_err(|why| self.cannot("encode the text", &why))?.get_ids().to_vec())
+        let ids = encoded.map_err(|why| self.cannot("encode the text", &why))?.get_ids().to_vec();
+        self.check_tokens(text, ids.len())?;
+        Ok(ids)
+    }
+
+    /// A net under the bounds that the file was checked against.
+    fn check_tokens(&self, text: &str, tokens: usize) -> Result<()> {
+        let most = text.len() as f64 * self.growth * TOKENS_PER_BYTE + TOKENS_OF_ANY_TEXT;
+        if tokens as f64 > most {
+            let bytes = text.len();
+            return Err(self.cannot("encode the text", &format!("it makes {tokens} tokens of {bytes} bytes")));
+        }
+        Ok(())
     }
 
     fn check_length(&self, text: &str) -> Result<()> {
@@ -185,14 +209,15 @@ pub fn problem(bytes: &[u8]) -> Option<String> {
     load(bytes).err()
 }
 
-/// The tokenizer in a `tokenizer.json`, and by how much it may multiply the bytes of a text.
-fn load(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, f64), String> {
+/// The tokenizer in a `tokenizer.json`, and by how much it may multiply bytes.
+fn load(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, Growth), String> {
     let growth = check::growth(bytes)?;
     let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes))?;
     // Settings of whoever saved it last; a prompt is neither cut nor padded.
     guarded(|| inner.with_padding(None).with_truncation(None).map(drop))?;
-    if let Some((token, _)) = inner.get_vocab(true).into_iter().find(|(token, _)| token.len() > MAX_TOKEN) {
-        return Err(format!("a token has {} bytes, and at most {MAX_TOKEN} are allowed", token.len()));
+    let longest = inner.get_vocab(true).keys().map(String::len).max().unwrap_or(0);
+    if let Some(problem) = check::too_long(longest, growth) {
+        return Err(problem);
     }
     // A broken component shows itself at the first word.
     for sample in ["Hello, world 1", "é 日本", ""] {

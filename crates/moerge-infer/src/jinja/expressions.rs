@@ -10,7 +10,7 @@ use super::{
     methods,
     operators::{binary, negative},
     syntax::{Arguments, Comparison, Expr, Literal},
-    value::{LoopState, Value},
+    value::{LoopState, Value, View},
 };
 
 type Run<T> = Result<T, Fault>;
@@ -143,7 +143,10 @@ impl<'t> Interpreter<'t, '_> {
                 return Ok(found.map_or_else(|| Value::undefined(name), |(_, value)| value.clone()));
             }
             Value::Loop(state) => return self.loop_attribute(state, name),
-            Value::Macro(_) if name == "name" => return Err(Fault::template("the name of a macro is not known here")),
+            Value::Macro(number) => return self.macro_attribute(*number, name),
+            Value::Tuple(items) if items.view == Some(View::Group) && matches!(name, "grouper" | "list") => {
+                return Ok(items.items[usize::from(name == "list")].clone());
+            }
             _ => {}
         }
         if let Some(method) = methods::method(value, name) {
@@ -174,7 +177,7 @@ impl<'t> Interpreter<'t, '_> {
                 self.meter.work(text.len())?;
                 let at = key.as_int().and_then(|at| position(at, text.chars().count()));
                 match at.and_then(|at| text.chars().nth(at)) {
-                    Some(c) => Value::text(c.encode_utf8(&mut [0; 4]), &self.meter),
+                    Some(c) => Value::text_like(c.encode_utf8(&mut [0; 4]), text.is_markup, &self.meter),
                     None => Ok(Value::undefined("a character of a string")),
                 }
             }
@@ -200,7 +203,7 @@ impl<'t> Interpreter<'t, '_> {
                 self.meter.memory(4 * text.len())?;
                 let chars: Vec<char> = text.chars().collect();
                 let picked = slice_places(chars.len(), evaluated)?.map(|at| chars[at]);
-                Value::text(picked.collect::<String>(), &self.meter)
+                Value::text_like(picked.collect::<String>(), text.is_markup, &self.meter)
             }
             Value::List(items) | Value::Tuple(items) => {
                 let places = slice_places(items.items.len(), evaluated)?;
@@ -220,6 +223,10 @@ impl<'t> Interpreter<'t, '_> {
             if methods::method(&receiver, name).is_some() {
                 let args = self.arguments(arguments)?;
                 return methods::call(&receiver, name, args, &self.meter);
+            }
+            if let (Value::Loop(state), "changed") = (&receiver, name.as_str()) {
+                let args = self.arguments(arguments)?.positional;
+                return self.changed(state, args);
             }
             if let (Value::Loop(state), "cycle") = (&receiver, name.as_str()) {
                 let args = self.arguments(arguments)?.positional;
@@ -271,6 +278,24 @@ impl<'t> Interpreter<'t, '_> {
         }
     }
 
+    /// `loop.changed(...)`: whether the values are others than in the last call.
+    fn changed(&mut self, state: &LoopState, values: Vec<Value>) -> Run<Value> {
+        self.meter.memory(64 + values.len() * size_of::<Value>())?;
+        self.meter.work(16 * self.changed.len())?;
+        let known = self.changed.iter().position(|(number, _)| *number == state.number);
+        let Some(at) = known else {
+            self.changed.push((state.number, values));
+            return Ok(Value::Bool(true));
+        };
+        let before = std::mem::replace(&mut self.changed[at].1, values);
+        let after = &self.changed[at].1;
+        let mut equal = before.len() == after.len();
+        for (before, after) in before.iter().zip(after) {
+            equal = equal && before.equals(after, &self.meter)?;
+        }
+        Ok(Value::Bool(!equal))
+    }
+
     fn loop_attribute(&mut self, state: &LoopState, name: &str) -> Run<Value> {
         let (index, length) = (state.index, state.items.items.len());
         let int = |n: usize| Value::Int(n as i64);
@@ -289,7 +314,6 @@ impl<'t> Interpreter<'t, '_> {
             "depth0" => int(state.level),
             "previtem" => neighbour(index.checked_sub(1), "loop.previtem"),
             "nextitem" => neighbour(Some(index + 1), "loop.nextitem"),
-            "changed" => return Err(Fault::template("`loop.changed` is not supported")),
             name => Value::undefined(name),
         })
     }

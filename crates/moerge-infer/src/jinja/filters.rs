@@ -8,11 +8,70 @@ use super::{
     interpreter::Interpreter,
     json::tojson,
     meter::Meter,
-    methods::{capitalize, items, lines, replace, strip},
-    value::Value,
+    methods::{capitalize, is_space, items, replace, strip, title_char},
+    numbers, text_filters,
+    value::{Value, escape_html},
 };
 
 type Run<T> = Result<T, Fault>;
+
+/// The names of all filters.
+pub const NAMES: [&str; 54] = [
+    "abs",
+    "attr",
+    "batch",
+    "capitalize",
+    "center",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "filesizeformat",
+    "first",
+    "float",
+    "forceescape",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "pprint",
+    "random",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "striptags",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+    "urlencode",
+    "urlize",
+    "wordcount",
+    "wordwrap",
+    "xmlattr",
+];
 
 impl Interpreter<'_, '_> {
     /// `value | name(args)`.
@@ -27,17 +86,7 @@ impl Interpreter<'_, '_> {
                 let mut keyed = self.keyed(&value, &attribute, case_sensitive.truth())?;
                 sort(&mut keyed, &self.meter)?;
                 if reverse.truth() {
-                    // Equal ones keep their order, as Python's `sort(reverse=True)` keeps it.
-                    keyed.reverse();
-                    let mut start = 0;
-                    while start < keyed.len() {
-                        let mut end = start + 1;
-                        while end < keyed.len() && keyed[end].0.equals(&keyed[start].0, &self.meter)? {
-                            end += 1;
-                        }
-                        keyed[start..end].reverse();
-                        start = end;
-                    }
+                    reverse_stably(&mut keyed, &self.meter)?;
                 }
                 return Value::list(keyed.into_iter().map(|(_, item)| item).collect(), &self.meter);
             }
@@ -68,23 +117,26 @@ impl Interpreter<'_, '_> {
                 return Value::list(kept.into_iter().map(|(_, item)| item).collect(), &self.meter);
             }
             "groupby" => {
-                let [attribute, _default, case_sensitive] =
+                let [attribute, default, case_sensitive] =
                     args.bind(name, ["attribute", "default", "case_sensitive"])?;
-                let mut keyed = self.keyed(&value, &attribute, case_sensitive.truth())?;
+                let mut keyed = self.keyed_or(&value, &attribute, case_sensitive.truth(), default.as_ref())?;
                 sort(&mut keyed, &self.meter)?;
-                let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
+                // What they are compared by, what the group is called, and its items.
+                let mut groups: Vec<(Value, Value, Vec<Value>)> = Vec::new();
                 for (key, item) in keyed {
                     match groups.last_mut() {
-                        Some((known, group)) if known.equals(&key, &self.meter)? => group.push(item),
+                        Some((known, _, group)) if known.equals(&key, &self.meter)? => group.push(item),
                         _ => {
                             // The group is called what the first of its items is.
                             let shown = self.path(&item, attribute.as_ref().unwrap_or(&Value::None))?;
-                            groups.push((shown, vec![item]));
+                            let missing = matches!(shown, Value::Undefined(_));
+                            let shown = default.clone().filter(|_| missing).unwrap_or(shown);
+                            groups.push((key, shown, vec![item]));
                         }
                     }
                 }
-                let group = |(key, items): (Value, Vec<Value>)| {
-                    Value::tuple(vec![key, Value::list(items, &self.meter)?], &self.meter)
+                let group = |(_, shown, items): (Value, Value, Vec<Value>)| {
+                    Value::group(shown, Value::list(items, &self.meter)?, &self.meter)
                 };
                 return Value::list(groups.into_iter().map(group).collect::<Run<_>>()?, &self.meter);
             }
@@ -183,18 +235,44 @@ impl Interpreter<'_, '_> {
 
     /// The items with what they are compared by.
     fn keyed(&mut self, value: &Value, attribute: &Option<Value>, case_sensitive: bool) -> Run<Vec<(Value, Value)>> {
+        self.keyed_or(value, attribute, case_sensitive, None)
+    }
+
+    /// The same, with `default` for what an item lacks.
+    fn keyed_or(
+        &mut self,
+        value: &Value,
+        attribute: &Option<Value>,
+        case_sensitive: bool,
+        default: Option<&Value>,
+    ) -> Run<Vec<(Value, Value)>> {
         let items = value.iterate(&self.meter)?;
         self.meter.memory(items.items.len() * size_of::<(Value, Value)>())?;
         let mut keyed = Vec::with_capacity(items.items.len());
         for item in &items.items {
+            let folded = |key: Value, meter: &Meter<'_>| match &key {
+                Value::Str(text) if !case_sensitive => Value::text(text.to_lowercase(), meter),
+                _ => Ok(key),
+            };
             let key = match attribute {
+                // Several attributes: the first decides.
+                Some(Value::Str(paths)) if paths.contains(',') => {
+                    let mut keys = Vec::new();
+                    for path in paths.split(',') {
+                        let path = Value::text(path, &self.meter)?;
+                        let key = self.path(item, &path)?;
+                        keys.push(folded(key, &self.meter)?);
+                    }
+                    Value::list(keys, &self.meter)?
+                }
                 Some(attribute) if !matches!(attribute, Value::None) => self.path(item, attribute)?,
                 _ => item.clone(),
             };
-            let key = match &key {
-                Value::Str(text) if !case_sensitive => Value::text(text.to_lowercase(), &self.meter)?,
-                _ => key,
+            let key = match default.filter(|_| matches!(key, Value::Undefined(_))) {
+                Some(default) => default.clone(),
+                None => key,
             };
+            let key = folded(key, &self.meter)?;
             keyed.push((key, item.clone()));
         }
         Ok(keyed)
@@ -213,6 +291,21 @@ fn sort(keyed: &mut [(Value, Value)], meter: &Meter<'_>) -> Run<()> {
         }
     });
     fault.map_or(Ok(()), Err)
+}
+
+/// Reverses what is sorted; equal keys keep their order, as with Python's `sort(reverse=True)`.
+fn reverse_stably(keyed: &mut [(Value, Value)], meter: &Meter<'_>) -> Run<()> {
+    keyed.reverse();
+    let mut start = 0;
+    while start < keyed.len() {
+        let mut end = start + 1;
+        while end < keyed.len() && keyed[end].0.equals(&keyed[start].0, meter)? {
+            end += 1;
+        }
+        keyed[start..end].reverse();
+        start = end;
+    }
+    Ok(())
 }
 
 fn join(items: &[Value], separator: &str, meter: &Meter<'_>) -> Run<Value> {
@@ -252,32 +345,18 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
             let [chars] = args.bind(name, ["chars"])?;
             let (text, chars) = (printed()?, chars.text("the characters to trim")?);
             meter.work(text.len().saturating_mul(chars.map_or(0, str::len)))?;
-            Value::text(strip(&text, chars, true, true), meter)
+            Value::text_like(strip(&text, chars, true, true), value.is_markup(), meter)
         }
-        "string" => Value::text(printed()?, meter),
-        "lower" => Value::text(printed()?.to_lowercase(), meter),
-        "upper" => Value::text(printed()?.to_uppercase(), meter),
-        "capitalize" => Value::text(capitalize(&printed()?), meter),
+        "string" => Value::text_like(printed()?, value.is_markup(), meter),
+        "lower" => Value::text_like(printed()?.to_lowercase(), value.is_markup(), meter),
+        "upper" => Value::text_like(printed()?.to_uppercase(), value.is_markup(), meter),
+        "capitalize" => Value::text_like(capitalize(&printed()?), value.is_markup(), meter),
         "title" => Value::text(title(&printed()?), meter),
-        "safe" => Ok(value),
-        "escape" | "e" | "forceescape" => {
-            let text = printed()?;
-            meter.fits(6 * text.len())?;
-            let escape = |c: char| match c {
-                '&' => "&amp;".into(),
-                '<' => "&lt;".into(),
-                '>' => "&gt;".into(),
-                '\'' => "&#39;".into(),
-                '"' => "&#34;".into(),
-                c => String::from(c),
-            };
-            Value::text(text.chars().map(escape).collect::<String>(), meter)
-        }
         "replace" => {
             let [old, new, count] = args.bind(name, ["old", "new", "count"])?;
             let count = count.int("a count")?.and_then(|n| usize::try_from(n).ok());
             let (Some(old), Some(new)) = (old, new) else { return Err(Fault::template("`replace` needs two strings")) };
-            replace(&printed()?, &old.print(meter)?, &new.print(meter)?, count, meter)
+            Value::text(replace(&printed()?, &old.print(meter)?, &new.print(meter)?, count, meter)?, meter)
         }
         "first" | "last" => {
             let items = value.iterate(meter)?;
@@ -286,7 +365,7 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
         }
         "list" => Value::list(value.iterate(meter)?.items.clone(), meter),
         "reverse" => match &value {
-            Value::Str(text) => Value::text(text.chars().rev().collect::<String>(), meter),
+            Value::Str(text) => Value::text_like(text.chars().rev().collect::<String>(), text.is_markup, meter),
             other => Value::list(other.iterate(meter)?.items.iter().rev().cloned().collect(), meter),
         },
         "items" => {
@@ -310,55 +389,32 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
             }
             sort(&mut keyed, meter)?;
             if reverse.truth() {
-                keyed.reverse();
+                reverse_stably(&mut keyed, meter)?;
             }
             Value::list(keyed.into_iter().map(|(_, pair)| pair).collect(), meter)
         }
-        "int" => {
-            let [default, base] = args.bind(name, ["default", "base"])?;
-            let base = base.int("a base")?.and_then(|base| u32::try_from(base).ok()).unwrap_or(10);
-            let parsed = match &value {
-                Value::Float(x) if x.is_finite() && x.abs() < 9e18 => Some(*x as i64),
-                Value::Str(text) => {
-                    let digits = text.trim().replace('_', "");
-                    let whole = (2..=36).contains(&base).then(|| i64::from_str_radix(&digits, base).ok()).flatten();
-                    whole.or_else(|| digits.parse::<f64>().ok().filter(|x| x.abs() < 9e18).map(|x| x as i64))
-                }
-                other => other.as_int(),
-            };
-            Ok(parsed.map(Value::Int).or(default).unwrap_or(Value::Int(0)))
-        }
-        "float" => {
-            let [default] = args.bind(name, ["default"])?;
-            let parsed = match &value {
-                Value::Str(text) => text.trim().parse().ok(),
-                other => other.as_float(),
-            };
-            Ok(parsed.map(Value::Float).or(default).unwrap_or(Value::Float(0.0)))
-        }
+        "int" => numbers::int(&value, args),
+        "float" => numbers::float(&value, args),
+        "round" => numbers::round(&value, args),
+        "indent" => text_filters::indent(&value, args, meter),
+        "truncate" => text_filters::truncate(&value, args, meter),
+        "wordwrap" => text_filters::wordwrap(&printed()?, args, meter),
+        "filesizeformat" => text_filters::file_size(&value, args, meter),
+        "xmlattr" => text_filters::xml_attributes(&value, args, meter),
+        "urlencode" => text_filters::url_encode(&value, meter),
+        "striptags" => text_filters::strip_tags(&printed()?, meter),
+        "escape" | "e" if value.is_markup() => Ok(value),
+        "escape" | "e" | "forceescape" => Value::text_like(escape_html(&printed()?, meter)?, true, meter),
+        "safe" => Value::text_like(printed()?, true, meter),
+        "pprint" => Value::text(value.repr(meter)?, meter),
         "abs" => match &value {
             Value::Float(x) => Ok(Value::Float(x.abs())),
             other => other.as_int().and_then(i64::checked_abs).map(Value::Int).ok_or_else(|| other.refuse("a number")),
         },
-        "round" => {
-            let [precision, method] = args.bind(name, ["precision", "method"])?;
-            let x = value.as_float().ok_or_else(|| value.refuse("rounded"))?;
-            let scale = 10f64.powi(precision.int("a precision")?.unwrap_or(0).clamp(-300, 300) as i32);
-            let rounded = match method.text("a method")?.unwrap_or("common") {
-                "ceil" => (x * scale).ceil() / scale,
-                "floor" => (x * scale).floor() / scale,
-                _ => (x * scale).round_ties_even() / scale,
-            };
-            Ok(Value::Float(rounded))
-        }
-        "indent" => {
-            let [width, first, blank] = args.bind(name, ["width", "first", "blank"])?;
-            indent(&printed()?, width, first.truth(), blank.truth(), meter)
-        }
         "center" => {
             let [width] = args.bind(name, ["width"])?;
             let width = Args { positional: vec![width.unwrap_or(Value::Int(80))], named: Vec::new() };
-            super::methods::call(&Value::text(printed()?, meter)?, "center", width, meter)
+            super::methods::call(&Value::text_like(printed()?, value.is_markup(), meter)?, "center", width, meter)
         }
         "format" => {
             let values = if args.named.is_empty() {
@@ -367,23 +423,29 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
                 let pair = |(name, value): (String, Value)| Ok((Value::text(name, meter)?, value));
                 Value::dict(args.named.into_iter().map(pair).collect::<Run<_>>()?, meter)?
             };
-            Value::text(super::format::percent(&printed()?, &values, meter)?, meter)
+            let markup = value.is_markup();
+            Value::text_like(super::format::percent(&printed()?, &values, markup, meter)?, markup, meter)
         }
         "wordcount" => Ok(Value::Int(
             printed()?.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).count() as i64,
         )),
-        "truncate" => {
-            let [length, killwords, end, leeway] = args.bind(name, ["length", "killwords", "end", "leeway"])?;
-            let length = usize::try_from(length.int("a length")?.unwrap_or(255)).unwrap_or(0);
-            let leeway = usize::try_from(leeway.int("a leeway")?.unwrap_or(5)).unwrap_or(0);
-            let (text, end) = (printed()?, end.text("an ending")?.unwrap_or("...").to_owned());
-            if text.chars().count() <= length.saturating_add(leeway) {
-                return Value::text(text, meter);
+        "slice" => {
+            let [slices, fill] = args.bind(name, ["slices", "fill_with"])?;
+            let slices = slices.int("a number of slices")?.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+            let slices = slices.ok_or_else(|| Fault::template("`slice` needs a number of slices"))?;
+            meter.memory(slices.saturating_mul(size_of::<Value>() + 64))?;
+            let items = value.iterate(meter)?;
+            let (each, more) = (items.items.len() / slices, items.items.len() % slices);
+            let fill = fill.filter(|fill| !matches!(fill, Value::None) && more > 0);
+            let mut rest = items.items.as_slice();
+            let mut sliced = Vec::new();
+            for index in 0..slices {
+                let (slice, after) = rest.split_at(each + usize::from(index < more));
+                rest = after;
+                let filled = fill.clone().filter(|_| index >= more);
+                sliced.push(Value::list(slice.iter().cloned().chain(filled).collect(), meter)?);
             }
-            let cut: String = text.chars().take(length.saturating_sub(end.chars().count())).collect();
-            let cut =
-                if killwords.truth() { &cut } else { cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words) };
-            Value::text(format!("{cut}{end}"), meter)
+            Value::list(sliced, meter)
         }
         "batch" => {
             let [size, fill] = args.bind(name, ["linecount", "fill_with"])?;
@@ -400,19 +462,6 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
             }
             Value::list(batches, meter)
         }
-        "urlencode" => {
-            let text = printed()?;
-            meter.fits(3 * text.len())?;
-            let mut encoded = String::new();
-            for byte in text.bytes() {
-                if byte.is_ascii_alphanumeric() || b"_.-~/".contains(&byte) {
-                    encoded.push(char::from(byte));
-                } else {
-                    encoded.push_str(&format!("%{byte:02X}"));
-                }
-            }
-            Value::text(encoded, meter)
-        }
         _ => Err(Fault::template(format!("there is no filter `{}`", moerge_core::suggest::shorten(name)))),
     }
 }
@@ -421,36 +470,13 @@ fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut at_start = true;
     for c in text.chars() {
-        let separates = c.is_whitespace() || matches!(c, '-' | '(' | '{' | '[' | '<');
+        let separates = is_space(c) || matches!(c, '-' | '(' | '{' | '[' | '<');
         if at_start {
-            titled.extend(c.to_uppercase())
+            titled.push_str(&title_char(c))
         } else {
             titled.extend(c.to_lowercase())
         }
         at_start = separates;
     }
     titled
-}
-
-fn indent(text: &str, width: Option<Value>, first: bool, blank: bool, meter: &Meter<'_>) -> Run<Value> {
-    let indent = match &width {
-        Some(Value::Str(indent)) => indent.as_ref().to_owned(),
-        width => {
-            let width = usize::try_from(width.int("a width")?.unwrap_or(4)).unwrap_or(0);
-            meter.fits(width)?;
-            " ".repeat(width)
-        }
-    };
-    let text = format!("{text}\n");
-    let lines = lines(&text, false);
-    meter.fits(lines.len().saturating_mul(indent.len() + 1).saturating_add(text.len()))?;
-    let mut out = if first { indent.clone() } else { String::new() };
-    for (index, line) in lines.iter().enumerate() {
-        if index > 0 {
-            out.push('\n');
-            out.push_str(if blank || !line.is_empty() { &indent } else { "" });
-        }
-        out.push_str(line);
-    }
-    Value::text(out, meter)
 }

@@ -1,6 +1,11 @@
 //! Python's two ways of formatting: `'%s' % value` and `'{}'.format(value)`.
 
-use super::{Fault, arguments::Args, meter::Meter, value::Value};
+use super::{
+    Fault,
+    arguments::Args,
+    meter::Meter,
+    value::{Value, escape_char, escape_html},
+};
 
 type Run<T> = Result<T, Fault>;
 
@@ -22,8 +27,8 @@ struct Spec {
 /// Most digits behind the point.
 const MAX_PRECISION: usize = 200;
 
-/// `format % arguments`.
-pub fn percent(format: &str, arguments: &Value, meter: &Meter<'_>) -> Run<String> {
+/// `format % arguments`; arguments of `markup` are escaped.
+pub fn percent(format: &str, arguments: &Value, markup: bool, meter: &Meter<'_>) -> Run<String> {
     meter.fits(format.len())?;
     meter.work(format.len())?;
     let several = match arguments {
@@ -60,10 +65,25 @@ pub fn percent(format: &str, arguments: &Value, meter: &Meter<'_>) -> Run<String
                 _ => {}
             }
         }
-        spec.width = number(&mut chars)?.unwrap_or(0);
+        let mut star = |spec: &mut Spec| -> Run<usize> {
+            let n = values.next().and_then(|n| n.as_int());
+            let n = n.ok_or_else(|| Fault::template("a `*` in a format needs a whole number"))?;
+            if n < 0 {
+                spec.align = Some('<');
+            }
+            bounded(n.unsigned_abs())
+        };
+        spec.width = match chars.next_if_eq(&'*') {
+            Some(_) => star(&mut spec)?,
+            None => number(&mut chars)?.unwrap_or(0),
+        };
         if chars.next_if_eq(&'.').is_some() {
-            spec.precision = Some(number(&mut chars)?.unwrap_or(0));
+            spec.precision = Some(match chars.next_if_eq(&'*') {
+                Some(_) => star(&mut Spec::default())?,
+                None => number(&mut chars)?.unwrap_or(0),
+            });
         }
+        while chars.next_if(|c| matches!(c, 'h' | 'l' | 'L')).is_some() {}
         let conversion = chars.next().ok_or_else(|| Fault::template("a format ends with an unfinished `%`"))?;
         if conversion == '%' {
             out.push('%');
@@ -82,16 +102,24 @@ pub fn percent(format: &str, arguments: &Value, meter: &Meter<'_>) -> Run<String
         };
         match conversion {
             's' | 'r' | 'a' => {
-                let text = if conversion == 's' { value.print(meter)? } else { value.repr(meter)? };
+                let text = match conversion {
+                    's' => value.print(meter)?,
+                    'r' => value.repr(meter)?,
+                    _ => ascii(&value.repr(meter)?, meter)?,
+                };
+                let text = if markup && !value.is_markup() { escape_html(&text, meter)? } else { text };
                 let align = spec.align.unwrap_or('>');
                 pad_text(&text, &Spec { align: Some(align), ..spec }, &mut out, meter)?;
             }
-            'c' => pad_text(
-                &value.print(meter)?,
-                &Spec { align: Some(spec.align.unwrap_or('>')), ..spec },
-                &mut out,
-                meter,
-            )?,
+            'c' => {
+                let text = character(&value)?.to_string();
+                pad_text(
+                    &text,
+                    &Spec { align: Some(spec.align.unwrap_or('>')), precision: None, ..spec },
+                    &mut out,
+                    meter,
+                )?;
+            }
             'd' | 'i' | 'u' | 'x' | 'X' | 'o' => {
                 align_numbers(&mut spec);
                 let n = match &value {
@@ -115,10 +143,10 @@ pub fn percent(format: &str, arguments: &Value, meter: &Meter<'_>) -> Run<String
     Ok(out)
 }
 
-/// `format.format(args)`.
-pub fn braces(format: &str, args: &Args, meter: &Meter<'_>) -> Run<String> {
+/// `format.format(args)`; arguments of `markup` are escaped.
+pub fn braces(format: &str, args: &Args, markup: bool, meter: &Meter<'_>) -> Run<String> {
     let mut out = String::new();
-    let mut next = 0;
+    let mut fields = Fields { args, next: 0, meter };
     let mut rest = format;
     while let Some(at) = rest.find(['{', '}']) {
         meter.fits(out.len() + at)?;
@@ -134,35 +162,128 @@ pub fn braces(format: &str, args: &Args, meter: &Meter<'_>) -> Run<String> {
         if brace == b'}' {
             return Err(Fault::template("a format has a single `}`"));
         }
-        let end = rest.find('}').ok_or_else(|| Fault::template("a format has a `{` without `}`"))?;
+        let end = field_end(rest).ok_or_else(|| Fault::template("a format has a `{` without `}`"))?;
         let field = &rest[..end];
         rest = &rest[end + 1..];
-        if field.contains('{') {
-            return Err(Fault::template("fields within the fields of a format are not supported"));
-        }
         let (name, spec) = field.split_once(':').unwrap_or((field, ""));
         let (name, conversion) = name.split_once('!').unwrap_or((name, ""));
-        let value = if name.is_empty() {
-            next += 1;
-            args.positional.get(next - 1)
-        } else if let Ok(number) = name.parse::<usize>() {
-            args.positional.get(number)
-        } else if name.contains(['.', '[']) {
-            return Err(Fault::template("attributes in the fields of a format are not supported"));
-        } else {
-            args.named.iter().find(|(known, _)| known == name).map(|(_, value)| value)
-        };
-        let value = value.ok_or_else(|| Fault::template("there are not enough values for a format"))?;
-        match conversion {
-            "" => field_value(value, spec, &mut out, meter)?,
-            "s" => field_value(&Value::text(value.print(meter)?, meter)?, spec, &mut out, meter)?,
-            "r" => field_value(&Value::text(value.repr(meter)?, meter)?, spec, &mut out, meter)?,
+        let value = fields.value(name)?;
+        let spec = fields.filled(spec)?;
+        let value = match conversion {
+            "" => value,
+            "s" => Value::text(value.print(meter)?, meter)?,
+            "r" => Value::text(value.repr(meter)?, meter)?,
+            "a" => Value::text(ascii(&value.repr(meter)?, meter)?, meter)?,
             _ => return Err(Fault::template("a format has an unknown conversion")),
+        };
+        if markup && !value.is_markup() {
+            let mut text = String::new();
+            field_value(&value, &spec, &mut text, meter)?;
+            out.push_str(&escape_html(&text, meter)?);
+        } else {
+            field_value(&value, &spec, &mut out, meter)?;
         }
     }
     meter.fits(out.len() + rest.len())?;
     out.push_str(rest);
     Ok(out)
+}
+
+/// Where the field ends that `text` begins in: the format of a field may hold fields.
+fn field_end(text: &str) -> Option<usize> {
+    let mut open = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => open += 1,
+            '}' if open == 0 => return Some(at),
+            '}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The arguments of `format` as its fields name them.
+struct Fields<'a, 'm> {
+    args: &'a Args,
+    next: usize,
+    meter: &'a Meter<'m>,
+}
+
+impl Fields<'_, '_> {
+    /// The value of `name`, `0.name`, `name[key]`, or of the next place.
+    fn value(&mut self, name: &str) -> Run<Value> {
+        let end = name.find(['.', '[']).unwrap_or(name.len());
+        let (first, mut path) = name.split_at(end);
+        let found = if first.is_empty() {
+            self.next += 1;
+            self.args.positional.get(self.next - 1)
+        } else if let Ok(number) = first.parse::<usize>() {
+            self.args.positional.get(number)
+        } else {
+            self.args.named.iter().find(|(known, _)| known == first).map(|(_, value)| value)
+        };
+        let mut value = found.cloned().ok_or_else(|| Fault::template("there are not enough values for a format"))?;
+        while !path.is_empty() {
+            self.meter.step()?;
+            let end;
+            let key = match path.strip_prefix('[') {
+                Some(rest) => {
+                    let at = rest.find(']').ok_or_else(|| Fault::template("a format has a `[` without `]`"))?;
+                    end = at + 2;
+                    &rest[..at]
+                }
+                None => {
+                    end = path[1..].find(['.', '[']).map_or(path.len(), |at| at + 1);
+                    &path[1..end]
+                }
+            };
+            path = &path[end..];
+            let none = || Value::undefined(key);
+            value = match (&value, key.parse::<usize>()) {
+                (Value::List(items) | Value::Tuple(items), Ok(at)) => items.items.get(at).cloned().unwrap_or_else(none),
+                (Value::Dict(dict), _) => dict.get_str(key, self.meter)?.cloned().unwrap_or_else(none),
+                _ => none(),
+            };
+        }
+        Ok(value)
+    }
+
+    /// A field's format with the values of the fields within it.
+    fn filled(&mut self, spec: &str) -> Run<String> {
+        let mut filled = String::new();
+        let mut rest = spec;
+        while let Some(at) = rest.find('{') {
+            let end = rest[at..].find('}').ok_or_else(|| Fault::template("a format has a `{` without `}`"))?;
+            filled.push_str(&rest[..at]);
+            let value = self.value(&rest[at + 1..at + end])?.print(self.meter)?;
+            self.meter.fits(filled.len() + value.len())?;
+            filled.push_str(&value);
+            rest = &rest[at + end + 1..];
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+}
+
+/// Python's `ascii`, of a `repr`.
+fn ascii(repr: &str, meter: &Meter<'_>) -> Run<String> {
+    meter.fits(10 * repr.len())?;
+    let mut out = String::with_capacity(repr.len());
+    for c in repr.chars() {
+        if c.is_ascii() { out.push(c) } else { escape_char(c, &mut out) }
+    }
+    Ok(out)
+}
+
+/// The character that `%c` prints: one of a string, or the one of this number.
+fn character(value: &Value) -> Run<char> {
+    let of_text = value.as_str().and_then(|text| {
+        let mut chars = text.chars();
+        chars.next().filter(|_| chars.next().is_none())
+    });
+    let of_number = || char::from_u32(u32::try_from(value.as_int()?).ok()?);
+    of_text.or_else(of_number).ok_or_else(|| value.refuse("written as one character"))
 }
 
 fn field_value(value: &Value, text: &str, out: &mut String, meter: &Meter<'_>) -> Run<()> {
@@ -206,6 +327,10 @@ fn field_value(value: &Value, text: &str, out: &mut String, meter: &Meter<'_>) -
         (Value::Int(_) | Value::Bool(_), Some(kind @ ('d' | 'x' | 'X' | 'o' | 'b'))) => {
             whole(value.as_int().unwrap_or(0), kind, &numeric(&spec), out, meter)
         }
+        (Value::Int(_) | Value::Bool(_), Some('c')) => {
+            pad_text(&character(value)?.to_string(), &numeric(&spec), out, meter)
+        }
+        (Value::Bool(b), None) if !text.is_empty() => whole(i64::from(*b), 'd', &numeric(&spec), out, meter),
         (Value::Int(n), None) => whole(*n, 'd', &numeric(&spec), out, meter),
         (Value::Int(_) | Value::Bool(_) | Value::Float(_), Some(kind @ ('f' | 'F' | 'e' | 'E' | 'g' | 'G' | '%'))) => {
             float(value.as_float().unwrap_or(0.0), kind, &numeric(&spec), out, meter)
@@ -239,6 +364,12 @@ fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Run<Option<us
     Ok(found)
 }
 
+/// A width or precision that is an argument.
+fn bounded(n: u64) -> Run<usize> {
+    let n = usize::try_from(n).ok().filter(|n| *n < usize::MAX / 4);
+    n.ok_or_else(|| Fault::limit("the width of a format is too large"))
+}
+
 fn whole(n: i64, kind: char, spec: &Spec, out: &mut String, meter: &Meter<'_>) -> Run<()> {
     let magnitude = n.unsigned_abs();
     let (prefix, mut digits) = match kind {
@@ -249,7 +380,10 @@ fn whole(n: i64, kind: char, spec: &Spec, out: &mut String, meter: &Meter<'_>) -
         _ => ("", magnitude.to_string()),
     };
     if let Some(precision) = spec.precision {
-        digits = format!("{digits:0>0$}", precision.min(MAX_PRECISION));
+        if precision > MAX_PRECISION {
+            return Err(Fault::limit(format!("a format has more than {MAX_PRECISION} digits")));
+        }
+        digits = format!("{digits:0>precision$}");
     }
     if let Some(separator) = spec.grouping {
         digits = grouped(&digits, separator);

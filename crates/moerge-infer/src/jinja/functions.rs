@@ -5,7 +5,7 @@ use super::{
     arguments::{Args, Optional as _},
     meter::Meter,
     strftime::strftime_now,
-    value::Value,
+    value::{Value, View},
 };
 
 /// Most items of a `range`, as in Jinja's sandbox.
@@ -72,5 +72,5 @@ fn range(start: i64, stop: i64, step: i64, meter: &Meter<'_>) -> Result<Value, F
         return Err(Fault::limit(format!("a `range` has more than {MAX_RANGE} items")));
     }
     let item = |index: u64| Value::Int(start.wrapping_add(step.wrapping_mul(index as i64)));
-    Value::list((0..items).map(item).collect(), meter)
+    Value::view((0..items).map(item).collect(), View::Range([start, stop, step]), meter)
 }

@@ -37,6 +37,9 @@ pub struct Interpreter<'t, 'p> {
     pub namespaces: Vec<Vec<(Rc<str>, Value)>>,
     macros: Vec<(&'t MacroBody, usize)>,
     loops: Vec<&'t ForLoop>,
+    loops_run: usize,
+    /// What `loop.changed` was last called with, by the loop's number.
+    pub changed: Vec<(usize, Vec<Value>)>,
     out: String,
     depth: usize,
     /// Line of the statement that is being executed.
@@ -54,6 +57,8 @@ impl<'t, 'p> Interpreter<'t, 'p> {
             namespaces: Vec::new(),
             macros: Vec::new(),
             loops: Vec::new(),
+            loops_run: 0,
+            changed: Vec::new(),
             out: String::new(),
             depth: 0,
             line: 1,
@@ -213,8 +218,10 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         } else {
             None
         };
+        let number = self.loops_run;
+        self.loops_run += 1;
         for (index, item) in items.items.iter().enumerate() {
-            let state = LoopState { items: items.clone(), index, level, recursion };
+            let state = LoopState { items: items.clone(), index, number, level, recursion };
             let flow = self.scoped(|this| {
                 this.set("loop", Value::Loop(Rc::new(state)));
                 this.assign(&for_loop.target, item.clone())?;
@@ -268,7 +275,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
             return Err(Fault::template("there is no such macro"));
         };
         let Args { positional, named } = args;
-        if positional.len() > body.parameters.len() {
+        if positional.len() > body.parameters.len() && !body.uses_varargs {
             let most = body.parameters.len();
             return Err(Fault::template(format!("macro `{}` takes at most {most} arguments", body.name)));
         }
@@ -277,10 +284,13 @@ impl<'t, 'p> Interpreter<'t, 'p> {
             caller = Some(value.clone());
         }
         let is_parameter = |name: &str| name == "caller" || body.parameters.iter().any(|(known, _)| known == name);
-        if let Some((name, _)) = named.iter().find(|(name, _)| !is_parameter(name)) {
+        let unknown: Vec<&(String, Value)> = named.iter().filter(|(name, _)| !is_parameter(name)).collect();
+        if let Some((name, _)) = unknown.first().filter(|_| !body.uses_kwargs) {
             let name = moerge_core::suggest::shorten(name);
             return Err(Fault::template(format!("macro `{}` has no parameter `{name}`", body.name)));
         }
+        let pair = |(name, value): &&(String, Value)| Ok((Value::text(name, &self.meter)?, value.clone()));
+        let kwargs = Value::dict(unknown.iter().map(pair).collect::<Run<_>>()?, &self.meter)?;
         let line = self.line;
         let text = self.deeper(|this| {
             this.capture(|this| {
@@ -299,6 +309,13 @@ impl<'t, 'p> Interpreter<'t, 'p> {
                         };
                         this.set(name, value);
                     }
+                    if body.uses_varargs {
+                        let varargs = Value::tuple(positional.collect(), &this.meter)?;
+                        this.set("varargs", varargs);
+                    }
+                    if body.uses_kwargs {
+                        this.set("kwargs", kwargs);
+                    }
                     this.run(&body.body)?;
                     Ok(Flow::Next)
                 })
@@ -306,6 +323,23 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         })?;
         self.line = line;
         Ok(text)
+    }
+
+    /// `macro.name`: what Jinja shows of a macro.
+    pub fn macro_attribute(&self, number: usize, name: &str) -> Run<Value> {
+        let Some((body, _)) = self.macros.get(number) else { return Ok(Value::undefined(name)) };
+        let meter = &self.meter;
+        Ok(match name {
+            "name" => Value::text(&body.name, meter)?,
+            "arguments" => {
+                let names = body.parameters.iter().map(|(name, _)| Value::text(name, meter));
+                Value::tuple(names.collect::<Run<_>>()?, meter)?
+            }
+            "catch_varargs" => Value::Bool(body.uses_varargs),
+            "catch_kwargs" => Value::Bool(body.uses_kwargs),
+            "caller" => Value::Bool(body.uses_caller),
+            name => Value::undefined(name),
+        })
     }
 
     fn assign(&mut self, target: &'t Target, value: Value) -> Run<()> {

@@ -26,7 +26,7 @@ pub fn tojson(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
         args.bind("tojson", ["ensure_ascii", "indent", "separators", "sort_keys"])?;
     let indent = match indent {
         None | Some(Value::None) => None,
-        Some(Value::Str(indent)) => Some(indent.as_ref().to_owned()),
+        Some(Value::Str(indent)) => Some(indent.to_string()),
         Some(indent) => {
             let width = indent.as_int().ok_or_else(|| indent.refuse("an indent"))?;
             let width = usize::try_from(width).unwrap_or(0);
@@ -37,7 +37,7 @@ pub fn tojson(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let (item_separator, key_separator) = match separators {
         None | Some(Value::None) => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
         Some(pair) => match pair.iterate(meter)?.items.as_slice() {
-            [Value::Str(item), Value::Str(key)] => (item.as_ref().to_owned(), key.as_ref().to_owned()),
+            [Value::Str(item), Value::Str(key)] => (item.to_string(), key.to_string()),
             _ => return Err(Fault::template("`separators` of `tojson` are two strings")),
         },
     };
@@ -114,7 +114,7 @@ fn new_line(style: &Style, level: usize, out: &mut String, meter: &Meter<'_>) ->
 
 fn key_text(key: &Value) -> Run<String> {
     Ok(match key {
-        Value::Str(text) => text.as_ref().to_owned(),
+        Value::Str(text) => text.to_string(),
         Value::None => "null".into(),
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => n.to_string(),
@@ -146,13 +146,8 @@ fn write_string(text: &str, style: &Style, out: &mut String) {
             '\x0c' => out.push_str("\\f"),
             c if (c as u32) < 0x20 => drop(write!(out, "\\u{:04x}", c as u32)),
             c if style.ensure_ascii && (c as u32) >= 0x7f => {
-                // DEL is ASCII, and written as it is.
-                if c as u32 == 0x7f {
-                    out.push(c);
-                } else {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        let _ = write!(out, "\\u{unit:04x}");
-                    }
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
                 }
             }
             c => out.push(c),

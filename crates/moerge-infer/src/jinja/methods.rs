@@ -5,12 +5,12 @@ use super::{
     arguments::{Args, Optional as _},
     format::braces,
     meter::Meter,
-    value::Value,
+    value::{Text, Value, View, escape_html, is_printable},
 };
 
 type Run<T> = Result<T, Fault>;
 
-const STRING: [&str; 42] = [
+const STRING: [&str; 43] = [
     "capitalize",
     "casefold",
     "center",
@@ -24,8 +24,10 @@ const STRING: [&str; 42] = [
     "isascii",
     "isdecimal",
     "isdigit",
+    "isidentifier",
     "islower",
     "isnumeric",
+    "isprintable",
     "isspace",
     "istitle",
     "isupper",
@@ -51,7 +53,6 @@ const STRING: [&str; 42] = [
     "title",
     "upper",
     "zfill",
-    "encode",
     "expandtabs",
 ];
 const LIST: [&str; 3] = ["copy", "count", "index"];
@@ -83,8 +84,14 @@ pub fn call(value: &Value, name: &str, args: Args, meter: &Meter<'_>) -> Run<Val
                 Ok(dict.get(&key, meter)?.cloned().or(default).unwrap_or(Value::None))
             }
             "copy" => Ok(value.clone()),
-            "keys" => Value::list(dict.entries.iter().map(|(key, _)| key.clone()).collect(), meter),
-            "values" => Value::list(dict.entries.iter().map(|(_, value)| value.clone()).collect(), meter),
+            "keys" => {
+                let keys = dict.entries.iter().map(|(key, _)| key.clone()).collect();
+                Value::view(keys, View::OfDict("dict_keys"), meter)
+            }
+            "values" => {
+                let values = dict.entries.iter().map(|(_, value)| value.clone()).collect();
+                Value::view(values, View::OfDict("dict_values"), meter)
+            }
             _ => items(value, meter),
         },
         Value::List(items) | Value::Tuple(items) => match name {
@@ -117,43 +124,46 @@ pub fn call(value: &Value, name: &str, args: Args, meter: &Meter<'_>) -> Run<Val
 pub fn items(value: &Value, meter: &Meter<'_>) -> Run<Value> {
     let Value::Dict(dict) = value else { return Err(value.refuse("asked for items")) };
     let pair = |(key, value): &(Value, Value)| Value::tuple(vec![key.clone(), value.clone()], meter);
-    Value::list(dict.entries.iter().map(pair).collect::<Run<_>>()?, meter)
+    Value::view(dict.entries.iter().map(pair).collect::<Run<_>>()?, View::OfDict("dict_items"), meter)
 }
 
-fn string(text: &str, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
+fn string(text: &Text, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
     meter.work(text.len())?;
+    let markup = text.is_markup;
+    let like = |text: &str| Value::text_like(text, markup, meter);
     let all = |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
     match name {
-        "format" => braces(text, &args, meter).and_then(|text| Value::text(text, meter)),
+        "format" => braces(text, &args, markup, meter).and_then(|text| like(&text)),
         "join" => {
             let [items] = args.bind(name, ["iterable"])?;
             let items = items.ok_or_else(|| Fault::template("`join` needs a list"))?.iterate(meter)?;
             let mut joined = String::new();
             for (index, item) in items.items.iter().enumerate() {
-                let item = item.as_str().ok_or_else(|| item.refuse("joined to a string"))?;
+                let plain = item.as_str().ok_or_else(|| item.refuse("joined to a string"))?;
+                let item = if markup && !item.is_markup() { &escape_html(plain, meter)? } else { plain };
                 meter.fits(joined.len() + text.len() + item.len())?;
                 meter.step()?;
                 joined.push_str(if index > 0 { text } else { "" });
                 joined.push_str(item);
             }
-            Value::text(joined, meter)
+            like(&joined)
         }
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = args.bind(name, ["chars"])?;
             let chars = chars.text("the characters to strip")?;
             meter.work(text.len().saturating_mul(chars.map_or(0, str::len)))?;
-            Value::text(strip(text, chars, name != "rstrip", name != "lstrip"), meter)
+            like(strip(text, chars, name != "rstrip", name != "lstrip"))
         }
         "removeprefix" | "removesuffix" => {
             let [part] = args.bind(name, ["part"])?;
             let part = part.text("a part of a string")?.unwrap_or_default();
             let rest = if name == "removeprefix" { text.strip_prefix(part) } else { text.strip_suffix(part) };
-            Value::text(rest.unwrap_or(text), meter)
+            like(rest.unwrap_or(text))
         }
         "startswith" | "endswith" => {
             let [affix, start, end] = args.bind(name, ["affix", "start", "end"])?;
             let part = match (start.int("a place")?, end.int("a place")?) {
-                (None, None) => text.to_owned(),
+                (None, None) => text.to_string(),
                 (start, end) => char_range(text, start, end).1,
             };
             let matches =
@@ -177,11 +187,11 @@ fn string(text: &str, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
             let sep = sep.text("a separator")?;
             let most = maxsplit.int("a number of splits")?.and_then(|n| usize::try_from(n).ok());
             let parts = split(text, sep, most, name == "rsplit")?;
-            texts(parts, meter).and_then(|parts| Value::list(parts, meter))
+            texts(parts, markup, meter).and_then(|parts| Value::list(parts, meter))
         }
         "splitlines" => {
             let [keepends] = args.bind(name, ["keepends"])?;
-            texts(lines(text, keepends.truth()), meter).and_then(|lines| Value::list(lines, meter))
+            texts(lines(text, keepends.truth()), markup, meter).and_then(|lines| Value::list(lines, meter))
         }
         "partition" | "rpartition" => {
             let [sep] = args.bind(name, ["sep"])?;
@@ -189,24 +199,35 @@ fn string(text: &str, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
             let sep = sep.ok_or_else(|| Fault::template(format!("`{name}` needs a separator")))?;
             let parts = match if name == "partition" { text.find(sep) } else { text.rfind(sep) } {
                 Some(at) => [&text[..at], sep, &text[at + sep.len()..]],
-                None if name == "partition" => [text, "", ""],
-                None => ["", "", text],
+                None if name == "partition" => [&**text, "", ""],
+                None => ["", "", &**text],
             };
-            texts(parts.to_vec(), meter).and_then(|parts| Value::tuple(parts, meter))
+            texts(parts.to_vec(), markup, meter).and_then(|parts| Value::tuple(parts, meter))
         }
         "replace" => {
             let [old, new, count] = args.bind(name, ["old", "new", "count"])?;
             let count = count.int("a count")?.and_then(|n| usize::try_from(n).ok());
+            let escaped = new.as_ref().is_some_and(|new| markup && !new.is_markup());
             let (old, new) = (old.text("replaced")?.unwrap_or_default(), new.text("put in")?.unwrap_or_default());
-            replace(text, old, new, count, meter)
+            let new = if escaped { &escape_html(new, meter)? } else { new };
+            like(&replace(text, old, new, count, meter)?)
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
             let [part, start, end] = args.bind(name, ["sub", "start", "end"])?;
             let part = part.text("part of a string")?.unwrap_or_default();
             let (skipped, within) = match (start.int("a place")?, end.int("a place")?) {
-                (None, None) => (0, text.to_owned()),
+                (None, None) => (0, text.to_string()),
                 (start, end) => char_range(text, start, end),
             };
+            // Behind the end there is nothing, not even the empty string.
+            let outside = skipped > text.chars().count();
+            if outside {
+                return match name {
+                    "count" => Ok(Value::Int(0)),
+                    "find" | "rfind" => Ok(Value::Int(-1)),
+                    _ => Err(Fault::template("the string does not have that part")),
+                };
+            }
             if name == "count" {
                 let count = if part.is_empty() { within.chars().count() + 1 } else { within.matches(part).count() };
                 return Ok(Value::Int(count as i64));
@@ -222,36 +243,101 @@ fn string(text: &str, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
             let [width, fill] = args.bind(name, ["width", "fillchar"])?;
             let width = usize::try_from(width.int("a width")?.unwrap_or(0)).unwrap_or(0);
             let fill = fill.text("a fill character")?.and_then(|fill| fill.chars().next()).unwrap_or(' ');
-            Value::text(pad(text, name, width, fill, meter)?, meter)
+            like(&pad(text, name, width, fill, meter)?)
         }
-        "lower" | "casefold" => Value::text(text.to_lowercase(), meter),
-        "upper" => Value::text(text.to_uppercase(), meter),
-        "capitalize" => Value::text(capitalize(text), meter),
-        "title" => Value::text(title(text), meter),
+        "lower" => like(&text.to_lowercase()),
+        "casefold" => like(&text.to_lowercase().replace('ß', "ss").replace('ς', "σ")),
+        "upper" => like(&text.to_uppercase()),
+        "capitalize" => like(&capitalize(text)),
+        "title" => like(&title(text)),
+        "expandtabs" => {
+            let [size] = args.bind(name, ["tabsize"])?;
+            like(&expand_tabs(text, size.int("a width")?.unwrap_or(8), meter)?)
+        }
         "swapcase" => {
             let swap =
                 |c: char| if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
-            Value::text(text.chars().map(swap).collect::<String>(), meter)
+            like(&text.chars().map(swap).collect::<String>())
         }
         "isalnum" => all(char::is_alphanumeric),
         "isalpha" => all(char::is_alphabetic),
         "isascii" => Ok(Value::Bool(text.is_ascii())),
-        "isdecimal" | "isdigit" | "isnumeric" => all(char::is_numeric),
-        "isspace" => all(char::is_whitespace),
+        "isdecimal" => all(is_decimal),
+        "isdigit" => all(|c| is_decimal(c) || is_digit_sign(c)),
+        "isnumeric" => all(char::is_numeric),
+        "isprintable" => Ok(Value::Bool(text.chars().all(is_printable))),
+        "isidentifier" => {
+            let starts = text.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic());
+            Ok(Value::Bool(starts && text.chars().all(|c| c == '_' || c.is_alphanumeric())))
+        }
+        "isspace" => all(is_space),
         "islower" => Ok(Value::Bool(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase))),
         "isupper" => Ok(Value::Bool(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase))),
-        "istitle" => Ok(Value::Bool(text.chars().any(char::is_alphabetic) && title(text) == text)),
+        "istitle" => Ok(Value::Bool(text.chars().any(char::is_alphabetic) && title(text) == **text)),
         _ => Err(Fault::template(format!("the method `{name}` of strings is not supported"))),
     }
 }
 
-fn texts(parts: Vec<&str>, meter: &Meter<'_>) -> Run<Vec<Value>> {
-    parts.into_iter().map(|part| Value::text(part, meter)).collect()
+/// Digits that make up decimal numbers: in Unicode they come in runs of ten, and only these are in numbers' `Nd`.
+fn is_decimal(c: char) -> bool {
+    const ZEROS: [u32; 37] = [
+        0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
+        0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620,
+        0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
+    ];
+    let code = c as u32;
+    ZEROS.iter().any(|zero| (*zero..zero + 10).contains(&code)) || (0x1d7ce..=0x1d7ff).contains(&code)
+}
+
+/// Superscript, subscript and circled digits, which Python counts among digits.
+fn is_digit_sign(c: char) -> bool {
+    matches!(c, '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '₀'..='₉' | '①'..='⑨' | '⑴'..='⑼' | '⒈'..='⒐' | '❶'..='❾')
+}
+
+fn expand_tabs(text: &str, size: i64, meter: &Meter<'_>) -> Run<String> {
+    let size = usize::try_from(size).unwrap_or(0);
+    let tabs = text.matches('\t').count();
+    meter.fits(tabs.saturating_mul(size).saturating_add(text.len()))?;
+    let (mut out, mut column) = (String::new(), 0);
+    for c in text.chars() {
+        match c {
+            '\t' => {
+                let spaces = if size == 0 { 0 } else { size - column % size };
+                out.extend(std::iter::repeat_n(' ', spaces));
+                column += spaces;
+            }
+            c => {
+                out.push(c);
+                column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn texts(parts: Vec<&str>, markup: bool, meter: &Meter<'_>) -> Run<Vec<Value>> {
+    parts.into_iter().map(|part| Value::text_like(part, markup, meter)).collect()
+}
+
+/// Python's whitespace: Unicode's, and the four separators of ASCII.
+pub fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// A character as a word begins with it: of what becomes two letters, the second is small.
+pub fn title_char(c: char) -> String {
+    let digraph = [('Ǆ', 'ǅ', 'ǆ'), ('Ǉ', 'ǈ', 'ǉ'), ('Ǌ', 'ǋ', 'ǌ'), ('Ǳ', 'ǲ', 'ǳ')];
+    if let Some((_, title, _)) = digraph.iter().find(|(upper, title, lower)| [*upper, *title, *lower].contains(&c)) {
+        return title.to_string();
+    }
+    let mut upper = c.to_uppercase();
+    let first = upper.next().map(String::from).unwrap_or_default();
+    first + &upper.collect::<String>().to_lowercase()
 }
 
 /// `strip` of whitespace, or of any of `chars`.
 pub fn strip<'s>(text: &'s str, chars: Option<&str>, left: bool, right: bool) -> &'s str {
-    let stripped = |c: char| chars.map_or(c.is_whitespace(), |chars| chars.contains(c));
+    let stripped = |c: char| chars.map_or(is_space(c), |chars| chars.contains(c));
     let text = if left { text.trim_start_matches(stripped) } else { text };
     if right { text.trim_end_matches(stripped) } else { text }
 }
@@ -267,22 +353,23 @@ fn split<'s>(text: &'s str, sep: Option<&str>, most: Option<usize>, right: bool)
             parts.reverse();
         }
         (None, false) => {
-            let mut rest = text.trim_start();
+            let mut rest = text.trim_start_matches(is_space);
             while !rest.is_empty() {
-                let end = rest.find(char::is_whitespace).filter(|_| parts.len() < most);
-                let end = end.unwrap_or(if parts.len() < most { rest.len() } else { rest.trim_end().len() });
+                let end = rest.find(is_space).filter(|_| parts.len() < most);
+                let end =
+                    end.unwrap_or(if parts.len() < most { rest.len() } else { rest.trim_end_matches(is_space).len() });
                 let end = if parts.len() < most { end } else { rest.len() };
                 parts.push(&rest[..end]);
-                rest = rest[end..].trim_start();
+                rest = rest[end..].trim_start_matches(is_space);
             }
         }
         (None, true) => {
-            let mut rest = text.trim_end();
+            let mut rest = text.trim_end_matches(is_space);
             while !rest.is_empty() {
-                let space = rest.char_indices().rev().find(|(_, c)| c.is_whitespace()).filter(|_| parts.len() < most);
+                let space = rest.char_indices().rev().find(|(_, c)| is_space(*c)).filter(|_| parts.len() < most);
                 let start = space.map_or(0, |(at, c)| at + c.len_utf8());
                 parts.push(&rest[start..]);
-                rest = rest[..start].trim_end();
+                rest = rest[..start].trim_end_matches(is_space);
             }
             parts.reverse();
         }
@@ -309,12 +396,12 @@ pub fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
 }
 
 /// `replace`, of at most `count` places.
-pub fn replace(text: &str, old: &str, new: &str, count: Option<usize>, meter: &Meter<'_>) -> Run<Value> {
+pub fn replace(text: &str, old: &str, new: &str, count: Option<usize>, meter: &Meter<'_>) -> Run<String> {
     let places = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
     let places = places.min(count.unwrap_or(usize::MAX));
     meter.work(text.len())?;
     meter.fits(places.saturating_mul(new.len()).saturating_add(text.len()))?;
-    Value::text(text.replacen(old, new, places), meter)
+    Ok(text.replacen(old, new, places))
 }
 
 fn pad(text: &str, name: &str, width: usize, fill: char, meter: &Meter<'_>) -> Run<String> {
@@ -338,7 +425,7 @@ fn pad(text: &str, name: &str, width: usize, fill: char, meter: &Meter<'_>) -> R
 
 pub fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let first = chars.next().map(title_char).unwrap_or_default();
     first + &chars.as_str().to_lowercase()
 }
 
@@ -349,7 +436,7 @@ fn title(text: &str) -> String {
         if within {
             titled.extend(c.to_lowercase())
         } else {
-            titled.extend(c.to_uppercase())
+            titled.push_str(&title_char(c))
         }
         within = c.is_alphabetic();
     }
@@ -359,7 +446,7 @@ fn title(text: &str) -> String {
 /// The characters from `start` to `end`, and how many are skipped before.
 fn char_range(text: &str, start: Option<i64>, end: Option<i64>) -> (usize, String) {
     let length = text.chars().count() as i64;
-    let place = |at: i64| (if at < 0 { at.saturating_add(length).max(0) } else { at.min(length) }) as usize;
+    let place = |at: i64| (if at < 0 { at.saturating_add(length).max(0) } else { at.min(length + 1) }) as usize;
     let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(length)));
     (start, text.chars().skip(start).take(end.saturating_sub(start)).collect())
 }

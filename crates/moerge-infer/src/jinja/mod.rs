@@ -16,11 +16,13 @@ mod json;
 mod lexer;
 mod meter;
 mod methods;
+mod numbers;
 mod operators;
 mod parser;
 mod predicates;
 mod strftime;
 mod syntax;
+mod text_filters;
 mod value;
 
 use std::{thread, thread::Builder};

@@ -1,6 +1,12 @@
 //! Arithmetic as Python has it, for whole numbers of 64 bits.
 
-use super::{Fault, format::percent, meter::Meter, syntax::Binary, value::Value};
+use super::{
+    Fault,
+    format::percent,
+    meter::Meter,
+    syntax::Binary,
+    value::{Text, Value, escape_html},
+};
 
 type Run<T> = Result<T, Fault>;
 
@@ -18,12 +24,16 @@ pub fn binary(operator: Binary, left: &Value, right: &Value, meter: &Meter<'_>) 
     match (operator, left, right) {
         (_, Value::Undefined(_), _) => return Err(left.refuse("computed with")),
         (Binary::Rem, Value::Str(format), arguments) => {
-            return percent(format, arguments, meter).and_then(|text| Value::text(text, meter));
+            let text = percent(format, arguments, format.is_markup, meter)?;
+            return Value::text_like(text, format.is_markup, meter);
         }
         (_, _, Value::Undefined(_)) => return Err(right.refuse("computed with")),
         (Binary::Add, Value::Str(a), Value::Str(b)) => {
             meter.fits(a.len() + b.len())?;
-            return Value::text([a.as_ref(), b.as_ref()].concat(), meter);
+            return match (a.is_markup, b.is_markup) {
+                (false, false) => Value::text([&**a, &**b].concat(), meter),
+                _ => Value::text_like([as_markup(a, meter)?, as_markup(b, meter)?].concat(), true, meter),
+            };
         }
         (Binary::Add, Value::List(a), Value::List(b)) => {
             meter.fits((a.items.len() + b.items.len()) * size_of::<Value>())?;
@@ -49,13 +59,18 @@ pub fn binary(operator: Binary, left: &Value, right: &Value, meter: &Meter<'_>) 
     }
 }
 
+/// A string as it is added to markup.
+fn as_markup(text: &Text, meter: &Meter<'_>) -> Run<String> {
+    if text.is_markup { Ok(text.to_string()) } else { escape_html(text, meter) }
+}
+
 fn repeat(value: &Value, times: i64, meter: &Meter<'_>) -> Run<Value> {
     let times = usize::try_from(times).unwrap_or(0);
     let too_long = || Fault::limit("it takes too much memory");
     match value {
         Value::Str(text) => {
             meter.fits(text.len().checked_mul(times).ok_or_else(too_long)?)?;
-            Value::text(text.repeat(times), meter)
+            Value::text_like(text.repeat(times), text.is_markup, meter)
         }
         Value::List(items) | Value::Tuple(items) => {
             let bytes = items.items.len().checked_mul(times).and_then(|n| n.checked_mul(size_of::<Value>()));

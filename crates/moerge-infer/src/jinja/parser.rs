@@ -13,11 +13,14 @@ const MAX_CHAIN: usize = 250;
 /// Most operators, attributes, calls and filters of one tag: the tree is no deeper than these and its nesting together.
 const MAX_LINKS: usize = 2000;
 
+/// Names that a macro is given where its body has them.
+const SPECIAL_NAMES: [&str; 3] = ["varargs", "kwargs", "caller"];
+
 type Parsed<T> = Result<T, Fault>;
 
 /// The statements of a template, or what is wrong and in which line.
 pub fn parse(source: &str) -> Result<Vec<Stmt>, (Fault, usize)> {
-    let mut parser = Parser { tokens: tokens(source)?, at: 0, nesting: 0, links: 0 };
+    let mut parser = Parser { tokens: tokens(source)?, at: 0, nesting: 0, links: 0, used: [false; 3] };
     match parser.statements(&[]) {
         Ok(statements) => Ok(statements),
         Err(fault) => Err((fault, parser.line())),
@@ -30,6 +33,8 @@ struct Parser {
     nesting: usize,
     /// Operators so far in this tag.
     links: usize,
+    /// Which of [`SPECIAL_NAMES`] the macro names that is being parsed.
+    used: [bool; 3],
 }
 
 impl Parser {
@@ -180,8 +185,7 @@ impl Parser {
             "macro" => {
                 let name = self.expect_name()?;
                 let parameters = self.parameters()?;
-                let body = self.body("endmacro")?;
-                Ok(StmtKind::Macro(MacroBody { name, parameters, body }))
+                Ok(StmtKind::Macro(self.macro_body(name, parameters, "endmacro")?))
             }
             "call" => {
                 let parameters = if self.is_op("(") { self.parameters()? } else { Vec::new() };
@@ -189,8 +193,7 @@ impl Parser {
                 if !matches!(call, Expr::Call(..)) {
                     return Err(self.unexpected("a call"));
                 }
-                let body = self.body("endcall")?;
-                Ok(StmtKind::CallBlock(call, MacroBody { name: "caller".into(), parameters, body }))
+                Ok(StmtKind::CallBlock(call, self.macro_body("caller".into(), parameters, "endcall")?))
             }
             "filter" => {
                 let filter = self.filters(None, true)?;
@@ -214,11 +217,30 @@ impl Parser {
                 self.block_end()?;
                 Ok(if name == "break" { StmtKind::Break } else { StmtKind::Continue })
             }
-            "include" | "import" | "from" | "extends" | "block" => {
+            "block" => {
+                self.expect_name()?;
+                self.skip_name("scoped");
+                self.block_end()?;
+                let body = self.statements(&["endblock"])?;
+                self.at += 1;
+                if matches!(self.peek(), Some(Token::Name(_))) {
+                    self.at += 1;
+                }
+                self.block_end()?;
+                Ok(StmtKind::Scoped(body))
+            }
+            "include" | "import" | "from" | "extends" => {
                 Err(Fault::template(format!("`{name}` needs other templates, and a chat template has none")))
             }
             _ => Err(Fault::template(format!("there is no tag `{}`", moerge_core::suggest::shorten(&name)))),
         }
+    }
+
+    fn macro_body(&mut self, name: String, parameters: Vec<(String, Option<Expr>)>, end: &str) -> Parsed<MacroBody> {
+        let outside = std::mem::take(&mut self.used);
+        let body = self.body(end)?;
+        let [uses_varargs, uses_kwargs, uses_caller] = std::mem::replace(&mut self.used, outside);
+        Ok(MacroBody { name, parameters, body, uses_varargs, uses_kwargs, uses_caller })
     }
 
     fn if_block(&mut self) -> Parsed<StmtKind> {
@@ -472,7 +494,14 @@ impl Parser {
                 "true" | "True" => Expr::Literal(Literal::Bool(true)),
                 "false" | "False" => Expr::Literal(Literal::Bool(false)),
                 "none" | "None" => Expr::Literal(Literal::None),
-                name => Expr::Name(name.to_owned()),
+                name => {
+                    let special = SPECIAL_NAMES.iter().position(|special| *special == name);
+                    let name = Expr::Name(name.to_owned());
+                    if let Some(used) = special.and_then(|at| self.used.get_mut(at)) {
+                        *used = true;
+                    }
+                    name
+                }
             },
             Some(Token::Int(n)) => Expr::Literal(Literal::Int(*n)),
             Some(Token::Float(x)) => Expr::Literal(Literal::Float(*x)),

@@ -4,6 +4,49 @@ use std::cmp::Ordering;
 
 use super::{Fault, arguments::Args, interpreter::Interpreter, value::Value};
 
+/// The names of all tests.
+const NAMES: [&str; 39] = [
+    "defined",
+    "undefined",
+    "none",
+    "boolean",
+    "true",
+    "false",
+    "integer",
+    "float",
+    "number",
+    "string",
+    "mapping",
+    "sequence",
+    "iterable",
+    "callable",
+    "odd",
+    "even",
+    "divisibleby",
+    "eq",
+    "equalto",
+    "==",
+    "ne",
+    "!=",
+    "lt",
+    "lessthan",
+    "<",
+    "le",
+    "<=",
+    "gt",
+    "greaterthan",
+    ">",
+    "ge",
+    ">=",
+    "in",
+    "sameas",
+    "lower",
+    "upper",
+    "escaped",
+    "filter",
+    "test",
+];
+
 impl Interpreter<'_, '_> {
     /// `value is name(args)`.
     pub fn test(&mut self, name: &str, value: &Value, args: Args) -> Result<bool, Fault> {
@@ -13,6 +56,9 @@ impl Interpreter<'_, '_> {
             other.ok_or_else(|| Fault::template(format!("the test `{name}` needs a value")))
         };
         let divides = |n: i64| -> Result<bool, Fault> {
+            if let (Value::Float(x), true) = (value, n != 0) {
+                return Ok(x % n as f64 == 0.0);
+            }
             let whole = value.as_int().ok_or_else(|| value.refuse("divided"))?;
             whole.checked_rem(n).map(|rest| rest == 0).ok_or_else(|| Fault::template("division by zero"))
         };
@@ -40,7 +86,10 @@ impl Interpreter<'_, '_> {
             "callable" => {
                 matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(_) | Value::Loop(_))
             }
-            "odd" => !divides(2)?,
+            "odd" => match value {
+                Value::Float(x) => x.rem_euclid(2.0) == 1.0,
+                _ => !divides(2)?,
+            },
             "even" => divides(2)?,
             "divisibleby" => {
                 let n = operand(args)?;
@@ -62,10 +111,9 @@ impl Interpreter<'_, '_> {
                 let (lower, upper) = (text.chars().any(char::is_lowercase), text.chars().any(char::is_uppercase));
                 if name == "lower" { lower && !upper } else { upper && !lower }
             }
-            "escaped" => false,
-            "filter" | "test" => {
-                return Err(Fault::template(format!("the test `{name}` is not supported")));
-            }
+            "escaped" => value.is_markup(),
+            "filter" => value.as_str().is_some_and(|name| super::filters::NAMES.contains(&name)),
+            "test" => value.as_str().is_some_and(|name| NAMES.contains(&name)),
             _ => return Err(Fault::template(format!("there is no test `{}`", moerge_core::suggest::shorten(name)))),
         })
     }

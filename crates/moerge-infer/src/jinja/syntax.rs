@@ -91,6 +91,12 @@ pub struct MacroBody {
     pub name: String,
     pub parameters: Vec<(String, Option<Expr>)>,
     pub body: Vec<Stmt>,
+    /// Whether the body names `varargs`, and so takes more arguments than it has parameters.
+    pub uses_varargs: bool,
+    /// The same for `kwargs` and named arguments.
+    pub uses_kwargs: bool,
+    /// Whether the body names `caller`.
+    pub uses_caller: bool,
 }
 
 /// A `for` loop.

@@ -117,7 +117,7 @@ fn memory_output_and_time_are_bounded() {
             "{{% set ns = namespace(l={with}) %}}{{% for i in range(40) %}}{{% set ns.l = ns.l + ns.l %}}{{% endfor %}}"
         )
     };
-    let sources: [&str; 49] = [
+    let sources: [&str; 58] = [
         &doubled("[1]"),
         &doubled("'ab'"),
         &doubled("(1,)"),
@@ -168,6 +168,15 @@ fn memory_output_and_time_are_bounded() {
         "{{ range(99999) | unique | list | length }}",
         "{% for i in range(99999) %}{{ range(99999) | sort | first }}{% endfor %}",
         "{{ range(99999) | map('string') | map('center', 100000) | join | length }}",
+        "{{ ('x' * 1000000) | wordwrap(1) }}",
+        "{{ range(9) | slice(1000000000) | list }}",
+        "{{ '%*d' % (1000000000, 1) }}",
+        "{{ '%.*d' % (1000000000, 1) }}",
+        "{{ '{:{}}'.format('x', 1000000000) }}",
+        "{{ ('\t' * 1000).expandtabs(1000000000) }}",
+        "{{ ('<' * 30000000) | e }}",
+        "{{ ('' | safe).join(('<' * 3000000) | list) }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{{ loop.changed(i, j) }}{% endfor %}{% endfor %}",
     ];
     sources.into_iter().for_each(refused);
 }

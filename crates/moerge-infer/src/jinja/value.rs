@@ -3,7 +3,7 @@
 //! Lists and dictionaries never change, and each knows its depth, which is bounded: walking and dropping them is safe.
 //! Namespaces, which do change, live in the interpreter and are referred to by number.
 
-use std::{cmp::Ordering, fmt::Write as _, rc::Rc};
+use std::{cmp::Ordering, fmt::Write as _, ops::Deref, rc::Rc};
 
 use super::{Fault, meter::Meter};
 
@@ -19,7 +19,7 @@ pub enum Value {
     Bool(bool),
     Int(i64),
     Float(f64),
-    Str(Rc<str>),
+    Str(Text),
     List(Rc<Items>),
     Tuple(Rc<Items>),
     Dict(Rc<Dict>),
@@ -34,11 +34,38 @@ pub enum Value {
     Method(&'static str),
 }
 
+/// A string, and whether it is markup: what is added to markup is escaped for HTML.
+#[derive(Debug, Clone)]
+pub struct Text {
+    text: Rc<str>,
+    pub is_markup: bool,
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// The items of a list or tuple.
 #[derive(Debug)]
 pub struct Items {
     pub items: Vec<Value>,
     depth: u32,
+    pub view: Option<View>,
+}
+
+/// What Python has in the place of a list or tuple, which prints another way or has more attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// `dict_keys`, `dict_values` or `dict_items`.
+    OfDict(&'static str),
+    /// Start, stop and step.
+    Range([i64; 3]),
+    /// One of `groupby`'s groups: a pair of `grouper` and `list`.
+    Group,
 }
 
 /// A dictionary's entries in the order of their insertion.
@@ -53,6 +80,8 @@ pub struct Dict {
 pub struct LoopState {
     pub items: Rc<Items>,
     pub index: usize,
+    /// The loop's number, counted over all that ran.
+    pub number: usize,
     /// Loops of the same recursion around this one.
     pub level: usize,
     /// For `loop(...)`: the loop's place in the syntax tree.
@@ -69,11 +98,38 @@ impl Value {
     /// A string; its bytes count as memory.
     pub fn text(text: impl AsRef<str>, meter: &Meter<'_>) -> Valued<Self> {
         meter.memory(text.as_ref().len() + 16)?;
-        Ok(Self::Str(text.as_ref().into()))
+        Ok(Self::from_str(text.as_ref()))
+    }
+
+    fn from_str(text: &str) -> Self {
+        Self::Str(Text { text: text.into(), is_markup: false })
+    }
+
+    /// A string as markup, or not.
+    pub fn text_like(text: impl AsRef<str>, is_markup: bool, meter: &Meter<'_>) -> Valued<Self> {
+        Ok(match Self::text(text, meter)? {
+            Self::Str(text) => Self::Str(Text { is_markup, ..text }),
+            other => other,
+        })
+    }
+
+    /// Whether it is a string that is markup.
+    pub fn is_markup(&self) -> bool {
+        matches!(self, Self::Str(text) if text.is_markup)
     }
 
     pub fn list(items: Vec<Self>, meter: &Meter<'_>) -> Valued<Self> {
         Ok(Self::List(Rc::new(Items::new(items, meter)?)))
+    }
+
+    /// A list that Python has as a view.
+    pub fn view(items: Vec<Self>, view: View, meter: &Meter<'_>) -> Valued<Self> {
+        Ok(Self::List(Rc::new(Items { view: Some(view), ..Items::new(items, meter)? })))
+    }
+
+    /// One of `groupby`'s groups.
+    pub fn group(grouper: Self, list: Self, meter: &Meter<'_>) -> Valued<Self> {
+        Ok(Self::Tuple(Rc::new(Items { view: Some(View::Group), ..Items::new(vec![grouper, list], meter)? })))
     }
 
     pub fn tuple(items: Vec<Self>, meter: &Meter<'_>) -> Valued<Self> {
@@ -212,7 +268,7 @@ impl Value {
             Self::Dict(dict) => dict.entries.iter().map(|(key, _)| key.clone()).collect(),
             Self::Str(text) => {
                 meter.memory(text.len() * (size_of::<Self>() + 20))?;
-                text.chars().map(|c| Self::Str(c.encode_utf8(&mut [0; 4]).into())).collect()
+                text.chars().map(|c| Self::from_str(c.encode_utf8(&mut [0; 4]))).collect()
             }
             other => return Err(Fault::template(format!("a {} cannot be iterated over", other.kind()))),
         };
@@ -224,7 +280,7 @@ impl Value {
         match self {
             Self::Str(text) => {
                 meter.work(text.len())?;
-                Ok(text.as_ref().to_owned())
+                Ok(text.to_string())
             }
             other => {
                 let mut out = String::new();
@@ -259,8 +315,21 @@ impl Value {
             Self::Bool(b) => out.push_str(if *b { "True" } else { "False" }),
             Self::Int(n) => drop(write!(out, "{n}")),
             Self::Float(x) => out.push_str(&float_repr(*x)),
+            Self::Str(text) if text.is_markup => {
+                out.push_str("Markup(");
+                repr_str(text, out);
+                out.push(')');
+            }
             Self::Str(text) => repr_str(text, out),
-            Self::List(items) => sequence("[", &items.items, "]", out, meter)?,
+            Self::List(items) => match items.view {
+                Some(View::Range([start, stop, 1])) => drop(write!(out, "range({start}, {stop})")),
+                Some(View::Range([start, stop, step])) => drop(write!(out, "range({start}, {stop}, {step})")),
+                Some(View::OfDict(name)) => {
+                    out.push_str(name);
+                    sequence("([", &items.items, "])", out, meter)?
+                }
+                _ => sequence("[", &items.items, "]", out, meter)?,
+            },
             Self::Tuple(items) if items.items.len() == 1 => sequence("(", &items.items, ",)", out, meter)?,
             Self::Tuple(items) => sequence("(", &items.items, ")", out, meter)?,
             Self::Dict(dict) => {
@@ -285,7 +354,7 @@ impl Value {
             (Self::Undefined(_), Self::Undefined(_)) | (Self::None, Self::None) => true,
             (Self::Str(a), Self::Str(b)) => {
                 meter.work(a.len().min(b.len()))?;
-                a == b
+                **a == **b
             }
             (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
                 if a.items.len() != b.items.len() {
@@ -326,7 +395,7 @@ impl Value {
         match (self, other) {
             (Self::Str(a), Self::Str(b)) => {
                 meter.work(a.len().min(b.len()))?;
-                Ok(Some(a.cmp(b)))
+                Ok(Some((**a).cmp(&**b)))
             }
             (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
                 for (a, b) in a.items.iter().zip(&b.items) {
@@ -351,7 +420,7 @@ impl Value {
         match (self, item) {
             (Self::Str(text), Self::Str(part)) => {
                 meter.work(text.len())?;
-                Ok(text.contains(part.as_ref()))
+                Ok(text.contains(&**part))
             }
             (Self::Str(_), other) => Err(other.refuse("looked for in a string")),
             (Self::Dict(dict), key) => Ok(dict.get(key, meter)?.is_some()),
@@ -373,7 +442,7 @@ impl Items {
     pub fn new(items: Vec<Value>, meter: &Meter<'_>) -> Valued<Self> {
         meter.memory(items.len() * size_of::<Value>() + 32)?;
         let depth = deeper(items.iter())?;
-        Ok(Self { items, depth })
+        Ok(Self { items, depth, view: None })
     }
 }
 
@@ -426,13 +495,47 @@ fn repr_str(text: &str, out: &mut String) {
             '\t' => out.push_str("\\t"),
             '\\' => out.push_str("\\\\"),
             c if c == quote => out.extend(['\\', c]),
-            c if (c as u32) < 0x20 || (0x7f..0xa1).contains(&(c as u32)) || c as u32 == 0xad => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c => out.push(c),
+            c if is_printable(c) => out.push(c),
+            c => escape_char(c, out),
         }
     }
     out.push(quote);
+}
+
+/// Python's `str.isprintable`, by the same Unicode categories as Rust's `Debug`.
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return (' '..='~').contains(&c);
+    }
+    // After another character: a combining mark that comes first is escaped, too.
+    ['a', c].iter().collect::<String>().escape_debug().count() == 2
+}
+
+/// Python's escape of a character in a string literal.
+pub fn escape_char(c: char, out: &mut String) {
+    let _ = match c as u32 {
+        code @ 0..=0xff => write!(out, "\\x{code:02x}"),
+        code @ 0x100..=0xffff => write!(out, "\\u{code:04x}"),
+        code => write!(out, "\\U{code:08x}"),
+    };
+}
+
+/// `text` with the characters escaped that HTML gives a meaning.
+pub fn escape_html(text: &str, meter: &Meter<'_>) -> Valued<String> {
+    meter.fits(5 * text.len())?;
+    meter.work(text.len())?;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
 }
 
 /// Python's `repr` of a float: the shortest digits that give it back.

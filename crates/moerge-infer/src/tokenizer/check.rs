@@ -8,7 +8,7 @@ use std::{
 };
 
 use moerge_core::{json_error::json_problem, suggest::shorten};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Deepest nesting of `Sequence`: the library takes exponential time to read deeper ones.
@@ -16,13 +16,21 @@ const MAX_NESTING: usize = 4;
 /// Most components of a section.
 const MAX_COMPONENTS: usize = 64;
 /// Most bytes by which all components together may multiply a text.
-const MAX_GROWTH: f64 = 64.0;
+const MAX_GROWTH: f64 = 128.0;
 /// Longest string that is put into a text, in bytes.
 const MAX_INSERTED: usize = 256;
 /// Longest pattern, in bytes.
 const MAX_PATTERN: usize = 64 << 10;
 /// Longest replacement in a precompiled map, in bytes.
-const MAX_MAPPED: usize = 256;
+const MAX_MAPPED: usize = 64;
+/// Longest replacement of an ASCII character in it.
+const MAX_MAPPED_ASCII: usize = 8;
+/// Most bytes of the text of one token.
+const MAX_DECODED: f64 = 16e3;
+/// Most characters of a word that WordPiece looks up, which takes the square of it.
+const MAX_WORD: u64 = 10_000;
+/// Most bytes that NFKC and NFKD make of a byte: of U+FDFA, 33 of 3.
+const COMPATIBILITY: f64 = 11.0;
 /// Most characters that a decoder strips from a token.
 const MAX_STRIPPED: u64 = 64;
 /// Most special tokens that a template adds.
@@ -39,18 +47,51 @@ struct Sections {
     post_processor: Value,
     #[serde(default)]
     decoder: Value,
-    #[serde(default, rename = "model")]
-    _model: IgnoredAny,
+    #[serde(default)]
+    model: Model,
 }
 
-/// By how much the tokenizer may multiply the bytes of a text, or why it is refused.
-pub fn growth(bytes: &[u8]) -> Result<f64, String> {
+/// The settings of a model that decide how long it takes.
+#[derive(Default, Deserialize)]
+struct Model {
+    #[serde(default)]
+    max_input_chars_per_word: Value,
+}
+
+/// By how much a tokenizer may multiply the bytes of a text, and of a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    pub text: f64,
+    pub token: f64,
+}
+
+/// By how much the tokenizer may multiply bytes, or why it is refused.
+pub fn growth(bytes: &[u8]) -> Result<Growth, String> {
     let sections: Sections = serde_json::from_slice(bytes).map_err(|error| json_problem(&error))?;
-    let mut growth = 1.0;
+    if sections.model.max_input_chars_per_word.as_u64() > Some(MAX_WORD) {
+        return Err(format!("model: `max_input_chars_per_word` is above {MAX_WORD}"));
+    }
+    let (mut growth, mut unicode, mut replaced) = (1.0, 1.0, 1.0);
     for (name, section) in [("normalizer", &sections.normalizer), ("pre_tokenizer", &sections.pre_tokenizer)] {
         for component in components(name, section)? {
-            growth *= component_growth(component).map_err(|why| format!("{name}: {why}"))?;
+            let by = component_growth(component).map_err(|why| format!("{name}: {why}"))?;
+            match kind(component) {
+                "NFKC" | "NFKD" | "Precompiled" => unicode *= by,
+                kind => {
+                    growth *= by;
+                    // Unicode's compatibility forms leave ASCII and the mark of a space as they are.
+                    let content = component.get("content").and_then(Value::as_str).unwrap_or_default();
+                    if kind == "Replace" && content.contains(|c: char| !c.is_ascii() && c != '▁') {
+                        replaced = f64::max(replaced, by);
+                    }
+                }
+            }
         }
+    }
+    // Of ordinary text one such normalization makes hardly more. Of what a replacement or another one put there it may
+    // make its most.
+    if replaced > 1.0 || unicode > COMPATIBILITY {
+        growth *= unicode;
     }
     let mut decoded = 1.0;
     for component in components("decoder", &sections.decoder)? {
@@ -69,7 +110,17 @@ pub fn growth(bytes: &[u8]) -> Result<f64, String> {
     if added > MAX_ADDED {
         return Err(format!("post_processor: it adds {added} special tokens, and at most {MAX_ADDED} are allowed"));
     }
-    Ok(growth.max(1.0))
+    Ok(Growth { text: growth.max(1.0), token: decoded.max(1.0) })
+}
+
+/// Why no token may have `bytes`.
+pub fn too_long(bytes: usize, growth: Growth) -> Option<String> {
+    let decoded = bytes as f64 * growth.token;
+    (decoded > MAX_DECODED).then(|| {
+        format!(
+            "a token has {bytes} bytes and is decoded to as many as {decoded:.0}, and at most {MAX_DECODED} are allowed"
+        )
+    })
 }
 
 /// The components of a section, those within a `Sequence` included.
@@ -115,7 +166,9 @@ fn component_growth(component: &Map<String, Value>) -> Result<f64, String> {
         },
         "Replace" => replacement(component),
         "Split" => pattern(component).map(|_| 1.0),
-        "Precompiled" => precompiled(component.get("precompiled_charsmap")).map(|()| 1.0),
+        "Precompiled" => precompiled(component.get("precompiled_charsmap")).map(|()| COMPATIBILITY),
+        "NFKC" | "NFKD" => Ok(COMPATIBILITY),
+        "NFC" | "NFD" => Ok(1.0),
         "FixedLength" if number("length") == Some(0) => Err("`length` of FixedLength is 0".into()),
         "Strip" if number("start").max(number("stop")) > Some(MAX_STRIPPED) => {
             Err(format!("Strip removes more than {MAX_STRIPPED} characters of a token"))
@@ -144,8 +197,12 @@ fn pattern(component: &Map<String, Value>) -> Result<(&str, bool), String> {
 fn replacement(component: &Map<String, Value>) -> Result<f64, String> {
     let (pattern, is_regex) = pattern(component)?;
     let content = component.get("content").and_then(Value::as_str).unwrap_or_default();
+    // A regular expression may match nothing at all, and so put its replacement before every character.
+    let may_match_nothing =
+        is_regex && pattern.contains(['*', '?', '|', '^', '$', '\\', '(']) || pattern.contains("{0");
     let replaced = if is_regex { 1 } else { pattern.len() };
-    Ok((content.len() as f64 / replaced as f64).max(1.0))
+    let kept = if may_match_nothing { 1.0 } else { 0.0 };
+    Ok((content.len() as f64 / replaced as f64 + kept).max(1.0))
 }
 
 /// A SentencePiece map: the size of its trie, the trie, and the replacements, each ended by a zero byte.
@@ -159,11 +216,32 @@ fn precompiled(map: Option<&Value>) -> Result<(), String> {
     if size == 0 || !size.is_multiple_of(4) || size > rest.len() {
         return Err(format!("{broken}: its trie has {size} bytes of {}", rest.len()));
     }
-    let longest = rest[size..].split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    let (trie, mapped) = rest.split_at(size);
+    let unit = |at: usize| trie.get(4 * at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    for byte in b' '..=b'~' {
+        let place = ascii_replacement(unit, byte).and_then(|place| mapped.get(place..));
+        let length = place.map_or(0, |text| text.split(|byte| *byte == 0).next().map_or(0, <[u8]>::len));
+        if length > MAX_MAPPED_ASCII {
+            return Err(format!("{broken}: it replaces {:?} by {length} bytes", char::from(byte)));
+        }
+    }
+    let longest = mapped.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0);
     if longest > MAX_MAPPED {
         return Err(format!("{broken}: it replaces a character by {longest} bytes"));
     }
     Ok(())
+}
+
+/// Where the replacement of an ASCII character begins: a look-up in a double-array trie (darts-clone) of these units.
+fn ascii_replacement(unit: impl Fn(usize) -> Option<u32>, byte: u8) -> Option<usize> {
+    let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
+    let at = offset(unit(0)?) ^ usize::from(byte);
+    let node = unit(at)?;
+    if node & (1 << 31 | 0xff) != u32::from(byte) || node >> 8 & 1 == 0 {
+        return None;
+    }
+    let leaf = unit(at ^ offset(node))?;
+    Some((leaf & (u32::MAX >> 1)) as usize)
 }
 
 /// The bytes of padded or unpadded standard base64.

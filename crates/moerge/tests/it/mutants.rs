@@ -45,6 +45,21 @@ fn broken_folders_for_a_while() {
     all_pass(cases, |seed| try_seed(seed, None));
 }
 
+/// Attacks A3, A4, A5 and A8: one of each kind, since all of them take minutes.
+#[test]
+fn a3_to_a8_hostile_tokenizers_and_templates_are_refused_in_time_and_memory() {
+    let all = hostile::all();
+    let of = |file: &str, step: usize| all.iter().filter(|h| h.file == file).step_by(step).collect::<Vec<_>>();
+    let chosen = [of("tokenizer.json", 7), of("chat_template.jinja", 11)].concat();
+    all_pass(chosen.into_iter(), |hostile| {
+        let dir = TempDir::new().unwrap();
+        write_sound(dir.path(), "llama", "hidden");
+        let what = hostile.write(&dir.path().join("model"));
+        let commands: [&[&str]; 2] = [&["verify", "model"], &["chat", "model", "-n", "4"]];
+        run_all(dir.path(), &commands, &what);
+    });
+}
+
 /// Every hostile value once, in an otherwise sound folder: some minutes.
 #[test]
 #[ignore = "takes some minutes"]

@@ -53,3 +53,30 @@ fn nulls_of_messages_are_left_out_and_reasoning_has_every_name() {
     let expected = json!({"thinking": "hm", "role": "assistant", "reasoning": "hm", "reasoning_content": "hm"});
     assert_eq!(normalized(&message), expected);
 }
+
+/// `tests/chat_templates/golden.py` says how these were made.
+#[test]
+fn row_8_small_templates_render_as_with_transformers() {
+    let golden: Value = serde_json::from_str(include_str!("../../../tests/chat_templates/golden.json")).unwrap();
+    let context = &golden["context"];
+    let list = |name: &str| context[name].as_array().cloned();
+    let conversation = Conversation {
+        messages: list("messages").unwrap(),
+        tools: list("tools"),
+        documents: list("documents"),
+        add_generation_prompt: true,
+    };
+    let mut different = Vec::new();
+    for case in golden["cases"].as_array().unwrap() {
+        let template = case[0].as_str().unwrap();
+        let tokens = SpecialTokens::from_config(&context["tokens"]);
+        let rendered = ChatTemplate::parse("t.jinja", template, tokens)
+            .and_then(|template| template.render(&conversation, 512, &moerge_core::progress::Silent));
+        match (rendered, case[1].as_str()) {
+            (Ok(found), Some(expected)) if found == expected => {}
+            (Err(_), None) => {}
+            (found, expected) => different.push(format!("{template}\n  expected {expected:?}\n  found    {found:?}")),
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}

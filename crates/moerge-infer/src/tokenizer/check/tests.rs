@@ -87,6 +87,94 @@ fn tokenizers_that_let_text_grow_are_refused() {
 }
 
 #[test]
+fn a8_growth_is_bounded_through_matches_of_nothing_compatibility_forms_and_long_tokens() {
+    let replace = |kind: &str, pattern: &str, content: &str| json!({"type": "Replace", "pattern": {kind: pattern}, "content": content});
+    let sequence = |inner: Vec<Value>| json!({"type": "Sequence", "normalizers": inner});
+    // Each puts 15 bytes before every character.
+    let before_each = replace("Regex", "(?=.)", "abcdefghijklmno");
+    assert!(refused("normalizer", sequence(vec![before_each; 2])).contains("times as long"));
+    // NFKC makes 18 characters of this one, some of them the letter that it replaces.
+    let compatible = vec![replace("String", "ل", "ﷺ"), json!({"type": "NFKC"})];
+    assert!(
+        refused("normalizer", sequence([compatible.clone(), compatible.clone()].concat())).contains("times as long")
+    );
+    assert!(
+        refused("normalizer", sequence([vec![replace("String", "a", "ﷺﷺﷺ")], compatible].concat())).contains("times")
+    );
+    // A trie that maps `a` to 64 letters, whose units are the root, the letter, and the place of its replacement.
+    let mut units = vec![0u32; 256];
+    units[0] = 1 << 10;
+    units[1 ^ 0x61] = 0x61 | 1 << 8 | 2 << 10;
+    units[1 ^ 0x61 ^ 2] = 1 << 31;
+    let mut map = (4 * units.len() as u32).to_le_bytes().to_vec();
+    map.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
+    map.extend([b'x'; 64]);
+    map.push(0);
+    let map = json!({"type": "Precompiled", "precompiled_charsmap": to_base64(&map)});
+    assert!(refused("normalizer", map).contains("replaces 'a' by 64 bytes"));
+    let word_piece = json!({"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "a", "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": u64::MAX});
+    assert!(refused("model", word_piece).contains("max_input_chars_per_word"));
+    let mut tokenizer = golden();
+    tokenizer["model"] = json!({"type": "BPE", "vocab": {"a".repeat(2_000): 0}, "merges": []});
+    tokenizer["decoder"] = replace("String", "a", "aaaaaaaaaaaaaaaa");
+    assert!(problem(tokenizer.to_string().as_bytes()).unwrap().contains("32000"));
+}
+
+fn to_base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        text.extend((0..=chunk.len()).map(|at| char::from(LETTERS[(bits >> (18 - 6 * at) & 63) as usize])));
+    }
+    text
+}
+
+#[test]
+fn normalizers_of_models_in_use_are_accepted() {
+    let replace = |kind: &str, pattern: &str, content: &str| json!({"type": "Replace", "pattern": {kind: pattern}, "content": content});
+    let sequence = |inner: Vec<Value>| json!({"type": "Sequence", "normalizers": inner});
+    let nfkc = json!({"type": "NFKC"});
+    for normalizer in [
+        // Llama 2, Gemma.
+        sequence(vec![json!({"type": "Prepend", "prepend": "▁"}), replace("String", " ", "▁")]),
+        // XLM-R and ALBERT, with NFKC in the place of its precompiled form.
+        sequence(vec![nfkc.clone(), replace("Regex", " {2,}", "▁")]),
+        sequence(vec![
+            replace("String", "``", "\""),
+            replace("String", "''", "\""),
+            json!({"type": "NFKD"}),
+            json!({"type": "StripAccents"}),
+            json!({"type": "Lowercase"}),
+            replace("Regex", " {2,}", " "),
+        ]),
+        sequence(vec![json!({"type": "Nmt"}), nfkc, replace("Regex", "\\s+", " ")]),
+    ] {
+        let mut tokenizer = golden();
+        tokenizer["normalizer"] = normalizer.clone();
+        assert_eq!(problem(tokenizer.to_string().as_bytes()), None, "{normalizer}");
+    }
+}
+
+#[test]
+fn a8_a_tokenizer_at_the_limit_takes_a_long_text_in_time_and_refuses_a_longer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tokenizer = golden();
+    let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"});
+    tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [replace.clone(), replace]});
+    tokenizer["pre_tokenizer"] = json!({"type": "WhitespaceSplit"});
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let tokenizer = crate::tokenizer::Tokenizer::open(&moerge_checkpoint::LocalStorage, dir.path()).unwrap();
+    let begin = std::time::Instant::now();
+    let tokens = tokenizer.encode(&"a ".repeat(10_000)).unwrap();
+    assert!(!tokens.is_empty() && tokens.len() <= 640_000 + 20_000, "{}", tokens.len());
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    let refused = tokenizer.encode(&"a".repeat(300_000)).unwrap_err().to_string();
+    assert!(refused.contains("at most 262144 are tokenized at once"), "{refused}");
+}
+
+#[test]
 fn nested_sequences_are_bounded() {
     for (section, list) in [
         ("normalizer", "normalizers"),
