@@ -45,7 +45,7 @@ pub fn write_shards(
     let shards = &plan.layout.shards;
     let done = finished.iter().zip(shards).filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
     progress.start(Stage::Weights, plan.layout.total_file_bytes(), done);
-    let run = Run::new(plan, computed, finished, progress);
+    let run = Run::new(plan, computed, finished, threads, progress);
     write_missing(&run, output, threads);
     let (fingerprints, warnings) = run.end()?;
     let count = if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) };

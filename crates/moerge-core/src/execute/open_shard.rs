@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     numeric::non_finite::NonFinite,
+    ops::Preparation,
     plan::OutputTensor,
     progress::Stage,
 };
@@ -46,11 +47,10 @@ impl<'a> OpenShard<'a> {
         let mut fingerprint = Fingerprinter::new();
         let mut offset = 0;
         let mut non_finite = NonFinite::default();
-        produce(tensor, self.run.plan.seed, self.run.computed, buffers, &mut |bytes| {
-            if self.run.is_over() {
-                return Err(Error::interrupted());
-            }
-            self.run.progress.check()?;
+        let check = || if self.run.is_over() { Err(Error::interrupted()) } else { self.run.progress.check() };
+        let preparation = Preparation { seed: self.run.plan.seed, threads: self.run.threads_each, check: &check };
+        produce(tensor, &preparation, self.run.computed, buffers, &mut |bytes| {
+            check()?;
             fingerprint.update(bytes);
             non_finite.count(tensor.dtype, bytes);
             self.writer.write(index, offset, bytes)?;
@@ -84,9 +84,7 @@ impl<'a> OpenShard<'a> {
             return Err(if tensor.dtype == Dtype::F16 && found.nan == 0 {
                 error.hint("float16 ends at 65,504: `dtype: bfloat16` has the range of float32")
             } else {
-                error.hint(
-                    "the weights, their adapter, or the recipe's noise_scale or residual_scale are too large, or NaN",
-                )
+                error.hint("the sources' weights or adapters hold NaN, or a weight or scale of the recipe is too large")
             });
         }
         let warning = format!("{} has {found}, as in {from}: what goes through it is lost", tensor.name);

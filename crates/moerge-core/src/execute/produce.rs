@@ -3,9 +3,9 @@
 use moerge_checkpoint::TensorView;
 
 use crate::{
-    error::Result,
+    error::{ErrorKind, Result},
     numeric::element,
-    ops::{ComputedValues, Evaluator},
+    ops::{ComputedValues, Evaluator, Preparation},
     plan::OutputTensor,
 };
 
@@ -20,10 +20,10 @@ pub struct Buffers {
     out: Vec<u8>,
 }
 
-/// Gives the bytes of `tensor` to `emit`, in order. Noise has the seed `seed`.
+/// Gives the bytes of `tensor` to `emit`, in order.
 pub fn produce(
     tensor: &OutputTensor,
-    seed: u64,
+    preparation: &Preparation<'_>,
     computed: &dyn ComputedValues,
     buffers: &mut Buffers,
     emit: &mut dyn FnMut(&[u8]) -> Result<()>,
@@ -31,7 +31,10 @@ pub fn produce(
     if let Some(view) = tensor.expr.as_copy(tensor.dtype) {
         return copy(view, buffers, emit);
     }
-    let evaluator = Evaluator::new(&tensor.expr, seed)?;
+    let evaluator = Evaluator::prepare(&tensor.expr, preparation).map_err(|error| match error.kind() {
+        ErrorKind::Input => error.fact("tensor", tensor.name.as_str()),
+        ErrorKind::Io | ErrorKind::Interrupted => error,
+    })?;
     let ((rows, columns), at_once) = (evaluator.shape(), evaluator.rows_at_once());
     for first in (0..rows).step_by(at_once) {
         let now = first..(first + at_once).min(rows);

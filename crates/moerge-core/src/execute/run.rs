@@ -26,6 +26,8 @@ pub(super) struct Run<'a> {
     pub computed: &'a dyn ComputedValues,
     pub tensors: HashMap<&'a str, &'a OutputTensor>,
     pub progress: &'a dyn Progress,
+    /// Threads for one tensor, where there are fewer tensors than threads.
+    pub threads_each: usize,
     /// Something went wrong; what is not written yet is not worth writing.
     over: AtomicBool,
     outcome: Mutex<Outcome>,
@@ -44,11 +46,13 @@ impl<'a> Run<'a> {
         plan: &'a OutputPlan,
         computed: &'a dyn ComputedValues,
         finished: Vec<Option<ShardFingerprints>>,
+        threads: usize,
         progress: &'a dyn Progress,
     ) -> Run<'a> {
         let tensors = plan.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let outcome = Mutex::new(Outcome { finished, warnings: Vec::new(), failure: None });
-        Run { plan, computed, tensors, progress, over: AtomicBool::new(false), outcome }
+        let threads_each = (threads / plan.tensors.len().max(1)).max(1);
+        Run { plan, computed, tensors, progress, threads_each, over: AtomicBool::new(false), outcome }
     }
 
     /// The numbers of the shards that are not finished.

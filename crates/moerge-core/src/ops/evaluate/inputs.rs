@@ -11,8 +11,9 @@ use moerge_checkpoint::workers;
 use super::{Context, ELEMENTS, Node, Preparation, Slot};
 use crate::error::{Error, Result};
 
-/// Pieces that one thread folds before the result is joined to that of earlier pieces.
-const PIECES: usize = 64;
+/// Pieces that one thread folds before the result is joined to that of earlier pieces. Few in tests, so that small
+/// tensors have several segments.
+const PIECES: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The inputs of a method.
 #[derive(Clone, Copy)]

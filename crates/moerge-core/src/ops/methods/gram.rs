@@ -71,7 +71,9 @@ impl Gram {
 
     /// The length of the sum with factors `a`. Rounding is of the order of 1e-8 of the vectors' lengths.
     pub fn length(&self, a: &[f64]) -> f64 {
-        self.product(a, a).max(0.0).sqrt()
+        let square = self.product(a, a);
+        // Rounding can make it negative; NaN stays NaN.
+        if square < 0.0 { 0.0 } else { square.sqrt() }
     }
 }
 

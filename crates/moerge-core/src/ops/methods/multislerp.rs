@@ -25,7 +25,7 @@ pub struct MultiSlerp {
     /// Whether the weights are divided by their sum. Default: true.
     pub normalize_weights: bool,
     /// What keeps divisions by norms finite. Where the mean of the unit vectors is shorter, two models are interpolated
-    /// linearly; more are an error. Default: 1e-8.
+    /// linearly; more are an error, unless all of them are 0. Default: 1e-8.
     pub eps: f64,
     /// Whether the first input is a base: then differences from it are merged, and it is added back.
     pub base: bool,
@@ -62,7 +62,8 @@ impl MultiSlerp {
         // What is left after the vectors cancelled out to rounding has no direction either.
         let rounding = 1e-7 * weights.iter().map(|w| w.abs()).sum::<f64>();
         if length < self.eps.max(rounding) {
-            if weights.len() == 2 {
+            let all_zero = (0..gram.count()).all(|i| gram.norm(i) == 0.0);
+            if weights.len() == 2 || all_zero {
                 return Ok(weights);
             }
             return Err(Error::input("multislerp: the weighted directions of the models cancel out")
