@@ -31,9 +31,9 @@ pub struct Expert {
     pub validation: Vec<String>,
     /// A file of such text.
     pub validation_file: Option<Located<PathBuf>>,
-    /// The layers that it is limited to; all where the recipe does not say.
+    /// The layers that it is limited to; by default all.
     pub layers: Option<Layers>,
-    /// What it counts for in `shared_weights: average`: 0 or more; 1 where the recipe does not say.
+    /// Its weight in `shared_weights: average`: 0 or more; by default 1.
     pub shared_weight: Option<f64>,
     /// Standard deviation of the normal noise added to its matrices; never negative.
     pub noise_scale: Option<f64>,

@@ -9,17 +9,17 @@ use crate::error::Result;
 /// Settings of the fitted gate modes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitSettings {
-    /// `label`: which expert a token is for.
+    /// `label`: which expert a token belongs to.
     pub label: Label,
     /// `calibration_tokens`: at most so many tokens of an expert's text are used.
     pub tokens: usize,
-    /// `self_text`: what the experts write themselves.
+    /// `self_text`: what the experts generate.
     pub self_text: SelfText,
     /// `phatgoose`: how gates are trained.
     pub phatgoose: PhatGoose,
 }
 
-/// Which expert a token of text is for.
+/// Which expert a token belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Label {
     /// The expert whose prompts the text is among.
@@ -29,16 +29,16 @@ pub enum Label {
     Loss,
 }
 
-/// How much text each expert writes for `self_calibrated`, and those without prompts for `phatgoose`.
+/// How much text each expert generates for `self_calibrated`, and those without prompts for `phatgoose`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SelfText {
-    /// Texts of each expert.
+    /// Texts per expert.
     pub samples: usize,
-    /// Tokens of a text.
+    /// Tokens per text.
     pub tokens: usize,
     /// The sampling's temperature.
     pub temperature: f64,
-    /// The sampling's seed; the recipe's where it is not given.
+    /// The sampling's seed; the recipe's by default.
     pub seed: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ pub struct PhatGoose {
     pub batch_tokens: usize,
 }
 
-/// Where the weights come from that the MoE has only once: attention, norms, embeddings, head.
+/// Source of the weights that all experts share: attention, norms, embeddings, head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SharedWeights {
     /// The base, as with mergekit.

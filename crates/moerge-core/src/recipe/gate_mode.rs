@@ -1,6 +1,6 @@
-//! How the routers get their weights.
+//! How the routers are made.
 
-/// The recipe's `gate_mode`: mergekit's, and those fitted to text; the formulas are in `router/`.
+/// The recipe's `gate_mode`: mergekit's, and those fitted to text. The formulas are in `moerge-lib`'s `routers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum GateMode {
     /// Hidden state of each prompt's last token, per layer.
@@ -16,13 +16,13 @@ pub enum GateMode {
     Random,
     /// Uniform random numbers, as `torch.nn.Linear` begins.
     UniformRandom,
-    /// Centred class means of what each layer's router is given by the experts' texts.
+    /// Centred class means of the inputs that the experts' texts give each layer's router.
     RouterInput,
-    /// Rows fitted to what each layer's router is given by the experts' texts.
+    /// Rows fitted to the inputs that the experts' texts give each layer's router.
     Calibrated,
-    /// The same, on text that the experts write themselves.
+    /// The same, on text that the experts generate.
     SelfCalibrated,
-    /// Gates trained by gradient, each expert's on its own text or on what it writes (arXiv 2402.05859).
+    /// Gates trained by gradient, each expert's on its own text or on text it generates (arXiv 2402.05859).
     PhatGoose,
 }
 

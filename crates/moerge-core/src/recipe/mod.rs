@@ -49,26 +49,25 @@ pub struct Recipe {
     pub name: String,
     /// The whole text.
     pub text: Arc<str>,
-    /// The model that gives attention, norms, embeddings and tokenizer.
+    /// The model that provides attention, norms, embeddings, head and tokenizer.
     pub base_model: Located<ModelRef>,
-    /// The routed experts, in the order of their numbers.
+    /// The routed experts; expert 0 is the first.
     pub experts: Vec<Expert>,
     /// Experts that every token goes through.
     pub shared_experts: Vec<Expert>,
-    /// How the routers get their weights. Where the recipe does not say: `hidden`, as in mergekit, if there are prompts,
-    /// and `self_calibrated` if there are none.
+    /// How the routers are made. The default is `hidden`, as in mergekit, if there are prompts, else `self_calibrated`.
     pub gate_mode: GateMode,
-    /// Whether the recipe says so.
+    /// Whether the recipe has a `gate_mode`.
     pub gate_mode_given: bool,
     /// How routers are fitted, for the gate modes that are.
     pub fit: FitSettings,
     /// Where attention, norms, embeddings and head come from.
     pub shared_weights: SharedWeights,
-    /// The output's type: F32, F16 or BF16; the base's where the recipe does not say.
+    /// The output's type: F32, F16 or BF16; by default the base's.
     pub dtype: Option<Dtype>,
-    /// Experts per token; 2 where the recipe does not say.
+    /// Experts per token; by default 2.
     pub experts_per_token: Located<usize>,
-    /// The MoE family to become. Ask [`Recipe::accepts`], since a name can stand for several.
+    /// The family of the output. Ask [`Recipe::accepts`], since a name can stand for several.
     pub architecture: Option<Located<&'static MoeFamily>>,
     /// The seed of random gates and noise.
     pub random_seed: Option<u64>,

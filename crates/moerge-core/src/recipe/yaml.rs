@@ -2,7 +2,7 @@
 //!
 //! A recipe's errors point at the place they are about, so the tree is built from the parser's events, whose spans
 //! survive aliases, nesting and untyped values (they are lost when going through serde). What a value means is not
-//! decided here: a scalar is its text, and [`super::fields`] reads that text as the key demands.
+//! decided here: a scalar is its text, and [`super::fields`] reads it as its key demands.
 //!
 //! Nothing in a file can make this allocate wildly: nesting, nodes and text are bounded, aliases included.
 
@@ -19,11 +19,11 @@ use crate::{
     suggest::shorten,
 };
 
-/// Deepest nesting; a recipe has four levels.
+/// Maximum nesting; a recipe has four levels.
 const MAX_DEPTH: usize = 32;
-/// Most nodes, those that aliases repeat included.
+/// Maximum number of nodes, including those that aliases repeat.
 const MAX_NODES: usize = 1_000_000;
-/// Most bytes of text, those that aliases repeat included.
+/// Maximum bytes of text, including those that aliases repeat.
 const MAX_TEXT: usize = 64 << 20;
 
 /// One value of the file.
@@ -51,7 +51,7 @@ pub(super) enum Kind {
 pub(super) struct Scalar {
     /// Its text, escapes resolved.
     pub text: String,
-    /// Whether it stands without quotes, so that it may mean `null` or a number.
+    /// Whether it has no quotes, so that it may mean `null` or a number.
     pub plain: bool,
 }
 
@@ -167,7 +167,7 @@ impl Builder<'_> {
 
     fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<()> {
         let Some(target) = self.anchors.get(&anchor) else {
-            return Err(self.source.error("an alias cannot stand inside of what it names", span, ""));
+            return Err(self.source.error("an alias cannot be inside of what it names", span, ""));
         };
         // Counted before it is allocated.
         if !self.budget.take(target, self.open.len()) {

@@ -1,4 +1,4 @@
-//! What is said when a file is not YAML at all: the parser's reason in the words of someone who wrote a recipe.
+//! Errors of the YAML syntax: the parser's reason in terms of someone who writes a recipe.
 
 use granit_parser::{ErrorKind, ScanError};
 
@@ -15,10 +15,10 @@ pub(super) fn syntax_error(source: &Source, error: &ScanError) -> Error {
         | E::TabInIndentation
         | E::TabAtBlockScalarStart
         | E::TabInPlainScalar => tab,
-        // PyYAML's and this parser's reasons for a tab at a line's beginning are many; the tab itself says it better.
+        // The parser gives many reasons for a tab at the beginning of a line; the tab itself is the clearest.
         _ if begins_with_tab(source, error) => tab,
         E::UnclosedQuotedScalar | E::DocumentIndicatorInQuotedScalar => {
-            ("a quote is opened here and never closed", "a text with a quote in it: 'it''s' or \"say \\\"hi\\\"\"")
+            ("a quote is opened here and never closed", "a string with a quote in it: 'it''s' or \"say \\\"hi\\\"\"")
         }
         E::UnclosedFlowCollection { .. } | E::UnexpectedEofFlowSequence | E::UnexpectedEofFlowMapping => {
             ("a bracket is opened here and never closed", "close it with `]` or `}`")
@@ -31,11 +31,11 @@ pub(super) fn syntax_error(source: &Source, error: &ScanError) -> Error {
         }
         E::MappingValueNotAllowed | E::InvalidMappingValueWhitespace => (
             "a `:` where no key can be",
-            "a text with `: ` in it needs quotes; otherwise compare the indentation with the line above",
+            "a string with `: ` in it needs quotes; otherwise compare the indentation with the line above",
         ),
         E::InvalidColonPlacement => ("a `:` where no key can be", "is a `]` or `}` missing in a line above?"),
         E::SimpleKeyExpected | E::InvalidSimpleKey => {
-            ("a line that is neither `key: value` nor part of the text above", "is a `:` or a `- ` missing?")
+            ("a line that is neither `key: value` nor part of the value above", "is a `:` or a `- ` missing?")
         }
         E::ExpectedBlockMappingKey
         | E::ExpectedBlockSequenceEntry
@@ -44,9 +44,9 @@ pub(super) fn syntax_error(source: &Source, error: &ScanError) -> Error {
         | E::InvalidBlockScalarIndent => {
             ("the indentation does not fit the lines above", "keys of one mapping begin in the same column")
         }
-        E::UnknownAnchor => ("no `&name` before this alias", "a text that begins with `*` needs quotes"),
+        E::UnknownAnchor => ("no `&name` before this alias", "a string that begins with `*` needs quotes"),
         E::UnexpectedCharacter { .. } | E::PlainScalarStartsWithDashFlowIndicator | E::InvalidDirectiveName => {
-            ("a text cannot begin with this character", "put the text in quotes")
+            ("a string cannot begin with this character", "put the string in quotes")
         }
         E::InvalidTrailingSingleQuotedScalar | E::InvalidTrailingDoubleQuotedScalar => (
             "there is more after the closing quote",

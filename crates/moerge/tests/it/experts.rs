@@ -33,7 +33,7 @@ fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>
 }
 
 /// A LoRA pair for `module` of the given shape, with reproducible values.
-fn lora_pair(
+pub fn lora_pair(
     tensors: &mut BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     module: &str,
     outputs: usize,
@@ -49,7 +49,7 @@ fn lora_pair(
     );
 }
 
-fn write_adapter(dir: &Path, config: &Value, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) {
+pub fn write_adapter(dir: &Path, config: &Value, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) {
     fs::create_dir_all(dir).unwrap();
     let mut whole = json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "base"});
     for (key, value) in config.as_object().unwrap() {
@@ -304,13 +304,13 @@ fn an_adapter_pair_that_matches_no_weight_is_an_error() {
         lora_pair(&mut tensors, module, 64, 32, 4);
         write_adapter(&dir.join("lora"), &json!({}), &tensors);
         write_recipe(dir, &["other", "base+lora"], "");
-        refused(dir, &["1 of which this model has not", module]);
+        refused(dir, &["1 of which this model lacks", module]);
         let recipe = fs::read_to_string(dir.join("moe.yml")).unwrap();
         let on_base = recipe
             .replace("base_model: base", "base_model: base+lora")
             .replace("source_model: base+lora", "source_model: base");
         fs::write(dir.join("moe.yml"), on_base).unwrap();
-        refused(dir, &["1 of which this model has not", module]);
+        refused(dir, &["1 of which this model lacks", module]);
     }
 }
 

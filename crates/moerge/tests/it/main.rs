@@ -1,5 +1,6 @@
 //! Whole runs: the command as a user runs it, and the library over models that lie in the repository.
 
+mod adapters;
 mod bad_input;
 mod balance;
 mod commands;

@@ -95,8 +95,8 @@ fn an_empty_prompt_is_the_bos_token_and_without_one_nothing() {
         fs::write(dir.join("moe.yml"), text).unwrap();
     };
     recipe("\"\", one");
-    let (code, told) = stderr(dir, &["merge", "moe.yml", "with", "--quiet"]);
-    assert!(code == Some(0) && told.contains("stands for the bos token alone"), "{told}");
+    let (code, errors) = stderr(dir, &["merge", "moe.yml", "with", "--quiet"]);
+    assert!(code == Some(0) && errors.contains("stands for the bos token alone"), "{errors}");
     recipe("\"<s>\", one");
     // The bos token is written before every prompt, so this one has it twice; the same text without it has it once.
     moerge_ok(dir, &["merge", "moe.yml", "twice", "--quiet"]);
@@ -116,13 +116,13 @@ fn an_empty_prompt_is_the_bos_token_and_without_one_nothing() {
     recipe("one");
     moerge_ok(dir, &["merge", "moe.yml", "plain", "--quiet"]);
     recipe("\"\", one");
-    let (code, told) = stderr(dir, &["merge", "moe.yml", "ignored", "--quiet"]);
-    assert!(code == Some(0) && told.contains("the empty prompts of expert 0 are ignored"), "{told}");
+    let (code, errors) = stderr(dir, &["merge", "moe.yml", "ignored", "--quiet"]);
+    assert!(code == Some(0) && errors.contains("the empty prompts of expert 0 are ignored"), "{errors}");
     assert_eq!(weights("ignored"), weights("plain"));
     recipe("\"\"");
     for job in ["plan", "merge"] {
-        let (code, told) = stderr(dir, &[job, "moe.yml", "none"]);
-        assert!(code == Some(1) && told.contains("the prompts of expert 0 have no tokens"), "{told}");
+        let (code, errors) = stderr(dir, &[job, "moe.yml", "none"]);
+        assert!(code == Some(1) && errors.contains("the prompts of expert 0 have no tokens"), "{errors}");
     }
 }
 
@@ -138,13 +138,13 @@ fn a_prompt_that_no_model_takes_is_refused_at_once() {
         fs::write(dir.join("moe.yml"), recipe.replace("def f(x):", &long)).unwrap();
         let start = Instant::now();
         for job in ["plan", "merge"] {
-            let (code, told) = stderr(dir, &[job, "moe.yml", "out"]);
-            assert_eq!(code, Some(1), "{told}");
+            let (code, errors) = stderr(dir, &[job, "moe.yml", "out"]);
+            assert_eq!(code, Some(1), "{errors}");
             assert!(
-                told.contains("positive prompt 1 of expert 1 is too long") && told.contains("moe.yml:6:"),
-                "{told}"
+                errors.contains("positive prompt 1 of expert 1 is too long") && errors.contains("moe.yml:6:"),
+                "{errors}"
             );
-            assert!(told.contains("hint: ") && told.len() < 4000, "{}", told.len());
+            assert!(errors.contains("hint: ") && errors.len() < 4000, "{}", errors.len());
         }
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
@@ -154,8 +154,8 @@ fn a_prompt_that_no_model_takes_is_refused_at_once() {
     let recipe = recipe.replace("positive_prompts: [\"def f(x):\"]", "positive_prompts_file: p.txt");
     fs::write(dir.join("moe.yml"), recipe).unwrap();
     fs::write(dir.join("p.txt"), &long).unwrap();
-    let (code, told) = stderr(dir, &["merge", "moe.yml", "out"]);
-    assert!(code == Some(1) && told.contains("positive prompt 1 of expert 1 is too long"), "{told}");
+    let (code, errors) = stderr(dir, &["merge", "moe.yml", "out"]);
+    assert!(code == Some(1) && errors.contains("positive prompt 1 of expert 1 is too long"), "{errors}");
 }
 
 /// Where text is cut into windows any length is fine, and little more is tokenized than is used.

@@ -25,6 +25,9 @@ use crate::{
 const MERGE_FIRST: &str =
     "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
 
+/// What PEFT puts before the names of the model's modules.
+const PREFIX: &str = "base_model.model.";
+
 /// An opened adapter.
 #[derive(Debug)]
 pub struct Adapter {
@@ -39,7 +42,7 @@ pub struct Adapter {
     pub others: BTreeSet<String>,
 }
 
-/// Refuses what would silently count as not given: a number that is a text, a switch that is neither on nor off.
+/// Refuses what would silently count as absent: a number in quotes, a switch that is neither on nor off.
 fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
     let wrong = |key: &str, expected: &str, found: &Value| {
         Err(Error::input(format!("{}: `{key}` is not {expected}", path.display()))
@@ -105,6 +108,15 @@ impl Adapter {
         format!("{} weights, rank {}, alpha {alpha}{some}{rs}", self.pairs.len(), ranks.join(" and "))
     }
 
+    /// Names of its tensors that are neither A nor B of anything, as the model would call them: a bias, a whole weight of
+    /// `modules_to_save`.
+    pub fn others(&self) -> impl Iterator<Item = String> {
+        self.others.iter().map(|name| {
+            let name = name.strip_prefix(PREFIX).unwrap_or(name);
+            name.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".")
+        })
+    }
+
     /// Names of the weights that the adapter changes.
     pub fn adapted(&self) -> impl Iterator<Item = &str> {
         self.pairs.keys().map(String::as_str)
@@ -116,14 +128,19 @@ impl Adapter {
         let module = weight.strip_suffix(".weight").unwrap_or(weight);
         let of_module = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
         let unknown = self.pairs.keys().filter(|name| *name != weight);
-        let plain = |name: &String| name.strip_prefix("base_model.model.").unwrap_or(name).to_owned();
-        match self.others.iter().map(plain).chain(unknown.cloned()).find(|name| of_module(name)) {
+        match self.others().chain(unknown.cloned()).find(|name| of_module(name)) {
             Some(name) => Err(Error::input(format!("the adapter in {} has {name}", self.dir.display()))
                 .fact("changes", weight)
                 .fact("expected", "lora_A.weight and lora_B.weight only")
                 .hint(MERGE_FIRST)),
             None => Ok(()),
         }
+    }
+
+    /// The error about a head that the adapter changes although it is the embeddings.
+    pub(super) fn refuse_tied_head(&self) -> Error {
+        Error::input(format!("the adapter in {} changes lm_head, which is tied to the embeddings", self.dir.display()))
+            .hint(MERGE_FIRST)
     }
 
     /// Whether it has A and B for tensor `name`.
@@ -156,7 +173,7 @@ impl Adapter {
                 return Err(Error::input(format!("{} is a DoRA adapter ({})", self.dir.display(), view.name))
                     .hint("merge it into its model first, and use the merged model as the expert"));
             }
-            let name = view.name.strip_prefix("base_model.model.").unwrap_or(&view.name);
+            let name = view.name.strip_prefix(PREFIX).unwrap_or(&view.name);
             let half = [".lora_A", ".lora_B"].iter().position(|mark| {
                 name.split_once(mark).is_some_and(|(_, end)| matches!(end, ".weight" | ".default.weight"))
             });

@@ -6,11 +6,10 @@
 use serde_json::{Map, Value};
 
 /// Settings that change what is merged, with what they do.
-const VARIANTS: [(&str, &str); 10] = [
+const VARIANTS: [(&str, &str); 9] = [
     ("use_dora", "DoRA also rescales every column by a learnt magnitude"),
     ("use_qalora", "QALoRA pools the inputs of A"),
     ("use_bdlora", "BD-LoRA has block-diagonal factors"),
-    ("fan_in_fan_out", "only Conv1D models (GPT-2) have transposed weights"),
     ("layer_replication", "it was trained on a model with layers repeated"),
     ("target_parameters", "it changes parameters of whole expert stacks"),
     ("alora_invocation_tokens", "an activated LoRA works from a certain token on and cannot be merged"),
@@ -19,7 +18,8 @@ const VARIANTS: [(&str, &str); 10] = [
     ("monteclora_config", "MonteCLoRA samples its factors"),
 ];
 
-/// Settings that only guide the training, or are handled elsewhere.
+/// Settings that only guide the training, or are handled elsewhere. `fan_in_fan_out` needs no mention: PEFT turns it off
+/// for linear layers, and all weights here belong to those.
 const HARMLESS: [&str; 9] = [
     "use_rslora",
     "runtime_config",
@@ -47,22 +47,44 @@ pub(super) fn check(config: &Map<String, Value>) -> Result<(), String> {
     }
 }
 
-/// `init_lora_weights`: what PEFT does to the base's weights when it loads the adapter.
+/// What an initialisation does when PEFT loads an adapter that was made with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loading {
+    /// It fills A and B, which the file then replaces.
+    Plain,
+    /// It also takes `scale * B A` out of the base's weights.
+    ChangesTheBase,
+}
+
+/// The initialisation of this name, as PEFT compares names; `None` if PEFT does not know it either.
+fn initialisation(name: &str) -> Option<Loading> {
+    let lower = name.to_lowercase();
+    match name {
+        "eva" | "orthogonal" | "lora_ga" => Some(Loading::Plain),
+        "loftq" => Some(Loading::ChangesTheBase),
+        _ if matches!(lower.as_str(), "gaussian" | "mica") => Some(Loading::Plain),
+        _ if lower == "olora" || name.starts_with("pissa") || name.starts_with("corda") => {
+            Some(Loading::ChangesTheBase)
+        }
+        _ => None,
+    }
+}
+
+/// Why an adapter with these `init_lora_weights` is not plain LoRA.
 fn changes_the_base(init: Option<&Value>) -> Option<String> {
     let init = match init {
         None | Some(Value::Null | Value::Bool(_)) => return None,
         Some(Value::String(init)) => init,
         Some(other) => return Some(format!("`init_lora_weights` is {other}, expected true, false or a name")),
     };
-    let changes = init.starts_with("pissa") || init.starts_with("corda") || init == "loftq";
-    if changes || init.eq_ignore_ascii_case("olora") {
-        return Some(format!(
+    match initialisation(init) {
+        Some(Loading::Plain) => None,
+        Some(Loading::ChangesTheBase) => Some(format!(
             "`init_lora_weights` is \"{init}\": its A and B were taken out of the base's weights, \
              so they do not go onto the base as it is"
-        ));
+        )),
+        None => Some(format!("`init_lora_weights` is \"{init}\", which is not known here")),
     }
-    let plain = matches!(init.as_str(), "eva" | "orthogonal" | "lora_ga") || init.eq_ignore_ascii_case("gaussian");
-    (!plain).then(|| format!("`init_lora_weights` is \"{init}\", which is not known here"))
 }
 
 /// Whether a setting is there and says yes: Python's truth.
@@ -88,7 +110,7 @@ mod tests {
     fn initialisations_that_change_the_base_are_refused_by_name() {
         let checked = |value: Value| check(json!({ "init_lora_weights": value }).as_object().unwrap());
         for name in
-            ["pissa", "pissa_niter_4", "pissa_niter_16", "corda", "loftq", "olora", "OLoRA", "mica", "PiSSA", ""]
+            ["pissa", "pissa_niter_4", "pissa_niter_16", "corda", "loftq", "olora", "OLoRA", "LoftQ", "PiSSA", ""]
         {
             let why = checked(name.into()).unwrap_err();
             assert!(why.contains(&format!("\"{name}\"")), "{why}");
@@ -96,7 +118,7 @@ mod tests {
         for value in [json!(true), json!(false), json!(null), json!("gaussian"), json!("Gaussian"), json!("eva")] {
             assert_eq!(checked(value), Ok(()));
         }
-        for value in [json!("orthogonal"), json!("lora_ga")] {
+        for value in [json!("orthogonal"), json!("lora_ga"), json!("mica"), json!("MiCA")] {
             assert_eq!(checked(value), Ok(()));
         }
         assert!(checked(json!(["pissa"])).is_err());
@@ -116,7 +138,7 @@ mod tests {
         }
         assert!(check(json!({"use_flora": true}).as_object().unwrap()).unwrap_err().contains("use_flora"));
         assert!(check(json!({"lily_config": {"r": 1}}).as_object().unwrap()).is_err());
-        let usual = json!({"use_rslora": true, "loftq_config": {"loftq_bits": 4}, "eva_config": null, "unsloth_fixed": true,
+        let usual = json!({"use_rslora": true, "fan_in_fan_out": true, "loftq_config": {"loftq_bits": 4}, "eva_config": null, "unsloth_fixed": true,
             "megatron_core": "megatron.core", "runtime_config": {"ephemeral_gpu_offload": false}});
         assert_eq!(check(usual.as_object().unwrap()), Ok(()));
     }

@@ -24,6 +24,8 @@ use crate::{
     ops::{Expr, LoraDelta},
 };
 
+const LM_HEAD: &str = "lm_head.weight";
+
 /// One model of a recipe, with the adapter that goes onto it.
 #[derive(Debug)]
 pub struct Source {
@@ -135,37 +137,55 @@ impl Source {
     pub fn check_adapter_is_whole(&self, used: impl Fn(Role) -> bool) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         let mut tensors = self.description.tensors.iter().filter(|tensor| used(tensor.role));
-        tensors.try_for_each(|tensor| adapter.check_whole(&tensor.name))
+        tensors.try_for_each(|tensor| adapter.check_whole(&tensor.name))?;
+        // A tied head is no tensor of the model, but it can be adapted apart from the embeddings.
+        if self.description.decoder.tied_embeddings && used(Role::Embeddings) {
+            adapter.check_whole(LM_HEAD)?;
+            if adapter.adapts(LM_HEAD) {
+                return Err(adapter.refuse_tied_head());
+            }
+        }
+        Ok(())
     }
 
-    /// Every pair of an adapter changes a weight that the model has; one that does not was trained on another model.
+    /// Every tensor of an adapter belongs to a module of the model; one that does not was trained on another model.
     fn check_adapter(&self) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         let tensors = &self.description.tensors;
-        let own: HashSet<String> =
+        let mut own: HashSet<String> =
             tensors.iter().flat_map(|t| unfused_name(t).into_iter().chain([t.name.clone()])).collect();
-        let unmatched: Vec<&str> = adapter.adapted().filter(|name| !own.contains(*name)).collect();
-        let Some(first) = unmatched.first() else { return self.check_fused_adapter(adapter) };
-        let known = tensors.iter().find(|t| matches!(t.role, Role::Layer(..)));
-        let dir = adapter.dir.display();
+        own.insert(LM_HEAD.to_owned());
+        let pairs: Vec<&str> = adapter.adapted().filter(|name| !own.contains(*name)).collect();
+        let modules: HashSet<&str> = own.iter().map(|name| module(name)).collect();
+        let in_a_module = |name: &str| name.match_indices('.').any(|(dot, _)| modules.contains(&name[..dot]));
+        let others: Vec<String> = adapter.others().filter(|name| !in_a_module(name)).collect();
         let all = adapter.adapted().count();
-        let error = if unmatched.len() == all {
-            Error::input(format!("the adapter in {dir} changes no weight of this model"))
-        } else {
-            Error::input(format!(
-                "the adapter in {dir} changes {} weights, {} of which this model has not",
-                all,
-                unmatched.len()
-            ))
+        let dir = adapter.dir.display();
+        let (message, first) = match (pairs.first(), others.first()) {
+            (Some(first), _) if pairs.len() == all => {
+                (format!("the adapter in {dir} changes no weight of this model"), (*first).to_owned())
+            }
+            (Some(first), _) => {
+                let missing = pairs.len();
+                (
+                    format!("the adapter in {dir} changes {all} weights, {missing} of which this model lacks"),
+                    (*first).to_owned(),
+                )
+            }
+            (None, Some(first)) => {
+                (format!("the adapter in {dir} has tensors of modules that this model lacks"), first.clone())
+            }
+            (None, None) => return self.check_fused_adapter(adapter),
         };
-        Err(error
+        let known = tensors.iter().find(|t| matches!(t.role, Role::Layer(..)));
+        Err(Error::input(message)
             .fact("model", self.dir.display().to_string())
-            .fact("the adapter changes", *first)
+            .fact("the adapter changes", first)
             .fact("the model has", known.map_or("no layer", |t| t.name.as_str()))
             .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
     }
 
-    /// A fused weight is adapted as a whole or part by part: of both at once PEFT knows nothing.
+    /// A fused weight is adapted as a whole or part by part, but not both: that is no adapter that PEFT makes.
     fn check_fused_adapter(&self, adapter: &Adapter) -> Result<()> {
         let twice = |t: &&RoleTensor| adapter.adapts(&t.name) && unfused_name(t).is_some_and(|n| adapter.adapts(&n));
         match self.description.tensors.iter().find(twice) {
@@ -187,6 +207,11 @@ impl Source {
         }
         Ok(Weight { view, lora })
     }
+}
+
+/// The module that a tensor is the weight or bias of.
+fn module(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(module, _)| module)
 }
 
 /// The name that a part of a fused weight has where it is stored by itself: `q_proj` of `qkv_proj`. Adapters that were

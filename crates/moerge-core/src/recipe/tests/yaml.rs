@@ -65,7 +65,7 @@ fn an_open_quote() {
       --> moe.yml:1:13
     1 | base_model: "a
       |             ^
-      hint: a text with a quote in it: 'it''s' or "say \"hi\""
+      hint: a string with a quote in it: 'it''s' or "say \"hi\""
     "#);
 }
 
@@ -109,14 +109,14 @@ fn a_second_colon() {
       --> moe.yml:1:14
     1 | base_model: a: b
       |              ^
-      hint: a text with `: ` in it needs quotes; otherwise compare the indentation with the line above
+      hint: a string with `: ` in it needs quotes; otherwise compare the indentation with the line above
     ");
 }
 
 #[test]
 fn a_key_without_colon() {
     assert_snapshot!(error("base_model: a\nexperts\ngate_mode: hidden\n"), @"
-    error: a line that is neither `key: value` nor part of the text above
+    error: a line that is neither `key: value` nor part of the value above
       --> moe.yml:2:1
     2 | experts
       | ^
@@ -131,7 +131,7 @@ fn a_key_out_of_line() {
       --> moe.yml:2:9
     2 |  experts: []
       |         ^
-      hint: a text with `: ` in it needs quotes; otherwise compare the indentation with the line above
+      hint: a string with `: ` in it needs quotes; otherwise compare the indentation with the line above
     ");
 }
 
@@ -153,14 +153,14 @@ fn an_alias_without_anchor() {
       --> moe.yml:1:13
     1 | base_model: *a
       |             ^
-      hint: a text that begins with `*` needs quotes
+      hint: a string that begins with `*` needs quotes
     ");
 }
 
 #[test]
 fn an_alias_inside_itself() {
     assert_snapshot!(error("base_model: a\nexperts: &e [*e]\n"), @"
-    error: an alias cannot stand inside of what it names
+    error: an alias cannot be inside of what it names
       --> moe.yml:2:14
     2 | experts: &e [*e]
       |              ^^
@@ -170,11 +170,11 @@ fn an_alias_inside_itself() {
 #[test]
 fn a_character_that_begins_nothing() {
     assert_snapshot!(error("base_model: @org/a\nexperts: []\n"), @"
-    error: a text cannot begin with this character
+    error: a string cannot begin with this character
       --> moe.yml:1:13
     1 | base_model: @org/a
       |             ^
-      hint: put the text in quotes
+      hint: put the string in quotes
     ");
 }
 
