@@ -52,6 +52,8 @@ pub enum Cause {
     NeedsResidentModel,
     /// All experts are the same model.
     SameExperts,
+    /// Models that are merged have vocabularies of different sizes.
+    VocabulariesDiffer,
     /// The context is longer than what the model was trained for.
     ContextTooLong {
         /// Tokens that the model was trained for.

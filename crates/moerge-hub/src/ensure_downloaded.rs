@@ -13,7 +13,7 @@ use moerge_core::{
         locate::{HubCache, HubId, ModelFolders, OnHub, Part, locate, on_hub},
     },
     progress::Progress,
-    recipe::{Located, ModelRef, Recipe},
+    recipe::{Document, Located, ModelRef},
 };
 
 impl From<Part> for Wanted {
@@ -28,7 +28,12 @@ impl From<Part> for Wanted {
 impl Hub {
     /// Downloads the models of a recipe that are not in the cache. Those in the cache are used as they are, without the
     /// network.
-    pub fn ensure_recipe_downloaded(&self, recipe: &Recipe, recipe_dir: &Path, progress: &dyn Progress) -> Result<()> {
+    pub fn ensure_recipe_downloaded(
+        &self,
+        recipe: &Document,
+        recipe_dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let missing = missing(recipe, recipe_dir, &self.settings.cache);
         let models: Vec<(HubId, Wanted)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
         if models.is_empty() {
@@ -69,7 +74,7 @@ impl Hub {
 
 impl HubStorage {
     /// Mounts the models of a recipe that are not in the cache. Returns the cache with these models in it.
-    pub fn mount_models(&self, recipe: &Recipe, recipe_dir: &Path) -> Result<HubCache> {
+    pub fn mount_models(&self, recipe: &Document, recipe_dir: &Path) -> Result<HubCache> {
         let mut cache = self.hub().settings.cache.clone();
         let missing = missing(recipe, recipe_dir, &cache);
         for (number, (model, _)) in missing.iter().enumerate() {
@@ -81,10 +86,9 @@ impl HubStorage {
 }
 
 /// The models of a recipe that are on the Hub and not complete in the cache, each once, with its place in the recipe.
-fn missing<'a>(recipe: &'a Recipe, recipe_dir: &Path, cache: &HubCache) -> Vec<(OnHub, &'a Located<ModelRef>)> {
-    let experts = recipe.experts.iter().chain(&recipe.shared_experts).map(|e| &e.source_model);
+fn missing<'a>(recipe: &'a Document, recipe_dir: &Path, cache: &HubCache) -> Vec<(OnHub, &'a Located<ModelRef>)> {
     let mut missing: Vec<(OnHub, &Located<ModelRef>)> = Vec::new();
-    for reference in std::iter::once(&recipe.base_model).chain(experts) {
+    for reference in recipe.models() {
         for model in on_hub(&reference.value, recipe_dir, cache) {
             if !is_complete(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
                 missing.push((model, reference));
@@ -94,7 +98,7 @@ fn missing<'a>(recipe: &'a Recipe, recipe_dir: &Path, cache: &HubCache) -> Vec<(
     missing
 }
 
-fn at_place(recipe: &Recipe, missing: &[(OnHub, &Located<ModelRef>)], number: usize, error: Error) -> Error {
+fn at_place(recipe: &Document, missing: &[(OnHub, &Located<ModelRef>)], number: usize, error: Error) -> Error {
     let about_recipe = error.kind() == moerge_core::ErrorKind::Input;
     match missing.get(number).filter(|_| about_recipe) {
         Some((_, place)) => error.at(recipe.snippet(&place.span, "")),

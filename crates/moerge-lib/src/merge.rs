@@ -15,12 +15,15 @@ use moerge_core::{
 use moerge_infer::decoder::WeightRounding;
 
 mod build;
+mod dense;
 mod difference;
 mod gates;
 mod needs;
 mod prepare;
+mod publish;
 mod routers;
 
+pub use dense::{DenseReport, PreparedDense, prepare_dense};
 pub use prepare::prepare;
 
 /// What the user can set besides the recipe.
@@ -39,6 +42,8 @@ pub struct MergeOptions {
     pub rounding: Option<WeightRounding>,
     /// What merged LoRA weights are rounded to.
     pub lora_dtype: Option<Dtype>,
+    /// Whether embeddings of different length are cut to the shortest, in dense merges.
+    pub truncate_embeddings: bool,
     /// Whether fitted routers are shifted until no expert is starved.
     pub balance: bool,
     /// Whether an existing output folder is replaced.
@@ -65,6 +70,7 @@ impl Default for MergeOptions {
             memory: None,
             rounding: None,
             lora_dtype: None,
+            truncate_embeddings: false,
             balance: false,
             force: false,
             allow_same_experts: false,

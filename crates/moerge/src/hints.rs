@@ -21,6 +21,9 @@ fn of(cause: &Cause) -> Option<String> {
         Cause::NeedsResidentModel => {
             Some("--quant q8_0 or q4_k makes the model smaller, --memory raises the limit".to_owned())
         }
+        Cause::VocabulariesDiffer => Some(
+            "--unsafe-truncate-embeddings cuts them to the shortest, if the rows at the end are padding".to_owned(),
+        ),
         Cause::SameExperts => {
             Some("if you will train it: --i-understand-this-is-not-useful-without-training".to_owned())
         }

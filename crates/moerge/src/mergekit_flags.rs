@@ -23,14 +23,9 @@ const fn option(name: &'static str, value: &'static str, why: &'static str) -> F
 
 const CPU: &str = "copying is limited by the disk, and the prompt pass runs on the CPU";
 
-const FLAGS: [Flag; 16] = [
+const FLAGS: [Flag; 15] = [
     switch("lazy-unpickle", "no-lazy-unpickle", "tensors are streamed, and pickles are never executed"),
     switch("allow-crimes", "no-allow-crimes", "models that do not fit together are always refused"),
-    switch(
-        "unsafe-truncate-embeddings",
-        "no-unsafe-truncate-embeddings",
-        "the MoE takes the base's embeddings, whatever the experts' vocabularies",
-    ),
     switch("trust-remote-code", "no-trust-remote-code", "code that comes with a model is never run"),
     switch("cuda", "no-cuda", CPU),
     option("device", "DEVICE", CPU),

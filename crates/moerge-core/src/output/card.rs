@@ -5,9 +5,13 @@
 
 use std::fmt::Write as _;
 
+mod dense;
+mod front_matter;
 mod licence;
 mod text;
 
+pub use dense::{DenseCardFacts, DenseCardModel, dense_card};
+use front_matter::{FrontMatter, link};
 pub use licence::source_licence;
 use text::{billions, cell, fence};
 pub use text::{markdown_table, quoted};
@@ -69,7 +73,14 @@ pub struct CardExpert {
 
 /// The text of the README.md.
 pub fn model_card(facts: &CardFacts) -> String {
-    let mut card = front_matter(facts);
+    let experts = facts.experts.iter().chain(&facts.shared_experts).map(|e| e.reference.as_str());
+    let mut card = FrontMatter {
+        references: std::iter::once(facts.base.as_str()).chain(experts).collect(),
+        folders: &facts.folders,
+        licences: &facts.licences,
+        tags: &["moe", "frankenmoe", "merge", "moerge"],
+    }
+    .text();
     let _ = write!(
         card,
         "\n# {}\n\nA Mixture of Experts made with moerge {} from models that were \
@@ -80,7 +91,7 @@ pub fn model_card(facts: &CardFacts) -> String {
         if facts.averaged {
             "are the mean of the experts'".to_owned()
         } else {
-            format!("come from {}", link(facts, &facts.base))
+            format!("come from {}", link(&facts.folders, &facts.base))
         },
         facts.experts_per_layer,
     );
@@ -100,67 +111,13 @@ pub fn model_card(facts: &CardFacts) -> String {
     let shared = facts.shared_experts.iter().map(|e| ("shared".to_owned(), e));
     for (number, expert) in facts.experts.iter().enumerate().map(|(i, e)| (i.to_string(), e)).chain(shared) {
         let layers = expert.layers.as_ref().map(|layers| format!(" (layers {layers})")).unwrap_or_default();
-        let _ = writeln!(card, "| {number} | {}{layers} | {} |", link(facts, &expert.reference), prompts(expert));
+        let _ =
+            writeln!(card, "| {number} | {}{layers} | {} |", link(&facts.folders, &expert.reference), prompts(expert));
     }
-    card.push_str(&usage(facts));
+    card.push_str(&usage(facts.remote_code));
     let _ = write!(card, "\n## Recipe\n\n{}", fence("yaml", &facts.recipe));
     card.push_str("\n`moerge.json` beside the weights says which source each tensor came from, with a fingerprint.\n");
     card
-}
-
-/// The YAML that the Hub reads: <https://huggingface.co/docs/hub/model-cards>.
-fn front_matter(facts: &CardFacts) -> String {
-    let mut yaml = String::from("---\n");
-    let mut bases: Vec<&str> = Vec::new();
-    let references = facts.experts.iter().chain(&facts.shared_experts).map(|e| e.reference.as_str());
-    for part in std::iter::once(facts.base.as_str()).chain(references).flat_map(|r| r.split('+')) {
-        if let Some(id) = hub_id(facts, part).filter(|id| !bases.contains(id)) {
-            bases.push(id);
-        }
-    }
-    if !bases.is_empty() {
-        yaml.push_str("base_model:\n");
-        for id in bases {
-            let _ = writeln!(yaml, "- {}", quoted(id));
-        }
-        yaml.push_str("base_model_relation: merge\n");
-    }
-    if let Some(licence) = common_licence(&facts.licences) {
-        let _ = writeln!(yaml, "license: {}", quoted(licence));
-    }
-    yaml.push_str("library_name: transformers\npipeline_tag: text-generation\n");
-    yaml.push_str("tags:\n- moe\n- frankenmoe\n- merge\n- moerge\n---\n");
-    yaml
-}
-
-/// The licence that all sources have; `None` where one is unknown or differs.
-fn common_licence(licences: &[Option<String>]) -> Option<&str> {
-    let first = licences.first()?.as_deref()?;
-    licences.iter().all(|l| l.as_deref() == Some(first)).then_some(first)
-}
-
-/// The Hub id in a reference such as `org/name@revision`; `None` where it is a folder or looks like a path.
-fn hub_id<'a>(facts: &CardFacts, reference: &'a str) -> Option<&'a str> {
-    if facts.folders.iter().any(|f| f == reference) {
-        return None;
-    }
-    let id = reference.split('@').next().unwrap_or_default();
-    let (organisation, name) = id.split_once('/')?;
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with(['.', '-', '~'])
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    (plain(organisation) && plain(name)).then_some(id)
-}
-
-/// A reference as a link where it is a Hub id, as code where it is a path.
-fn link(facts: &CardFacts, reference: &str) -> String {
-    let parts = reference.split('+').map(|part| match hub_id(facts, part) {
-        Some(id) => format!("[{}](https://huggingface.co/{id})", cell(part)),
-        None => cell(part.trim_end_matches('/').rsplit('/').next().unwrap_or(part)),
-    });
-    parts.collect::<Vec<_>>().join(" + ")
 }
 
 fn prompts(expert: &CardExpert) -> String {
@@ -180,8 +137,8 @@ fn prompts(expert: &CardExpert) -> String {
     }
 }
 
-fn usage(facts: &CardFacts) -> String {
-    let trust = if facts.remote_code { ", trust_remote_code=True" } else { "" };
+fn usage(remote_code: bool) -> String {
+    let trust = if remote_code { ", trust_remote_code=True" } else { "" };
     let python = format!(
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\npath = \"path/to/this/folder\"\n\
          tokenizer = AutoTokenizer.from_pretrained(path)\n\

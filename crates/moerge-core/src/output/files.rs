@@ -8,11 +8,12 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     model::{
-        files::TOKENIZER_FILES,
+        files::{CONFIG, TOKENIZER_FILES},
         source::{Source, read_bytes},
+        source_files::SourceFiles,
     },
     output::card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
-    plan::{Models, MoePlan},
+    plan::{Models, MoePlan, OutputPlan},
     recipe::{Expert, Recipe, SharedWeights},
     record::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
 };
@@ -38,7 +39,7 @@ pub struct Wanted {
     pub card: bool,
 }
 
-/// Every file beside the weights, except for [`record`]'s.
+/// Every file beside the weights of an MoE, except for [`record`]'s.
 pub fn output_files(
     storage: &dyn Storage,
     recipe: &Recipe,
@@ -48,14 +49,21 @@ pub fn output_files(
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
     let mut files = made_files(storage, recipe, models, plan, out, wanted)?;
-    for (path, _) in copied_files(storage, models, wanted)? {
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        files.push(OutputFile { name, bytes: read_bytes(storage, &path)? });
-    }
+    let base = &models.base().dir;
+    files.extend(read_files(storage, copied_files(storage, base, base, wanted)?)?);
     Ok(files)
 }
 
-/// The files that are made rather than copied.
+/// The files of these paths, as files of the output.
+pub fn read_files(storage: &dyn Storage, paths: Vec<(PathBuf, u64)>) -> Result<Vec<OutputFile>> {
+    let read = |(path, _): (PathBuf, u64)| {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(OutputFile { name, bytes: read_bytes(storage, &path)? })
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The files of an MoE that are made rather than copied.
 pub fn made_files(
     storage: &dyn Storage,
     recipe: &Recipe,
@@ -64,13 +72,7 @@ pub fn made_files(
     out: &Path,
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
-    let mut files = vec![file("config.json", pretty(&plan.output.config))];
-    if plan.output.layout.shards.len() > 1 {
-        files.push(OutputFile {
-            name: moerge_checkpoint::INDEX_FILE.to_owned(),
-            bytes: Index::of(&plan.output.layout).encode(),
-        });
-    }
+    let mut files = config_and_index(&plan.output);
     if wanted.card {
         files.push(file(MODEL_CARD, model_card(&card_facts(storage, recipe, models, plan, out)?)));
         files.push(file(RECIPE_FILE, recipe.text.to_string()));
@@ -78,12 +80,29 @@ pub fn made_files(
     Ok(files)
 }
 
-/// The base's files that go along as they are, and their lengths in bytes.
-pub fn copied_files(storage: &dyn Storage, models: &Models, wanted: Wanted) -> Result<Vec<(PathBuf, u64)>> {
-    let names = ["generation_config.json"].into_iter().chain(TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer));
+/// `config.json`, and the index of several shards.
+pub fn config_and_index(plan: &OutputPlan) -> Vec<OutputFile> {
+    let mut files = vec![file(CONFIG, pretty(&plan.config))];
+    if plan.layout.shards.len() > 1 {
+        files.push(OutputFile {
+            name: moerge_checkpoint::INDEX_FILE.to_owned(),
+            bytes: Index::of(&plan.layout).encode(),
+        });
+    }
+    files
+}
+
+/// Files that go along as they are, and their lengths in bytes: the generation config in the folder `config`, and the
+/// tokenizer in the folder `tokenizer`.
+pub fn copied_files(
+    storage: &dyn Storage,
+    config: &Path,
+    tokenizer: &Path,
+    wanted: Wanted,
+) -> Result<Vec<(PathBuf, u64)>> {
+    let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer).map(|name| tokenizer.join(name));
     let mut copied = Vec::new();
-    for name in names {
-        let path = models.base().dir.join(name);
+    for path in std::iter::once(config.join("generation_config.json")).chain(of_tokenizer) {
         match storage.facts(&path) {
             Ok(facts) => copied.push((path, facts.len)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -96,22 +115,20 @@ pub fn copied_files(storage: &dyn Storage, models: &Models, wanted: Wanted) -> R
 /// `moerge.json`. Its length does not depend on the fingerprints.
 pub fn record(
     id: &str,
-    recipe: &Recipe,
-    models: &Models,
-    plan: &MoePlan,
+    recipe: &str,
+    sources: &[SourceFiles<'_>],
+    plan: &OutputPlan,
     fingerprints: &[(String, Fingerprint)],
 ) -> OutputFile {
-    let mut record = MoergeJson::new(id, &*recipe.text);
-    record.sources = models.sources.iter().map(source_record).collect();
+    let mut record = MoergeJson::new(id, recipe);
+    record.sources = sources.iter().map(source_record).collect();
     let by_name: std::collections::HashMap<_, _> = fingerprints.iter().map(|(n, f)| (n.as_str(), *f)).collect();
     let reference = |view: &moerge_checkpoint::TensorView| {
         let dir = view.file.path.parent();
-        let of = |s: &&Source| Some(s.dir.as_path()) == dir || s.adapter.as_ref().map(|a| a.dir.as_path()) == dir;
-        let source = models.sources.iter().find(of).map_or("", |s| s.reference.as_str());
-        format!("{source}: {}", view.name)
+        let source = sources.iter().find(|source| source.dirs().any(|own| Some(own) == dir));
+        format!("{}: {}", source.map_or("", |source| source.reference), view.name)
     };
     record.tensors = plan
-        .output
         .tensors
         .iter()
         .map(|t| TensorRecord {
@@ -125,7 +142,8 @@ pub fn record(
     file(MOERGE_JSON, record.to_text())
 }
 
-fn file(name: &str, text: String) -> OutputFile {
+/// A text file of the output.
+pub fn file(name: &str, text: String) -> OutputFile {
     OutputFile { name: name.to_owned(), bytes: text.into_bytes() }
 }
 
@@ -134,19 +152,13 @@ fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
-fn source_record(source: &Source) -> SourceRecord {
-    let adapter_files = source.adapter.iter().flat_map(|a| a.checkpoint.files());
+fn source_record(source: &SourceFiles<'_>) -> SourceRecord {
     let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let files = source.checkpoints().flat_map(|checkpoint| checkpoint.files());
     SourceRecord {
-        reference: source.reference.clone(),
-        folder: name(&source.dir),
-        files: source
-            .checkpoint
-            .files()
-            .iter()
-            .chain(adapter_files)
-            .map(|f| FileRecord { name: name(&f.path), bytes: f.len })
-            .collect(),
+        reference: source.reference.to_owned(),
+        folder: name(source.dir),
+        files: files.map(|f| FileRecord { name: name(&f.path), bytes: f.len }).collect(),
     }
 }
 
@@ -170,7 +182,7 @@ fn card_facts(
         base: recipe.base_model.to_string(),
         experts: recipe.experts.iter().map(expert).collect(),
         shared_experts: recipe.shared_experts.iter().map(expert).collect(),
-        folders: local_folders(models),
+        folders: local_folders(models.sources.iter().map(Source::files)),
         licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
         architecture: plan.family.class.to_owned(),
         parameters,
@@ -187,11 +199,12 @@ fn card_facts(
 }
 
 /// References that name a folder rather than a model on the Hub.
-fn local_folders(models: &Models) -> Vec<String> {
-    let parts = models.sources.iter().flat_map(|s| {
-        let dirs = std::iter::once(s.dir.as_path()).chain(s.adapter.as_ref().map(|a| a.dir.as_path()));
-        s.reference.split('+').zip(dirs)
-    });
+pub fn local_folders<'a>(sources: impl Iterator<Item = SourceFiles<'a>>) -> Vec<String> {
     let in_cache = |dir: &Path| dir.components().any(|c| c.as_os_str() == "snapshots");
-    parts.filter(|(_, dir)| !in_cache(dir)).map(|(reference, _)| reference.to_owned()).collect()
+    let mut folders = Vec::new();
+    for source in sources {
+        let parts = source.reference.split('+').zip(source.dirs());
+        folders.extend(parts.filter(|(_, dir)| !in_cache(dir)).map(|(reference, _)| reference.to_owned()));
+    }
+    folders
 }

@@ -2,6 +2,7 @@
 //!
 //! [`OutputPlan`] is all that writing needs. It knows no MoE: [`moe`] makes one.
 
+pub mod dense;
 pub mod moe;
 
 use moerge_checkpoint::{Dtype, ShardLayout, TensorSpec};
@@ -12,6 +13,7 @@ use crate::{
     ops::{Expr, Identity},
 };
 
+pub use dense::{DenseModels, DensePlan, DensePlanOptions, DenseSummary};
 pub use moe::{
     ExpertSummary, ModelSummary, Models, MoePlan, PlanOptions, PlanSummary, Prompts, Routing, Slots, UnusedSummary,
 };

@@ -95,6 +95,11 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// The value of an entry of a mapping that has no fixed keys.
+    pub fn of(source: &'a Source<'a>, entry: &'a Entry) -> Self {
+        Self { source, entry }
+    }
+
     /// The value as it stands in the tree.
     pub fn node(&self) -> &'a Node {
         &self.entry.value
@@ -221,7 +226,7 @@ fn foreign_key<'k>(source: &Source, entry: &Entry, known: &[&'k str], foreign: F
     let mut meant = None;
     source.fault(|| {
         let error = |label| source.error(format!("unknown key `{}`", shorten(key)), span.clone(), label);
-        let names = known.iter().copied().chain(foreign.ignored.iter().map(|ignored| ignored.key));
+        let names = known.iter().copied().chain(foreign.ignored.iter().copied().flatten().map(|ignored| ignored.key));
         let near = foreign.renamed(key).or_else(|| did_you_mean(key, names));
         meant = known.iter().copied().find(|name| near == Some(*name));
         let error = match (foreign.refused(key), near) {

@@ -16,7 +16,8 @@ pub(super) struct IgnoredKey {
 /// Keys of a mapping that are none of ours.
 #[derive(Clone, Copy, Default)]
 pub(super) struct ForeignKeys {
-    pub ignored: &'static [IgnoredKey],
+    /// Tables of keys.
+    pub ignored: &'static [&'static [IgnoredKey]],
     /// Names that other tools have for keys of ours, with these.
     pub renamed: &'static [(&'static str, &'static str)],
     /// Keys with what to write instead.
@@ -25,7 +26,7 @@ pub(super) struct ForeignKeys {
 
 impl ForeignKeys {
     pub fn ignored(&self, key: &str) -> Option<&'static IgnoredKey> {
-        self.ignored.iter().find(|ignored| ignored.key == key)
+        self.ignored.iter().copied().flatten().find(|ignored| ignored.key == key)
     }
 
     pub fn renamed(&self, key: &str) -> Option<&'static str> {
@@ -37,7 +38,7 @@ impl ForeignKeys {
     }
 }
 
-const fn ignored(key: &'static str, why: &'static str) -> IgnoredKey {
+pub(super) const fn ignored(key: &'static str, why: &'static str) -> IgnoredKey {
     IgnoredKey { key, why, agreed: &[] }
 }
 
@@ -48,44 +49,51 @@ const ROUTED: &str = "experts are weighted by the routers";
 const FLAG: &str = "it is an option of mergekit that is not needed here";
 const TOP_LEVEL: &str = "it holds for the whole output; write it at the top level";
 
+/// Keys of model cards that people write into recipes.
+pub(super) const CARD_KEYS: &[IgnoredKey] = &[
+    ignored("model_name", CARD_ONLY),
+    ignored("description", CARD_ONLY),
+    ignored("license", CARD_ONLY),
+    ignored("tags", CARD_ONLY),
+    ignored("language", CARD_ONLY),
+    ignored("author", CARD_ONLY),
+    ignored("version", CARD_ONLY),
+    ignored("notes", CARD_ONLY),
+    ignored("comment", CARD_ONLY),
+    ignored("library_name", CARD_ONLY),
+    ignored("pipeline_tag", CARD_ONLY),
+    ignored("datasets", CARD_ONLY),
+];
+
 /// At the top of a recipe for an MoE.
 pub(super) const OF_RECIPE: ForeignKeys = ForeignKeys {
     ignored: &[
-        IgnoredKey {
-            key: "merge_method",
-            why: "a recipe with `experts` makes a Mixture of Experts",
-            agreed: &["moe", "mixtral", "mergekit-moe", "mergekit_moe"],
-        },
-        IgnoredKey { key: "tokenizer_source", why: TOKENIZER, agreed: &["base"] },
-        IgnoredKey { key: "tokenizer", why: TOKENIZER, agreed: &["base"] },
-        IgnoredKey { key: "chat_template", why: "the output has the chat template of the base", agreed: &["base"] },
-        ignored("out_dtype", "`dtype` sets the type of the output"),
-        ignored("parameters", DENSE_ONLY),
-        ignored("normalize", DENSE_ONLY),
-        ignored("int8_mask", DENSE_ONLY),
-        ignored("rescale", DENSE_ONLY),
-        ignored("name", CARD_ONLY),
-        ignored("model_name", CARD_ONLY),
-        ignored("description", CARD_ONLY),
-        ignored("license", CARD_ONLY),
-        ignored("tags", CARD_ONLY),
-        ignored("language", CARD_ONLY),
-        ignored("author", CARD_ONLY),
-        ignored("version", CARD_ONLY),
-        ignored("notes", CARD_ONLY),
-        ignored("comment", CARD_ONLY),
-        ignored("library_name", CARD_ONLY),
-        ignored("pipeline_tag", CARD_ONLY),
-        ignored("datasets", CARD_ONLY),
-        ignored("trust_remote_code", "no code of a model is ever run"),
-        ignored("lazy_unpickle", FLAG),
-        ignored("low_cpu_memory", FLAG),
-        ignored("copy_tokenizer", FLAG),
-        ignored("load_in_4bit", FLAG),
-        ignored("load_in_8bit", FLAG),
-        ignored("device", FLAG),
-        ignored("cuda", FLAG),
-        ignored("write_model_card", FLAG),
+        CARD_KEYS,
+        &[
+            IgnoredKey {
+                key: "merge_method",
+                why: "a recipe with `experts` makes a Mixture of Experts",
+                agreed: &["moe", "mixtral", "mergekit-moe", "mergekit_moe"],
+            },
+            IgnoredKey { key: "tokenizer_source", why: TOKENIZER, agreed: &["base"] },
+            IgnoredKey { key: "tokenizer", why: TOKENIZER, agreed: &["base"] },
+            IgnoredKey { key: "chat_template", why: "the output has the chat template of the base", agreed: &["base"] },
+            ignored("out_dtype", "`dtype` sets the type of the output"),
+            ignored("parameters", DENSE_ONLY),
+            ignored("normalize", DENSE_ONLY),
+            ignored("int8_mask", DENSE_ONLY),
+            ignored("rescale", DENSE_ONLY),
+            ignored("name", CARD_ONLY),
+            ignored("trust_remote_code", "no code of a model is ever run"),
+            ignored("lazy_unpickle", FLAG),
+            ignored("low_cpu_memory", FLAG),
+            ignored("copy_tokenizer", FLAG),
+            ignored("load_in_4bit", FLAG),
+            ignored("load_in_8bit", FLAG),
+            ignored("device", FLAG),
+            ignored("cuda", FLAG),
+            ignored("write_model_card", FLAG),
+        ],
     ],
     renamed: &[
         ("seed", "random_seed"),
@@ -105,7 +113,7 @@ pub(super) const OF_RECIPE: ForeignKeys = ForeignKeys {
 
 /// In an expert.
 pub(super) const OF_EXPERT: ForeignKeys = ForeignKeys {
-    ignored: &[
+    ignored: &[&[
         ignored("name", CARD_ONLY),
         ignored("description", CARD_ONLY),
         ignored("comment", CARD_ONLY),
@@ -117,7 +125,7 @@ pub(super) const OF_EXPERT: ForeignKeys = ForeignKeys {
         ignored("dtype", TOP_LEVEL),
         ignored("gate_mode", TOP_LEVEL),
         IgnoredKey { key: "tokenizer_source", why: TOKENIZER, agreed: &["base"] },
-    ],
+    ]],
     renamed: &[
         ("model", "source_model"),
         ("source", "source_model"),
@@ -134,10 +142,10 @@ pub(super) const OF_EXPERT: ForeignKeys = ForeignKeys {
 
 /// In the mapping form of a model: MoE merges look at `model_type` only, here as in mergekit.
 pub(super) const OF_MODEL: ForeignKeys = ForeignKeys {
-    ignored: &[
+    ignored: &[&[
         ignored("override_architecture", "the model's `model_type` decides"),
         ignored("tokenizer_source", TOKENIZER),
-    ],
+    ]],
     renamed: &[("adapter", "lora")],
     refused: &[("revision", "write `model: {path: .., revision: ..}`")],
 };

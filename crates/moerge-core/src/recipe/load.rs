@@ -14,7 +14,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// A recipe is written by hand; a larger file is not one.
-const MAX_RECIPE: u64 = 16 << 20;
+pub(super) const MAX_RECIPE: u64 = 16 << 20;
 /// Bytes that all prompt files of a recipe hold together.
 const MAX_PROMPTS: usize = 256 << 20;
 

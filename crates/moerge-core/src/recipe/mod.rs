@@ -9,6 +9,8 @@
 //! every value.
 
 pub mod check;
+pub mod dense;
+mod document;
 mod expert;
 mod fields;
 mod fit_settings;
@@ -27,6 +29,8 @@ mod yaml_error;
 use std::{ops::Range, sync::Arc};
 
 pub use crate::model::model_ref::{Adapter, ModelRef};
+pub use dense::DenseRecipe;
+pub use document::Document;
 pub use expert::Expert;
 pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText, SharedWeights};
 pub use gate_mode::GateMode;
@@ -97,6 +101,12 @@ impl Recipe {
             Some(error) => Err(error),
             None => Ok(recipe),
         }
+    }
+
+    /// Every model that is named, the base first, with repetitions.
+    pub fn models(&self) -> impl Iterator<Item = &Located<ModelRef>> {
+        let experts = self.experts.iter().chain(&self.shared_experts);
+        std::iter::once(&self.base_model).chain(experts.map(|expert| &expert.source_model))
     }
 
     /// The place `span` of the recipe, for an error; of several lines, the first.

@@ -141,7 +141,7 @@ fn read_experts(source: &Source, list: &[Node], what: &str) -> Vec<Expert> {
 }
 
 /// The output's type; an empty string is mergekit's way to say none.
-fn dtype(field: Field) -> Result<Option<Dtype>> {
+pub(super) fn dtype(field: Field) -> Result<Option<Dtype>> {
     match field.text()?.text.as_str() {
         "" => Ok(None),
         "float64" | "int64" | "torch.float64" | "torch.int64" => {

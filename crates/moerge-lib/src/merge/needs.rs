@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::{Fingerprint, Storage};
 
 use super::{MergeOptions, Prepared};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
 };
 use moerge_core::{
     error::Result,
+    model::source::Source,
     output::files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
     progress::Progress,
     recipe::GateMode,
@@ -30,20 +31,27 @@ impl Prepared {
 
     /// An upper bound of the finished folder's bytes, without reading what is copied into it. Weights are exact.
     pub fn max_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
+        let base = &self.models.base().dir;
         let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
-        let copied = copied_files(storage, &self.models, wanted)?;
+        let copied = copied_files(storage, base, base, wanted)?;
         let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
         Ok(beside.sum::<u64>() + self.max_bytes_of_results())
     }
 
     /// Weights, record, routing report and the experts' own text.
     fn max_bytes_of_results(&self) -> u64 {
-        let record = record(&"0".repeat(32), &self.recipe, &self.models, &self.plan, &[]);
+        let record = self.record(&"0".repeat(32), &[]);
         let fitted = self.plan.routing.gate_mode.is_fitted();
         let report = if fitted { RoutingReport::max_bytes(&self.plan) } else { 0 };
         let text = &self.plan.routing.fit.self_text;
         let written = (self.writers().len() * text.samples * text.tokens) as u64 * TOKEN_BYTES;
         self.plan.output.layout.total_file_bytes() + record.bytes.len() as u64 + report + written
+    }
+
+    /// The record of a build with this id.
+    pub(super) fn record(&self, id: &str, fingerprints: &[(String, Fingerprint)]) -> OutputFile {
+        let sources: Vec<_> = self.models.sources.iter().map(Source::files).collect();
+        record(id, &self.recipe.text, &sources, &self.plan.output, fingerprints)
     }
 
     /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
@@ -148,6 +156,6 @@ impl Prepared {
 }
 
 /// Reads and writes wait for the disk: more workers than cores.
-fn default_threads() -> usize {
+pub(super) fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 16))
 }

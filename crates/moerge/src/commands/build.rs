@@ -4,11 +4,11 @@ use std::path::Path;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use moerge_checkpoint::Dtype;
-use moerge_core::{model::locate::HubCache, output::files::Wanted};
+use moerge_core::{model::locate::HubCache, output::files::Wanted, progress::Progress as _};
 use moerge_infer::decoder::WeightRounding;
 use moerge_lib::merge::MergeOptions;
 
-use crate::sizes;
+use crate::{progress::Reporter, sizes};
 
 /// Flags that change the output, or what it takes.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,11 @@ pub struct BuildArgs {
     /// Round weights with a merged adapter to this type first
     #[arg(long, value_name = "DTYPE", value_parser = dtypes())]
     lora_merge_dtype: Option<Dtype>,
+    /// Cut embeddings of different length to the shortest, in a dense merge
+    #[arg(long, overrides_with = "no_unsafe_truncate_embeddings")]
+    unsafe_truncate_embeddings: bool,
+    #[arg(long, overrides_with = "unsafe_truncate_embeddings", hide = true)]
+    no_unsafe_truncate_embeddings: bool,
     /// Shift fitted routers until no expert is starved, for at most 0.5 % of perplexity
     #[arg(long)]
     balance: bool,
@@ -64,6 +69,16 @@ pub struct RouterArgs {
 }
 
 impl BuildArgs {
+    /// Says which of the given flags have no effect on an MoE.
+    pub fn note_unneeded(&self, reporter: &Reporter) {
+        if self.unsafe_truncate_embeddings {
+            reporter.note(
+                "--unsafe-truncate-embeddings is not needed: the MoE takes the base's embeddings, whatever the experts' \
+                 vocabularies",
+            );
+        }
+    }
+
     /// The options of the library.
     pub fn options(&self, force: bool) -> MergeOptions {
         MergeOptions {
@@ -71,6 +86,7 @@ impl BuildArgs {
             random_seed: self.random_seed,
             memory: self.memory,
             lora_dtype: self.lora_merge_dtype,
+            truncate_embeddings: self.unsafe_truncate_embeddings,
             balance: self.balance,
             force,
             allow_same_experts: self.i_understand_this_is_not_useful_without_training,

@@ -16,10 +16,10 @@ use clap::{
 use super::Command;
 use crate::FAILURE;
 
-/// Merge language models into a Mixture of Experts
+/// Merge language models, into a Mixture of Experts or a dense model
 ///
-/// moerge reads a recipe (a mergekit-moe YAML works unchanged), streams the tensors of several models that share an
-/// architecture, and writes one Mixture-of-Experts checkpoint. transformers and vLLM load it, and llama.cpp converts it.
+/// moerge reads a recipe (a mergekit-moe or mergekit-yaml YAML works unchanged), streams the tensors of several models
+/// that share an architecture, and writes one checkpoint. transformers and vLLM load it, and llama.cpp converts it.
 #[derive(Debug, Parser)]
 #[command(
     name = "moerge",
@@ -39,7 +39,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   moerge plan recipe.yml             show what a recipe would produce
-  moerge merge recipe.yml out        build the MoE
+  moerge merge recipe.yml out        build the model
   moerge verify out                  check every byte of it
   moerge inspect out                 show what a model folder contains
   moerge chat out                    chat with it
@@ -91,10 +91,11 @@ pub fn wrong_usage(name: &str, message: &str) -> ! {
     command.bin_name(format!("moerge {name}")).error(ErrorKind::ValueValidation, message).exit()
 }
 
-/// Under the name `mergekit-moe` (a link), this program takes mergekit's command line: `mergekit-moe RECIPE OUT [flags]`.
+/// Under the name `mergekit-moe` or `mergekit-yaml` (a link), this program takes mergekit's command line:
+/// `mergekit-moe RECIPE OUT [flags]`.
 fn with_old_name(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = args.first().map(Path::new).and_then(Path::file_stem);
-    if name.is_some_and(|stem| stem == "mergekit-moe") {
+    if name.is_some_and(|stem| stem == "mergekit-moe" || stem == "mergekit-yaml") {
         args.insert(1, "merge".into());
     }
     // `help` is an alias, not a command, so that lists of commands do not show it.
@@ -115,9 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn a_link_called_mergekit_moe_merges() {
+    fn a_link_with_the_name_of_mergekit_merges() {
         let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         assert_eq!(with_old_name(args("/bin/mergekit-moe a.yml out")), args("/bin/mergekit-moe merge a.yml out"));
+        assert_eq!(with_old_name(args("mergekit-yaml a.yml out")), args("mergekit-yaml merge a.yml out"));
         assert_eq!(with_old_name(args("moerge plan a.yml")), args("moerge plan a.yml"));
         assert_eq!(with_old_name(args("moerge help merge")), args("moerge merge --help"));
         assert_eq!(with_old_name(args("moerge help")), args("moerge --help"));

@@ -6,9 +6,9 @@ use std::{
 };
 
 use moerge_checkpoint::{LocalStorage, Storage};
-use moerge_core::{ErrorKind, model::locate::HubId, progress::Progress as _, recipe::Recipe};
+use moerge_core::{ErrorKind, model::locate::HubId, progress::Progress as _, recipe::Document};
 use moerge_hub::{Hub, HubStorage, PushOptions, Pushed};
-use moerge_lib::merge::{MergeReport, prepare};
+use moerge_lib::merge::{DenseReport, MergeReport, prepare, prepare_dense};
 use serde_json::json;
 
 use super::{
@@ -23,12 +23,13 @@ use crate::{
     terminal::{HINT, LABEL, path_text, quoted, styled},
 };
 
+mod dense;
 mod routing;
 
-/// Build a Mixture of Experts from a recipe
+/// Merge models as a recipe says, into a Mixture of Experts or a dense model
 ///
-/// Accepts the recipes and the command line of mergekit-moe. The output folder appears only when it is complete. If a
-/// run is interrupted, killed or runs out of disk space, run the same command again to resume.
+/// Accepts the recipes and the command lines of mergekit-moe and mergekit-yaml. The output folder appears only when it
+/// is complete. If a run is interrupted, killed or runs out of disk space, run the same command again to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -85,7 +86,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     reporter.close();
     match done {
         Ok((report, pushed)) => {
-            print_summary(args, &report, &reporter)?;
+            match &report {
+                Report::Moe(report) => print_summary(args, report, &reporter)?,
+                Report::Dense(report) => dense::print_summary(args, report, &reporter)?,
+            }
             if let Some(pushed) = pushed {
                 push::print_summary(&pushed, &reporter, args.json, args.quiet)?;
             }
@@ -102,8 +106,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What came of either kind of recipe.
+enum Report {
+    Moe(Box<MergeReport>),
+    Dense(Box<DenseReport>),
+}
+
 /// Builds the output and uploads it if asked to. Permission to upload is checked first.
-fn build_and_push(args: &Args, reporter: &Reporter) -> moerge_core::Result<(MergeReport, Option<Pushed>)> {
+fn build_and_push(args: &Args, reporter: &Reporter) -> moerge_core::Result<(Report, Option<Pushed>)> {
     let hub = hub(reporter)?;
     let id = args.push.as_ref();
     if let Some(id) = id {
@@ -115,14 +125,14 @@ fn build_and_push(args: &Args, reporter: &Reporter) -> moerge_core::Result<(Merg
     Ok((report, pushed))
 }
 
-fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result<MergeReport> {
+fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result<Report> {
     let path = folder(&args.recipe);
     let mut options = args.routers.options(args.build.options(args.force));
     if let Some(threads) = options.threads {
         // Fails if the pool exists already, with a thread per core.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
-    let recipe = Recipe::load(&path)?;
+    let recipe = Document::load(&path)?;
     let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
     let mut mounted = None;
     if args.no_cache {
@@ -135,11 +145,21 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     } else {
         hub.ensure_recipe_downloaded(&recipe, recipe_dir(&path), reporter)?;
     }
-    let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
-    if let Some(remote) = &mounted {
-        prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(|c| remote.expect(c));
-    }
-    prepared.build(&storage, &folder(&args.out), &options, reporter)
+    let expect = |checkpoint| mounted.iter().for_each(|remote: &Arc<HubStorage>| remote.expect(checkpoint));
+    let out = folder(&args.out);
+    Ok(match recipe {
+        Document::Moe(recipe) => {
+            args.build.note_unneeded(reporter);
+            let prepared = prepare(&storage, *recipe, recipe_dir(&path), &options)?;
+            prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(expect);
+            Report::Moe(Box::new(prepared.build(&storage, &out, &options, reporter)?))
+        }
+        Document::Dense(recipe) => {
+            let prepared = prepare_dense(&storage, *recipe, recipe_dir(&path), &options)?;
+            prepared.models.0.iter().flat_map(|m| m.files().checkpoints().collect::<Vec<_>>()).for_each(expect);
+            Report::Dense(Box::new(prepared.build(&storage, &out, &options, reporter)?))
+        }
+    })
 }
 
 /// Prints what was built, its warnings, and what to do next.
@@ -179,11 +199,16 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
         let label = if number == 0 { styled(LABEL, "routers  ") } else { " ".repeat(9) };
         out.line(&format!("{label} {line}"))?;
     }
-    let out = quoted(&args.out);
-    let (next, load) = (styled(HINT, "next:"), styled(HINT, "load:"));
-    console::status(&format!("{next} moerge chat {out} · moerge route {out} · moerge push {out} you/name"));
-    console::status(&format!("{load} AutoModelForCausalLM.from_pretrained({name:?}) · vllm serve {out}"));
+    print_next(args, "route");
     Ok(())
+}
+
+/// What to do with the output; `look` is the command that shows what it does.
+fn print_next(args: &Args, look: &str) {
+    let (out, name) = (quoted(&args.out), path_text(&args.out));
+    let (next, load) = (styled(HINT, "next:"), styled(HINT, "load:"));
+    console::status(&format!("{next} moerge chat {out} · moerge {look} {out} · moerge push {out} you/name"));
+    console::status(&format!("{load} AutoModelForCausalLM.from_pretrained({name:?}) · vllm serve {out}"));
 }
 
 /// After Ctrl-C.

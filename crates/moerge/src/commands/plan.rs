@@ -6,7 +6,7 @@ use std::{
 };
 
 use moerge_checkpoint::{LocalStorage, Storage};
-use moerge_core::{ErrorKind, plan::PlanSummary, recipe::Recipe};
+use moerge_core::{ErrorKind, plan::PlanSummary, recipe::Document};
 use moerge_hub::HubStorage;
 use moerge_lib::merge::prepare;
 use serde_json::json;
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{console, diagnostics, progress::Reporter};
 
+mod dense;
 mod estimate;
 mod missing;
 mod on_hub;
@@ -49,7 +50,7 @@ pub struct Args {
 /// Prints the plan.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = folder(&args.recipe);
-    let recipe = Recipe::load(&path)?;
+    let recipe = Document::load(&path)?;
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
     let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
@@ -70,6 +71,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         storage = remote.clone();
     }
+    let recipe = match recipe {
+        Document::Moe(recipe) => *recipe,
+        Document::Dense(recipe) => return dense::run(args, &storage, *recipe, &options),
+    };
     // Tokenizers would be most of the download; `merge` compares them.
     options.compare_vocabularies = options.cache.remote.is_empty();
     let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;

@@ -20,6 +20,7 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, Family, LayerRole, Role, RoleTensor},
+        source_files::SourceFiles,
     },
     ops::{Expr, LoraDelta},
 };
@@ -124,6 +125,16 @@ impl Source {
     /// The model's tensors, and the adapter's.
     pub fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
         std::iter::once(&self.checkpoint).chain(self.adapter.iter().map(|a| &a.checkpoint))
+    }
+
+    /// The files that it is read from.
+    pub fn files(&self) -> SourceFiles<'_> {
+        SourceFiles {
+            reference: &self.reference,
+            dir: &self.dir,
+            checkpoint: &self.checkpoint,
+            adapter: self.adapter.as_ref().map(|a| (a.dir.as_path(), &a.checkpoint)),
+        }
     }
 
     /// Name of the model without its path: what a person would call it.

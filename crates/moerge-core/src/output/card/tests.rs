@@ -1,4 +1,4 @@
-use super::*;
+use super::{front_matter::hub_id, *};
 
 fn facts() -> CardFacts {
     CardFacts {
@@ -51,11 +51,10 @@ fn licence_only_where_all_sources_agree() {
 #[test]
 fn paths_are_not_taken_for_models_of_the_hub() {
     for path in ["./a/b", "../a", "/a/b", "~/a", "a", "a/b/c", "models/my code", "a/", "/b", "C:\\a", "a/b\n- x"] {
-        assert_eq!(hub_id(&facts(), path), None, "{path}");
+        assert_eq!(hub_id(&[], path), None, "{path}");
     }
-    assert_eq!(hub_id(&facts(), "org/na-me_1.0@main"), Some("org/na-me_1.0"));
-    let local = CardFacts { folders: vec!["models/base".into()], ..facts() };
-    assert_eq!(hub_id(&local, "models/base"), None);
+    assert_eq!(hub_id(&[], "org/na-me_1.0@main"), Some("org/na-me_1.0"));
+    assert_eq!(hub_id(&["models/base".to_owned()], "models/base"), None);
 }
 
 /// Whatever the names, prompts and recipe hold, the front matter stays YAML and the recipe stays in its block.

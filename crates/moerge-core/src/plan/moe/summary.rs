@@ -67,6 +67,13 @@ pub struct UnusedSummary {
     pub bytes: u64,
 }
 
+impl From<&UnusedWeights> for UnusedSummary {
+    fn from(unused: &UnusedWeights) -> Self {
+        let UnusedWeights { source, what, names, bytes } = unused;
+        Self { source: source.clone(), what: what.clone(), tensors: names.len(), bytes: *bytes }
+    }
+}
+
 /// One model.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelSummary {
@@ -118,12 +125,6 @@ impl PlanSummary {
         };
         let shard = |s: &moerge_checkpoint::Shard| FileRecord { name: s.file_name.clone(), bytes: s.file_len };
         let shards: Vec<_> = plan.output.layout.shards.iter().map(shard).collect();
-        let unused = |u: &UnusedWeights| UnusedSummary {
-            source: u.source.clone(),
-            what: u.what.clone(),
-            tensors: u.names.len(),
-            bytes: u.bytes,
-        };
         Self {
             architecture: plan.family.class.to_owned(),
             why: plan.why.clone(),
@@ -144,7 +145,7 @@ impl PlanSummary {
             base: model(models.base),
             expert_models: models.experts.iter().zip(&recipe.experts).map(|(i, e)| expert(*i, e)).collect(),
             shared_expert: models.shared_expert.zip(recipe.shared_experts.first()).map(|(i, e)| expert(i, e)),
-            unused: plan.output.unused.iter().map(unused).collect(),
+            unused: plan.output.unused.iter().map(UnusedSummary::from).collect(),
             warnings: plan.output.warnings.clone(),
         }
     }

@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 
 use moerge_core::{
     model::locate::{NotHere, Why, locate},
-    recipe::{Expert, ModelRef, Recipe},
+    recipe::{DenseRecipe, Document, Expert, ModelRef, Recipe},
 };
 use moerge_lib::merge::MergeOptions;
 use serde_json::{Value, json};
@@ -20,10 +20,10 @@ pub type Missing = (String, NotHere);
 
 /// The models of a recipe that would have to be downloaded, each once. Empty if one is a folder that does not exist: that
 /// is a mistake, reported where it is in the recipe.
-pub fn not_downloaded(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions) -> Vec<Missing> {
-    let experts = recipe.experts.iter().chain(&recipe.shared_experts).map(|e| &e.source_model.value);
+pub fn not_downloaded(recipe: &Document, recipe_dir: &Path, options: &MergeOptions) -> Vec<Missing> {
     let mut missing: Vec<Missing> = Vec::new();
-    for reference in std::iter::once(&recipe.base_model.value).chain(experts) {
+    for reference in recipe.models() {
+        let reference = &reference.value;
         let name = reference.to_string();
         if missing.iter().any(|(seen, _)| *seen == name) {
             continue;
@@ -39,11 +39,57 @@ pub fn not_downloaded(recipe: &Recipe, recipe_dir: &Path, options: &MergeOptions
 
 /// Prints what the recipe alone says, and how to get the missing models, or `why` the Hub could not be asked.
 pub fn print(
-    recipe: &Recipe,
+    recipe: &Document,
     missing: &[Missing],
     why: Option<moerge_core::Error>,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
+    match recipe {
+        Document::Moe(recipe) => print_experts(recipe, missing, as_json)?,
+        Document::Dense(recipe) => print_models(recipe, missing, as_json)?,
+    }
+    if let Some(why) = why {
+        diagnostics::error(&why);
+        return Ok(ExitCode::from(FAILURE));
+    }
+    let first = moerge_core::Error::from(missing[0].1.clone());
+    let mut error = moerge_core::Error::input(match missing.len() {
+        1 => first.parts().message.clone(),
+        n => format!("{n} models are not on this machine"),
+    });
+    for (_, not_here) in missing {
+        for hint in &moerge_core::Error::from(not_here.clone()).parts().hints {
+            error = error.hint(hint.clone());
+        }
+    }
+    diagnostics::error(&error);
+    Ok(ExitCode::from(FAILURE))
+}
+
+/// The models of a dense recipe, and which of them are on this machine.
+fn print_models(recipe: &DenseRecipe, missing: &[Missing], as_json: bool) -> anyhow::Result<()> {
+    let mut out = console::results();
+    let mut names: Vec<String> = Vec::new();
+    for name in recipe.models().map(|reference| reference.value.to_string()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let here = |name: &String| !missing.iter().any(|(missing, _)| missing == name);
+    if as_json {
+        let models: Value = names.iter().map(|n| json!({ "reference": n, "downloaded": here(n) })).collect();
+        writeln!(out, "{:#}", json!({ "merge_method": recipe.merge_method.name, "models": models }))?;
+        return Ok(());
+    }
+    let state = |name| if here(name) { "downloaded".to_owned() } else { styled(HINT, "not downloaded") };
+    let rows: Vec<Vec<String>> = names.iter().map(|n| vec![row("model"), harmless(n), state(n)]).collect();
+    let models = crate::numbers::count(names.len(), "model");
+    out.line(&styled(LABEL, &format!("{} of {models}", recipe.merge_method.name)))?;
+    Ok(out.lines(table(&rows, &[]))?)
+}
+
+/// The experts of an MoE recipe, and which of their models are on this machine.
+fn print_experts(recipe: &Recipe, missing: &[Missing], as_json: bool) -> anyhow::Result<()> {
     let here = |reference: &ModelRef| !missing.iter().any(|(name, _)| *name == reference.to_string());
     let mut out = console::results();
     let numbered = recipe.experts.iter().enumerate().map(|(i, e)| (format!("expert {i}"), e));
@@ -79,20 +125,5 @@ pub fn print(
         out.line(&styled(LABEL, &what))?;
         out.lines(table(&rows, &[]))?;
     }
-    if let Some(why) = why {
-        diagnostics::error(&why);
-        return Ok(ExitCode::from(FAILURE));
-    }
-    let first = moerge_core::Error::from(missing[0].1.clone());
-    let mut error = moerge_core::Error::input(match missing.len() {
-        1 => first.parts().message.clone(),
-        n => format!("{n} models are not on this machine"),
-    });
-    for (_, not_here) in missing {
-        for hint in &moerge_core::Error::from(not_here.clone()).parts().hints {
-            error = error.hint(hint.clone());
-        }
-    }
-    diagnostics::error(&error);
-    Ok(ExitCode::from(FAILURE))
+    Ok(())
 }

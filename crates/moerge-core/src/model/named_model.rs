@@ -1,0 +1,203 @@
+//! A model as tensors by name, for merges that need no knowledge of its architecture: encoders, vision towers, Mamba,
+//! Mixture of Experts, and every family that comes after this was written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use moerge_checkpoint::{Checkpoint, Dtype, Storage, TensorView};
+use serde_json::{Map, Value};
+
+use super::{
+    files::CONFIG,
+    foreign_weights::{UNQUANTISED, quantised},
+    source::{Adapter, read_text},
+    source_files::SourceFiles,
+};
+use crate::{
+    error::{Error, Result},
+    json_error::json_problem,
+    ops::{Expr, LoraDelta},
+};
+
+/// Keys of `config.json` that hold the number of layers, in the order in which they are looked for.
+const LAYER_KEYS: [&str; 6] =
+    ["num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "encoder_layers"];
+/// Objects of `config.json` that describe the text part of a multimodal model.
+const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
+
+/// An opened model: its tensors and its `config.json`, no weights.
+#[derive(Debug)]
+pub struct NamedModel {
+    /// As the recipe writes it.
+    pub reference: String,
+    /// The model's folder.
+    pub dir: PathBuf,
+    /// Its tensors.
+    pub checkpoint: Checkpoint,
+    /// Its `config.json`, as it is.
+    pub config: Map<String, Value>,
+    /// A LoRA adapter to be merged into its weights.
+    pub adapter: Option<Adapter>,
+    stacks: BTreeMap<String, usize>,
+}
+
+/// Where a tensor lies in a stack of layers: `model.layers.3.mlp.up_proj.weight` is layer 3 of `model.layers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerPlace<'a> {
+    /// What comes before the number, without the dot.
+    pub stack: &'a str,
+    /// The number.
+    pub layer: usize,
+    /// What comes after the number, without the dot.
+    pub rest: &'a str,
+}
+
+impl<'a> LayerPlace<'a> {
+    /// The first number in `name` that stands between dots; `None` for a tensor outside of layers.
+    pub fn of(name: &'a str) -> Option<Self> {
+        let mut start = 0;
+        for part in name.split('.') {
+            let end = start + part.len();
+            let number = !part.is_empty() && part.len() <= 6 && part.bytes().all(|b| b.is_ascii_digit());
+            if number && start > 0 && end < name.len() {
+                let layer = part.parse().ok()?;
+                return Some(Self { stack: &name[..start - 1], layer, rest: &name[end + 1..] });
+            }
+            start = end + 1;
+        }
+        None
+    }
+
+    /// The same tensor of another layer.
+    pub fn name_in(&self, layer: usize) -> String {
+        format!("{}.{layer}.{}", self.stack, self.rest)
+    }
+}
+
+impl NamedModel {
+    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one.
+    ///
+    /// # Errors
+    /// The folder holds no model, its weights are quantised, or the adapter changes what the model has not.
+    pub fn open(storage: &Arc<dyn Storage>, reference: &str, dir: &Path, adapter_dir: Option<&Path>) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let text = read_text(storage.as_ref(), &path)
+            .map_err(|e| e.hint("a model folder has config.json beside its weights"))?;
+        let config: Map<String, Value> = serde_json::from_str(&text)
+            .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))?;
+        let checkpoint = Checkpoint::open(storage, dir)?;
+        if config.get("quantization_config").is_some_and(|v| !v.is_null()) {
+            let message = format!("{}: its weights are quantised (`quantization_config`)", path.display());
+            return Err(Error::input(message).hint("use the model that it was quantised from").unsupported());
+        }
+        if let Some(why) = quantised(&checkpoint) {
+            return Err(Error::input(format!("{}: {why}", dir.display())).hint(UNQUANTISED));
+        }
+        let adapter = adapter_dir.map(|dir| Adapter::open(storage, dir)).transpose()?;
+        let mut stacks: BTreeMap<String, usize> = BTreeMap::new();
+        for place in checkpoint.tensors().filter_map(|t| LayerPlace::of(&t.name)) {
+            let layers = stacks.entry(place.stack.to_owned()).or_default();
+            *layers = (*layers).max(place.layer + 1);
+        }
+        let model = Self { reference: reference.to_owned(), dir: dir.to_owned(), checkpoint, config, adapter, stacks };
+        model.check_adapter()?;
+        Ok(model)
+    }
+
+    /// The number of layers of `stack`; 0 where the model has no such stack.
+    pub fn layers_of(&self, stack: &str) -> usize {
+        self.stacks.get(stack).copied().unwrap_or(0)
+    }
+
+    /// The stack that `config.json` counts the layers of, or else the deepest; `None` for a model without layers.
+    pub fn main_stack(&self) -> Option<&str> {
+        let counted = self.layer_keys().first().and_then(|(_, layers)| *layers);
+        let deepest = self.stacks.iter().max_by_key(|(name, layers)| (**layers, std::cmp::Reverse(name.len())));
+        let of_config = self.stacks.iter().filter(|(_, layers)| Some(**layers) == counted);
+        // Of several with this number, the language model's name is the shortest.
+        let of_config = of_config.min_by_key(|(name, _)| name.len());
+        of_config.or(deepest).map(|(name, _)| name.as_str())
+    }
+
+    /// The keys of `config.json` that count layers, as paths of keys, with what they say.
+    pub fn layer_keys(&self) -> Vec<(Vec<&'static str>, Option<usize>)> {
+        let count = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+        let own = LAYER_KEYS.iter().filter_map(|key| Some((vec![*key], count(self.config.get(*key)?))));
+        let of_text = TEXT_PARTS.iter().filter_map(|part| Some((*part, self.config.get(*part)?.as_object()?)));
+        let of_text = of_text.flat_map(|(part, config)| {
+            LAYER_KEYS.iter().filter_map(move |key| Some((vec![part, *key], count(config.get(*key)?))))
+        });
+        own.chain(of_text).collect()
+    }
+
+    /// Whether `config.json` ties the head to the embeddings; `None` where it does not say.
+    pub fn ties_head(&self) -> Option<bool> {
+        let of_text =
+            TEXT_PARTS.iter().find_map(|part| self.config.get(*part)?.as_object()?.get("tie_word_embeddings"));
+        self.config.get("tie_word_embeddings").or(of_text).and_then(Value::as_bool)
+    }
+
+    /// The tensor `name` with its adapter merged, which is rounded to `round` if that is given.
+    ///
+    /// # Errors
+    /// The adapter does not fit the tensor.
+    pub fn expr(&self, view: &TensorView, round: Option<Dtype>) -> Result<Expr> {
+        let input = Expr::View(view.clone());
+        Ok(match self.delta(view)? {
+            Some(delta) => Expr::Lora { input: Box::new(input), delta, round },
+            None => input,
+        })
+    }
+
+    /// The files that it is read from.
+    pub fn files(&self) -> SourceFiles<'_> {
+        SourceFiles {
+            reference: &self.reference,
+            dir: &self.dir,
+            checkpoint: &self.checkpoint,
+            adapter: self.adapter.as_ref().map(|a| (a.dir.as_path(), &a.checkpoint)),
+        }
+    }
+
+    fn delta(&self, view: &TensorView) -> Result<Option<LoraDelta>> {
+        let Some(adapter) = &self.adapter else { return Ok(None) };
+        adapter.check_whole(&view.name)?;
+        adapter.delta(&view.name, &view.shape, 0..view.shape.first().copied().unwrap_or(0))
+    }
+
+    /// Every pair of an adapter changes a tensor that the model has.
+    fn check_adapter(&self) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| self.checkpoint.get(name).is_none()).collect();
+        let Some(first) = unmatched.first() else { return Ok(()) };
+        let message = format!(
+            "the adapter in {} changes {} weights that its model has not",
+            adapter.dir.display(),
+            unmatched.len()
+        );
+        Err(Error::input(message)
+            .fact("model", self.dir.display().to_string())
+            .fact("the adapter changes", *first)
+            .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_number_between_dots_is_the_layer() {
+        let place = LayerPlace::of("model.layers.3.mlp.experts.7.w1.weight").unwrap();
+        assert_eq!((place.stack, place.layer, place.rest), ("model.layers", 3, "mlp.experts.7.w1.weight"));
+        assert_eq!(place.name_in(12), "model.layers.12.mlp.experts.7.w1.weight");
+        let place = LayerPlace::of("h.0.attn.c_attn.weight").unwrap();
+        assert_eq!((place.stack, place.layer), ("h", 0));
+        for name in ["lm_head.weight", "model.norm.weight", "0.weight", "layers.3", "a.9999999.b", ""] {
+            assert_eq!(LayerPlace::of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Plans a dense merge: which tensors the output has, what each is merged from, and with which parameters.
+//!
+//! Nothing here knows a family: tensors meet by name, and a number between dots is a layer.
+
+mod config;
+mod inputs;
+mod summary;
+mod tensors;
+mod values;
+
+use moerge_checkpoint::Dtype;
+
+use super::{OutputPlan, OutputTensor};
+use crate::{
+    error::{Error, Result},
+    model::named_model::NamedModel,
+    ops::Identity,
+    recipe::{DenseRecipe, ModelRef, dense::TokenizerSource},
+};
+use inputs::ResolvedSlice;
+
+pub use summary::{DenseModelSummary, DenseSummary};
+
+/// The opened models of a dense recipe, each once.
+#[derive(Debug)]
+pub struct DenseModels(pub Vec<NamedModel>);
+
+/// What the user sets besides the recipe that changes the output's bytes.
+#[derive(Debug, Clone)]
+pub struct DensePlanOptions {
+    /// Largest shard in bytes; a tensor that is larger gets a shard of its own.
+    pub shard_bytes: u64,
+    /// Seed of random masks.
+    pub seed: u64,
+    /// What merged LoRA weights are rounded to before anything else is done with them; `None` keeps f32.
+    pub lora_dtype: Option<Dtype>,
+    /// Whether embeddings of different length are cut to the shortest.
+    pub truncate_embeddings: bool,
+}
+
+/// A dense merge before one of its weights is read.
+#[derive(Debug)]
+pub struct DensePlan {
+    /// What is written.
+    pub output: OutputPlan,
+    /// Index of the model whose config the output has.
+    pub lead: usize,
+    /// Index of the model whose tokenizer the output has.
+    pub tokenizer: usize,
+    /// Layers of the output, where it is made of slices.
+    pub layers: Option<usize>,
+}
+
+impl DenseModels {
+    /// The index of the model that the recipe calls `reference`.
+    ///
+    /// # Errors
+    /// It was not opened, which no recipe can cause.
+    pub fn find(&self, reference: &ModelRef) -> Result<usize> {
+        let name = reference.to_string();
+        let index = self.0.iter().position(|model| model.reference == name);
+        index.ok_or_else(|| Error::input(format!("{name} was not opened")))
+    }
+}
+
+impl DensePlan {
+    /// Plans the output of `recipe`.
+    ///
+    /// # Errors
+    /// The models do not fit each other, or a parameter is missing or out of its range.
+    pub fn new(recipe: &DenseRecipe, models: &DenseModels, options: &DensePlanOptions) -> Result<Self> {
+        let slices = ResolvedSlice::all(recipe, models)?;
+        let first = slices.first().and_then(|slice| slice.inputs.first());
+        let first = first.ok_or_else(|| Error::input("the recipe names no models"))?.model;
+        let lead = recipe.base_model.as_ref().map_or(Ok(first), |base| models.find(base))?;
+        let tokenizer = match recipe.tokenizer.as_ref().map(|tokenizer| (&tokenizer.value, &tokenizer.span)) {
+            None | Some((TokenizerSource::Base, _)) => lead,
+            Some((TokenizerSource::Model(model), _)) => models.find(model)?,
+            Some((TokenizerSource::Union, span)) => {
+                return Err(Error::input("a union of tokenizers is not supported yet").at(recipe.snippet(span, "")));
+            }
+        };
+        let planned = tensors::plan(recipe, models, &slices, options)?;
+        let layers = recipe.has_slices().then(|| slices.iter().map(ResolvedSlice::layers).sum());
+        let config = config::merged(recipe, &models.0[lead], &planned, &slices, layers)?;
+        let mut output = OutputPlan::new(config, planned.tensors, options.shard_bytes, options.seed)?;
+        output.unused = tensors::unused(models, &output.tensors);
+        output.warnings = recipe.warnings.clone();
+        output.warnings.extend(planned.warnings);
+        output.warnings.extend(config::differences(models, lead));
+        Ok(Self { output, lead, tokenizer, layers })
+    }
+
+    /// Adds all that decides over the output's weights to `id`.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn identify(&self, id: &mut Identity) -> Result<()> {
+        self.output.identify(id)
+    }
+
+    /// Parameters of the output.
+    pub fn parameters(&self) -> u64 {
+        self.output.tensors.iter().map(OutputTensor::elements).sum()
+    }
+}

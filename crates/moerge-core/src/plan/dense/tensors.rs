@@ -1,0 +1,321 @@
+//! Every tensor of the output, and the expression it is made by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use moerge_checkpoint::{Dtype, TensorView};
+
+use super::{
+    DenseModels, DensePlanOptions,
+    inputs::{ResolvedInput, ResolvedSlice},
+    values::{self, Target},
+};
+use crate::{
+    error::{Error, Result},
+    model::{
+        foreign_weights::is_plain,
+        named_model::{LayerPlace, NamedModel},
+    },
+    ops::{Expr, Method},
+    plan::{OutputTensor, UnusedWeights},
+    recipe::DenseRecipe,
+};
+
+/// Heads by the names of the embeddings that they can be tied to.
+pub(super) const HEADS: [(&str, &str); 6] = [
+    ("lm_head.weight", "model.embed_tokens.weight"),
+    ("lm_head.weight", "model.language_model.embed_tokens.weight"),
+    ("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),
+    ("lm_head.weight", "transformer.wte.weight"),
+    ("lm_head.weight", "model.decoder.embed_tokens.weight"),
+    ("embed_out.weight", "gpt_neox.embed_in.weight"),
+];
+
+/// Ends of names of tensors with a row for each token.
+const VOCABULARY: [&str; 8] = [
+    "embed_tokens.weight",
+    "lm_head.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "embed_in.weight",
+    "embed_out.weight",
+    "tok_embeddings.weight",
+    "embeddings.weight",
+];
+
+/// What of a name says that a tensor belongs before the layers: it comes from the first slice, others from the last.
+const BEFORE_LAYERS: [&str; 5] = ["embed", "wte.", "wpe.", "vision", "visual"];
+
+/// The tensors of a plan.
+pub struct Planned {
+    /// Every tensor.
+    pub tensors: Vec<OutputTensor>,
+    /// Whether a head is written beside the embeddings.
+    pub head: bool,
+    /// Rows of the embeddings.
+    pub vocabulary: Option<usize>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+struct Planner<'a> {
+    recipe: &'a DenseRecipe,
+    models: &'a DenseModels,
+    options: &'a DensePlanOptions,
+    planned: Planned,
+}
+
+/// Plans every tensor.
+pub fn plan(
+    recipe: &DenseRecipe,
+    models: &DenseModels,
+    slices: &[ResolvedSlice<'_>],
+    options: &DensePlanOptions,
+) -> Result<Planned> {
+    let planned = Planned { tensors: Vec::new(), head: false, vocabulary: None, warnings: Vec::new() };
+    let mut planner = Planner { recipe, models, options, planned };
+    if let ([first, .., last] | [first @ last], true) = (slices, recipe.has_slices()) {
+        let models = |slice: &ResolvedSlice<'_>| slice.inputs.iter().map(|input| input.model).collect::<Vec<_>>();
+        planner.outside_of_layers(first, true, false)?;
+        let mut layer = 0;
+        for slice in slices {
+            planner.slice(slice, layer)?;
+            layer += slice.layers();
+        }
+        planner.outside_of_layers(last, false, models(first) != models(last))?;
+    } else if let [whole] = slices {
+        planner.whole_models(whole)?;
+    }
+    Ok(planner.planned)
+}
+
+/// Tensors of the models that nothing in `tensors` reads.
+pub fn unused(models: &DenseModels, tensors: &[OutputTensor]) -> Vec<UnusedWeights> {
+    let read: BTreeSet<(&std::path::Path, u64)> =
+        tensors.iter().flat_map(|t| t.expr.reads()).map(|view| (view.file.path.as_path(), view.offset)).collect();
+    let mut unused = Vec::new();
+    for model in &models.0 {
+        let files = model.files();
+        let parts = [
+            (Some(files.checkpoint), "not part of the output"),
+            (files.adapter.map(|a| a.1), "adapter: of weights that are not merged"),
+        ];
+        for (checkpoint, what) in parts {
+            let views = checkpoint.into_iter().flat_map(|c| c.tensors());
+            let left: Vec<&TensorView> =
+                views.filter(|view| !read.contains(&(view.file.path.as_path(), view.offset)) && view.len > 0).collect();
+            if !left.is_empty() {
+                unused.push(UnusedWeights {
+                    source: model.reference.clone(),
+                    what: what.to_owned(),
+                    names: left.iter().map(|view| view.name.clone()).collect(),
+                    bytes: left.iter().map(|view| view.len).sum(),
+                });
+            }
+        }
+    }
+    unused
+}
+
+impl<'a> Planner<'a> {
+    /// Models with the same layers, merged tensor by tensor.
+    fn whole_models(&mut self, slice: &ResolvedSlice<'_>) -> Result<()> {
+        let lead = self.lead(slice)?;
+        for name in self.names(slice, lead) {
+            let place = LayerPlace::of(&name);
+            let t = place.map_or(0.0, |place| position(place.layer, lead.layers_of(place.stack)));
+            if let Some(place) = place {
+                self.check_same_depth(slice, lead, place.stack)?;
+            }
+            let names = vec![name.clone(); slice.inputs.len()];
+            self.tensor(slice, name, names, t)?;
+        }
+        Ok(())
+    }
+
+    /// The layers of a slice, as layers from `first` on of the output.
+    fn slice(&mut self, slice: &ResolvedSlice<'_>, first: usize) -> Result<()> {
+        let lead = self.lead(slice)?;
+        let stack = self.stack(lead)?;
+        let begin = |input: &ResolvedInput<'_>| input.layers.as_ref().map_or(0, |layers| layers.start);
+        let own = slice.inputs.first().map_or(0, begin);
+        let mut of_layers: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for name in self.names(slice, lead) {
+            if let Some(place) = LayerPlace::of(&name).filter(|place| place.stack == stack) {
+                of_layers.entry(place.layer).or_default().push(place.rest.to_owned());
+            }
+        }
+        for offset in 0..slice.layers() {
+            let t = position(offset, slice.layers());
+            for rest in of_layers.get(&(own + offset)).into_iter().flatten() {
+                let in_layer = |layer: usize| format!("{stack}.{layer}.{rest}");
+                let names = slice.inputs.iter().map(|input| in_layer(begin(input) + offset)).collect();
+                self.tensor(slice, in_layer(first + offset), names, t)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tensors outside of the stack that is sliced: those before it, or those after it. With `own_head`, a head that is
+    /// tied is written all the same, since the embeddings are another model's.
+    fn outside_of_layers(&mut self, slice: &ResolvedSlice<'_>, before: bool, own_head: bool) -> Result<()> {
+        let lead = self.lead(slice)?;
+        let stack = self.stack(lead)?;
+        let mut names = self.names(slice, lead);
+        let is_there = |name: &str| names.iter().any(|n| n == name);
+        let tied = HEADS.iter().find(|(head, embeddings)| own_head && is_there(embeddings) && !is_there(head));
+        names.extend(tied.map(|(head, _)| (*head).to_owned()));
+        for name in names {
+            let place = LayerPlace::of(&name);
+            let belongs_before = BEFORE_LAYERS.iter().any(|part| name.contains(part)) || place.is_some();
+            if place.is_some_and(|place| place.stack == stack) || belongs_before != before {
+                continue;
+            }
+            let t = place.map_or(0.0, |place| position(place.layer, lead.layers_of(place.stack)));
+            let names = vec![name.clone(); slice.inputs.len()];
+            self.tensor(slice, name, names, t)?;
+        }
+        Ok(())
+    }
+
+    /// The model whose tensors are looked for in the others.
+    fn lead(&self, slice: &ResolvedSlice<'_>) -> Result<&'a NamedModel> {
+        let first = slice.inputs.first().ok_or_else(|| Error::input("a slice has no sources"))?;
+        Ok(&self.models.0[first.model])
+    }
+
+    fn stack<'m>(&self, lead: &'m NamedModel) -> Result<&'m str> {
+        lead.main_stack().ok_or_else(|| {
+            Error::input(format!("{} has no layers that could be sliced", lead.reference))
+                .fact("expected", "tensor names with a number, such as `model.layers.0.mlp.up_proj.weight`")
+        })
+    }
+
+    /// The names of the lead's tensors that are merged, and the head's where another model has its own.
+    fn names(&self, slice: &ResolvedSlice<'_>, lead: &NamedModel) -> Vec<String> {
+        let mut names: Vec<String> = lead.checkpoint.tensors().map(|tensor| tensor.name.clone()).collect();
+        // Frequencies of rotary embeddings: old checkpoints store them, and every reader computes them.
+        names.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
+        let models = || slice.inputs.iter().map(|input| &self.models.0[input.model]);
+        let head = HEADS.iter().find(|(head, embeddings)| {
+            let lead_is_tied = lead.checkpoint.get(head).is_none() && lead.checkpoint.get(embeddings).is_some();
+            lead_is_tied && models().any(|model| model.checkpoint.get(head).is_some())
+        });
+        names.extend(head.map(|(head, _)| (*head).to_owned()));
+        names
+    }
+
+    fn check_same_depth(&self, slice: &ResolvedSlice<'_>, lead: &NamedModel, stack: &str) -> Result<()> {
+        let depth = lead.layers_of(stack);
+        let models = slice.inputs.iter().map(|input| (input, &self.models.0[input.model]));
+        let Some((input, other)) = models.into_iter().find(|(_, model)| model.layers_of(stack) != depth) else {
+            return Ok(());
+        };
+        let error = Error::input(format!(
+            "{} has {} layers in `{stack}`, {} has {depth}",
+            other.reference,
+            other.layers_of(stack),
+            lead.reference
+        ));
+        let error = error.hint("models of different depth are merged as `slices` with a `layer_range` each");
+        Err(self.at(error, input))
+    }
+
+    /// Plans one tensor. `names` are its names in the inputs.
+    fn tensor(&mut self, slice: &ResolvedSlice<'_>, name: String, names: Vec<String>, t: f64) -> Result<()> {
+        let mut views = Vec::with_capacity(names.len());
+        for (input, name) in slice.inputs.iter().zip(&names) {
+            views.push(self.view(slice, input, name)?);
+        }
+        let shape = self.common_shape(slice, &name, &views)?;
+        let dtype = self.dtype(&views);
+        self.planned.head |= HEADS.iter().any(|(head, _)| *head == name);
+        if VOCABULARY.iter().any(|end| name.ends_with(end)) && self.planned.vocabulary.is_none() {
+            self.planned.vocabulary = shape.first().copied();
+        }
+        let first = views.first().ok_or_else(|| Error::input(format!("{name} has no inputs")))?;
+        if !is_plain(first.dtype) {
+            // Masks and tables of whole numbers: there is nothing to merge.
+            let expr = Expr::View((*first).clone());
+            self.planned.tensors.push(OutputTensor { name, dtype: first.dtype, shape, expr });
+            return Ok(());
+        }
+        let method = values::method(self.recipe, self.models, slice, &Target { name: &name, names: &names, t })?;
+        let mut inputs = Vec::with_capacity(views.len());
+        for (input, view) in slice.inputs.iter().zip(&views) {
+            let expr = self.models.0[input.model].expr(view, self.options.lora_dtype)?;
+            inputs.push(if view.shape == shape { expr } else { first_rows(expr, &shape) });
+        }
+        let expr = match (&method, inputs.len()) {
+            // As it is, bit for bit.
+            (Method::Passthrough(passthrough), 1) if passthrough.scale == 1.0 => inputs.remove(0),
+            _ => Expr::Combine { method, inputs },
+        };
+        self.planned.tensors.push(OutputTensor { name, dtype, shape, expr });
+        Ok(())
+    }
+
+    /// The tensor `name` of an input; a tied head is the embeddings.
+    fn view(&self, slice: &ResolvedSlice<'_>, input: &ResolvedInput<'_>, name: &str) -> Result<TensorView> {
+        let model = &self.models.0[input.model];
+        if let Some(view) = model.checkpoint.get(name) {
+            return Ok(view.clone());
+        }
+        let tied = HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, e)| model.checkpoint.get(e));
+        if let Some(embeddings) = tied.filter(|_| model.ties_head() != Some(false)) {
+            return Ok(embeddings.clone());
+        }
+        let has = slice.inputs.iter().map(|other| &self.models.0[other.model]);
+        let has = has.into_iter().find(|other| other.checkpoint.get(name).is_some());
+        let error = Error::input(format!("{} has no tensor {name}", model.reference));
+        let error = error.fact("which is in", has.map_or("another slice", |other| other.reference.as_str()));
+        Err(self.at(error.hint("only models of one architecture can be merged"), input))
+    }
+
+    /// The shape of all views, where embeddings may be cut to the shortest.
+    fn common_shape(&self, slice: &ResolvedSlice<'_>, name: &str, views: &[TensorView]) -> Result<Vec<usize>> {
+        let first = views.first().map(|view| view.shape.clone()).unwrap_or_default();
+        let Some(other) = views.iter().position(|view| view.shape != first) else { return Ok(first) };
+        let (input, shape) = (&slice.inputs[other], &views[other].shape);
+        let names = |index: usize| self.models.0[slice.inputs[index].model].reference.as_str();
+        let facts = |error: Error| error.fact(names(0), format!("{first:?}")).fact(names(other), format!("{shape:?}"));
+        let of_tokens = VOCABULARY.iter().any(|end| name.ends_with(end))
+            && views.iter().all(|v| v.shape.get(1..) == first.get(1..));
+        if !of_tokens {
+            let error = facts(Error::input(format!("{name} has another shape in {}", names(other))));
+            return Err(self.at(error.hint("only models of one size can be merged"), input));
+        }
+        if self.options.truncate_embeddings {
+            let rows = views.iter().filter_map(|view| view.shape.first()).min().copied().unwrap_or(0);
+            return Ok([&[rows], first.get(1..).unwrap_or_default()].concat());
+        }
+        let error = Error::input(format!("{name}: the models have vocabularies of different sizes"));
+        let error = facts(error).cause(crate::error::Cause::VocabulariesDiffer);
+        Err(self.at(error.hint("rows at the end may be padding or tokens that one of the models added"), input))
+    }
+
+    /// The recipe's type, or the one that holds all inputs.
+    fn dtype(&self, views: &[TensorView]) -> Dtype {
+        let set = self.recipe.out_dtype.or(self.recipe.dtype);
+        let mut dtypes = views.iter().map(|view| view.dtype);
+        let first = dtypes.next().unwrap_or(Dtype::F32);
+        set.unwrap_or_else(|| if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 })
+    }
+
+    fn at(&self, error: Error, input: &ResolvedInput<'_>) -> Error {
+        match input.entry {
+            Some(entry) => error.at(self.recipe.snippet(&entry.model.span, "")),
+            None => error,
+        }
+    }
+}
+
+/// 0 in the first of `layers`, 1 in the last; 1 where there is one only, as in mergekit.
+fn position(layer: usize, layers: usize) -> f64 {
+    if layers > 1 { layer as f64 / (layers - 1) as f64 } else { 1.0 }
+}
+
+/// The first rows of an expression, as many as `shape` has.
+fn first_rows(expr: Expr, shape: &[usize]) -> Expr {
+    let rows = shape.first().copied().unwrap_or(0);
+    Expr::RowMap { input: Box::new(expr), map: (0..rows).map(Some).collect(), shape: shape.to_vec() }
+}

@@ -1,0 +1,342 @@
+//! From the tree of a dense recipe to its values. Reading goes on after a fault, so that all faults are found in one run.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Base, Condition, DenseRecipe, Input, MethodSpec, Parameters, Setting, Slice, Sort, TokenizerSource,
+    keys::{self, OF_PART, OF_RECIPE},
+};
+use crate::{
+    error::Result,
+    recipe::{
+        Located, ModelRef,
+        fields::{Field, Fields},
+        model_ref_field::read_model_ref,
+        read::dtype,
+        source::Source,
+        yaml::{Kind, Node},
+    },
+    suggest::{did_you_mean, quoted, shorten},
+};
+
+/// Most inputs of a slice, and most slices: more are a mistake.
+const MAX_PARTS: usize = 4096;
+
+/// Whether a recipe is one for a dense merge rather than for an MoE.
+pub fn is_dense(root: &Node) -> bool {
+    let Kind::Map(entries) = &root.kind else { return false };
+    let has = |key: &str| entries.iter().any(|entry| entry.key.value == key);
+    !has("experts") && ["merge_method", "slices", "models", "modules"].into_iter().any(has)
+}
+
+/// Reads a recipe; faults are noted in `source`. `None` where it has no method.
+pub fn read(source: &Source, root: &Node) -> Result<Option<DenseRecipe>> {
+    let fields = Fields::open_with(source, root, "the recipe", &keys::RECIPE, OF_RECIPE)?;
+    let method = fields.required("merge_method", "add `merge_method: linear`, or another method");
+    let method = source.keep(method.and_then(|field| read_method(source, field)));
+    let base_model = fields.read("base_model", |field| read_model_ref(field, source));
+    let slices = read_parts(source, &fields, method.as_ref());
+    let parameters = read_parameters(source, &fields, method.as_ref());
+    let tokenizer = read_tokenizer(source, &fields);
+    let chat_template =
+        fields.read("chat_template", |field| Ok(Located { value: field.text()?.text.clone(), span: field.span() }));
+    let Some(merge_method) = method else { return Ok(None) };
+    let recipe = DenseRecipe {
+        name: source.name.to_owned(),
+        text: Arc::clone(source.text),
+        merge_method,
+        base_model,
+        slices,
+        parameters,
+        dtype: fields.read("dtype", dtype).flatten(),
+        out_dtype: fields.read("out_dtype", dtype).flatten(),
+        tokenizer,
+        chat_template: chat_template.filter(|template| !template.trim().is_empty()),
+        random_seed: fields.read("random_seed", |field| field.whole_number()),
+        warnings: Vec::new(),
+    };
+    check_base(source, &recipe);
+    Ok(Some(recipe))
+}
+
+fn read_method(source: &Source, field: Field) -> Result<Located<&'static MethodSpec>> {
+    let written = field.text()?.text.trim();
+    if let Some(spec) = MethodSpec::named(written) {
+        return Ok(Located { value: spec, span: field.span() });
+    }
+    let names: Vec<&str> = MethodSpec::ALL.iter().map(|spec| spec.name).collect();
+    let near = did_you_mean(written, names.iter().copied());
+    let label = near.map_or(String::new(), |near| format!("did you mean `{near}`?"));
+    let message = format!("no merge method is called \"{}\"", shorten(written));
+    Err(source.error(message, field.span(), label).hint(format!("the methods are {}", quoted(&names))))
+}
+
+/// `models:` as one slice of whole models, or `slices:`.
+fn read_parts(source: &Source, fields: &Fields, method: Option<&Located<&'static MethodSpec>>) -> Vec<Slice> {
+    let given: Vec<(&str, Field)> =
+        ["models", "slices", "modules"].into_iter().filter_map(|key| Some((key, fields.get(key)?))).collect();
+    match given.as_slice() {
+        [] => source.fault(|| {
+            let at = method.map_or(0..0, |method| method.span.clone());
+            source.error("the recipe names no models", at, "").hint("add a list of `models`, or of `slices`")
+        }),
+        [(_, first), (other, second), ..] => source.fault(|| {
+            let label = format!("beside the one in line {}", source.line(first.span().start));
+            source
+                .error(format!("`{other}` is one list of models too many"), second.span(), label)
+                .hint("a recipe has `models`, or `slices`")
+        }),
+        _ => {}
+    }
+    let (mut slices, mut models) = (Vec::new(), Vec::new());
+    for (key, field) in given {
+        match key {
+            "modules" => source.fault(|| {
+                field.error("`modules` is not supported").hint("write `models`: the tensors are merged by their names")
+            }),
+            "models" => {
+                let list = source.keep(nonempty(field)).unwrap_or_default();
+                models = list.iter().filter_map(|node| source.keep(read_model(source, node, method))).collect();
+            }
+            _ => {
+                let list = source.keep(nonempty(field)).unwrap_or_default();
+                slices.extend(list.iter().filter_map(|node| source.keep(read_slice(source, node, method))));
+            }
+        }
+    }
+    if !models.is_empty() {
+        slices.push(Slice { inputs: models, base_model: None, parameters: Parameters::new() });
+    }
+    slices
+}
+
+fn nonempty<'a>(field: Field<'a>) -> Result<&'a [Node]> {
+    let list = field.list()?;
+    match list.len() {
+        0 => Err(field.error("the list is empty")),
+        n if n > MAX_PARTS => Err(field.error(&format!("the list has {n} entries, expected at most {MAX_PARTS}"))),
+        _ => Ok(list),
+    }
+}
+
+fn read_model(source: &Source, node: &Node, method: Option<&Located<&'static MethodSpec>>) -> Result<Input> {
+    if let Kind::Scalar(scalar) = &node.kind
+        && !node.is_null()
+    {
+        let message = "a model of the list is a single value, expected keys with values";
+        let hint = format!("write `- model: {}`", shorten(&scalar.text));
+        return Err(source.error(message, node.span.clone(), "").hint(hint));
+    }
+    let fields = Fields::open_with(source, node, "the model", &keys::MODEL, OF_PART)?;
+    let model = read_model_ref(fields.required("model", "add `model: org/name`")?, source)?;
+    Ok(Input { model, layers: None, parameters: read_parameters(source, &fields, method) })
+}
+
+fn read_slice(source: &Source, node: &Node, method: Option<&Located<&'static MethodSpec>>) -> Result<Slice> {
+    let fields = Fields::open_with(source, node, "the slice", &keys::SLICE, OF_PART)?;
+    let sources = nonempty(fields.required("sources", "add a list of `sources`")?)?;
+    let inputs: Vec<Input> = sources.iter().filter_map(|node| source.keep(read_source(source, node, method))).collect();
+    let length = |input: &Input| input.layers.as_ref().map_or(0, |layers| layers.len());
+    if let [first, others @ ..] = inputs.as_slice()
+        && let Some(other) = others.iter().find(|other| length(other) != length(first))
+    {
+        let span = other.layers.as_ref().map_or(0..0, |layers| layers.span.clone());
+        let message = format!("a slice merges {} layers with {}", length(first), length(other));
+        source.fault(|| source.error(message, span, "").hint("all sources of a slice have the same number of layers"));
+    }
+    Ok(Slice {
+        inputs,
+        base_model: fields.read("base_model", |field| read_model_ref(field, source)),
+        parameters: read_parameters(source, &fields, method),
+    })
+}
+
+fn read_source(source: &Source, node: &Node, method: Option<&Located<&'static MethodSpec>>) -> Result<Input> {
+    let fields = Fields::open_with(source, node, "the source", &keys::SOURCE, OF_PART)?;
+    let model = read_model_ref(fields.required("model", "add `model: org/name`")?, source)?;
+    let layers = read_layers(fields.required("layer_range", "add `layer_range: [0, 16]`")?)?;
+    Ok(Input { model, layers: Some(layers), parameters: read_parameters(source, &fields, method) })
+}
+
+/// `[0, 16]`: layers 0 to 15.
+fn read_layers(field: Field) -> Result<Located<Range<usize>>> {
+    let expected = "two layers such as `[0, 16]`, the second not included";
+    let number = |node: &Node| match &node.kind {
+        Kind::Scalar(scalar) => scalar.text.trim().parse::<usize>().ok(),
+        _ => None,
+    };
+    let numbers: Option<Vec<usize>> = field.list()?.iter().map(number).collect();
+    match numbers.as_deref() {
+        Some(&[first, end]) if first < end => Ok(Located { value: first..end, span: field.span() }),
+        Some(&[first, end]) => Err(field
+            .error(&format!("`layer_range` from {first} to {end} has no layer in it"))
+            .hint("the second number is not included: `[0, 1]` is layer 0")),
+        _ => Err(field.wrong(expected)),
+    }
+}
+
+/// The parameters of one level. Those of other methods have no effect, and are said.
+fn read_parameters(source: &Source, fields: &Fields, method: Option<&Located<&'static MethodSpec>>) -> Parameters {
+    let read = |field: Field| {
+        let Kind::Map(entries) = &field.node().kind else {
+            return Err(field.wrong("keys with values").hint("write `weight: 0.5` on a line of its own"));
+        };
+        let mut parameters = Parameters::new();
+        for entry in entries.iter().filter(|entry| !entry.value.is_null()) {
+            let (name, span) = (entry.key.value.as_str(), &entry.key.span);
+            let Some(spec) = method.and_then(|method| method.parameter(name)) else {
+                foreign_parameter(source, name, span, method);
+                continue;
+            };
+            let setting = read_setting(source, Field::of(source, entry), spec.sort);
+            if let Some(value) = source.keep(setting) {
+                let located = Located { value, span: span.clone() };
+                if parameters.insert(name.to_owned(), located).is_some() {
+                    source.fault(|| {
+                        source.error(format!("`{name}` is given twice"), span.clone(), "").hint("keep one of the two")
+                    });
+                }
+            }
+        }
+        Ok(parameters)
+    };
+    fields.read("parameters", read).unwrap_or_default()
+}
+
+fn foreign_parameter(source: &Source, name: &str, span: &Range<usize>, method: Option<&Located<&'static MethodSpec>>) {
+    let Some(method) = method else { return };
+    let known_elsewhere = || MethodSpec::ALL.iter().any(|spec| spec.parameter(name).is_some());
+    if name == "int8_mask" {
+        return;
+    }
+    if known_elsewhere() {
+        source.warn(format!("`{name}` has no effect in `{}`", method.name), span);
+        return;
+    }
+    source.fault(|| {
+        let names: Vec<&str> = method.parameters.iter().map(|parameter| parameter.name).collect();
+        let near = did_you_mean(name, names.iter().copied());
+        let label = near.map_or(String::new(), |near| format!("did you mean `{near}`?"));
+        let error =
+            source.error(format!("`{}` has no parameter `{}`", method.name, shorten(name)), span.clone(), label);
+        match names.as_slice() {
+            [] => error.hint(format!("`{}` has no parameters", method.name)),
+            names => error.hint(format!("its parameters are {}", quoted(names))),
+        }
+    });
+}
+
+/// A value, a gradient, `{filter, value}`, or a list of these.
+fn read_setting(source: &Source, field: Field, sort: Sort) -> Result<Setting> {
+    let conditions = match &field.node().kind {
+        Kind::Scalar(_) => vec![Condition { filter: None, values: vec![read_value(source, field.node(), sort)?] }],
+        Kind::Map(_) => vec![read_condition(source, field.node(), sort)?],
+        Kind::List(items) if items.is_empty() => return Err(field.error("the list is empty")),
+        Kind::List(items) if items.iter().all(|item| matches!(item.kind, Kind::Scalar(_))) => {
+            let values = items.iter().map(|item| read_value(source, item, sort)).collect::<Result<_>>()?;
+            vec![Condition { filter: None, values }]
+        }
+        Kind::List(items) => items.iter().map(|item| read_condition(source, item, sort)).collect::<Result<_>>()?,
+    };
+    Ok(Setting(conditions))
+}
+
+fn read_condition(source: &Source, node: &Node, sort: Sort) -> Result<Condition> {
+    let fields = Fields::open(source, node, "the value", &["filter", "value"])?;
+    let filter = fields.get("filter").map(|field| field.text().map(|scalar| scalar.text.clone())).transpose()?;
+    let value = fields.required("value", "add `value: 0.5`")?;
+    let values = match &value.node().kind {
+        Kind::List(items) if !items.is_empty() => {
+            items.iter().map(|item| read_value(source, item, sort)).collect::<Result<_>>()?
+        }
+        _ => vec![read_value(source, value.node(), sort)?],
+    };
+    Ok(Condition { filter: filter.filter(|filter| filter != "*"), values })
+}
+
+fn read_value(source: &Source, node: &Node, sort: Sort) -> Result<f64> {
+    let wrong = |expected: &str| {
+        let found = match &node.kind {
+            Kind::Scalar(scalar) => format!("\"{}\"", shorten(&scalar.text)),
+            _ => node.describe().to_owned(),
+        };
+        source.error(format!("the value is {found}, expected {expected}"), node.span.clone(), "")
+    };
+    let Kind::Scalar(scalar) = &node.kind else {
+        return Err(wrong("a number, a list of numbers, or `filter` and `value`"));
+    };
+    let text = scalar.text.trim();
+    let flag = match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Some(1.0),
+        "false" | "no" | "off" => Some(0.0),
+        _ => None,
+    };
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    match sort {
+        Sort::Flag => {
+            flag.or(number.filter(|number| [0.0, 1.0].contains(number))).ok_or_else(|| wrong("true or false"))
+        }
+        Sort::Number => number.or(flag).ok_or_else(|| wrong("a finite number")),
+    }
+}
+
+fn read_tokenizer(source: &Source, fields: &Fields) -> Option<Located<TokenizerSource>> {
+    let short = fields.read("tokenizer_source", |field| read_tokenizer_source(source, field));
+    let long = fields.read("tokenizer", |field| {
+        let of = Fields::open(source, field.node(), "the tokenizer", &["source", "tokens", "pad_to_multiple_of"])?;
+        for key in ["tokens", "pad_to_multiple_of"] {
+            if let Some(field) = of.get(key) {
+                source.fault(|| field.error(&format!("`{key}` of `tokenizer` is not supported yet")));
+            }
+        }
+        match of.get("source") {
+            Some(source_field) => read_tokenizer_source(source, source_field),
+            // mergekit's default where there is a `tokenizer` section.
+            None => Ok(Located { value: TokenizerSource::Union, span: field.span() }),
+        }
+    });
+    if let (Some(_), Some(long)) = (&short, &long) {
+        source.fault(|| {
+            source
+                .error("the recipe has both `tokenizer` and `tokenizer_source`", long.span.clone(), "")
+                .hint("keep one of the two")
+        });
+    }
+    short.or(long)
+}
+
+fn read_tokenizer_source(source: &Source, field: Field) -> Result<Located<TokenizerSource>> {
+    let word = match &field.node().kind {
+        Kind::Scalar(scalar) => scalar.text.trim(),
+        _ => "",
+    };
+    let value = match word {
+        "base" => TokenizerSource::Base,
+        "union" => TokenizerSource::Union,
+        _ => TokenizerSource::Model(read_model_ref(field, source)?.value),
+    };
+    Ok(Located { value, span: field.span() })
+}
+
+/// A method that works on differences from a base needs one in every slice.
+fn check_base(source: &Source, recipe: &DenseRecipe) {
+    let method = &recipe.merge_method;
+    let lacking = recipe.base_model.is_none() && recipe.slices.iter().any(|slice| slice.base_model.is_none());
+    if method.base == Base::Required && lacking {
+        source.fault(|| {
+            source
+                .error(format!("`{}` needs a `base_model`", method.name), method.span.clone(), "")
+                .hint("add `base_model: org/name`, the model that the others were trained from")
+        });
+    }
+    let named = |reference: &ModelRef| recipe.models().any(|model| model.value == *reference);
+    if let Some(Located { value: TokenizerSource::Model(model), span }) = &recipe.tokenizer
+        && !named(model)
+    {
+        source.fault(|| {
+            source
+                .error("the tokenizer is that of a model that the recipe does not merge", span.clone(), "")
+                .hint("name one of the recipe's models, `base` or `union`")
+        });
+    }
+}

@@ -1,0 +1,290 @@
+//! Dense merges: from a recipe to a finished folder.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use moerge_checkpoint::Storage;
+use moerge_core::{
+    error::{Cause, Error, Result},
+    execute,
+    model::{
+        files::{CHAT_TEMPLATE, TOKENIZER_CONFIG},
+        locate::{NotHere, locate},
+        named_model::NamedModel,
+        source::read_text,
+    },
+    ops::Identity,
+    output::{
+        card::{DenseCardFacts, DenseCardModel, MODEL_CARD, dense_card, source_licence},
+        chat_template,
+        files::{
+            OutputFile, RECIPE_FILE, Wanted, config_and_index, copied_files, file, local_folders, read_files, record,
+        },
+    },
+    plan::{DenseModels, DensePlan, DensePlanOptions, DenseSummary},
+    progress::Progress,
+    recipe::{DenseRecipe, dense::Parameters},
+};
+use serde_json::Value;
+
+use super::{MergeOptions, needs::default_threads, publish::Publication};
+
+/// The program itself, and what a worker holds for each of a tensor's inputs and for what comes out.
+const PROGRAM: u64 = 24 << 20;
+const INPUT: u64 = 1 << 20;
+/// What a worker holds for an input that has an adapter.
+const ADAPTED_INPUT: u64 = 20 << 20;
+
+/// A dense recipe with its models opened and its plan made. Nothing is written yet.
+#[derive(Debug)]
+pub struct PreparedDense {
+    /// What the user wrote.
+    pub recipe: DenseRecipe,
+    /// The opened models.
+    pub models: DenseModels,
+    /// What will be written.
+    pub plan: DensePlan,
+}
+
+/// What came of a dense merge.
+#[derive(Debug)]
+pub struct DenseReport {
+    /// The plan in numbers.
+    pub summary: DenseSummary,
+    /// The folder.
+    pub out: PathBuf,
+    /// Bytes of all files in it.
+    pub bytes: u64,
+    /// What the user should know, the plan's warnings among them.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub elapsed: Duration,
+    /// Whether the folder was there already, made by the same recipe from the same sources.
+    pub already_there: bool,
+}
+
+/// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
+///
+/// # Errors
+/// A model cannot be opened, or the models do not fit each other.
+pub fn prepare_dense(
+    storage: &Arc<dyn Storage>,
+    recipe: DenseRecipe,
+    recipe_dir: &Path,
+    options: &MergeOptions,
+) -> Result<PreparedDense> {
+    let mut models: Vec<NamedModel> = Vec::new();
+    for reference in recipe.models() {
+        let name = reference.value.to_string();
+        if models.iter().any(|model| model.reference == name) {
+            continue;
+        }
+        let place = |error: Error| {
+            if error.parts().snippet.is_some() { error } else { error.at(recipe.snippet(&reference.span, "")) }
+        };
+        let folders =
+            locate(&reference.value, recipe_dir, &options.cache).map_err(|e: NotHere| place(Error::from(e)))?;
+        models.push(NamedModel::open(storage, &name, &folders.model, folders.adapter.as_deref()).map_err(place)?);
+    }
+    let models = DenseModels(models);
+    let plan_options = DensePlanOptions {
+        shard_bytes: options.shard_bytes,
+        seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
+        lora_dtype: options.lora_dtype,
+        truncate_embeddings: options.truncate_embeddings,
+    };
+    let plan = DensePlan::new(&recipe, &models, &plan_options)?;
+    Ok(PreparedDense { recipe, models, plan })
+}
+
+impl PreparedDense {
+    /// Builds the output in `out`.
+    ///
+    /// # Errors
+    /// Something cannot be read or written, or the run was stopped.
+    pub fn build(
+        &self,
+        storage: &Arc<dyn Storage>,
+        out: &Path,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<DenseReport> {
+        let start = Instant::now();
+        let publication = Publication {
+            storage,
+            out,
+            plan: &self.plan.output,
+            sources: self.models.0.iter().map(NamedModel::files).collect(),
+            own_files: &[],
+        };
+        publication.check_place()?;
+        let files = self.files(storage.as_ref(), out, options.wanted)?;
+        let max_bytes = self.max_bytes(&files);
+        let id = self.id(&files)?;
+        let report = |warnings, bytes, already_there| DenseReport {
+            summary: self.summary(),
+            out: out.to_owned(),
+            bytes,
+            warnings,
+            elapsed: start.elapsed(),
+            already_there,
+        };
+        let already_there = || report(self.plan.output.warnings.clone(), publication.published_bytes(), true);
+        if publication.is_built(&id)? {
+            return Ok(already_there());
+        }
+        let workers = self.workers(options)?;
+        let Some(output) = publication.open(&id, options.force, max_bytes, progress)? else {
+            return Ok(already_there());
+        };
+        let computed: HashMap<String, Vec<f32>> = HashMap::new();
+        let written = execute::write_shards(&self.plan.output, &computed, &output, workers, progress)?;
+        let mut warnings = self.plan.output.warnings.clone();
+        warnings.extend(written.warnings);
+        let mut beside = files;
+        beside.push(self.record(&id, &written.fingerprints));
+        let bytes = publication.finish(output, &beside, |_| Ok(()), progress)?;
+        Ok(report(warnings, bytes, false))
+    }
+
+    /// The plan in numbers.
+    pub fn summary(&self) -> DenseSummary {
+        DenseSummary::new(&self.recipe, &self.models, &self.plan)
+    }
+
+    /// Every file beside the weights, but for the record.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the chat template is none.
+    pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<Vec<OutputFile>> {
+        let mut files = config_and_index(&self.plan.output);
+        if wanted.card {
+            files.push(file(MODEL_CARD, dense_card(&self.card(storage, out)?)));
+            files.push(file(RECIPE_FILE, self.recipe.text.to_string()));
+        }
+        let dir = |index: usize| &self.models.0[index].dir;
+        let copied = copied_files(storage, dir(self.plan.lead), dir(self.plan.tokenizer), wanted)?;
+        files.extend(read_files(storage, copied)?);
+        if let Some(written) = &self.recipe.chat_template {
+            let templates: Vec<Option<String>> =
+                self.models.0.iter().map(|model| template_of(storage, &model.dir)).collect();
+            let template = chat_template::chosen(written, &templates)
+                .map_err(|error| error.at(self.recipe.snippet(&written.span, "")))?;
+            chat_template::set(&mut files, &template);
+        }
+        Ok(files)
+    }
+
+    /// An upper bound of the bytes of the finished folder, whose files beside the weights are `files`.
+    pub fn max_bytes(&self, files: &[OutputFile]) -> u64 {
+        let record = self.record(&"0".repeat(32), &[]).bytes.len() as u64;
+        let beside: u64 = files.iter().map(|file| file.bytes.len() as u64).sum();
+        self.plan.output.layout.total_file_bytes() + beside + record
+    }
+
+    /// Bytes of memory that one worker holds at most.
+    fn bytes_per_worker(&self) -> u64 {
+        let adapted = self.plan.output.tensors.iter().any(|tensor| tensor.expr.merges_adapter());
+        let inputs = self.plan.output.tensors.iter().map(|tensor| tensor.expr.inputs().len()).max().unwrap_or(0);
+        (inputs as u64 + 2) * if adapted { ADAPTED_INPUT } else { INPUT }
+    }
+
+    /// Bytes of memory that a build holds at most, with as many workers as `options` allow.
+    pub fn memory(&self, options: &MergeOptions) -> u64 {
+        let budget = options.memory.unwrap_or(crate::memory::USUAL_MEMORY);
+        let room = usize::try_from(budget.saturating_sub(PROGRAM) / self.bytes_per_worker()).unwrap_or(usize::MAX);
+        PROGRAM + self.bytes_per_worker() * self.wanted_workers(options).min(room).max(1) as u64
+    }
+
+    fn workers(&self, options: &MergeOptions) -> Result<usize> {
+        let needed = self.memory(options);
+        if let Some(budget) = options.memory.filter(|budget| needed > *budget) {
+            let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
+            return Err(Error::input("merging needs more memory than it is given")
+                .fact("needed", mib(needed))
+                .fact("budget", mib(budget))
+                .cause(Cause::OverMemoryBudget { needed }));
+        }
+        Ok(((needed - PROGRAM) / self.bytes_per_worker()) as usize)
+    }
+
+    fn wanted_workers(&self, options: &MergeOptions) -> usize {
+        options.threads.unwrap_or_else(default_threads)
+    }
+
+    /// Equal ids, equal bytes in the output, on any machine.
+    fn id(&self, files: &[OutputFile]) -> Result<String> {
+        let mut id = Identity::default();
+        self.plan.identify(&mut id)?;
+        id.list(files.iter(), |id, file| {
+            id.text(&file.name).bytes(&file.bytes);
+        });
+        Ok(id.finish())
+    }
+
+    fn record(&self, id: &str, fingerprints: &[(String, moerge_checkpoint::Fingerprint)]) -> OutputFile {
+        let sources: Vec<_> = self.models.0.iter().map(NamedModel::files).collect();
+        record(id, &self.recipe.text, &sources, &self.plan.output, fingerprints)
+    }
+
+    fn card(&self, storage: &dyn Storage, out: &Path) -> Result<DenseCardFacts> {
+        let recipe = &self.recipe;
+        let inputs = recipe.slices.iter().flat_map(|slice| slice.inputs.iter().map(move |input| (slice, input)));
+        let model = |(slice, input): (&moerge_core::recipe::dense::Slice, &moerge_core::recipe::dense::Input)| {
+            let layers = input.layers.as_ref().map(|layers| match layers.end - layers.start {
+                1 => layers.start.to_string(),
+                _ => format!("{}-{}", layers.start, layers.end - 1),
+            });
+            let parameters = in_words(&input.parameters).into_iter().chain(in_words(&slice.parameters)).collect();
+            DenseCardModel { reference: input.model.value.to_string(), layers, parameters }
+        };
+        let dirs = self.models.0.iter().flat_map(|m| m.files().dirs().map(Path::to_owned).collect::<Vec<_>>());
+        let dtype = self.plan.output.tensors.iter().find(|t| t.dtype.is_float()).and_then(|t| t.dtype.torch_name());
+        let summary = self.summary();
+        Ok(DenseCardFacts {
+            name: out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            method: recipe.merge_method.name.to_owned(),
+            method_title: recipe.merge_method.title.to_owned(),
+            base: recipe.base_model.as_ref().map(|base| base.value.to_string()),
+            models: inputs.map(model).collect(),
+            parameters_of_all: in_words(&recipe.parameters),
+            folders: local_folders(self.models.0.iter().map(NamedModel::files)),
+            licences: dirs.map(|dir| source_licence(storage, &dir)).collect::<Result<_>>()?,
+            architecture: summary.architecture,
+            parameters: summary.parameters,
+            dtype: dtype.unwrap_or_default().to_owned(),
+            recipe: recipe.text.to_string(),
+            moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
+            remote_code: self.plan.output.config.contains_key("auto_map"),
+        })
+    }
+}
+
+/// `weight 0.5`, `t 0 to 1 over the layers (self_attn), 0.5`.
+fn in_words(parameters: &Parameters) -> Vec<String> {
+    let values = |values: &[f64]| match values {
+        [one] => one.to_string(),
+        many => format!("{} over the layers", many.iter().map(f64::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let setting = |setting: &moerge_core::recipe::dense::Setting| {
+        let condition = |condition: &moerge_core::recipe::dense::Condition| {
+            let filter = condition.filter.as_ref().map(|filter| format!(" in {filter}")).unwrap_or_default();
+            format!("{}{filter}", values(&condition.values))
+        };
+        setting.0.iter().map(condition).collect::<Vec<_>>().join("; ")
+    };
+    parameters.iter().map(|(name, value)| format!("{name} {}", setting(&value.value))).collect()
+}
+
+/// The chat template in a model's folder.
+fn template_of(storage: &dyn Storage, dir: &Path) -> Option<String> {
+    if let Ok(text) = read_text(storage, &dir.join(CHAT_TEMPLATE)) {
+        return Some(text);
+    }
+    let config: Value = serde_json::from_str(&read_text(storage, &dir.join(TOKENIZER_CONFIG)).ok()?).ok()?;
+    config.get("chat_template")?.as_str().map(str::to_owned)
+}

@@ -1,0 +1,212 @@
+//! What every merge does around writing its weights: its place, what is there already, resuming, room on the disk, and the
+//! check before the folder is published.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use moerge_checkpoint::{Checkpoint, Found, OutputDir, SourceFile, Storage};
+use moerge_core::{
+    error::{Cause, Error, ErrorKind, Result},
+    model::{source::read_text, source_files::SourceFiles},
+    ops::Identity,
+    output::{files::OutputFile, replaceable::not_written_by_moerge},
+    plan::OutputPlan,
+    progress::{Progress, Stage},
+    record::{MOERGE_JSON, MoergeJson},
+};
+
+/// An output folder, what is written into it, and what it is made of.
+pub(super) struct Publication<'a> {
+    pub storage: &'a Arc<dyn Storage>,
+    pub out: &'a Path,
+    pub plan: &'a OutputPlan,
+    pub sources: Vec<SourceFiles<'a>>,
+    /// Names of files that only this kind of merge writes.
+    pub own_files: &'static [&'static str],
+}
+
+impl Publication<'_> {
+    /// Sources are never written to: the output cannot lie in one.
+    pub fn check_place(&self) -> Result<()> {
+        let place = real(self.out);
+        match self.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
+            Some(dir) => Err(Error::input(format!("{} would lie in a model that it is made of", self.out.display()))
+                .fact("the model", dir.display().to_string())
+                .hint("choose another folder; moerge writes nothing into the models that it reads")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the folder is the finished output of this build: it has the same id, and no source was written to since.
+    /// What a run that was killed just after publishing has left is removed.
+    pub fn is_built(&self, id: &str) -> Result<bool> {
+        let path = self.out.join(MOERGE_JSON);
+        if Checkpoint::open(self.storage, self.out).is_err() {
+            return Ok(false);
+        }
+        let text = read_text(self.storage.as_ref(), &path).ok();
+        let record = text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok());
+        let written = self.storage.facts(&path).map_or(0, |facts| facts.modified_ns);
+        let built = record.is_some_and(|record| record.plan_id == id)
+            && self.source_files().all(|file| file.modified_ns <= written);
+        // A run that was killed just after the rename has left its work folder. Any other there is not ours.
+        if built
+            && let Ok((output, Found::AlreadyPublished)) =
+                OutputDir::open(self.storage, self.out, &self.resume_key(id), false)
+        {
+            output.publish()?;
+        }
+        Ok(built)
+    }
+
+    /// Opens the work folder, or the one that an interrupted run left. `None` where the output is published already.
+    pub fn open(&self, id: &str, force: bool, max_bytes: u64, progress: &dyn Progress) -> Result<Option<OutputDir>> {
+        self.check_replaced(self.out)?;
+        let (output, found) = OutputDir::open(self.storage, self.out, &self.resume_key(id), force)?;
+        match found {
+            Found::AlreadyPublished => {
+                output.publish()?;
+                return Ok(None);
+            }
+            Found::OtherPlanDiscarded => progress.note(
+                "the unfinished build found there was of another recipe, of other sources or of another version; \
+                 starting anew",
+            ),
+            Found::Resumed | Found::Fresh => {}
+        }
+        self.check_space(output, max_bytes, found).map(Some)
+    }
+
+    /// Writes the files beside the weights, checks what was written, and publishes the folder. Returns the bytes of
+    /// all files.
+    pub fn finish(
+        &self,
+        output: OutputDir,
+        beside: &[OutputFile],
+        check_config: impl Fn(&Path) -> Result<()>,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
+        let mut bytes = self.plan.layout.total_file_bytes();
+        for file in beside {
+            output.write_file(&file.name, &file.bytes)?;
+            bytes += file.bytes.len() as u64;
+        }
+        self.check_output(&output, check_config, progress)?;
+        for source in &self.sources {
+            source.checkpoint.check_unchanged()?;
+        }
+        // Hours may have passed: files that were put into the old output since are not ours to delete.
+        self.check_replaced(output.out())?;
+        output.publish()?;
+        Ok(bytes)
+    }
+
+    /// The bytes of all files in the published folder.
+    pub fn published_bytes(&self) -> u64 {
+        let names = self.storage.list(self.out).unwrap_or_default();
+        names.iter().filter_map(|name| self.storage.facts(&self.out.join(name)).ok()).map(|facts| facts.len).sum()
+    }
+
+    /// What a build that was interrupted is resumed by: the output's id, and where and when the sources were last
+    /// written on this machine, since the id does not cover all of their bytes.
+    fn resume_key(&self, id: &str) -> String {
+        let mut key = Identity::default();
+        key.text(id);
+        for file in self.source_files() {
+            key.text(&file.path.to_string_lossy()).number(file.len).number(file.modified_ns as u64);
+        }
+        key.finish()
+    }
+
+    /// The files that weights are read from.
+    fn source_files(&self) -> impl Iterator<Item = &SourceFile> {
+        self.sources.iter().flat_map(SourceFiles::checkpoints).flat_map(|c| c.files()).map(|file| &**file)
+    }
+
+    /// The folders of the models and adapters that are read.
+    fn source_dirs(&self) -> impl Iterator<Item = &Path> {
+        self.sources.iter().flat_map(SourceFiles::dirs)
+    }
+
+    /// What `force` may replace: an earlier output, and none that the models of this one lie in.
+    fn check_replaced(&self, out: &Path) -> Result<()> {
+        let there = self.storage.list(out).unwrap_or_default();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let refuse = |why: &str| Err(Error::input(format!("{} is not replaced: {why}", out.display())));
+        if let Some(dir) = self.source_dirs().find(|dir| real(dir).starts_with(real(out))) {
+            return refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder"));
+        }
+        match not_written_by_moerge(self.storage.as_ref(), out, self.own_files)? {
+            Some(why) => refuse(&why).map_err(|e| e.hint("choose another folder, or remove this one yourself")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+        let finished = output.finished_shards(&self.plan.layout)?;
+        let shards = finished.iter().zip(&self.plan.layout.shards);
+        let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
+        let (needed, free) = (bytes.saturating_sub(done), output.free_space()?);
+        if free >= needed {
+            return Ok(output);
+        }
+        let error = Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
+            .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
+            .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
+            .hint("make room, or choose a folder on another disk")
+            .cause(Cause::DiskFull);
+        if found != Found::Resumed {
+            output.discard()?;
+        }
+        Err(error)
+    }
+
+    /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
+    fn check_output(
+        &self,
+        output: &OutputDir,
+        check_config: impl Fn(&Path) -> Result<()>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let dir = output.model_dir();
+        let planned = &self.plan.tensors;
+        progress.start(Stage::Verify, planned.len() as u64, 0);
+        let written = Checkpoint::open(self.storage, &dir)?;
+        let refuse = |what: String| {
+            Error::new(ErrorKind::Io, format!("{} was not written as planned: {what}", dir.display()))
+                .hint("the disk may be failing; merge again")
+        };
+        for tensor in planned {
+            let found = written.get(&tensor.name).ok_or_else(|| refuse(format!("{} is missing", tensor.name)))?;
+            if (found.dtype, &found.shape) != (tensor.dtype, &tensor.shape) {
+                return Err(refuse(format!("{} has another dtype or shape", tensor.name))
+                    .fact("planned", format!("{} {:?}", tensor.dtype.name(), tensor.shape))
+                    .fact("written", format!("{} {:?}", found.dtype.name(), found.shape)));
+            }
+        }
+        if written.len() != planned.len() {
+            return Err(refuse(format!("{} tensors, {} planned", written.len(), planned.len())));
+        }
+        check_config(&dir.join("config.json"))?;
+        progress.advance(Stage::Verify, planned.len() as u64);
+        progress.finish(Stage::Verify, &format!("{} tensors", planned.len()));
+        Ok(())
+    }
+}
+
+/// Where `path` is, links followed; its end may not be there yet.
+fn real(path: &Path) -> PathBuf {
+    let missing = |ancestor: &Path| path.strip_prefix(ancestor).map(Path::to_owned).unwrap_or_default();
+    for ancestor in path.ancestors() {
+        let here = if ancestor == Path::new("") { Path::new(".") } else { ancestor };
+        if let Ok(found) = here.canonicalize() {
+            // Joining nothing would add a slash.
+            return found.join(missing(ancestor)).components().collect();
+        }
+    }
+    path.to_owned()
+}

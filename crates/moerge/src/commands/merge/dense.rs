@@ -1,0 +1,49 @@
+//! What `merge` prints of a dense merge.
+
+use moerge_lib::merge::DenseReport;
+use serde_json::json;
+
+use super::{Args, print_next};
+use crate::{
+    console,
+    numbers::{bytes, count, duration, parameters},
+    progress::Reporter,
+    terminal::{LABEL, path_text, styled},
+};
+
+/// Prints what was built, its warnings, and what to do next.
+pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> anyhow::Result<()> {
+    for warning in &report.warnings {
+        reporter.warning(warning);
+    }
+    let summary = &report.summary;
+    if args.json {
+        reporter.result(json!({
+            "out": report.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
+            "already_there": report.already_there, "architecture": summary.architecture,
+            "merge_method": summary.merge_method, "layers": summary.layers, "tensors": summary.tensors,
+            "shards": summary.shards.len(), "parameters": summary.parameters,
+        }))?;
+        return Ok(());
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let took = if report.already_there {
+        "already built from this recipe and these models".to_owned()
+    } else {
+        format!("in {}", duration(report.elapsed))
+    };
+    let name = path_text(&args.out);
+    let mut out = console::results();
+    let label = styled(LABEL, &format!("{name:<9}"));
+    let (class, method, all) = (&summary.architecture, summary.merge_method, parameters(summary.parameters));
+    let layers = summary.layers.map(|layers| format!(", {layers} layers")).unwrap_or_default();
+    let models = count(summary.models.len(), "model");
+    out.line(&format!("{label} {class}, {method} of {models}{layers}: {all} parameters"))?;
+    let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
+    let size = bytes(report.bytes);
+    out.line(&format!("{:width$} {size}, {tensors}, {shards}, {took}", "", width = name.len().max(9)))?;
+    print_next(args, "eval");
+    Ok(())
+}
