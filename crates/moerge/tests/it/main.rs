@@ -5,6 +5,7 @@ mod bad_input;
 mod balance;
 mod commands;
 mod common;
+mod dense;
 mod evaluate;
 mod exact;
 mod experts;

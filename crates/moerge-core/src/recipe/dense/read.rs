@@ -40,6 +40,8 @@ pub fn read(source: &Source, root: &Node) -> Result<Option<DenseRecipe>> {
     let tokenizer = read_tokenizer(source, &fields);
     let chat_template =
         fields.read("chat_template", |field| Ok(Located { value: field.text()?.text.clone(), span: field.span() }));
+    let dtypes = ["dtype", "out_dtype"].map(|key| fields.read(key, dtype).flatten());
+    let random_seed = fields.read("random_seed", |field| field.whole_number());
     let Some(merge_method) = method else { return Ok(None) };
     let recipe = DenseRecipe {
         name: source.name.to_owned(),
@@ -48,11 +50,11 @@ pub fn read(source: &Source, root: &Node) -> Result<Option<DenseRecipe>> {
         base_model,
         slices,
         parameters,
-        dtype: fields.read("dtype", dtype).flatten(),
-        out_dtype: fields.read("out_dtype", dtype).flatten(),
+        dtype: dtypes[0],
+        out_dtype: dtypes[1],
         tokenizer,
         chat_template: chat_template.filter(|template| !template.trim().is_empty()),
-        random_seed: fields.read("random_seed", |field| field.whole_number()),
+        random_seed,
         warnings: Vec::new(),
     };
     check_base(source, &recipe);
