@@ -22,9 +22,9 @@ use crate::{
 /// Prints an error of the library to stderr, with the flags that help; after it, those found in the same run.
 pub fn error(error: &moerge_core::Error) {
     let width = console::stderr_width();
-    for error in std::iter::once(error).chain(&error.parts().further) {
-        console::status_text(&rendered(hints::with_flags(error).parts(), width));
-    }
+    let all = std::iter::once(error).chain(&error.parts().further);
+    let texts: Vec<String> = all.map(|error| rendered(hints::with_flags(error).parts(), width)).collect();
+    console::status_text(&texts.join("\n"));
 }
 
 /// Prints a warning to stderr.
