@@ -15,25 +15,26 @@ pub fn add_noise(values: &mut [f32], seed: u64, name: &str, first: u64, scale: f
     }
 }
 
-/// Calls `keep` for one element after the other of `values`, which are those of tensor `name` from `first` on: with the
-/// number of the value, and a uniform number in (0, 1). What it says no to becomes 0.
+/// A probability as a bound: a uniform 32-bit number is below it with this probability.
+pub fn bound(probability: f64) -> u64 {
+    (probability * 4_294_967_296.0) as u64
+}
+
+/// Sets random elements of `values` to 0; NaN stays NaN, so that it is noticed. `values` are the elements of tensor
+/// `name` from `first` on. Value number `i` stays if its random number is below `bound(i)`.
 ///
 /// `input` says which input of a merge the values belong to; each has its own numbers, which are not those of noise.
-pub fn drop_elements(
-    values: &mut [f32],
-    seed: u64,
-    name: &str,
-    input: u64,
-    first: u64,
-    mut keep: impl FnMut(usize, f64) -> bool,
-) {
+pub fn drop_elements(values: &mut [f32], seed: u64, name: &str, input: u64, first: u64, bound: impl Fn(usize) -> u64) {
+    const BLOCK: usize = 256;
     let mut words = generator(seed, name);
     words.set_stream(input + 1);
     words.set_word_pos(u128::from(first));
-    for (index, value) in values.iter_mut().enumerate() {
-        if !keep(index, unit(words.next_u32())) {
-            // Not `= 0.0`: NaN stays NaN, so that it is noticed.
-            *value *= 0.0;
+    let mut bytes = [0; 4 * BLOCK];
+    for (block, values) in values.chunks_mut(BLOCK).enumerate() {
+        let bytes = &mut bytes[..4 * values.len()];
+        words.fill_bytes(bytes);
+        for ((value, word), index) in values.iter_mut().zip(bytes.as_chunks::<4>().0).zip(block * BLOCK..) {
+            *value *= if u64::from(u32::from_le_bytes(*word)) < bound(index) { 1.0 } else { 0.0 };
         }
     }
 }
@@ -91,7 +92,7 @@ mod tests {
     fn drops_the_same_elements_wherever_it_starts() {
         let dropped = |count: usize, name, input, first| {
             let mut values = vec![1.0; count];
-            drop_elements(&mut values, 7, name, input, first, |_, u| u < 0.3);
+            drop_elements(&mut values, 7, name, input, first, |_| bound(0.3));
             values
         };
         let whole = dropped(20_000, "w", 0, 0);

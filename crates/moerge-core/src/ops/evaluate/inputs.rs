@@ -8,7 +8,10 @@ use std::{collections::HashMap, ops::Range};
 
 use moerge_checkpoint::workers;
 
-use super::{Context, ELEMENTS, Node, Preparation, Slot};
+use super::{
+    Preparation,
+    node::{Context, Fetched, Node, Slot},
+};
 use crate::error::{Error, Result};
 
 /// Pieces that one thread folds before the result is joined to that of earlier pieces. Few in tests, so that small
@@ -122,13 +125,14 @@ impl Inputs<'_> {
             raw.resize(rows.len() * node.row_bytes, 0);
             node.fetch(rows.clone(), raw, slot)?;
             values.resize(rows.len() * node.columns, 0.0);
-            node.compute(rows.clone(), raw, slot, context, values)?;
+            node.compute(&Fetched { rows: rows.clone(), raw, slot }, context, values)?;
         }
         Ok(())
     }
 
     fn piece_rows(&self) -> usize {
-        (ELEMENTS / self.columns().max(1)).max(1)
+        let elements = self.nodes.iter().map(Node::elements_at_once).max().unwrap_or(1);
+        (elements / self.columns().max(1)).max(1)
     }
 
     fn segment_rows(&self) -> usize {

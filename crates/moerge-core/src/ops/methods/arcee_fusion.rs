@@ -8,6 +8,7 @@
 use super::{Kernel, Place, check, select};
 use crate::{
     error::Result,
+    numeric::exp_log::{exp, ln},
     ops::{Identity, evaluate::Inputs},
 };
 
@@ -77,7 +78,8 @@ impl Kernel for Fusion {
 /// Added to each probability, as in mergekit.
 const SMALLEST: f64 = 1e-8;
 
-/// The largest value, and the sum of the exponentials of the values less it.
+/// The softmax of a vector that is read in pieces: the largest value, and the sum of the exponentials of the values less
+/// it.
 #[derive(Clone, Copy)]
 struct Softmax {
     max: f64,
@@ -88,8 +90,8 @@ impl Softmax {
     const NOTHING: Self = Self { max: f64::NEG_INFINITY, sum: 0.0 };
 
     fn of(values: &[f32]) -> Self {
-        let max = values.iter().fold(f64::NEG_INFINITY, |max, x| max.max(f64::from(*x)));
-        Self { max, sum: values.iter().map(|x| libm::exp(f64::from(*x) - max)).sum() }
+        let max = largest(values);
+        Self { max, sum: values.iter().map(|x| exp(f64::from(*x) - max)).sum() }
     }
 
     fn join(self, other: Self) -> Self {
@@ -97,19 +99,18 @@ impl Softmax {
             return self;
         }
         let max = self.max.max(other.max);
-        let scaled = |own: Self| if own.sum == 0.0 { 0.0 } else { own.sum * libm::exp(own.max - max) };
+        let scaled = |own: Self| if own.sum == 0.0 { 0.0 } else { own.sum * exp(own.max - max) };
         Self { max, sum: scaled(self) + scaled(other) }
     }
 
     fn probability(self, x: f32) -> f64 {
-        libm::exp(f64::from(x) - self.max) / self.sum + SMALLEST
+        exp(f64::from(x) - self.max) / self.sum + SMALLEST
     }
 }
 
-/// The part of a divergence that comes from some elements of the distributions of `model` and `base`.
-fn divergence([base, model]: [&[f32]; 2], [of_base, of_model]: [Softmax; 2]) -> f64 {
-    let pairs = model.iter().zip(base).map(|(x, b)| (of_model.probability(*x), of_base.probability(*b)));
-    pairs.map(|(p, q)| p * libm::log(p / q)).sum()
+/// The part of a divergence that comes from elements with these probabilities.
+fn divergence(of_model: impl Iterator<Item = f64>, of_base: impl Iterator<Item = f64>) -> f64 {
+    of_model.zip(of_base).map(|(p, q)| p * ln(p / q)).sum()
 }
 
 /// The divergence of each row; at least 0, whatever is left of a sum that cancels out.
@@ -119,12 +120,27 @@ fn of_rows(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
         |divergences, inputs, place| {
             let [base, model] = inputs else { return };
             let columns = place.columns.max(1);
+            let (mut p, mut q) = (vec![0.0; columns], vec![0.0; columns]);
             for (base, model) in base.chunks(columns).zip(model.chunks(columns)) {
-                divergences.push(divergence([base, model], [base, model].map(Softmax::of)).max(0.0) as f32);
+                softmax(model, &mut p);
+                softmax(base, &mut q);
+                divergences.push(divergence(p.iter().copied(), q.iter().copied()).max(0.0) as f32);
             }
         },
         |all, own| all.extend(own),
     )
+}
+
+/// The probabilities of a row.
+fn softmax(values: &[f32], probabilities: &mut [f64]) {
+    let max = largest(values);
+    probabilities.iter_mut().zip(values).for_each(|(p, x)| *p = exp(f64::from(*x) - max));
+    let sum: f64 = probabilities.iter().sum();
+    probabilities.iter_mut().for_each(|p| *p = *p / sum + SMALLEST);
+}
+
+fn largest(values: &[f32]) -> f64 {
+    f64::from(values.iter().copied().fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// The divergence of a vector, which is one row.
@@ -141,7 +157,9 @@ fn of_vector(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
         || 0.0,
         |sum, inputs, _| {
             let [base, model] = inputs else { return };
-            *sum += divergence([base, model], softmax);
+            let [of_base, of_model] = softmax;
+            let p = model.iter().map(|x| of_model.probability(*x));
+            *sum += divergence(p, base.iter().map(|x| of_base.probability(*x)));
         },
         |all, own| *all += own,
     )?;

@@ -34,7 +34,7 @@ impl Kernel for Differences {
 
 /// Fills `out` with sums taken in f64. `add` is called for one block of elements after the other, with the number of its
 /// first element in `out` and the block's sums, which start at 0.
-fn sum_in_f64(out: &mut [f32], add: impl Fn(usize, &mut [f64])) {
+pub(super) fn sum_in_f64(out: &mut [f32], add: impl Fn(usize, &mut [f64])) {
     const BLOCK: usize = 512;
     let mut sums = [0.0; BLOCK];
     for (block, out) in out.chunks_mut(BLOCK).enumerate() {

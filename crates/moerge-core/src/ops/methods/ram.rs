@@ -7,7 +7,7 @@
 //! `1 + r clip(shared / unique, 0, alpha)`, from the numbers of elements of the tensor that it changed with others and
 //! alone.
 
-use super::{Kernel, Place, check, gram::differences};
+use super::{Kernel, Place, check, combination::sum_in_f64, gram::differences};
 use crate::{
     error::Result,
     ops::{Identity, evaluate::Inputs},
@@ -111,16 +111,17 @@ impl Kernel for Reinforced {
         differences(inputs);
         let Some((base, vectors)) = inputs.split_first() else { return };
         let changes = changes(vectors, self.epsilon);
-        let mut sums: Vec<f64> = base.iter().map(|base| f64::from(*base)).collect();
-        for (number, vector) in vectors.iter().enumerate() {
-            let alone = self.unique.as_ref().map_or(1.0, |unique| unique[number]);
-            for ((sum, d), changes) in sums.iter_mut().zip(vector).zip(&changes) {
-                let factor = if *changes > 1 { 1.0 / f64::from(*changes) } else { alone };
-                // A product rather than a branch: NaN stays NaN, so that it is noticed.
-                let counts = if d.abs() > self.epsilon { factor } else { 0.0 };
-                *sum += f64::from(*d) * counts;
+        let shares: Vec<f64> = (0..=vectors.len()).map(|count| 1.0 / count.max(1) as f64).collect();
+        sum_in_f64(out, |at, sums| {
+            sums.iter_mut().zip(&base[at..]).for_each(|(sum, base)| *sum = f64::from(*base));
+            for (number, vector) in vectors.iter().enumerate() {
+                let alone = self.unique.as_ref().map_or(1.0, |unique| unique[number]);
+                for ((sum, d), changes) in sums.iter_mut().zip(&vector[at..]).zip(&changes[at..]) {
+                    let factor = if *changes > 1 { shares[*changes as usize] } else { alone };
+                    // A product rather than a branch: NaN stays NaN, so that it is noticed.
+                    *sum += f64::from(*d) * if d.abs() > self.epsilon { factor } else { 0.0 };
+                }
             }
-        }
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+        });
     }
 }

@@ -9,7 +9,7 @@
 use super::{
     Kernel, Place, check,
     gram::differences,
-    select::{Cut, cuts},
+    select::{Cut, bits, cuts},
     task_vector::{BLOCK, Election},
 };
 use crate::{
@@ -107,21 +107,37 @@ fn select(inputs: &mut [Vec<f32>], place: Place, cut: Cut) {
         return;
     }
     let variances = variances(&inputs[1..]);
-    for vector in &mut inputs[1..] {
-        for ((d, variance), element) in vector.iter_mut().zip(&variances).zip(place.first..) {
-            // NaN stays NaN, so that it is noticed.
-            *d *= if cut.is_after(*variance, element) { 1.0 } else { 0.0 };
+    cut.for_parts(place.first, variances.len(), |part, smallest| {
+        for vector in &mut inputs[1..] {
+            for (d, variance) in vector[part.clone()].iter_mut().zip(&variances[part.clone()]) {
+                // A product rather than a branch: NaN stays NaN, so that it is noticed.
+                *d *= if bits(*variance) >= smallest { 1.0 } else { 0.0 };
+            }
         }
-    }
+    });
 }
 
 /// The variance over the vectors at each element.
 fn variances(vectors: &[Vec<f32>]) -> Vec<f32> {
     let count = vectors.len() as f64;
-    let variance = |element: usize| {
-        let mean = vectors.iter().map(|d| f64::from(d[element])).sum::<f64>() / count;
-        let squares = vectors.iter().map(|d| (f64::from(d[element]) - mean).powi(2)).sum::<f64>();
-        (squares / count) as f32
-    };
-    (0..vectors.first().map_or(0, Vec::len)).map(variance).collect()
+    let mut variances = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    let (mut means, mut squares) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for (block, variances) in variances.chunks_mut(BLOCK).enumerate() {
+        let block = block * BLOCK..block * BLOCK + variances.len();
+        let (means, squares) = (&mut means[..variances.len()], &mut squares[..variances.len()]);
+        means.fill(0.0);
+        squares.fill(0.0);
+        for vector in vectors {
+            means.iter_mut().zip(&vector[block.clone()]).for_each(|(mean, d)| *mean += f64::from(*d));
+        }
+        means.iter_mut().for_each(|mean| *mean /= count);
+        for vector in vectors {
+            for ((square, mean), d) in squares.iter_mut().zip(&*means).zip(&vector[block.clone()]) {
+                let off = f64::from(*d) - mean;
+                *square += off * off;
+            }
+        }
+        variances.iter_mut().zip(squares).for_each(|(variance, square)| *variance = (*square / count) as f32);
+    }
+    variances
 }

@@ -5,6 +5,8 @@
 //! the first counts values by their upper 16 bits, the second counts those around the cut by the lower 15. A third pass
 //! finds the place of the cut among equal values, if it lies between some.
 
+use std::ops::Range;
+
 use crate::{
     error::Result,
     ops::evaluate::{Inputs, Place},
@@ -33,10 +35,16 @@ impl Cut {
     /// After all values.
     pub const EVERYTHING: Self = Self { bits: 0, end: u64::MAX };
 
-    /// Whether the cut is after the value at `element`.
-    pub fn is_after(self, value: f32, element: u64) -> bool {
-        let bits = bits(value);
-        bits > self.bits || (bits == self.bits && element < self.end)
+    /// Calls `look` with parts of some elements, of which the first is element `first` of the tensor: the part's range, and
+    /// the smallest bits of magnitudes in it that are before the cut.
+    pub fn for_parts(self, first: u64, length: usize, mut look: impl FnMut(Range<usize>, u32)) {
+        let split = usize::try_from(self.end.saturating_sub(first)).map_or(length, |split| split.min(length));
+        if split > 0 {
+            look(0..split, self.bits);
+        }
+        if split < length {
+            look(split..length, self.bits.saturating_add(1));
+        }
     }
 }
 

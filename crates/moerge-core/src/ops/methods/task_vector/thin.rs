@@ -7,7 +7,10 @@ use super::super::{
 };
 use crate::{
     error::{Cause, Error, Result},
-    numeric::noise::drop_elements,
+    numeric::{
+        noise::{bound, drop_elements},
+        ranks::{Order, magnitude_and_place},
+    },
     ops::evaluate::Inputs,
 };
 
@@ -55,55 +58,52 @@ impl Thinning {
             Self::Everything => {}
             Self::Nothing => values.iter_mut().for_each(|value| *value *= 0.0),
             Self::Between(from, to) => {
-                for (value, element) in values.iter_mut().zip(place.first..) {
-                    let stays = to.is_after(*value, element) && !from.is_after(*value, element);
-                    *value *= if stays { 1.0 } else { 0.0 };
-                }
+                to.for_parts(place.first, values.len(), |part, smallest| {
+                    let first = place.first + part.start as u64;
+                    let values = &mut values[part];
+                    from.for_parts(first, values.len(), |part, dropped| {
+                        for value in &mut values[part] {
+                            let bits = bits(*value);
+                            *value *= if bits >= smallest && bits < dropped { 1.0 } else { 0.0 };
+                        }
+                    });
+                });
             }
             Self::Random(key, density) => {
-                drop_elements(values, key.seed, &key.name, key.input, place.first, |_, uniform| uniform < *density);
+                let bound = bound(*density);
+                drop_elements(values, key.seed, &key.name, key.input, place.first, |_| bound);
             }
             Self::Ranked(key, ranked) => {
-                let probabilities = ranked.probabilities(values, place);
-                drop_elements(values, key.seed, &key.name, key.input, place.first, |index, uniform| {
-                    uniform < f64::from(probabilities[index])
-                });
+                let bounds = ranked.bounds(values, place);
+                drop_elements(values, key.seed, &key.name, key.input, place.first, |index| bounds[index]);
             }
         }
     }
 }
 
 impl Ranked {
-    fn probabilities(&self, values: &[f32], place: Place) -> Vec<f32> {
-        let probability = |rank: usize, length: usize| {
+    /// The probabilities of `values`, as bounds of random numbers.
+    fn bounds(&self, values: &[f32], place: Place) -> Vec<u64> {
+        let at_rank = |rank: usize, length: usize| {
             let rank = if length > 1 { rank as f64 / (length - 1) as f64 } else { 0.5 };
-            (self.lowest + self.range * rank) as f32
+            bound(self.lowest + self.range * rank)
         };
         if let Some(sorted) = &self.vector {
-            let rank = |(value, element): (&f32, u64)| {
-                let own = sortable(*value, element);
-                probability(sorted.partition_point(|other| *other < own), sorted.len())
+            let at = |(value, element): (&f32, u64)| {
+                let own = magnitude_and_place(*value, element);
+                at_rank(sorted.partition_point(|other| *other < own), sorted.len())
             };
-            return values.iter().zip(place.first..).map(rank).collect();
+            return values.iter().zip(place.first..).map(at).collect();
         }
-        let mut probabilities = vec![0.0; values.len()];
+        let mut bounds = vec![0; values.len()];
         let columns = place.columns.max(1);
-        let mut sorted = Vec::with_capacity(columns);
-        for (row, probabilities) in values.chunks(columns).zip(probabilities.chunks_mut(columns)) {
-            sorted.clear();
-            sorted.extend(row.iter().zip(0..).map(|(value, column)| sortable(*value, column)));
-            sorted.sort_unstable();
-            for (rank, own) in sorted.iter().enumerate() {
-                probabilities[(*own & u64::from(u32::MAX)) as usize] = probability(rank, row.len());
-            }
+        let at_ranks: Vec<u64> = (0..columns).map(|rank| at_rank(rank, columns)).collect();
+        let mut order = Order::default();
+        for (row, bounds) in values.chunks(columns).zip(bounds.chunks_mut(columns)) {
+            order.columns(row).zip(&at_ranks).for_each(|(column, bound)| bounds[column] = *bound);
         }
-        probabilities
+        bounds
     }
-}
-
-/// A number in the order of magnitude, then of place.
-fn sortable(value: f32, element: u64) -> u64 {
-    u64::from(bits(value)) << 32 | (element & u64::from(u32::MAX))
 }
 
 /// Longest vector that is ranked as one row.
@@ -122,7 +122,9 @@ pub(in super::super) fn sorted_vectors(inputs: &Inputs<'_>) -> Result<Vec<Vec<u6
         |sorted: &mut Vec<Vec<u64>>, inputs, place| {
             differences(inputs);
             for (sorted, values) in sorted.iter_mut().zip(&inputs[1..]) {
-                sorted.extend(values.iter().zip(place.first..).map(|(value, element)| sortable(*value, element)));
+                sorted.extend(
+                    values.iter().zip(place.first..).map(|(value, element)| magnitude_and_place(*value, element)),
+                );
             }
         },
         |all, own| all.iter_mut().zip(own).for_each(|(all, own)| all.extend(own)),

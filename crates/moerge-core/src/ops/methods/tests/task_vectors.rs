@@ -1,7 +1,7 @@
 //! Methods that add up differences from a base.
 
 use super::*;
-use crate::numeric::noise::drop_elements;
+use crate::numeric::noise::{bound, drop_elements};
 
 #[test]
 fn task_arithmetic_adds_differences_to_the_base() {
@@ -114,7 +114,7 @@ fn breadcrumbs_drop_the_largest_and_the_smallest_differences() {
 /// Elements whose random number is below their probability.
 fn masked(d: &[f64], input: u64, probability: impl Fn(usize) -> f64) -> Vec<f64> {
     let mut mask = vec![1.0; d.len()];
-    drop_elements(&mut mask, SEED, "w", input, 0, |i, uniform| uniform < probability(i));
+    drop_elements(&mut mask, SEED, "w", input, 0, |i| bound(probability(i)));
     d.iter().zip(mask).map(|(d, mask)| d * f64::from(mask)).collect()
 }
 

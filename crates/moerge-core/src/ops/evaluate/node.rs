@@ -1,0 +1,274 @@
+//! A node of an expression's tree: how its rows are fetched and computed.
+
+use std::ops::Range;
+
+use moerge_checkpoint::{Dtype, TensorView};
+
+use super::{ComputedValues, Inputs, Place, Preparation, row_map::RowMap};
+use crate::{
+    error::{Error, Result},
+    numeric::{element, noise::add_noise},
+    ops::{Expr, Noise, expr::rows_and_columns, lora::LoadedDelta, methods::Kernel},
+};
+
+/// Elements computed at once where an adapter is merged: its product is faster on many rows.
+const ELEMENTS_WITH_LORA: usize = 1 << 20;
+/// Elements computed at once elsewhere: few enough to stay in a core's cache.
+const ELEMENTS: usize = 64 << 10;
+/// Elements of each input of a method that are merged at once.
+const ELEMENTS_TO_MERGE: usize = 16 << 10;
+
+/// A node of the tree, with its size.
+pub(super) struct Node {
+    op: Op,
+    pub rows: usize,
+    pub columns: usize,
+    /// Bytes fetched for a row.
+    pub row_bytes: usize,
+    /// Whether an adapter is merged somewhere in it.
+    lora: bool,
+}
+
+enum Op {
+    View(TensorView),
+    Lora { input: Box<Node>, delta: LoadedDelta, round: Option<Dtype> },
+    Noise { input: Box<Node>, noise: Noise },
+    Scale { input: Box<Node>, factor: f64 },
+    Pad(Box<Node>),
+    RowMap { input: Box<Node>, map: RowMap },
+    Combine { inputs: Vec<Node>, kernel: Box<dyn Kernel> },
+    Fill(f32),
+    Computed(String),
+}
+
+/// Where the bytes of a node's rows lie among those fetched for whole rows.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    /// Bytes of a whole row.
+    pub stride: usize,
+    /// Where the node's own begin.
+    pub offset: usize,
+}
+
+/// Rows that are to be computed, and what was fetched for them.
+pub(super) struct Fetched<'a> {
+    pub rows: Range<usize>,
+    pub raw: &'a [u8],
+    pub slot: Slot,
+}
+
+impl Fetched<'_> {
+    /// What was fetched for the rows at `at` among these, which are rows `rows` of whoever computes them.
+    fn part(&self, at: Range<usize>, rows: Range<usize>) -> Self {
+        Self { rows, raw: &self.raw[at.start * self.slot.stride..at.end * self.slot.stride], slot: self.slot }
+    }
+}
+
+/// What computing needs besides the fetched bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub seed: u64,
+    pub computed: &'a dyn ComputedValues,
+}
+
+impl Node {
+    pub fn new(expr: &Expr, preparation: &Preparation<'_>) -> Result<Self> {
+        let (rows, columns) = rows_and_columns(expr.shape());
+        let mut inputs = expr.inputs().iter().map(|input| Node::new(input, preparation)).collect::<Result<Vec<_>>>()?;
+        let mut row_bytes = inputs.iter().map(|input| input.row_bytes).sum();
+        let mut input = || inputs.pop().map(Box::new).ok_or_else(|| Error::input("an expression has no input"));
+        let op = match expr {
+            Expr::View(view) => {
+                row_bytes = columns * view.dtype.size_bits() as usize / 8;
+                Op::View(view.clone())
+            }
+            Expr::Lora { delta, round, .. } => {
+                Op::Lora { input: input()?, delta: LoadedDelta::new(delta.clone())?, round: *round }
+            }
+            Expr::Noise { noise, .. } => Op::Noise { input: input()?, noise: noise.clone() },
+            Expr::Scale { factor, .. } => Op::Scale { input: input()?, factor: *factor },
+            Expr::Pad { .. } => Op::Pad(input()?),
+            Expr::RowMap { map, .. } => {
+                let input = input()?;
+                let map = RowMap::new(map, &input, rows, columns)?;
+                Op::RowMap { input, map }
+            }
+            Expr::Combine { method, inputs: exprs } => {
+                same_shapes(method.name(), exprs)?;
+                let kernel = method.kernel(&Inputs { nodes: &inputs, preparation, shape: expr.shape() })?;
+                Op::Combine { inputs, kernel }
+            }
+            Expr::Fill { value, .. } => Op::Fill(*value),
+            Expr::Computed { name, .. } => Op::Computed(name.clone()),
+        };
+        Ok(Self { op, rows, columns, row_bytes, lora: expr.merges_adapter() })
+    }
+
+    /// Puts what `rows` are made from into `raw`.
+    pub fn fetch(&self, rows: Range<usize>, raw: &mut [u8], slot: Slot) -> Result<()> {
+        match &self.op {
+            Op::View(view) => self.read(view, rows, raw, slot),
+            Op::Lora { input, .. } | Op::Noise { input, .. } | Op::Scale { input, .. } => input.fetch(rows, raw, slot),
+            Op::Pad(input) => {
+                let there = rows.start.min(input.rows)..rows.end.min(input.rows);
+                input.fetch(there.clone(), &mut raw[..there.len() * slot.stride], slot)
+            }
+            Op::RowMap { input, map } => map.runs(rows).try_for_each(|(at, from)| match from {
+                Some(from) => {
+                    let bytes = at * slot.stride..(at + from.len()) * slot.stride;
+                    input.fetch(from, &mut raw[bytes], slot)
+                }
+                None => Ok(()),
+            }),
+            Op::Combine { inputs, .. } => {
+                let mut offset = slot.offset;
+                for input in inputs {
+                    input.fetch(rows.clone(), raw, Slot { offset, ..slot })?;
+                    offset += input.row_bytes;
+                }
+                Ok(())
+            }
+            Op::Fill(_) | Op::Computed(_) => Ok(()),
+        }
+    }
+
+    /// Reads rows of a source, whose bytes may lie apart from each other in `raw`.
+    fn read(&self, view: &TensorView, rows: Range<usize>, raw: &mut [u8], slot: Slot) -> Result<()> {
+        let first = rows.start as u64 * self.row_bytes as u64;
+        if slot.stride == self.row_bytes {
+            return Ok(view.read_at(first, raw)?);
+        }
+        let mut own = vec![0; rows.len() * self.row_bytes];
+        view.read_at(first, &mut own)?;
+        for (row, own) in raw.chunks_exact_mut(slot.stride).zip(own.chunks_exact(self.row_bytes)) {
+            row[slot.offset..slot.offset + self.row_bytes].copy_from_slice(own);
+        }
+        Ok(())
+    }
+
+    /// Makes the rows that `fetched` is for.
+    pub fn compute(&self, fetched: &Fetched<'_>, context: Context<'_>, out: &mut [f32]) -> Result<()> {
+        let Fetched { rows, raw, slot } = fetched;
+        let first = rows.start as u64 * self.columns as u64;
+        match &self.op {
+            Op::View(view) => {
+                if slot.stride == self.row_bytes {
+                    element::widen(view.dtype, raw, out);
+                } else {
+                    for (row, out) in raw.chunks_exact(slot.stride).zip(out.chunks_exact_mut(self.columns)) {
+                        element::widen(view.dtype, &row[slot.offset..slot.offset + self.row_bytes], out);
+                    }
+                }
+            }
+            Op::Lora { input, delta, round } => {
+                input.compute(fetched, context, out)?;
+                delta.add_to(rows.clone(), out)?;
+                if let Some(dtype) = round {
+                    element::round_to(*dtype, out);
+                }
+            }
+            Op::Noise { input, noise } => {
+                input.compute(fetched, context, out)?;
+                add_noise(out, context.seed, &noise.name, first, noise.scale);
+            }
+            Op::Scale { input, factor } => {
+                input.compute(fetched, context, out)?;
+                out.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+            }
+            Op::Pad(input) => self.pad(input, fetched, context, out)?,
+            Op::RowMap { input, map } => {
+                for (at, from) in map.runs(rows.clone()) {
+                    let Some(from) = from else {
+                        out[at * self.columns..(at + 1) * self.columns].fill(0.0);
+                        continue;
+                    };
+                    let here = at..at + from.len();
+                    let out = &mut out[here.start * self.columns..here.end * self.columns];
+                    input.compute(&fetched.part(here, from), context, out)?;
+                }
+            }
+            Op::Combine { inputs, kernel } => self.combine(inputs, kernel.as_ref(), fetched, context, out)?,
+            Op::Fill(value) => out.fill(*value),
+            Op::Computed(name) => {
+                let values = context.computed.values(name);
+                let own = values.filter(|v| v.len() == self.rows * self.columns);
+                let own = own.and_then(|v| v.get(rows.start * self.columns..rows.end * self.columns));
+                let found = || values.map_or("nothing".to_owned(), |v| format!("{} numbers", v.len()));
+                out.copy_from_slice(own.ok_or_else(|| {
+                    Error::input(format!("the values computed for {name} do not fit it"))
+                        .fact("expected", format!("[{}, {}]", self.rows, self.columns))
+                        .fact("found", found())
+                })?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges rows of `inputs`, few at a time, so that they stay in a core's cache.
+    fn combine(
+        &self,
+        inputs: &[Node],
+        kernel: &dyn Kernel,
+        fetched: &Fetched<'_>,
+        context: Context<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let at_once = self.rows_of(if self.lora { ELEMENTS_WITH_LORA } else { ELEMENTS_TO_MERGE });
+        let mut values = vec![Vec::new(); inputs.len()];
+        for at in (0..fetched.rows.len()).step_by(at_once) {
+            let now = at..(at + at_once).min(fetched.rows.len());
+            let first = fetched.rows.start + at;
+            let mut part = fetched.part(now.clone(), first..first + now.len());
+            for (input, values) in inputs.iter().zip(&mut values) {
+                values.resize(now.len() * self.columns, 0.0);
+                input.compute(&part, context, values)?;
+                part.slot.offset += input.row_bytes;
+            }
+            let place = Place { first: first as u64 * self.columns as u64, columns: self.columns };
+            kernel.merge(&mut values, place, &mut out[now.start * self.columns..now.end * self.columns]);
+        }
+        Ok(())
+    }
+
+    /// Puts the rows that `input` has of those that `fetched` is for into `out`, zeros after them.
+    fn pad(&self, input: &Node, fetched: &Fetched<'_>, context: Context<'_>, out: &mut [f32]) -> Result<()> {
+        let there = fetched.rows.start.min(input.rows)..fetched.rows.end.min(input.rows);
+        let count = there.len();
+        let fetched = fetched.part(0..count, there);
+        if input.columns == self.columns {
+            let (there, missing) = out.split_at_mut(count * self.columns);
+            missing.fill(0.0);
+            return input.compute(&fetched, context, there);
+        }
+        let mut narrow = vec![0.0; count * input.columns];
+        input.compute(&fetched, context, &mut narrow)?;
+        out.fill(0.0);
+        for (row, values) in out.chunks_exact_mut(self.columns).zip(narrow.chunks_exact(input.columns.max(1))) {
+            row[..input.columns].copy_from_slice(values);
+        }
+        Ok(())
+    }
+
+    /// How many rows have about so many elements; one at least.
+    pub fn rows_of(&self, elements: usize) -> usize {
+        (elements / self.columns.max(1)).max(1)
+    }
+
+    /// How many elements are best computed at once.
+    pub fn elements_at_once(&self) -> usize {
+        if self.lora { ELEMENTS_WITH_LORA } else { ELEMENTS }
+    }
+}
+
+/// Wants what is merged to be of one shape.
+fn same_shapes(method: &str, inputs: &[Expr]) -> Result<()> {
+    let Some(first) = inputs.first() else { return Ok(()) };
+    let Some(other) = inputs.iter().find(|input| input.shape() != first.shape()) else { return Ok(()) };
+    let describe = |expr: &Expr| {
+        let from = |view: &&TensorView| format!(": {} in {}", view.name, view.file.path.display());
+        format!("{:?}{}", expr.shape(), expr.reads().first().map_or_else(String::new, from))
+    };
+    Err(Error::input(format!("{method} cannot merge tensors of different shapes"))
+        .fact("one", describe(first))
+        .fact("other", describe(other)))
+}
