@@ -50,7 +50,7 @@ fuzz_target!(|text: &str| {
             Ok(prompt) => assert!(prompt.len() <= max_prompt_bytes(CONTEXT)),
             Err(error) => {
                 let message = error.to_string();
-                assert!(!message.contains("fault of moerge"), "{message}");
+                assert!(!message.contains("bug in moerge"), "{message}");
                 assert!(!message.contains('\u{1b}') && message.len() < 4096, "{message}");
             }
         }

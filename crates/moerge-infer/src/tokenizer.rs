@@ -18,16 +18,16 @@ use moerge_core::{
     model::source::read_bytes,
 };
 
-/// Most bytes of a text, as long as they may become in the tokenizer.
+/// Maximum size of a text in bytes, after it has grown in the tokenizer.
 const MAX_TEXT: usize = 256 << 20;
-/// The same for a tokenizer that lets text grow more than ordinary ones: each byte takes some forty while it works.
+/// The same for tokenizers with more than [`ORDINARY_GROWTH`]: each byte takes about 40 bytes of memory.
 const MAX_GROWN_TEXT: usize = 16 << 20;
-/// Most growth of ordinary tokenizers, which write a space as three bytes, perhaps twice.
+/// Maximum growth of ordinary tokenizers, which replace a space by three bytes, perhaps twice.
 const ORDINARY_GROWTH: f64 = 16.0;
 
-/// Most tokens for each byte, after the tokenizer let the text grow: what Unicode's compatibility forms may make of it.
+/// Maximum tokens per byte of grown text: compatibility forms may lengthen it further.
 const TOKENS_PER_BYTE: f64 = 11.0;
-/// Most tokens of a text of no bytes: special ones.
+/// Maximum number of special tokens added to any text.
 const TOKENS_OF_ANY_TEXT: f64 = 1024.0;
 
 /// A model's tokenizer.
@@ -35,13 +35,13 @@ const TOKENS_OF_ANY_TEXT: f64 = 1024.0;
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    /// Stands before a prompt; may be empty.
+    /// Precedes a prompt; may be empty.
     bos: String,
-    /// The token that ends a text, where the tokenizer has one.
+    /// The end-of-text token, if the tokenizer has one.
     eos: Option<u32>,
-    /// Longest text in bytes.
+    /// Maximum text size in bytes.
     max_text: usize,
-    /// Most tokens for each byte of a text.
+    /// How much text may grow.
     growth: f64,
 }
 
@@ -73,17 +73,18 @@ impl Tokenizer {
         Ok(Self { path, inner, bos, eos, max_text, growth: growth.text })
     }
 
-    /// The token that ends a text, by `eos_token` of the tokenizer's files; `None` where they name none that it has.
+    /// The end-of-text token: `eos_token` of the tokenizer's files. `None` if they name none, or one that is not in the
+    /// vocabulary.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
 
-    /// The tokens of a text as transformers' tokenizer gives them, with the special tokens that the tokenizer adds.
+    /// Tokenizes as transformers does, including the special tokens that the tokenizer adds.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, true)
     }
 
-    /// The tokens of a text that holds its special tokens already, such as one that a chat template made.
+    /// Tokenizes a text that already contains its special tokens, such as a rendered chat template.
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, false)
     }
@@ -111,12 +112,12 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// A net under the bounds that the file was checked against.
+    /// A safety net in addition to the checks of the file.
     fn check_tokens(&self, text: &str, tokens: usize) -> Result<()> {
         let most = text.len() as f64 * self.growth * TOKENS_PER_BYTE + TOKENS_OF_ANY_TEXT;
         if tokens as f64 > most {
             let bytes = text.len();
-            return Err(self.cannot("encode the text", &format!("it makes {tokens} tokens of {bytes} bytes")));
+            return Err(self.cannot("encode the text", &format!("it makes {tokens} tokens from {bytes} bytes")));
         }
         Ok(())
     }
@@ -124,8 +125,9 @@ impl Tokenizer {
     fn check_length(&self, text: &str) -> Result<()> {
         if text.len() > self.max_text {
             let (found, most) = (text.len(), self.max_text);
-            return Err(Error::input(format!("a text has {found} bytes, and at most {most} are tokenized at once"))
-                .hint("split it"));
+            return Err(
+                Error::input(format!("a text has {found} bytes, more than the limit of {most}")).hint("split it")
+            );
         }
         Ok(())
     }
@@ -159,7 +161,7 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// The token with the largest id, which may lie beyond the rows of a model's embeddings.
+    /// The token with the largest id, which may exceed the rows of a model's embeddings.
     pub fn last_token(&self) -> Option<(u32, String)> {
         let last = self.inner.get_vocab(true).into_iter().map(|(token, id)| (id, token));
         last.max()
@@ -209,17 +211,17 @@ pub fn problem(bytes: &[u8]) -> Option<String> {
     load(bytes).err()
 }
 
-/// The tokenizer in a `tokenizer.json`, and by how much it may multiply bytes.
+/// Loads a `tokenizer.json`, with the growth that it may cause.
 fn load(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, Growth), String> {
     let growth = check::growth(bytes)?;
     let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes))?;
-    // Settings of whoever saved it last; a prompt is neither cut nor padded.
+    // Truncation and padding are saved with the file, but prompts are neither cut nor padded.
     guarded(|| inner.with_padding(None).with_truncation(None).map(drop))?;
     let longest = inner.get_vocab(true).keys().map(String::len).max().unwrap_or(0);
     if let Some(problem) = check::too_long(longest, growth) {
         return Err(problem);
     }
-    // A broken component shows itself at the first word.
+    // Broken components fail on the first word.
     for sample in ["Hello, world 1", "é 日本", ""] {
         let ids = guarded(|| Ok(inner.encode(sample, true)?.get_ids().to_vec()))?;
         guarded(|| inner.decode(&ids, true))?;

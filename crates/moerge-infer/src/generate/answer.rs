@@ -1,4 +1,4 @@
-//! An answer: token after token until the model ends it, or something else does.
+//! Generates an answer token by token until a stop token or a limit.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -11,20 +11,20 @@ use moerge_core::{error::Result, progress::Progress};
 pub struct Piece<'a> {
     /// The token.
     pub token: u32,
-    /// The text that it completes; empty while a character is unfinished.
+    /// The text it completes; empty while a character is incomplete.
     pub text: &'a str,
-    /// The experts whose work it was chosen from.
+    /// The experts that produced it.
     pub trace: &'a RoutingTrace,
-    /// The scores `[vocabulary]` that it was chosen by.
+    /// The logits `[vocabulary]` it was sampled from.
     pub scores: &'a [f32],
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The model ended it.
+    /// The model generated a stop token.
     Stop,
-    /// It has as many tokens as were wanted.
+    /// It reached the maximum number of tokens.
     Length,
     /// The model's context is full.
     Context,
@@ -37,12 +37,11 @@ pub enum End {
 pub struct Limits {
     /// Tokens that end it.
     pub stop: BTreeSet<u32>,
-    /// Most tokens.
+    /// Maximum number of tokens.
     pub tokens: usize,
 }
 
-/// Makes the sequence `prompt` and goes on from there. `piece` gets every token of the answer, but not the one that
-/// ends it.
+/// Sets the sequence to `prompt` and generates from there. `piece` receives every token except the stop token.
 pub fn answer(
     generator: &mut Generator<'_>,
     tokenizer: &Tokenizer,

@@ -1,4 +1,4 @@
-//! Many sequences at once: every weight is read once for all of them, a token each per step.
+//! Generates many sequences at once: each step reads every weight once and appends a token to each sequence.
 
 use super::{Sampler, Sampling};
 use crate::decoder::{KvCache, ResidentModel};
@@ -6,7 +6,7 @@ use moerge_core::{error::Result, progress::Progress};
 
 /// Continues each of `prompts` by `tokens` tokens, never with one of `banned`, and returns the continuations.
 ///
-/// `step` is called after every token that all of them grew by.
+/// `step` is called after each step.
 pub fn generate_batch(
     model: &ResidentModel,
     prompts: &[Vec<u32>],

@@ -1,4 +1,4 @@
-//! A model's own chat template, with what transformers' `apply_chat_template` gives it.
+//! A model's chat template, rendered with the same variables as transformers' `apply_chat_template`.
 //!
 //! <https://huggingface.co/docs/transformers/chat_templating>. The engine is [`crate::jinja`]; this file finds the
 //! template, builds its variables and bounds what it may use.
@@ -24,7 +24,7 @@ use moerge_core::{
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What was said.
+    /// The text.
     pub content: String,
 }
 
@@ -42,7 +42,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// A conversation that the assistant is to continue.
+    /// A conversation for the assistant to continue.
     pub fn new(messages: &[Message]) -> Self {
         let message = |m: &Message| json!({"role": m.role, "content": m.content});
         let messages = messages.iter().map(message).collect();
@@ -54,32 +54,32 @@ impl Conversation {
 #[derive(Debug)]
 pub struct ChatTemplate {
     default: NamedTemplate,
-    /// The one for conversations with tools.
+    /// The template for conversations with tools.
     tool_use: Option<NamedTemplate>,
     special_tokens: SpecialTokens,
 }
 
 #[derive(Debug)]
 struct NamedTemplate {
-    /// The file it is from, for messages.
+    /// Its file, for messages.
     file: String,
     template: Template,
 }
 
 /// The folder of templates other than the default one.
 const ADDITIONAL: &str = "additional_chat_templates";
-/// Bytes of a prompt for each token of the context. The longest tokens in use have 128 bytes, and hardly any text
-/// consists of them.
+/// Maximum prompt bytes per token of the context. Tokens have up to 128 bytes, but hardly any text consists of the
+/// longest ones.
 const BYTES_PER_TOKEN: usize = 64;
-/// Steps of any template, and those for each byte that it is given.
+/// Maximum steps for any template, and per byte of input.
 const STEPS: u64 = 4_000_000;
 const STEPS_PER_BYTE: u64 = 4;
-/// Memory of any template, for each byte that it is given, and in all.
+/// Maximum memory for any template, per byte of input, and in total.
 const MEMORY: usize = 64 << 20;
 const MEMORY_PER_BYTE: usize = 256;
 const MAX_MEMORY: usize = 1 << 30;
 
-/// The most bytes that a prompt for a context of `tokens` may have: a longer one cannot fit.
+/// Maximum bytes of a prompt for a context of `tokens`. A longer one cannot fit.
 pub fn max_prompt_bytes(tokens: usize) -> usize {
     tokens.saturating_mul(BYTES_PER_TOKEN).saturating_add(4096)
 }
@@ -120,12 +120,12 @@ impl ChatTemplate {
         Ok(Some(Self { default, tool_use, special_tokens: SpecialTokens::open(storage, dir)? }))
     }
 
-    /// A template from a string, which messages call `file`.
+    /// Parses a template; messages call it `file`.
     pub fn parse(file: &str, source: &str, special_tokens: SpecialTokens) -> Result<Self> {
         Ok(Self { default: NamedTemplate::new(file.to_owned(), source)?, tool_use: None, special_tokens })
     }
 
-    /// The prompt of a conversation, for a model with a context of `context` tokens. Stops where `progress` says so.
+    /// Renders a conversation for a context of `context` tokens. Stops when `progress` is cancelled.
     pub fn render(&self, conversation: &Conversation, context: usize, progress: &dyn Progress) -> Result<String> {
         let Conversation { messages, tools, documents, add_generation_prompt } = conversation;
         let template = match &self.tool_use {
@@ -145,7 +145,7 @@ impl ChatTemplate {
         let most = max_prompt_bytes(context);
         if given > most.saturating_mul(4) {
             return Err(Error::input(format!(
-                "the conversation has {given} bytes, which cannot fit into the context of {context} tokens"
+                "the conversation has {given} bytes, which cannot fit in the context of {context} tokens"
             ))
             .hint("shorten it, or begin a new conversation"));
         }
@@ -175,7 +175,7 @@ impl NamedTemplate {
         let place = place(&failure);
         let (what, hint) = match failure.cause {
             Cause::Stopped(error) => return error,
-            Cause::Limit => ("is refused", "a conversation never needs that much: look at the template"),
+            Cause::Limit => ("is refused", "no conversation needs this much; check the template"),
             Cause::Raised => {
                 ("refuses the conversation", "it may not accept a system message, or two turns of one role")
             }
@@ -205,7 +205,7 @@ fn templates_of_config(config: &Map<String, Value>) -> Vec<(String, String)> {
     }
 }
 
-/// A message without its `null`s, its reasoning under every name that templates know: transformers does the same.
+/// Drops `null` values and copies the reasoning to every name that templates use, as transformers does.
 fn normalized(message: &Value) -> Value {
     let Value::Object(message) = message else { return message.clone() };
     let reasoning = ["reasoning_content", "thinking", "reasoning"]
@@ -225,7 +225,7 @@ fn normalized(message: &Value) -> Value {
     Value::Object(normalized)
 }
 
-/// About how many bytes a value has.
+/// The approximate size of a value in bytes.
 fn json_bytes(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len() + 8,
@@ -237,7 +237,7 @@ fn json_bytes(value: &Value) -> usize {
     }
 }
 
-/// What is wrong with a template before it meets a conversation: `line 3: expected an expression, found `%}``.
+/// Why a template cannot be parsed: `line 3: expected an expression, found `%}``.
 pub fn template_problem(text: &str) -> Option<String> {
     let failure = Template::parse(text).err()?;
     let line = failure.line.map(|line| format!("line {line}: ")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `generation_config.json`: which tokens end an answer, and how the model's makers want it sampled.
+//! `generation_config.json`: stop tokens and the recommended sampling.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, path::Path};
 
@@ -13,14 +13,14 @@ use moerge_core::{
     suggest::shorten,
 };
 
-/// What a model's makers say about generating with it.
+/// A model's recommended generation settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationConfig {
     /// Tokens that end an answer.
     pub stop: BTreeSet<u32>,
-    /// Sampling; what the file leaves out is [`Sampling::default`]'s.
+    /// Sampling; missing values are those of [`Sampling::default`].
     pub sampling: Sampling,
-    /// Values that are none of their kind and count as left out: a sentence for each.
+    /// One sentence per value that is invalid and therefore ignored.
     pub ignored: Vec<String>,
 }
 
@@ -39,8 +39,8 @@ impl GenerationConfig {
         Ok(Self::new(&generation, config))
     }
 
-    /// The same, with the tokenizer's own end-of-text token ending a text, too: chat models are trained with the one that
-    /// their tokenizer names, and their configs often name another.
+    /// Adds the tokenizer's end-of-text token to the stop tokens. Chat models are trained with the one that their tokenizer
+    /// names, and their configs often name another.
     pub fn with_eos(mut self, eos: Option<u32>) -> Self {
         self.stop.extend(eos);
         self
@@ -75,7 +75,7 @@ impl GenerationConfig {
     }
 }
 
-/// The values of `generation_config.json`; what is of no use is noted.
+/// The values of `generation_config.json`; invalid ones are recorded.
 struct Values<'a> {
     generation: &'a Map<String, Value>,
     ignored: Vec<String>,

@@ -1,4 +1,4 @@
-//! One growing sequence: what the model has seen of it, and the scores of what comes next.
+//! A growing sequence with its KV cache and the logits of the next token.
 
 use crate::decoder::{Activations, KvCache, Observer, ResidentModel};
 use moerge_core::{
@@ -6,18 +6,18 @@ use moerge_core::{
     progress::Progress,
 };
 
-/// Tokens that are read at once: enough to be fast, few enough to stop soon.
+/// Tokens per forward pass: enough to be fast, few enough to cancel quickly.
 const PROMPT_TOKENS: usize = 256;
-/// Tokens whose scores are held at once: each has one for every token of the vocabulary.
+/// Tokens whose logits are in memory at once.
 const SCORED_TOKENS: usize = 16;
 
-/// A sequence that goes on token by token.
+/// A sequence that grows token by token.
 pub struct Generator<'a> {
     model: &'a ResidentModel,
     cache: KvCache,
     /// The tokens in the cache.
     tokens: Vec<u32>,
-    /// Most tokens of the sequence.
+    /// Maximum length in tokens.
     context: usize,
     /// Scores `[vocabulary]` of what follows the tokens.
     scores: Vec<f32>,
@@ -45,12 +45,12 @@ impl<'a> Generator<'a> {
         &self.scores
     }
 
-    /// Makes the sequence `tokens`. What it has in common with the one before is not computed again. `observer` sees
-    /// the rest.
+    /// Sets the sequence to `tokens`. A prefix shared with the previous sequence is not recomputed; `observer` sees the
+    /// rest.
     pub fn set(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         self.check(tokens)?;
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        // The last token is always computed: its scores are wanted.
+        // The last token is always computed, for its logits.
         let kept = common.min(tokens.len() - 1);
         self.cache.truncate(0, kept);
         self.tokens.truncate(kept);
@@ -85,7 +85,7 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Forgets the sequence, so that the next is computed from its beginning.
+    /// Clears the sequence, so the next one is computed from scratch.
     pub fn clear(&mut self) {
         self.cache.truncate(0, 0);
         self.tokens.clear();

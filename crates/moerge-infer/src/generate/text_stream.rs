@@ -1,4 +1,4 @@
-//! Tokens to text as they come: a character may need several tokens, and a token's text may depend on those before it.
+//! Decodes tokens one by one. A character may take several tokens, and a token's text may depend on earlier ones.
 
 use crate::tokenizer::Tokenizer;
 use moerge_core::error::Result;
@@ -9,18 +9,18 @@ pub struct TextStream<'a> {
     tokens: Vec<u32>,
     /// Tokens before this one only serve as context.
     first: usize,
-    /// Tokens before this one have been given out.
+    /// Tokens before this one have been returned.
     given: usize,
 }
 
 impl<'a> TextStream<'a> {
-    /// Nothing yet; `before` are the tokens that the text follows.
+    /// An empty stream; `before` are the preceding tokens.
     pub fn new(tokenizer: &'a Tokenizer, before: &[u32]) -> Self {
         let context = &before[before.len().saturating_sub(4)..];
         Self { tokenizer, tokens: context.to_vec(), first: 0, given: context.len() }
     }
 
-    /// The text that `token` completes: empty while a character is unfinished.
+    /// The text that `token` completes; empty while a character is incomplete.
     pub fn push(&mut self, token: u32) -> Result<String> {
         self.tokens.push(token);
         let before = self.tokenizer.decode(&self.tokens[self.first..self.given])?;
@@ -34,13 +34,13 @@ impl<'a> TextStream<'a> {
         Ok(new.to_owned())
     }
 
-    /// The text that `token` would complete, were it the next one.
+    /// The text that `token` would complete if it came next.
     pub fn would_push(&self, token: u32) -> Result<String> {
         let tokens = self.tokens[self.first..].to_vec();
         Self { tokenizer: self.tokenizer, tokens, first: 0, given: self.given - self.first }.push(token)
     }
 
-    /// What is left at the end, whole or not.
+    /// The remaining text, complete or not.
     pub fn finish(&mut self) -> Result<String> {
         let before = self.tokenizer.decode(&self.tokens[self.first..self.given])?;
         let after = self.tokenizer.decode(&self.tokens[self.first..])?;

@@ -1,8 +1,8 @@
-//! The arguments of a call, bound to the names of the parameters.
+//! Binds the arguments of a call to parameter names.
 
 use super::{Fault, value::Value};
 
-/// Arguments as they were given.
+/// Evaluated arguments.
 #[derive(Debug, Default)]
 pub struct Args {
     pub positional: Vec<Value>,
@@ -10,7 +10,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The arguments of `function`, which has parameters of these `names`.
+    /// Binds the arguments to the parameter `names` of `function`.
     pub fn bind<const N: usize>(self, function: &str, names: [&str; N]) -> Result<[Option<Value>; N], Fault> {
         if self.positional.len() > N {
             let given = self.positional.len();

@@ -1,4 +1,4 @@
-//! Expressions: names, attributes, items, calls and operators.
+//! Evaluates expressions: names, attributes, items, calls and operators.
 
 use std::rc::Rc;
 
@@ -49,7 +49,6 @@ impl<'t> Interpreter<'t, '_> {
             Expr::Call(callee, arguments) => self.call(callee, arguments, None)?,
             Expr::Filter(operand, name, arguments) => {
                 let operand = operand.as_ref().ok_or_else(|| Fault::template("a filter without a value"))?;
-                // What is not there has no attributes, but `default` is for just that.
                 let value = self.evaluate(operand)?;
                 let arguments = self.arguments(arguments)?;
                 self.filter(name, value, arguments)?
@@ -133,7 +132,7 @@ impl<'t> Interpreter<'t, '_> {
         Ok(Value::Bool(true))
     }
 
-    /// `value.name`: Python's attribute, or else the item of that key.
+    /// `value.name`: the attribute, or the item with that key.
     pub fn attribute(&mut self, value: &Value, name: &str) -> Run<Value> {
         match value {
             Value::Undefined(_) => return Err(value.refuse("asked for attributes")),
@@ -202,14 +201,20 @@ impl<'t> Interpreter<'t, '_> {
             Value::Str(text) => {
                 self.meter.memory(4 * text.len())?;
                 let chars: Vec<char> = text.chars().collect();
-                let picked = slice_places(chars.len(), evaluated)?.map(|at| chars[at]);
+                let picked = slice_places(slice_bounds(chars.len(), evaluated)?).map(|at| chars[at]);
                 Value::text_like(picked.collect::<String>(), text.is_markup, &self.meter)
             }
             Value::List(items) | Value::Tuple(items) => {
-                let places = slice_places(items.items.len(), evaluated)?;
+                let bounds = slice_bounds(items.items.len(), evaluated)?;
+                let places = slice_places(bounds);
                 let picked = places.map(|at| items.items[at].clone()).collect();
-                match value {
-                    Value::Tuple(_) => Value::tuple(picked, &self.meter),
+                match (&value, items.view) {
+                    (_, Some(View::Range([first, _, step]))) => {
+                        let at = |place: i64| first.wrapping_add(place.wrapping_mul(step));
+                        let range = [at(bounds[0]), at(bounds[1]), step.wrapping_mul(bounds[2])];
+                        Value::view(picked, View::Range(range), &self.meter)
+                    }
+                    (Value::Tuple(_), _) => Value::tuple(picked, &self.meter),
                     _ => Value::list(picked, &self.meter),
                 }
             }
@@ -271,14 +276,12 @@ impl<'t> Interpreter<'t, '_> {
                 let items = items.ok_or_else(|| Fault::template("`loop(...)` needs what it iterates over"))?;
                 self.recurse(&state, &items)
             }
-            Value::Method(name) => {
-                Err(Fault::template(format!("the method `{name}` can only be called where it is named")))
-            }
+            Value::Method(name) => Err(Fault::template(format!("the method `{name}` cannot be stored, only called"))),
             other => Err(other.refuse("called")),
         }
     }
 
-    /// `loop.changed(...)`: whether the values are others than in the last call.
+    /// `loop.changed(...)`: whether the values differ from those of the last call.
     fn changed(&mut self, state: &LoopState, values: Vec<Value>) -> Run<Value> {
         self.meter.memory(64 + values.len() * size_of::<Value>())?;
         self.meter.work(16 * self.changed.len())?;
@@ -319,15 +322,15 @@ impl<'t> Interpreter<'t, '_> {
     }
 }
 
-/// The place that a Python index means in a sequence of `length`.
+/// Resolves a Python index, which may be negative.
 fn position(index: i64, length: usize) -> Option<usize> {
     let length_i = i64::try_from(length).ok()?;
     let index = if index < 0 { index.checked_add(length_i)? } else { index };
     usize::try_from(index).ok().filter(|at| *at < length)
 }
 
-/// The places that `[start:stop:step]` picks, as Python does.
-fn slice_places(length: usize, [start, stop, step]: [Option<i64>; 3]) -> Run<impl Iterator<Item = usize>> {
+/// Start, stop and step for a sequence of `length`, as Python's `slice.indices`.
+fn slice_bounds(length: usize, [start, stop, step]: [Option<i64>; 3]) -> Run<[i64; 3]> {
     let length = length as i64;
     let step = step.unwrap_or(1);
     if step == 0 {
@@ -339,11 +342,16 @@ fn slice_places(length: usize, [start, stop, step]: [Option<i64>; 3]) -> Run<imp
     };
     let start = start.map_or(if step > 0 { 0 } else { length - 1 }, clamp);
     let stop = stop.map_or(if step > 0 { length } else { -1 }, clamp);
+    Ok([start, stop, step])
+}
+
+/// The indices from `start` up to, but excluding, `stop`.
+fn slice_places([start, stop, step]: [i64; 3]) -> impl Iterator<Item = usize> {
     let mut at = start;
-    Ok(std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let inside = if step > 0 { at < stop } else { at > stop };
         let this = at;
         at = at.saturating_add(step);
         inside.then_some(this as usize)
-    }))
+    })
 }

@@ -84,6 +84,10 @@ impl Interpreter<'_, '_> {
                 let [reverse, case_sensitive, attribute] =
                     args.bind(name, ["reverse", "case_sensitive", "attribute"])?;
                 let mut keyed = self.keyed(&value, &attribute, case_sensitive.truth())?;
+                for (key, _) in &mut keyed {
+                    // Jinja compares lists, which skips equal items, so undefined values can be sorted.
+                    *key = Value::list(vec![key.clone()], &self.meter)?;
+                }
                 sort(&mut keyed, &self.meter)?;
                 if reverse.truth() {
                     reverse_stably(&mut keyed, &self.meter)?;
@@ -121,13 +125,13 @@ impl Interpreter<'_, '_> {
                     args.bind(name, ["attribute", "default", "case_sensitive"])?;
                 let mut keyed = self.keyed_or(&value, &attribute, case_sensitive.truth(), default.as_ref())?;
                 sort(&mut keyed, &self.meter)?;
-                // What they are compared by, what the group is called, and its items.
+                // The key to compare, the key to show, and the items.
                 let mut groups: Vec<(Value, Value, Vec<Value>)> = Vec::new();
                 for (key, item) in keyed {
                     match groups.last_mut() {
                         Some((known, _, group)) if known.equals(&key, &self.meter)? => group.push(item),
                         _ => {
-                            // The group is called what the first of its items is.
+                            // A group shows the key of its first item.
                             let shown = self.path(&item, attribute.as_ref().unwrap_or(&Value::None))?;
                             let missing = matches!(shown, Value::Undefined(_));
                             let shown = default.clone().filter(|_| missing).unwrap_or(shown);
@@ -173,9 +177,9 @@ impl Interpreter<'_, '_> {
         simple(name, value, args, &self.meter)
     }
 
-    /// `map`, `select` and their kin.
+    /// `map`, `select`, `reject` and their `attr` variants.
     fn over(&mut self, name: &str, value: &Value, mut args: Args) -> Run<Value> {
-        // Whatever is false counts as empty here, `none` too.
+        // As in Jinja, any false value counts as empty, including `none`.
         let empty = Value::undefined(name);
         let items = if value.is_true() { value } else { &empty }.iterate(&self.meter)?;
         let mut kept = Vec::new();
@@ -219,7 +223,7 @@ impl Interpreter<'_, '_> {
         Value::list(kept, &self.meter)
     }
 
-    /// Follows `a.b.0`, or takes an item by its number.
+    /// Follows a path such as `a.b.0`, or takes an item by index.
     fn path(&mut self, item: &Value, path: &Value) -> Run<Value> {
         let Some(path) = path.as_str() else { return self.item(item, path) };
         let mut value = item.clone();
@@ -233,12 +237,12 @@ impl Interpreter<'_, '_> {
         Ok(value)
     }
 
-    /// The items with what they are compared by.
+    /// The items with their sort keys.
     fn keyed(&mut self, value: &Value, attribute: &Option<Value>, case_sensitive: bool) -> Run<Vec<(Value, Value)>> {
         self.keyed_or(value, attribute, case_sensitive, None)
     }
 
-    /// The same, with `default` for what an item lacks.
+    /// Like `keyed`, with a `default` for missing attributes.
     fn keyed_or(
         &mut self,
         value: &Value,
@@ -255,7 +259,7 @@ impl Interpreter<'_, '_> {
                 _ => Ok(key),
             };
             let key = match attribute {
-                // Several attributes: the first decides.
+                // Several attributes, compared in order.
                 Some(Value::Str(paths)) if paths.contains(',') => {
                     let mut keys = Vec::new();
                     for path in paths.split(',') {
@@ -279,7 +283,7 @@ impl Interpreter<'_, '_> {
     }
 }
 
-/// Sorts by the keys; those that cannot be compared are an error.
+/// Sorts by key. Keys that cannot be compared are an error.
 fn sort(keyed: &mut [(Value, Value)], meter: &Meter<'_>) -> Run<()> {
     let mut fault = None;
     keyed.sort_by(|a, b| match a.0.compare(&b.0, meter) {
@@ -293,7 +297,7 @@ fn sort(keyed: &mut [(Value, Value)], meter: &Meter<'_>) -> Run<()> {
     fault.map_or(Ok(()), Err)
 }
 
-/// Reverses what is sorted; equal keys keep their order, as with Python's `sort(reverse=True)`.
+/// Reverses a sorted list but keeps the order of equal keys, as Python's `sort(reverse=True)`.
 fn reverse_stably(keyed: &mut [(Value, Value)], meter: &Meter<'_>) -> Run<()> {
     keyed.reverse();
     let mut start = 0;
@@ -320,7 +324,7 @@ fn join(items: &[Value], separator: &str, meter: &Meter<'_>) -> Run<Value> {
     Value::text(joined, meter)
 }
 
-/// Filters that need nothing but the value and their arguments.
+/// Filters that do not call others.
 fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let printed = || value.print(meter);
     match name {
@@ -406,6 +410,10 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
         "escape" | "e" if value.is_markup() => Ok(value),
         "escape" | "e" | "forceescape" => Value::text_like(escape_html(&printed()?, meter)?, true, meter),
         "safe" => Value::text_like(printed()?, true, meter),
+        // Python's `pprint` breaks lines and sorts keys.
+        "pprint" if matches!(value, Value::Dict(_) | Value::List(_) | Value::Tuple(_)) => {
+            Err(Fault::template("`pprint` of lists and dictionaries is not supported; use `tojson`"))
+        }
         "pprint" => Value::text(value.repr(meter)?, meter),
         "abs" => match &value {
             Value::Float(x) => Ok(Value::Float(x.abs())),

@@ -1,4 +1,4 @@
-//! Python's two ways of formatting: `'%s' % value` and `'{}'.format(value)`.
+//! Python's string formatting: `'%s' % value` and `'{}'.format(value)`.
 
 use super::{
     Fault,
@@ -9,7 +9,7 @@ use super::{
 
 type Run<T> = Result<T, Fault>;
 
-/// How a value fills its field.
+/// A format specification.
 #[derive(Debug, Default, Clone)]
 struct Spec {
     fill: Option<char>,
@@ -24,10 +24,10 @@ struct Spec {
     precision: Option<usize>,
 }
 
-/// Most digits behind the point.
+/// Maximum number of digits.
 const MAX_PRECISION: usize = 200;
 
-/// `format % arguments`; arguments of `markup` are escaped.
+/// `format % arguments`. Where the format is `markup`, arguments are escaped.
 pub fn percent(format: &str, arguments: &Value, markup: bool, meter: &Meter<'_>) -> Run<String> {
     meter.fits(format.len())?;
     meter.work(format.len())?;
@@ -91,7 +91,7 @@ pub fn percent(format: &str, arguments: &Value, markup: bool, meter: &Meter<'_>)
         }
         let value = match named {
             Some(value) => value,
-            None => values.next().ok_or_else(|| Fault::template("there are not enough values for a format"))?,
+            None => values.next().ok_or_else(|| Fault::template("a format has more fields than values"))?,
         };
         meter.fits(out.len() + spec.width + spec.precision.unwrap_or(0).min(MAX_PRECISION))?;
         let align_numbers = |spec: &mut Spec| {
@@ -138,12 +138,12 @@ pub fn percent(format: &str, arguments: &Value, markup: bool, meter: &Meter<'_>)
         }
     }
     if values.next().is_some() && !used_names && !matches!(arguments, Value::Dict(_)) {
-        return Err(Fault::template("a format has fewer places than there are values"));
+        return Err(Fault::template("a format has fewer fields than values"));
     }
     Ok(out)
 }
 
-/// `format.format(args)`; arguments of `markup` are escaped.
+/// `format.format(args)`. Where the format is `markup`, arguments are escaped.
 pub fn braces(format: &str, args: &Args, markup: bool, meter: &Meter<'_>) -> Run<String> {
     let mut out = String::new();
     let mut fields = Fields { args, next: 0, meter };
@@ -189,7 +189,7 @@ pub fn braces(format: &str, args: &Args, markup: bool, meter: &Meter<'_>) -> Run
     Ok(out)
 }
 
-/// Where the field ends that `text` begins in: the format of a field may hold fields.
+/// The end of the field that `text` starts in. Its specification may contain fields.
 fn field_end(text: &str) -> Option<usize> {
     let mut open = 0;
     for (at, c) in text.char_indices() {
@@ -203,7 +203,7 @@ fn field_end(text: &str) -> Option<usize> {
     None
 }
 
-/// The arguments of `format` as its fields name them.
+/// Looks up the arguments of `format` for its fields.
 struct Fields<'a, 'm> {
     args: &'a Args,
     next: usize,
@@ -211,7 +211,7 @@ struct Fields<'a, 'm> {
 }
 
 impl Fields<'_, '_> {
-    /// The value of `name`, `0.name`, `name[key]`, or of the next place.
+    /// The value of `name`, `0.name`, `name[key]`, or the next positional argument.
     fn value(&mut self, name: &str) -> Run<Value> {
         let end = name.find(['.', '[']).unwrap_or(name.len());
         let (first, mut path) = name.split_at(end);
@@ -223,7 +223,7 @@ impl Fields<'_, '_> {
         } else {
             self.args.named.iter().find(|(known, _)| known == first).map(|(_, value)| value)
         };
-        let mut value = found.cloned().ok_or_else(|| Fault::template("there are not enough values for a format"))?;
+        let mut value = found.cloned().ok_or_else(|| Fault::template("a format has more fields than values"))?;
         while !path.is_empty() {
             self.meter.step()?;
             let end;
@@ -249,7 +249,7 @@ impl Fields<'_, '_> {
         Ok(value)
     }
 
-    /// A field's format with the values of the fields within it.
+    /// A specification with its own fields filled in.
     fn filled(&mut self, spec: &str) -> Run<String> {
         let mut filled = String::new();
         let mut rest = spec;
@@ -276,7 +276,7 @@ fn ascii(repr: &str, meter: &Meter<'_>) -> Run<String> {
     Ok(out)
 }
 
-/// The character that `%c` prints: one of a string, or the one of this number.
+/// The character that `%c` prints: a string of one character, or a code point.
 fn character(value: &Value) -> Run<char> {
     let of_text = value.as_str().and_then(|text| {
         let mut chars = text.chars();
@@ -308,7 +308,8 @@ fn field_value(value: &Value, text: &str, out: &mut String, meter: &Meter<'_>) -
     spec.width = number(&mut chars)?.unwrap_or(0);
     spec.grouping = chars.next_if(|c| matches!(c, ',' | '_'));
     if chars.next_if_eq(&'.').is_some() {
-        spec.precision = Some(number(&mut chars)?.ok_or_else(|| Fault::template("a format lacks its precision"))?);
+        spec.precision =
+            Some(number(&mut chars)?.ok_or_else(|| Fault::template("a format has no digits after the point"))?);
     }
     let kind = chars.next();
     if chars.next().is_some() {
@@ -340,7 +341,10 @@ fn field_value(value: &Value, text: &str, out: &mut String, meter: &Meter<'_>) -
             signed(x.is_sign_negative(), "", &digits, &numeric(&spec), out, meter)
         }
         (Value::Float(x), None) => float(*x, 'g', &numeric(&spec), out, meter),
-        (Value::Str(text), None | Some('s')) => pad_text(text, &spec, out, meter),
+        (Value::Str(text), None | Some('s')) => {
+            spec.fill = spec.fill.or(spec.zero.then_some('0'));
+            pad_text(text, &spec, out, meter)
+        }
         (other, None) if text.is_empty() => {
             let text = other.print(meter)?;
             pad_text(&text, &spec, out, meter)
@@ -356,7 +360,7 @@ fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Run<Option<us
     while let Some(digit) = chars.next_if(char::is_ascii_digit) {
         let digit = digit as usize - '0' as usize;
         let value = found.unwrap_or(0usize).checked_mul(10).and_then(|n| n.checked_add(digit));
-        // Far above any width that fits, so that sums of it do not overflow.
+        // Far above any width that fits, and sums cannot overflow.
         let value =
             value.filter(|n| *n < usize::MAX / 4).ok_or_else(|| Fault::limit("the width of a format is too large"))?;
         found = Some(value);
@@ -364,7 +368,7 @@ fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Run<Option<us
     Ok(found)
 }
 
-/// A width or precision that is an argument.
+/// Bounds a width or precision given as an argument.
 fn bounded(n: u64) -> Run<usize> {
     let n = usize::try_from(n).ok().filter(|n| *n < usize::MAX / 4);
     n.ok_or_else(|| Fault::limit("the width of a format is too large"))
@@ -432,7 +436,7 @@ fn float(x: f64, kind: char, spec: &Spec, out: &mut String, meter: &Meter<'_>) -
     signed(x.is_sign_negative() && !x.is_nan(), "", &digits, spec, out, meter)
 }
 
-/// Python's `e` format: two digits of exponent at least.
+/// Python's `e` format: the exponent has at least two digits.
 fn scientific(magnitude: f64, precision: usize) -> String {
     let shown = format!("{magnitude:.precision$e}");
     let (digits, exponent) = shown.rsplit_once('e').unwrap_or((&shown, "0"));

@@ -1,4 +1,4 @@
-//! Global functions: Jinja's, and those that transformers adds.
+//! Global functions of Jinja and transformers.
 
 use super::{
     Fault,
@@ -8,10 +8,10 @@ use super::{
     value::{Value, View},
 };
 
-/// Most items of a `range`, as in Jinja's sandbox.
+/// Maximum length of a `range`, as in Jinja's sandbox.
 const MAX_RANGE: u64 = 100_000;
 
-/// The function of this name.
+/// Looks up a function by name.
 pub fn global(name: &str) -> Option<&'static str> {
     const NAMES: [&str; 5] = ["namespace", "range", "dict", "raise_exception", "strftime_now"];
     NAMES.into_iter().find(|known| *known == name)

@@ -1,6 +1,6 @@
-//! Statements: output, branches, loops, assignments, macros, and the scopes that names live in.
+//! Executes statements: output, branches, loops, assignments, macros, and their scopes.
 //!
-//! Scopes, namespaces and macros are numbered, not linked, so that none can hold itself and dropping them is flat.
+//! Scopes, namespaces and macros refer to each other by index, so none can own itself and dropping them does not recurse.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use super::{
     value::{Items, LoopState, Value},
 };
 
-/// Deepest nesting of everything that is being evaluated, over all macros and recursive loops.
+/// Maximum evaluation depth, including macros and recursive loops.
 const MAX_DEPTH: usize = 600;
 
 /// How a run of statements ended.
@@ -28,7 +28,7 @@ struct Scope<'t> {
     parent: Option<usize>,
 }
 
-/// Renders one template once.
+/// Renders a template once.
 pub struct Interpreter<'t, 'p> {
     pub meter: Meter<'p>,
     scopes: Vec<Scope<'t>>,
@@ -38,11 +38,11 @@ pub struct Interpreter<'t, 'p> {
     macros: Vec<(&'t MacroBody, usize)>,
     loops: Vec<&'t ForLoop>,
     loops_run: usize,
-    /// What `loop.changed` was last called with, by the loop's number.
+    /// The last arguments of `loop.changed`, with the loop's number.
     pub changed: Vec<(usize, Vec<Value>)>,
     out: String,
     depth: usize,
-    /// Line of the statement that is being executed.
+    /// Line of the current statement.
     pub line: usize,
 }
 
@@ -75,7 +75,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
     pub fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Run<T>) -> Run<T> {
         self.meter.step()?;
         if self.depth >= MAX_DEPTH {
-            return Err(Fault::limit("its macros, loops or expressions are nested too deeply"));
+            return Err(Fault::limit("its macros, loops or expressions nest too deeply"));
         }
         self.depth += 1;
         let result = inner(self);
@@ -160,7 +160,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         Ok(())
     }
 
-    /// What `inner` writes, as a value.
+    /// Captures the output of `inner`.
     fn capture(&mut self, inner: impl FnOnce(&mut Self) -> Run<Flow>) -> Run<Value> {
         let before = std::mem::take(&mut self.out);
         let result = inner(self);
@@ -176,7 +176,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         }
     }
 
-    /// A chain of filters that begins without an operand, applied to `value`.
+    /// Applies a chain of filters without an operand to `value`.
     fn apply_filters(&mut self, filter: &'t Expr, value: Value) -> Run<Value> {
         self.deeper(|this| match filter {
             Expr::Filter(operand, name, arguments) => {
@@ -246,7 +246,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         })
     }
 
-    /// Runs `inner` in a scope within the current one.
+    /// Runs `inner` in a nested scope.
     fn scoped<T>(&mut self, inner: impl FnOnce(&mut Self) -> Run<T>) -> Run<T> {
         self.scoped_in(self.scope, inner)
     }
@@ -257,7 +257,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         self.scope = scope;
         let result = inner(self);
         self.scope = outer;
-        // A macro made in the scope may still be called, and then needs it.
+        // Macros defined in the scope may be called later and need it.
         if self.macros.len() == macros {
             self.scopes.truncate(scope);
         }
@@ -325,7 +325,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         Ok(text)
     }
 
-    /// `macro.name`: what Jinja shows of a macro.
+    /// The attributes of a macro, such as `name`.
     pub fn macro_attribute(&self, number: usize, name: &str) -> Run<Value> {
         let Some((body, _)) = self.macros.get(number) else { return Ok(Value::undefined(name)) };
         let meter = &self.meter;
@@ -357,7 +357,9 @@ impl<'t, 'p> Interpreter<'t, 'p> {
             }
             Target::Attribute(name, attribute) => {
                 let Value::Namespace(number) = self.lookup(name)? else {
-                    return Err(Fault::template(format!("`{name}` is no namespace: its attributes cannot be set")));
+                    return Err(Fault::template(format!(
+                        "`{name}` is not a namespace, so its attributes cannot be set"
+                    )));
                 };
                 self.set_in_namespace(number, attribute, value)?;
             }
@@ -367,7 +369,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
 
     pub fn set_in_namespace(&mut self, number: usize, name: &str, value: Value) -> Run<()> {
         if name.starts_with('_') {
-            return Err(Fault::template(format!("a namespace cannot have `{name}`: it begins with an underscore")));
+            return Err(Fault::template(format!("a namespace cannot have `{name}`, which begins with an underscore")));
         }
         let namespace = self.namespaces.get_mut(number).ok_or_else(|| Fault::template("there is no such namespace"))?;
         self.meter.work(16 * namespace.len())?;
@@ -402,7 +404,7 @@ impl<'t, 'p> Interpreter<'t, 'p> {
         Ok(super::functions::global(name).map_or_else(|| Value::undefined(name), Value::Function))
     }
 
-    /// The values of a call's arguments.
+    /// Evaluates the arguments of a call.
     pub fn arguments(&mut self, arguments: &'t Arguments) -> Run<Args> {
         let mut args = Args::default();
         for value in &arguments.positional {

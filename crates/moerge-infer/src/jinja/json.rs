@@ -13,7 +13,7 @@ type Run<T> = Result<T, Fault>;
 
 struct Style {
     ensure_ascii: bool,
-    /// What each level is indented with.
+    /// Indentation per level.
     indent: Option<String>,
     item_separator: String,
     key_separator: String,
@@ -90,7 +90,7 @@ fn write_value(value: &Value, style: &Style, level: usize, out: &mut String, met
     Ok(())
 }
 
-/// What stands before the item of number `index`.
+/// Writes the separator and line break before item `index`.
 fn separate(index: usize, style: &Style, level: usize, out: &mut String, meter: &Meter<'_>) -> Run<()> {
     meter.fits(out.len() + style.item_separator.len() + style.key_separator.len())?;
     if index > 0 {

@@ -1,5 +1,5 @@
-//! A template's text as tokens, with whitespace control as transformers sets it up: `trim_blocks` and `lstrip_blocks`
-//! on, one final newline dropped, newlines normalized.
+//! Splits a template into tokens. Whitespace control is as transformers configures it: `trim_blocks` and
+//! `lstrip_blocks` are on, one final newline is dropped, and newlines are normalized.
 
 use super::Fault;
 
@@ -68,7 +68,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// The text before a tag, with the whitespace removed that the tag removes.
+    /// The text before a tag, without the whitespace that the tag strips.
     fn left_of(&self, text: &'a str, sign: Option<char>, kind: u8) -> &'a str {
         match sign {
             Some('-') => text.trim_end(),
@@ -82,14 +82,14 @@ impl<'a> Lexer<'a> {
     }
 
     fn comment(&mut self) -> Result<(), Fault> {
-        let end = self.rest.find("#}").ok_or_else(|| Fault::template("a comment has no end"))?;
+        let end = self.rest.find("#}").ok_or_else(|| Fault::template("a comment is not closed"))?;
         let body = self.take(end);
         self.take(2);
         self.right_of(body.chars().last());
         Ok(())
     }
 
-    /// Removes the whitespace behind `%}` or `#}`.
+    /// Strips the whitespace after `%}` or `#}`.
     fn right_of(&mut self, sign: Option<char>) {
         let removed = match sign {
             Some('-') => self.rest.len() - self.rest.trim_start().len(),
@@ -130,7 +130,7 @@ impl<'a> Lexer<'a> {
         Err(Fault::template("`raw` has no `endraw`"))
     }
 
-    /// The tokens up to `end`, which is not looked for inside brackets.
+    /// The tokens up to `end`, which only counts outside brackets.
     fn expression(&mut self, end: &str, token: Token) -> Result<(), Fault> {
         let mut open = Vec::new();
         loop {
@@ -197,7 +197,7 @@ impl<'a> Lexer<'a> {
                 _ => {}
             }
         }
-        Err(Fault::template("a string has no end"))
+        Err(Fault::template("a string is not closed"))
     }
 
     fn number(&mut self) -> Result<Token, Fault> {
@@ -260,13 +260,13 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Where the first tag of `text` starts, and the second character of its mark.
+/// Where the first tag of `text` starts, and the second character of its delimiter.
 fn opening(text: &str) -> Option<(usize, u8)> {
     let pairs = text.as_bytes().windows(2).enumerate();
     pairs.filter(|(_, pair)| pair[0] == b'{' && matches!(pair[1], b'{' | b'%' | b'#')).map(|(at, p)| (at, p[1])).next()
 }
 
-/// What follows the `%}` that `text` starts with, and the sign before it.
+/// What follows the leading `%}` of `text`, and its whitespace sign.
 fn tag_end(text: &str) -> Option<(&str, Option<char>)> {
     let text = text.trim_start();
     let sign = text.chars().next().filter(|c| matches!(c, '-' | '+'));

@@ -1,5 +1,5 @@
-//! What a rendering may still use: steps, memory, output. Everything that works through data asks here first, so no
-//! template can take more, whatever it does; and a run that is to stop stops here.
+//! Limits on steps, memory and output. Every operation on data consults the meter first, so no template can exceed them.
+//! The meter also checks whether the run was cancelled.
 
 use std::cell::Cell;
 
@@ -10,20 +10,20 @@ use super::Fault;
 /// What a template may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most steps: an expression is one, and so are some bytes of a string that is worked through.
+    /// Maximum number of steps. An expression is one step; so is processing a few bytes of a string.
     pub steps: u64,
-    /// Most bytes of all values together, those no longer in use included.
+    /// Maximum bytes of all values combined, including those no longer in use.
     pub memory: usize,
-    /// Most bytes of the result.
+    /// Maximum bytes of the result.
     pub output: usize,
 }
 
-/// Bytes that are worked through in a step.
+/// Bytes processed per step.
 const BYTES_PER_STEP: usize = 64;
-/// Steps between two questions whether to stop.
+/// Steps between checks for cancellation.
 const STEPS_PER_CHECK: u64 = 1024;
 
-/// Counts down what is left.
+/// Counts down the remaining budget.
 pub struct Meter<'p> {
     steps: Cell<u64>,
     check_at: Cell<u64>,
@@ -43,7 +43,7 @@ impl<'p> Meter<'p> {
         self.steps(1)
     }
 
-    /// The steps of working through `bytes`.
+    /// Charges the steps for processing `bytes`.
     pub fn work(&self, bytes: usize) -> Result<(), Fault> {
         self.steps((bytes / BYTES_PER_STEP) as u64 + 1)
     }
@@ -58,7 +58,7 @@ impl<'p> Meter<'p> {
         Ok(())
     }
 
-    /// Takes `bytes` of memory, and the steps of filling them.
+    /// Charges `bytes` of memory and the steps for filling them.
     pub fn memory(&self, bytes: usize) -> Result<(), Fault> {
         self.work(bytes)?;
         let left = self.memory.get().checked_sub(bytes).ok_or_else(|| Fault::limit("it takes too much memory"))?;
@@ -66,12 +66,12 @@ impl<'p> Meter<'p> {
         Ok(())
     }
 
-    /// Whether a string of `bytes` that is being made may be: nothing is taken yet.
+    /// Checks that a string of `bytes` fits into the remaining memory, without charging for it.
     pub fn fits(&self, bytes: usize) -> Result<(), Fault> {
         if bytes > self.memory.get() { Err(Fault::limit("it takes too much memory")) } else { Ok(()) }
     }
 
-    /// Whether the result may have `bytes`.
+    /// Checks the size of the result.
     pub fn output(&self, bytes: usize) -> Result<(), Fault> {
         if bytes > self.output {
             return Err(Fault::limit(format!("its result is longer than {} bytes", self.output)));

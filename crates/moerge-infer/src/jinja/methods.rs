@@ -1,4 +1,4 @@
-//! Python's methods of strings, lists and dictionaries: those that change nothing, as in Jinja's immutable sandbox.
+//! Python's methods of strings, lists and dictionaries, without those that mutate, as in Jinja's immutable sandbox.
 
 use super::{
     Fault,
@@ -60,7 +60,7 @@ const TUPLE: [&str; 2] = ["count", "index"];
 const DICT: [&str; 5] = ["copy", "get", "items", "keys", "values"];
 const FLOAT: [&str; 1] = ["is_integer"];
 
-/// The method of this name that `value` has.
+/// Looks up a method of `value` by name.
 pub fn method(value: &Value, name: &str) -> Option<&'static str> {
     let names: &[&str] = match value {
         Value::Str(_) => &STRING,
@@ -219,13 +219,13 @@ fn string(text: &Text, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> 
                 (None, None) => (0, text.to_string()),
                 (start, end) => char_range(text, start, end),
             };
-            // Behind the end there is nothing, not even the empty string.
+            // Past the end, not even the empty string is found.
             let outside = skipped > text.chars().count();
             if outside {
                 return match name {
                     "count" => Ok(Value::Int(0)),
                     "find" | "rfind" => Ok(Value::Int(-1)),
-                    _ => Err(Fault::template("the string does not have that part")),
+                    _ => Err(Fault::template("substring not found")),
                 };
             }
             if name == "count" {
@@ -236,7 +236,7 @@ fn string(text: &Text, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> 
             match at {
                 Some(at) => Ok(Value::Int((skipped + within[..at].chars().count()) as i64)),
                 None if name.ends_with("find") => Ok(Value::Int(-1)),
-                None => Err(Fault::template("the string does not have that part")),
+                None => Err(Fault::template("substring not found")),
             }
         }
         "center" | "ljust" | "rjust" | "zfill" => {
@@ -278,7 +278,7 @@ fn string(text: &Text, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> 
     }
 }
 
-/// Digits that make up decimal numbers: in Unicode they come in runs of ten, and only these are in numbers' `Nd`.
+/// Decimal digits: Unicode's category Nd, which consists of runs of ten.
 fn is_decimal(c: char) -> bool {
     const ZEROS: [u32; 37] = [
         0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
@@ -289,7 +289,7 @@ fn is_decimal(c: char) -> bool {
     ZEROS.iter().any(|zero| (*zero..zero + 10).contains(&code)) || (0x1d7ce..=0x1d7ff).contains(&code)
 }
 
-/// Superscript, subscript and circled digits, which Python counts among digits.
+/// Superscript, subscript and circled digits, which `isdigit` accepts.
 fn is_digit_sign(c: char) -> bool {
     matches!(c, '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '₀'..='₉' | '①'..='⑨' | '⑴'..='⑼' | '⒈'..='⒐' | '❶'..='❾')
 }
@@ -319,12 +319,12 @@ fn texts(parts: Vec<&str>, markup: bool, meter: &Meter<'_>) -> Run<Vec<Value>> {
     parts.into_iter().map(|part| Value::text_like(part, markup, meter)).collect()
 }
 
-/// Python's whitespace: Unicode's, and the four separators of ASCII.
+/// Python's whitespace: Unicode's and the four ASCII separators.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// A character as a word begins with it: of what becomes two letters, the second is small.
+/// The titlecase of a character, which may be two letters: `ﬁ` becomes `Fi`.
 pub fn title_char(c: char) -> String {
     let digraph = [('Ǆ', 'ǅ', 'ǆ'), ('Ǉ', 'ǈ', 'ǉ'), ('Ǌ', 'ǋ', 'ǌ'), ('Ǳ', 'ǲ', 'ǳ')];
     if let Some((_, title, _)) = digraph.iter().find(|(upper, title, lower)| [*upper, *title, *lower].contains(&c)) {
@@ -377,7 +377,7 @@ fn split<'s>(text: &'s str, sep: Option<&str>, most: Option<usize>, right: bool)
     Ok(parts)
 }
 
-/// The lines of a text, as `splitlines` has them.
+/// Python's `splitlines`.
 pub fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -395,7 +395,7 @@ pub fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
     lines
 }
 
-/// `replace`, of at most `count` places.
+/// Replaces at most `count` occurrences.
 pub fn replace(text: &str, old: &str, new: &str, count: Option<usize>, meter: &Meter<'_>) -> Run<String> {
     let places = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
     let places = places.min(count.unwrap_or(usize::MAX));
@@ -416,7 +416,7 @@ fn pad(text: &str, name: &str, width: usize, fill: char, meter: &Meter<'_>) -> R
             format!("{sign}{}{digits}", run(missing, '0'))
         }
         _ => {
-            // Python puts the odd one to the left where the width is odd.
+            // With an odd width, Python puts the extra character on the left.
             let left = missing / 2 + (missing & width & 1);
             format!("{}{text}{}", run(left, fill), run(missing - left, fill))
         }
@@ -443,7 +443,7 @@ fn title(text: &str) -> String {
     titled
 }
 
-/// The characters from `start` to `end`, and how many are skipped before.
+/// The characters from `start` to `end`, and the number skipped before them.
 fn char_range(text: &str, start: Option<i64>, end: Option<i64>) -> (usize, String) {
     let length = text.chars().count() as i64;
     let place = |at: i64| (if at < 0 { at.saturating_add(length).max(0) } else { at.min(length + 1) }) as usize;

@@ -1,8 +1,8 @@
-//! Chat templates: Jinja as transformers sets it up, for templates that nobody has checked.
+//! Chat templates: Jinja as transformers configures it, for untrusted templates.
 //!
-//! A general engine does not fit here. It lets a template take any amount of memory in one operation, recurse over
-//! values that hold themselves, and differs from Python wherever values are printed. This one has Python's values,
-//! `ImmutableSandboxedEnvironment`'s rules, and a [`Meter`](meter::Meter) that every operation asks before it works.
+//! A general-purpose engine does not fit. It lets a template allocate any amount of memory in one operation, recurses
+//! into values that contain themselves, and prints values differently from Python. This one has Python's values, the
+//! rules of `ImmutableSandboxedEnvironment`, and a [`Meter`](meter::Meter) that every operation consults first.
 //!
 //! Reference: <https://jinja.palletsprojects.com/en/stable/templates/> and transformers' `chat_template_utils.py`.
 
@@ -32,10 +32,10 @@ use serde_json::Value as Json;
 
 pub use meter::Limits;
 
-/// Stack of the thread that parses and renders. Only what is used of it takes memory; the limits on depth keep that
-/// to a fraction.
+/// Stack size of the thread that parses and renders. Only touched pages take memory, and the depth limits keep them
+/// to a fraction of it.
 const STACK: usize = 64 << 20;
-/// Largest source of a template, in bytes. The largest in use have some 30 kB.
+/// Maximum template size in bytes. The largest in use are about 30 kB.
 const MAX_SOURCE: usize = 1 << 20;
 
 /// A parsed template.
@@ -49,22 +49,22 @@ pub struct Template {
 pub struct Failure {
     /// What is wrong.
     pub message: String,
-    /// The line, where there is one.
+    /// Line number, if known.
     pub line: Option<usize>,
-    /// Whose fault it is.
+    /// What caused it.
     pub cause: Cause,
 }
 
-/// Whose fault a failure is.
+/// What caused a failure.
 #[derive(Debug)]
 pub enum Cause {
-    /// The template's.
+    /// An error in the template.
     Template,
-    /// The template called `raise_exception`: it does not take this conversation.
+    /// The template called `raise_exception`: it rejects this conversation.
     Raised,
-    /// The template's, which takes too much.
+    /// The template exceeded a limit.
     Limit,
-    /// Nobody's: the run is to stop.
+    /// The run was cancelled.
     Stopped(Error),
 }
 
@@ -101,7 +101,7 @@ impl Template {
     /// Parses a template.
     pub fn parse(source: &str) -> Result<Self, Failure> {
         if source.len() > MAX_SOURCE {
-            let message = format!("it has {} bytes, and at most {MAX_SOURCE} are read", source.len());
+            let message = format!("it has {} bytes, more than the limit of {MAX_SOURCE}", source.len());
             return Err(Fault::limit(message).at(None));
         }
         let parse = || parser::parse(source).map_err(|(fault, line)| fault.at(Some(line)));
@@ -128,14 +128,14 @@ impl Template {
     }
 }
 
-/// Runs `work` on a thread whose stack is known to be large enough.
+/// Runs `work` on a thread with a large enough stack.
 fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
     thread::scope(|scope| {
         let spawned = Builder::new().name("chat template".into()).stack_size(STACK).spawn_scoped(scope, work);
         match spawned.map(thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Fault::template("it cannot be processed: this is a fault of moerge").at(None)),
-            Err(error) => Err(Fault::template(format!("no thread can be started for it: {error}")).at(None)),
+            Ok(Err(_)) => Err(Fault::template("it cannot be processed because of a bug in moerge").at(None)),
+            Err(error) => Err(Fault::template(format!("cannot start a thread for it: {error}")).at(None)),
         }
     })
 }

@@ -36,7 +36,7 @@ pub fn float(value: &Value, args: Args) -> Run<Value> {
     Ok(parsed.map(Value::Float).or(default).unwrap_or(Value::Float(0.0)))
 }
 
-/// `value | round(precision, method)`: whole numbers stay whole, as in Python.
+/// `value | round(precision, method)`: integers stay integers, as in Python.
 pub fn round(value: &Value, args: Args) -> Run<Value> {
     let [precision, method] = args.bind("round", ["precision", "method"])?;
     let precision = precision.int("a precision")?.unwrap_or(0).clamp(-400, 400);
@@ -52,7 +52,7 @@ pub fn round(value: &Value, args: Args) -> Run<Value> {
     })
 }
 
-/// Rounds to a multiple of `10 ** digits`, a half to the even one.
+/// Rounds to a multiple of `10 ** digits`, halves to even.
 fn round_whole(n: i64, digits: u64) -> i64 {
     let Some(unit) = u32::try_from(digits).ok().and_then(|digits| 10i128.checked_pow(digits)) else { return 0 };
     let n = i128::from(n);
@@ -61,7 +61,7 @@ fn round_whole(n: i64, digits: u64) -> i64 {
     i64::try_from((below + i128::from(up)) * unit).unwrap_or(0)
 }
 
-/// Rounds the exact decimal value, as Python does: 2.675 is a little less than it looks.
+/// Rounds the exact decimal value, as Python does: 2.675 is slightly below 2.675.
 fn round_float(x: f64, precision: i64) -> f64 {
     if !x.is_finite() || precision > 320 {
         return x;
@@ -106,7 +106,7 @@ fn parse_float(text: &str) -> Option<f64> {
     without_underscores(text.trim())?.parse().ok()
 }
 
-/// Underscores may stand between two digits.
+/// Removes underscores, which may only separate digits.
 fn without_underscores(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);

@@ -1,4 +1,4 @@
-//! Arithmetic as Python has it, for whole numbers of 64 bits.
+//! Python's arithmetic, with integers limited to 64 bits.
 
 use super::{
     Fault,
@@ -59,7 +59,7 @@ pub fn binary(operator: Binary, left: &Value, right: &Value, meter: &Meter<'_>) 
     }
 }
 
-/// A string as it is added to markup.
+/// The string, escaped unless it is markup.
 fn as_markup(text: &Text, meter: &Meter<'_>) -> Run<String> {
     if text.is_markup { Ok(text.to_string()) } else { escape_html(text, meter) }
 }
@@ -75,7 +75,6 @@ fn repeat(value: &Value, times: i64, meter: &Meter<'_>) -> Run<Value> {
         Value::List(items) | Value::Tuple(items) => {
             let bytes = items.items.len().checked_mul(times).and_then(|n| n.checked_mul(size_of::<Value>()));
             meter.fits(bytes.ok_or_else(too_long)?)?;
-            // An empty list is as quickly repeated.
             let times = if items.items.is_empty() { 0 } else { times };
             let repeated = std::iter::repeat_n(&items.items, times).flatten().cloned().collect();
             match value {
@@ -129,12 +128,19 @@ fn float(operator: Binary, a: f64, b: f64) -> Run<f64> {
         Binary::FloorDiv => (a / b).floor(),
         Binary::Rem => {
             let rest = a % b;
-            if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+            match rest {
+                0.0 => 0f64.copysign(b),
+                rest if (rest < 0.0) != (b < 0.0) => rest + b,
+                rest => rest,
+            }
+        }
+        Binary::Pow if a < 0.0 && b.is_finite() && b.fract() != 0.0 => {
+            return Err(Fault::template("the power of a negative number is complex, which is not supported"));
         }
         Binary::Pow => a.powf(b),
     })
 }
 
 fn too_large() -> Fault {
-    Fault::template("a number is too large: whole numbers have 64 bits here")
+    Fault::template("an integer exceeds 64 bits, which is not supported")
 }

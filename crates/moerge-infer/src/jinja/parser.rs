@@ -1,4 +1,4 @@
-//! Tokens to a syntax tree. Nesting and the length of operator chains are bounded, since both become depth of the tree.
+//! Parses tokens into a syntax tree. Nesting and the length of operator chains are bounded, since both add depth.
 
 use super::{
     Fault,
@@ -6,19 +6,20 @@ use super::{
     syntax::{Arguments, Binary, Comparison, Expr, ForLoop, Literal, MacroBody, Stmt, StmtKind, Target},
 };
 
-/// Deepest nesting of brackets, unary operators, conditions and blocks together.
+/// Maximum nesting of brackets, unary operators, conditions and blocks combined.
 const MAX_NESTING: usize = 120;
-/// Most operators, attributes, calls and filters that apply to one operand in a row.
+/// Maximum number of operators, attributes, calls and filters in one chain.
 const MAX_CHAIN: usize = 250;
-/// Most operators, attributes, calls and filters of one tag: the tree is no deeper than these and its nesting together.
+/// Maximum number of operators, attributes, calls and filters in one tag. Together with the nesting it bounds the depth
+/// of the tree.
 const MAX_LINKS: usize = 2000;
 
-/// Names that a macro is given where its body has them.
+/// Names that a macro defines if its body uses them.
 const SPECIAL_NAMES: [&str; 3] = ["varargs", "kwargs", "caller"];
 
 type Parsed<T> = Result<T, Fault>;
 
-/// The statements of a template, or what is wrong and in which line.
+/// Parses a template. The error comes with its line.
 pub fn parse(source: &str) -> Result<Vec<Stmt>, (Fault, usize)> {
     let mut parser = Parser { tokens: tokens(source)?, at: 0, nesting: 0, links: 0, used: [false; 3] };
     match parser.statements(&[]) {
@@ -33,7 +34,7 @@ struct Parser {
     nesting: usize,
     /// Operators so far in this tag.
     links: usize,
-    /// Which of [`SPECIAL_NAMES`] the macro names that is being parsed.
+    /// Which of [`SPECIAL_NAMES`] the current macro uses.
     used: [bool; 3],
 }
 
@@ -138,7 +139,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Statements up to a block whose name is one of `ends`, whose name is then the next token; without `ends`, all.
+    /// Statements up to a tag named in `ends`; its name is the next token. Without `ends`, all statements.
     fn statements(&mut self, ends: &[&str]) -> Parsed<Vec<Stmt>> {
         self.nested(|parser| {
             let mut statements = Vec::new();
@@ -230,7 +231,7 @@ impl Parser {
                 Ok(StmtKind::Scoped(body))
             }
             "include" | "import" | "from" | "extends" => {
-                Err(Fault::template(format!("`{name}` needs other templates, and a chat template has none")))
+                Err(Fault::template(format!("`{name}` loads other templates, which a chat template cannot")))
             }
             _ => Err(Fault::template(format!("there is no tag `{}`", moerge_core::suggest::shorten(&name)))),
         }
@@ -343,7 +344,7 @@ impl Parser {
         Ok(parameters)
     }
 
-    /// An expression, or several with commas between, which are a tuple.
+    /// An expression, or a tuple of several separated by commas.
     fn tuple(&mut self) -> Parsed<Expr> {
         self.tuple_of(Self::expression)
     }
@@ -541,7 +542,7 @@ impl Parser {
         Ok(value)
     }
 
-    /// Items with commas between, up to and with `end`.
+    /// Items separated by commas; consumes `end`.
     fn items<T>(&mut self, end: &str, item: impl Fn(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
         let mut items = Vec::new();
         while !self.skip_op(end) {
@@ -636,7 +637,7 @@ impl Parser {
         Ok(arguments)
     }
 
-    /// Filters, tests and calls behind `value`. `bare`: the first filter has no `|` before it.
+    /// Filters, tests and calls after `value`. `bare`: the first filter has no leading `|`.
     fn filters(&mut self, mut value: Option<Expr>, mut bare: bool) -> Parsed<Option<Expr>> {
         let mut links = 0;
         loop {

@@ -1,4 +1,4 @@
-//! Jinja's tests, what stands behind `is`.
+//! Jinja's tests, used with `is`.
 
 use std::cmp::Ordering;
 
@@ -84,7 +84,9 @@ impl Interpreter<'_, '_> {
                 items || matches!(value, Value::Undefined(_) | Value::Loop(_))
             }
             "callable" => {
-                matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(_) | Value::Loop(_))
+                // Python's `callable(Undefined)` is true.
+                let function = matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(_));
+                function || matches!(value, Value::Loop(_) | Value::Undefined(_))
             }
             "odd" => match value {
                 Value::Float(x) => x.rem_euclid(2.0) == 1.0,

@@ -1,4 +1,4 @@
-//! `strftime_now(format)`: the date of today and the time of day, in UTC.
+//! `strftime_now(format)`: the current date and time, in UTC.
 
 use super::Fault;
 
@@ -24,7 +24,7 @@ pub fn strftime_now(format: &str) -> Result<String, Fault> {
     strftime(now, format)
 }
 
-/// The time `seconds` after 1970 in `format`, in the C locale.
+/// Formats a Unix time in the C locale.
 fn strftime(seconds: u64, format: &str) -> Result<String, Fault> {
     let days = (seconds / 86_400) as i64;
     let (year, month, day) = civil(days);
@@ -83,7 +83,7 @@ fn strftime(seconds: u64, format: &str) -> Result<String, Fault> {
     Ok(text)
 }
 
-/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`).
+/// Converts days since 1970-01-01 to year, month and day (Howard Hinnant's `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
     let era = z.div_euclid(146_097);

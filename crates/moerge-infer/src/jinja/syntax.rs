@@ -10,7 +10,7 @@ pub enum Literal {
     Str(String),
 }
 
-/// Operators of two operands that both are evaluated.
+/// Binary operators that evaluate both operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binary {
     Add,
@@ -22,7 +22,7 @@ pub enum Binary {
     Pow,
 }
 
-/// Comparisons, which may be chained.
+/// Comparison operators, which can be chained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     Eq,
@@ -91,11 +91,11 @@ pub struct MacroBody {
     pub name: String,
     pub parameters: Vec<(String, Option<Expr>)>,
     pub body: Vec<Stmt>,
-    /// Whether the body names `varargs`, and so takes more arguments than it has parameters.
+    /// Whether the body uses `varargs`, so extra positional arguments are accepted.
     pub uses_varargs: bool,
-    /// The same for `kwargs` and named arguments.
+    /// Whether the body uses `kwargs`, so unknown named arguments are accepted.
     pub uses_kwargs: bool,
-    /// Whether the body names `caller`.
+    /// Whether the body uses `caller`.
     pub uses_caller: bool,
 }
 
@@ -130,7 +130,7 @@ pub enum StmtKind {
     FilterBlock(Expr, Vec<Stmt>),
     Macro(MacroBody),
     CallBlock(Expr, MacroBody),
-    /// `{% generation %}`, which renders its body in a scope of its own.
+    /// `{% generation %}` and `{% block %}`: the body in its own scope.
     Scoped(Vec<Stmt>),
     Break,
     Continue,

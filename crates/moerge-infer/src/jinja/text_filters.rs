@@ -1,4 +1,4 @@
-//! Filters that lay out text: lines of a width, sizes of files, attributes of HTML.
+//! Filters that lay out text: indentation, line breaks, file sizes, HTML attributes.
 
 use super::{
     Fault,
@@ -10,7 +10,7 @@ use super::{
 
 type Run<T> = Result<T, Fault>;
 
-/// `indent`: every line but the first begins with `width` spaces, or with that string.
+/// `indent`: indents every line but the first by `width` spaces, or by that string.
 pub fn indent(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let [width, first, blank] = args.bind("indent", ["width", "first", "blank"])?;
     let (first, blank) = (first.truth(), blank.truth());
@@ -36,7 +36,7 @@ pub fn indent(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     Value::text_like(out, value.is_markup(), meter)
 }
 
-/// `wordwrap`: lines of at most `width` characters, as Python's `textwrap` breaks them.
+/// `wordwrap`: breaks lines at `width` characters as Python's `textwrap` does.
 pub fn wordwrap(text: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let [width, break_long_words, wrapstring, break_on_hyphens] =
         args.bind("wordwrap", ["width", "break_long_words", "wrapstring", "break_on_hyphens"])?;
@@ -49,7 +49,7 @@ pub fn wordwrap(text: &str, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let newline = wrapstring.text("a line break")?.unwrap_or("\n").to_owned();
     meter.fits(text.len().saturating_mul(newline.len() + 1))?;
     meter.memory(text.len().saturating_mul(48))?;
-    // A word is gone through again for each line that it fills.
+    // Each line that a word fills processes the rest of the word again.
     let longest = text.split_whitespace().map(str::len).max().unwrap_or(0);
     meter.work(text.len().saturating_mul(longest / width + 1))?;
     let wrapped = lines(text, false).into_iter().map(|line| wrap_line(line, width, long, hyphens).join(&newline));
@@ -73,9 +73,9 @@ fn wrap_line(line: &str, width: usize, break_long: bool, hyphens: bool) -> Vec<S
         }
         if let Some(piece) = pieces.last().filter(|piece| length(piece) > width) {
             if break_long {
-                let room = width.saturating_sub(used).max(1);
+                let room = width.saturating_sub(used);
                 let mut end = piece.char_indices().nth(room).map_or(piece.len(), |(at, _)| at);
-                // A long word is rather broken behind one of its hyphens.
+                // Prefer to break a long word after a hyphen.
                 if hyphens && let Some(at) = piece[..end].rfind('-').filter(|at| piece[..*at].contains(|c| c != '-')) {
                     end = at + 1;
                 }
@@ -97,7 +97,7 @@ fn wrap_line(line: &str, width: usize, break_long: bool, hyphens: bool) -> Vec<S
     wrapped
 }
 
-/// Words and the blanks between them; with `hyphens`, words end behind a hyphen between letters.
+/// Words and the whitespace between them. With `hyphens`, a word also ends after a hyphen between letters.
 fn pieces(line: &str, hyphens: bool) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let chars: Vec<char> = line.chars().collect();
@@ -117,7 +117,7 @@ fn pieces(line: &str, hyphens: bool) -> Vec<String> {
     pieces
 }
 
-/// `truncate`: the beginning of a text, up to a whole word.
+/// `truncate`: cuts a string at a word boundary.
 pub fn truncate(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let [length, killwords, end, leeway] = args.bind("truncate", ["length", "killwords", "end", "leeway"])?;
     let length = usize::try_from(length.int("a length")?.unwrap_or(255)).unwrap_or(0);
@@ -155,7 +155,7 @@ pub fn file_size(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     Value::text(text, meter)
 }
 
-/// `xmlattr`: a dictionary as attributes of an element.
+/// `xmlattr`: formats a dictionary as HTML attributes.
 pub fn xml_attributes(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value> {
     let [autospace] = args.bind("xmlattr", ["autospace"])?;
     let Value::Dict(dict) = value else { return Err(value.refuse("written as attributes")) };
@@ -175,7 +175,7 @@ pub fn xml_attributes(value: &Value, args: Args, meter: &Meter<'_>) -> Run<Value
     Value::text(format!("{}{}", if space { " " } else { "" }, attributes.join(" ")), meter)
 }
 
-/// `urlencode`: a string percent-encoded, or pairs as a query.
+/// `urlencode`: percent-encodes a string, or formats pairs as a query.
 pub fn url_encode(value: &Value, meter: &Meter<'_>) -> Run<Value> {
     let pairs = match value {
         Value::Dict(_) => super::methods::items(value, meter)?.iterate(meter)?,
@@ -210,7 +210,7 @@ fn percent_encoded(text: &str, kept: &str, plus: bool, meter: &Meter<'_>) -> Run
     Ok(encoded)
 }
 
-/// `striptags`: without tags and comments, and with single spaces.
+/// `striptags`: removes tags and comments and collapses whitespace.
 pub fn strip_tags(text: &str, meter: &Meter<'_>) -> Run<Value> {
     meter.work(text.len())?;
     let mut stripped = String::new();

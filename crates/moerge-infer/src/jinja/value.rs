@@ -1,19 +1,19 @@
-//! Values of templates, as Python has them: what they are when printed, compared, and tested for truth.
+//! Template values that print, compare and convert to booleans as in Python.
 //!
-//! Lists and dictionaries never change, and each knows its depth, which is bounded: walking and dropping them is safe.
-//! Namespaces, which do change, live in the interpreter and are referred to by number.
+//! Lists and dictionaries are immutable and track their bounded depth, so walking and dropping them is safe. Namespaces
+//! are mutable; they live in the interpreter and are referred to by index.
 
 use std::{cmp::Ordering, fmt::Write as _, ops::Deref, rc::Rc};
 
 use super::{Fault, meter::Meter};
 
-/// Deepest nesting of lists and dictionaries.
+/// Maximum nesting of lists and dictionaries.
 const MAX_DEPTH: u32 = 200;
 
 /// A value.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// With the name that was looked up.
+    /// Holds the name that was looked up.
     Undefined(Rc<str>),
     None,
     Bool(bool),
@@ -24,17 +24,17 @@ pub enum Value {
     Tuple(Rc<Items>),
     Dict(Rc<Dict>),
     Loop(Rc<LoopState>),
-    /// A number in the interpreter's table.
+    /// An index into the interpreter's table.
     Namespace(usize),
-    /// A number in the interpreter's table.
+    /// An index into the interpreter's table.
     Macro(usize),
     /// A global function.
     Function(&'static str),
-    /// A method that is named and not called.
+    /// A method that is referenced but not called.
     Method(&'static str),
 }
 
-/// A string, and whether it is markup: what is added to markup is escaped for HTML.
+/// A string. What is added to markup is HTML-escaped, as with Python's `Markup`.
 #[derive(Debug, Clone)]
 pub struct Text {
     text: Rc<str>,
@@ -57,32 +57,32 @@ pub struct Items {
     pub view: Option<View>,
 }
 
-/// What Python has in the place of a list or tuple, which prints another way or has more attributes.
+/// Python types that are lists or tuples here, but print differently or have extra attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
     /// `dict_keys`, `dict_values` or `dict_items`.
     OfDict(&'static str),
     /// Start, stop and step.
     Range([i64; 3]),
-    /// One of `groupby`'s groups: a pair of `grouper` and `list`.
+    /// A group of `groupby`: `grouper` and `list`.
     Group,
 }
 
-/// A dictionary's entries in the order of their insertion.
+/// A dictionary's entries in insertion order.
 #[derive(Debug)]
 pub struct Dict {
     pub entries: Vec<(Value, Value)>,
     depth: u32,
 }
 
-/// Where a loop is.
+/// The state of a loop.
 #[derive(Debug)]
 pub struct LoopState {
     pub items: Rc<Items>,
     pub index: usize,
-    /// The loop's number, counted over all that ran.
+    /// The loop's number among all loops so far.
     pub number: usize,
-    /// Loops of the same recursion around this one.
+    /// Recursion depth, from 0.
     pub level: usize,
     /// For `loop(...)`: the loop's place in the syntax tree.
     pub recursion: Option<usize>,
@@ -95,7 +95,7 @@ impl Value {
         Self::Undefined(name.into())
     }
 
-    /// A string; its bytes count as memory.
+    /// A string; its bytes count against the memory limit.
     pub fn text(text: impl AsRef<str>, meter: &Meter<'_>) -> Valued<Self> {
         meter.memory(text.as_ref().len() + 16)?;
         Ok(Self::from_str(text.as_ref()))
@@ -122,12 +122,12 @@ impl Value {
         Ok(Self::List(Rc::new(Items::new(items, meter)?)))
     }
 
-    /// A list that Python has as a view.
+    /// A list that prints as a view.
     pub fn view(items: Vec<Self>, view: View, meter: &Meter<'_>) -> Valued<Self> {
         Ok(Self::List(Rc::new(Items { view: Some(view), ..Items::new(items, meter)? })))
     }
 
-    /// One of `groupby`'s groups.
+    /// A group of `groupby`.
     pub fn group(grouper: Self, list: Self, meter: &Meter<'_>) -> Valued<Self> {
         Ok(Self::Tuple(Rc::new(Items { view: Some(View::Group), ..Items::new(vec![grouper, list], meter)? })))
     }
@@ -136,7 +136,7 @@ impl Value {
         Ok(Self::Tuple(Rc::new(Items::new(items, meter)?)))
     }
 
-    /// A dictionary; of equal keys the last value counts, at the place of the first.
+    /// A dictionary. Of equal keys, the last value wins and the first position is kept.
     pub fn dict(pairs: Vec<(Self, Self)>, meter: &Meter<'_>) -> Valued<Self> {
         let mut entries: Vec<(Self, Self)> = Vec::with_capacity(pairs.len());
         for (key, value) in pairs {
@@ -155,7 +155,7 @@ impl Value {
         Ok(Self::Dict(Rc::new(Dict { entries, depth })))
     }
 
-    /// The value of a JSON value.
+    /// Converts a JSON value.
     pub fn from_json(json: &serde_json::Value, meter: &Meter<'_>) -> Valued<Self> {
         meter.step()?;
         Ok(match json {
@@ -164,7 +164,7 @@ impl Value {
             serde_json::Value::Number(n) => match (n.as_i64(), n.as_f64()) {
                 (Some(n), _) => Self::Int(n),
                 (None, Some(x)) if !n.is_u64() => Self::Float(x),
-                _ => return Err(Fault::template(format!("the number {n} is too large"))),
+                _ => return Err(Fault::template(format!("the number {n} does not fit into 64 bits"))),
             },
             serde_json::Value::String(text) => Self::text(text, meter)?,
             serde_json::Value::Array(items) => {
@@ -196,7 +196,7 @@ impl Value {
         }
     }
 
-    /// Python's name of its type.
+    /// The name of its Python type.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Undefined(_) => "undefined value",
@@ -216,7 +216,7 @@ impl Value {
         }
     }
 
-    /// The error that it has no use here.
+    /// The error for a value of the wrong type.
     pub fn refuse(&self, use_: &str) -> Fault {
         match self {
             Self::Undefined(name) => Fault::template(format!("`{}` is undefined", moerge_core::suggest::shorten(name))),
@@ -244,7 +244,7 @@ impl Value {
         }
     }
 
-    /// A whole number, which in Python a truth value is too.
+    /// An integer. In Python, booleans are integers too.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Self::Int(n) => Some(*n),
@@ -260,7 +260,7 @@ impl Value {
         }
     }
 
-    /// What a `for` loop over it sees.
+    /// What a `for` loop iterates over.
     pub fn iterate(&self, meter: &Meter<'_>) -> Valued<Rc<Items>> {
         let items = match self {
             Self::List(items) | Self::Tuple(items) => return Ok(items.clone()),
@@ -389,7 +389,7 @@ impl Value {
         })
     }
 
-    /// Python's `<` and its kin, which only values of one kind have.
+    /// Python's ordering, which is only defined between values of similar types.
     pub fn compare(&self, other: &Self, meter: &Meter<'_>) -> Valued<Option<Ordering>> {
         meter.step()?;
         match (self, other) {
@@ -466,7 +466,7 @@ fn find(entries: &[(Value, Value)], key: &Value, meter: &Meter<'_>) -> Valued<Op
     Ok(None)
 }
 
-/// The depth of what holds `values`.
+/// The depth of a container of `values`.
 fn deeper<'v>(values: impl Iterator<Item = &'v Value>) -> Valued<u32> {
     let depth = values.map(Value::depth).max().unwrap_or(0) + 1;
     if depth > MAX_DEPTH {
@@ -502,12 +502,12 @@ fn repr_str(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// Python's `str.isprintable`, by the same Unicode categories as Rust's `Debug`.
+/// Python's `str.isprintable`, which uses the same Unicode categories as Rust's `Debug`.
 pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return (' '..='~').contains(&c);
     }
-    // After another character: a combining mark that comes first is escaped, too.
+    // The leading character keeps `escape_debug` from escaping a combining mark.
     ['a', c].iter().collect::<String>().escape_debug().count() == 2
 }
 
@@ -520,7 +520,7 @@ pub fn escape_char(c: char, out: &mut String) {
     };
 }
 
-/// `text` with the characters escaped that HTML gives a meaning.
+/// Escapes the special characters of HTML.
 pub fn escape_html(text: &str, meter: &Meter<'_>) -> Valued<String> {
     meter.fits(5 * text.len())?;
     meter.work(text.len())?;
@@ -538,7 +538,7 @@ pub fn escape_html(text: &str, meter: &Meter<'_>) -> Valued<String> {
     Ok(out)
 }
 
-/// Python's `repr` of a float: the shortest digits that give it back.
+/// Python's `repr` of a float: the shortest digits that round-trip.
 pub fn float_repr(x: f64) -> String {
     if x.is_nan() {
         return "nan".into();

@@ -1,5 +1,5 @@
-//! Checks a `tokenizer.json` before the tokenizers library sees it: the library panics on some files, and others would
-//! make a text grow a thousandfold. What passes may still make it panic, which [`guarded`] turns into an error.
+//! Checks a `tokenizer.json` before the tokenizers library loads it. The library panics on some files, and others make
+//! text grow a thousandfold. [`guarded`] turns the remaining panics into errors.
 
 use std::{
     cell::Cell,
@@ -11,32 +11,32 @@ use moerge_core::{json_error::json_problem, suggest::shorten};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Deepest nesting of `Sequence`: the library takes exponential time to read deeper ones.
+/// Maximum nesting of `Sequence`. Reading nested sequences takes the library exponential time.
 const MAX_NESTING: usize = 4;
-/// Most components of a section.
+/// Maximum number of components in a section.
 const MAX_COMPONENTS: usize = 64;
-/// Most bytes by which all components together may multiply a text.
+/// Maximum factor by which all components combined may lengthen text.
 const MAX_GROWTH: f64 = 128.0;
-/// Longest string that is put into a text, in bytes.
+/// Maximum length of an inserted string, in bytes.
 const MAX_INSERTED: usize = 256;
-/// Longest pattern, in bytes.
+/// Maximum length of a pattern, in bytes.
 const MAX_PATTERN: usize = 64 << 10;
-/// Longest replacement in a precompiled map, in bytes.
+/// Maximum length of a replacement in a precompiled map, in bytes.
 const MAX_MAPPED: usize = 64;
-/// Longest replacement of an ASCII character in it.
+/// The same for the replacement of an ASCII character.
 const MAX_MAPPED_ASCII: usize = 8;
-/// Most bytes of the text of one token.
+/// Maximum bytes that one token decodes to.
 const MAX_DECODED: f64 = 16e3;
-/// Most characters of a word that WordPiece looks up, which takes the square of it.
+/// Maximum length of a word for WordPiece, whose lookup takes quadratic time.
 const MAX_WORD: u64 = 10_000;
-/// Most bytes that NFKC and NFKD make of a byte: of U+FDFA, 33 of 3.
+/// Maximum growth by NFKC and NFKD: U+FDFA grows from 3 to 33 bytes.
 const COMPATIBILITY: f64 = 11.0;
-/// Most characters that a decoder strips from a token.
+/// Maximum number of characters that a decoder strips from a token.
 const MAX_STRIPPED: u64 = 64;
-/// Most special tokens that a template adds.
+/// Maximum number of special tokens that a post-processor adds.
 const MAX_ADDED: usize = 64;
 
-/// The sections of the file that decide how a text may grow. `vocab` and `merges` are left to the library.
+/// The sections that determine how text grows. `vocab` and `merges` are left to the library.
 #[derive(Deserialize)]
 struct Sections {
     #[serde(default)]
@@ -51,21 +51,21 @@ struct Sections {
     model: Model,
 }
 
-/// The settings of a model that decide how long it takes.
+/// The settings of the model that determine its running time.
 #[derive(Default, Deserialize)]
 struct Model {
     #[serde(default)]
     max_input_chars_per_word: Value,
 }
 
-/// By how much a tokenizer may multiply the bytes of a text, and of a token.
+/// The factors by which a tokenizer may lengthen text when encoding, and a token when decoding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Growth {
     pub text: f64,
     pub token: f64,
 }
 
-/// By how much the tokenizer may multiply bytes, or why it is refused.
+/// How much the tokenizer may lengthen text, or why it is refused.
 pub fn growth(bytes: &[u8]) -> Result<Growth, String> {
     let sections: Sections = serde_json::from_slice(bytes).map_err(|error| json_problem(&error))?;
     if sections.model.max_input_chars_per_word.as_u64() > Some(MAX_WORD) {
@@ -79,7 +79,7 @@ pub fn growth(bytes: &[u8]) -> Result<Growth, String> {
                 "NFKC" | "NFKD" | "Precompiled" => unicode *= by,
                 kind => {
                     growth *= by;
-                    // Unicode's compatibility forms leave ASCII and the mark of a space as they are.
+                    // Compatibility forms leave ASCII and the space mark unchanged.
                     let content = component.get("content").and_then(Value::as_str).unwrap_or_default();
                     if kind == "Replace" && content.contains(|c: char| !c.is_ascii() && c != '▁') {
                         replaced = f64::max(replaced, by);
@@ -88,8 +88,8 @@ pub fn growth(bytes: &[u8]) -> Result<Growth, String> {
             }
         }
     }
-    // Of ordinary text one such normalization makes hardly more. Of what a replacement or another one put there it may
-    // make its most.
+    // A single compatibility normalization hardly lengthens ordinary text. After a replacement or another one, assume
+    // the worst.
     if replaced > 1.0 || unicode > COMPATIBILITY {
         growth *= unicode;
     }
@@ -100,7 +100,7 @@ pub fn growth(bytes: &[u8]) -> Result<Growth, String> {
     if growth > MAX_GROWTH || decoded > MAX_GROWTH {
         let factor = growth.max(decoded);
         return Err(format!(
-            "its components may make a text {factor:.0} times as long, and at most {MAX_GROWTH} is allowed"
+            "its components may make text {factor:.0} times as long, more than the limit of {MAX_GROWTH}"
         ));
     }
     let mut added = 0;
@@ -113,13 +113,11 @@ pub fn growth(bytes: &[u8]) -> Result<Growth, String> {
     Ok(Growth { text: growth.max(1.0), token: decoded.max(1.0) })
 }
 
-/// Why no token may have `bytes`.
+/// Why a token of `bytes` is too long, if it is.
 pub fn too_long(bytes: usize, growth: Growth) -> Option<String> {
     let decoded = bytes as f64 * growth.token;
     (decoded > MAX_DECODED).then(|| {
-        format!(
-            "a token has {bytes} bytes and is decoded to as many as {decoded:.0}, and at most {MAX_DECODED} are allowed"
-        )
+        format!("a token of {bytes} bytes may decode to {decoded:.0} bytes, more than the limit of {MAX_DECODED}")
     })
 }
 
@@ -148,7 +146,7 @@ fn kind(component: &Map<String, Value>) -> &str {
     component.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// By how much one component of a normalizer, pre-tokenizer or decoder may multiply a text.
+/// The factor by which one component of a normalizer, pre-tokenizer or decoder may lengthen text.
 fn component_growth(component: &Map<String, Value>) -> Result<f64, String> {
     let kind = kind(component);
     for (key, value) in component {
@@ -161,7 +159,7 @@ fn component_growth(component: &Map<String, Value>) -> Result<f64, String> {
     match kind {
         "Prepend" => match component.get("prepend").and_then(Value::as_str) {
             None | Some("") => Err("`prepend` of Prepend is empty".into()),
-            // Of the empty text it makes nothing, of the shortest other one this.
+            // It adds nothing to empty text.
             Some(text) => Ok(if text.len() <= 8 { 1.0 } else { 1.0 + text.len() as f64 / 8.0 }),
         },
         "Replace" => replacement(component),
@@ -197,7 +195,7 @@ fn pattern(component: &Map<String, Value>) -> Result<(&str, bool), String> {
 fn replacement(component: &Map<String, Value>) -> Result<f64, String> {
     let (pattern, is_regex) = pattern(component)?;
     let content = component.get("content").and_then(Value::as_str).unwrap_or_default();
-    // A regular expression may match nothing at all, and so put its replacement before every character.
+    // A regular expression that matches the empty string inserts its replacement before every character.
     let may_match_nothing =
         is_regex && pattern.contains(['*', '?', '|', '^', '$', '\\', '(']) || pattern.contains("{0");
     let replaced = if is_regex { 1 } else { pattern.len() };
@@ -205,7 +203,7 @@ fn replacement(component: &Map<String, Value>) -> Result<f64, String> {
     Ok((content.len() as f64 / replaced as f64 + kept).max(1.0))
 }
 
-/// A SentencePiece map: the size of its trie, the trie, and the replacements, each ended by a zero byte.
+/// Checks a SentencePiece map: trie size, trie, and NUL-terminated replacements.
 fn precompiled(map: Option<&Value>) -> Result<(), String> {
     let text = map.and_then(Value::as_str).filter(|text| !text.is_empty());
     let text = text.ok_or("`precompiled_charsmap` of Precompiled is empty")?;
@@ -232,7 +230,7 @@ fn precompiled(map: Option<&Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the replacement of an ASCII character begins: a look-up in a double-array trie (darts-clone) of these units.
+/// The offset of an ASCII character's replacement, looked up in a double-array trie (darts-clone).
 fn ascii_replacement(unit: impl Fn(usize) -> Option<u32>, byte: u8) -> Option<usize> {
     let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
     let at = offset(unit(0)?) ^ usize::from(byte);
@@ -244,7 +242,7 @@ fn ascii_replacement(unit: impl Fn(usize) -> Option<u32>, byte: u8) -> Option<us
     Some((leaf & (u32::MAX >> 1)) as usize)
 }
 
-/// The bytes of padded or unpadded standard base64.
+/// Decodes standard base64, padded or not.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
@@ -268,7 +266,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// How many special tokens a post-processor adds.
+/// The number of special tokens that a post-processor adds.
 fn template(component: &Map<String, Value>) -> Result<usize, String> {
     if kind(component) != "TemplateProcessing" {
         return Ok(usize::from(matches!(kind(component), "RobertaProcessing" | "BertProcessing")) * 2);
@@ -298,11 +296,11 @@ fn template(component: &Map<String, Value>) -> Result<usize, String> {
 }
 
 thread_local! {
-    /// Whether a panic of this thread is expected, and not to be printed.
+    /// Whether panics of this thread are caught and should not be printed.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` of the tokenizers library; a panic in it is the error that it is.
+/// Runs `work` in the tokenizers library and turns a panic into an error.
 pub fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
