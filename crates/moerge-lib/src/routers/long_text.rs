@@ -17,7 +17,8 @@ pub(super) fn pieces(texts: &[String], max_tokens: usize) -> Vec<&str> {
 fn split(mut text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     while text.len() > PIECE {
-        let head = &text[..text.floor_char_boundary(PIECE)];
+        let boundary = (0..=PIECE).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(PIECE);
+        let head = &text[..boundary];
         let line = head.rfind('\n').map(|at| at + 1);
         let end = line.or_else(|| head.rfind(' ').filter(|at| *at > 0)).unwrap_or(head.len());
         let (piece, rest) = text.split_at(end);
