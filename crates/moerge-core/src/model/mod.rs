@@ -14,3 +14,4 @@ pub mod rope;
 pub mod source;
 pub mod source_files;
 pub mod tied_head;
+pub mod tokenizer_file;

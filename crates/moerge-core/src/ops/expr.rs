@@ -44,6 +44,14 @@ pub enum Expr {
         /// The padded shape.
         shape: Vec<usize>,
     },
+    /// `input` with rows after its own, up to `shape`, each of which is the mean of its own: how vocabularies are padded
+    /// (<https://nlp.stanford.edu/~johnhew/vocab-expansion.html>).
+    PadWithMean {
+        /// The tensor with fewer rows.
+        input: Box<Expr>,
+        /// The padded shape.
+        shape: Vec<usize>,
+    },
     /// `input` in another order along its first dimension: slice `i` is slice `map[i]` of `input`, or zeros.
     RowMap {
         /// Where the rows come from.
@@ -112,6 +120,7 @@ impl Expr {
             Self::View(view) => &view.shape,
             Self::Lora { input, .. } | Self::Noise { input, .. } | Self::Scale { input, .. } => input.shape(),
             Self::Pad { shape, .. }
+            | Self::PadWithMean { shape, .. }
             | Self::RowMap { shape, .. }
             | Self::Fill { shape, .. }
             | Self::Computed { shape, .. } => shape,
@@ -134,6 +143,7 @@ impl Expr {
             | Self::Noise { input, .. }
             | Self::Scale { input, .. }
             | Self::Pad { input, .. }
+            | Self::PadWithMean { input, .. }
             | Self::RowMap { input, .. } => std::slice::from_ref(input),
             Self::Combine { inputs, .. } => inputs,
             Self::View(_) | Self::Fill { .. } | Self::Computed { .. } => &[],
@@ -149,6 +159,7 @@ impl Expr {
             Self::Noise { .. }
             | Self::Scale { .. }
             | Self::Pad { .. }
+            | Self::PadWithMean { .. }
             | Self::RowMap { .. }
             | Self::Combine { .. }
             | Self::Fill { .. }

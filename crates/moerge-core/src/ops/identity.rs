@@ -135,6 +135,10 @@ impl Identity {
                 self.number(4).shape(shape);
                 self.expr(input)?;
             }
+            Expr::PadWithMean { input, shape } => {
+                self.number(9).shape(shape);
+                self.expr(input)?;
+            }
             Expr::RowMap { input, map, shape } => {
                 self.shape(shape);
                 self.number(5).list(map.iter(), |id, row| {

@@ -105,6 +105,11 @@ impl<'a> Field<'a> {
         &self.entry.value
     }
 
+    /// The key.
+    pub fn key(&self) -> &'a str {
+        &self.entry.key.value
+    }
+
     /// The bytes of the value.
     pub fn span(&self) -> Range<usize> {
         self.entry.value.span.clone()

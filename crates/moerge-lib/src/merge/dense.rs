@@ -12,10 +12,11 @@ use moerge_core::{
     error::{Cause, Error, Result},
     execute,
     model::{
-        files::{CHAT_TEMPLATE, TOKENIZER_CONFIG},
+        files::{CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG},
         locate::{NotHere, locate},
         named_model::NamedModel,
         source::read_text,
+        tokenizer_file::TokenizerFile,
     },
     ops::Identity,
     output::{
@@ -36,6 +37,18 @@ use super::{MergeOptions, needs::default_threads, publish::Publication};
 /// The program itself, and what a worker holds for each of a tensor's inputs and for what comes out.
 const PROGRAM: u64 = 24 << 20;
 const INPUT: u64 = 1 << 20;
+/// Files that hold the tokens, beside the one that is written for a merged vocabulary.
+const STALE: [&str; 8] = [
+    TOKENIZER,
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "spiece.model",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+];
+
 /// What a worker holds for an input that has an adapter.
 const ADAPTED_INPUT: u64 = 20 << 20;
 
@@ -97,7 +110,13 @@ pub fn prepare_dense(
         lora_dtype: options.lora_dtype,
         truncate_embeddings: options.truncate_embeddings,
     };
-    let plan = DensePlan::new(&recipe, &models, &plan_options)?;
+    let tokenizers = match &recipe.tokenizer {
+        Some(_) => {
+            models.0.iter().map(|model| TokenizerFile::open(storage.as_ref(), &model.dir)).collect::<Result<_>>()?
+        }
+        None => Vec::new(),
+    };
+    let plan = DensePlan::new(&recipe, &models, &tokenizers, &plan_options)?;
     Ok(PreparedDense { recipe, models, plan })
 }
 
@@ -169,6 +188,11 @@ impl PreparedDense {
         let dir = |index: usize| &self.models.0[index].dir;
         let copied = copied_files(storage, dir(self.plan.lead), dir(self.plan.tokenizer), wanted)?;
         files.extend(read_files(storage, copied)?);
+        if let Some(tokenizer) = self.plan.tokenizer_file.as_ref().filter(|_| wanted.tokenizer) {
+            // Other files of a tokenizer would still have the tokens of one model.
+            files.retain(|file| !STALE.contains(&file.name.as_str()));
+            files.push(file(TOKENIZER, tokenizer.to_text()));
+        }
         if let Some(written) = &self.recipe.chat_template {
             let templates: Vec<Option<String>> =
                 self.models.0.iter().map(|model| template_of(storage, &model.dir)).collect();

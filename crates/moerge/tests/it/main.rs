@@ -34,4 +34,5 @@ mod self_calibrated;
 mod serve;
 mod tidy;
 mod tokens;
+mod vocabularies;
 mod wrong_results;

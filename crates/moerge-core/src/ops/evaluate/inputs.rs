@@ -71,6 +71,25 @@ impl Inputs<'_> {
         self.preparation.seed
     }
 
+    /// The mean of the rows of the first tensor; zeros where it has none.
+    ///
+    /// # Errors
+    /// A source cannot be read, or the run was interrupted.
+    pub fn mean_row(&self) -> Result<Vec<f32>> {
+        let columns = self.columns();
+        let sums = self.fold(
+            || vec![0.0f64; columns],
+            |sums, piece, _| {
+                for row in piece.iter().flat_map(|values| values.chunks_exact(columns.max(1))) {
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+            },
+            |sums, others| sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other),
+        )?;
+        let rows = self.rows().max(1) as f64;
+        Ok(sums.into_iter().map(|sum| (sum / rows) as f32).collect())
+    }
+
     /// Gives every piece to `look`, which may change it: the same rows of all inputs, and where they lie. What `look`
     /// gathers begins as `start` makes it, and `join` adds what was gathered from later pieces.
     ///

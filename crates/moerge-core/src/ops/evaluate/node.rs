@@ -35,6 +35,7 @@ enum Op {
     Noise { input: Box<Node>, noise: Noise },
     Scale { input: Box<Node>, factor: f64 },
     Pad(Box<Node>),
+    PadWithMean { input: Box<Node>, mean: Vec<f32> },
     RowMap { input: Box<Node>, map: RowMap },
     Combine { inputs: Vec<Node>, kernel: Box<dyn Kernel> },
     Fill(f32),
@@ -88,6 +89,12 @@ impl Node {
             Expr::Noise { noise, .. } => Op::Noise { input: input()?, noise: noise.clone() },
             Expr::Scale { factor, .. } => Op::Scale { input: input()?, factor: *factor },
             Expr::Pad { .. } => Op::Pad(input()?),
+            Expr::PadWithMean { .. } => {
+                let input = input()?;
+                let nodes = std::slice::from_ref(&*input);
+                let mean = Inputs { nodes, preparation, shape: expr.shape() }.mean_row()?;
+                Op::PadWithMean { input, mean }
+            }
             Expr::RowMap { map, .. } => {
                 let input = input()?;
                 let map = RowMap::new(map, &input, rows, columns)?;
@@ -109,7 +116,7 @@ impl Node {
         match &self.op {
             Op::View(view) => self.read(view, rows, raw, slot),
             Op::Lora { input, .. } | Op::Noise { input, .. } | Op::Scale { input, .. } => input.fetch(rows, raw, slot),
-            Op::Pad(input) => {
+            Op::Pad(input) | Op::PadWithMean { input, .. } => {
                 let there = rows.start.min(input.rows)..rows.end.min(input.rows);
                 input.fetch(there.clone(), &mut raw[..there.len() * slot.stride], slot)
             }
@@ -176,6 +183,13 @@ impl Node {
                 out.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
             }
             Op::Pad(input) => self.pad(input, fetched, context, out)?,
+            Op::PadWithMean { input, mean } => {
+                let there = rows.start.min(input.rows)..rows.end.min(input.rows);
+                let count = there.len();
+                let (own, padding) = out.split_at_mut(count * self.columns);
+                input.compute(&fetched.part(0..count, there), context, own)?;
+                padding.chunks_exact_mut(self.columns.max(1)).for_each(|row| row.copy_from_slice(mean));
+            }
             Op::RowMap { input, map } => {
                 for (at, from) in map.runs(rows.clone()) {
                     let Some(from) = from else {

@@ -7,6 +7,7 @@ mod inputs;
 mod summary;
 mod tensors;
 mod values;
+mod vocabulary;
 
 use moerge_checkpoint::Dtype;
 
@@ -14,10 +15,24 @@ use super::{OutputPlan, OutputTensor};
 use crate::{
     error::{Error, Result},
     model::named_model::NamedModel,
+    model::tokenizer_file::TokenizerFile,
     ops::Identity,
     recipe::{DenseRecipe, ModelRef, dense::TokenizerSource},
 };
 use inputs::ResolvedSlice;
+use vocabulary::VocabularyMap;
+
+/// Ends of names of tensors with a row for each token.
+const VOCABULARY: [&str; 8] = [
+    "embed_tokens.weight",
+    "lm_head.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "embed_in.weight",
+    "embed_out.weight",
+    "tok_embeddings.weight",
+    "embeddings.weight",
+];
 
 pub use summary::{DenseModelSummary, DenseSummary};
 
@@ -47,6 +62,8 @@ pub struct DensePlan {
     pub lead: usize,
     /// Index of the model whose tokenizer the output has.
     pub tokenizer: usize,
+    /// The output's tokenizer, where it is no model's own.
+    pub tokenizer_file: Option<TokenizerFile>,
     /// Layers of the output, where it is made of slices.
     pub layers: Option<usize>,
 }
@@ -64,31 +81,44 @@ impl DenseModels {
 }
 
 impl DensePlan {
-    /// Plans the output of `recipe`.
+    /// Plans the output of `recipe`. `tokenizers` are those of all models, needed only where the recipe has a
+    /// `tokenizer`.
     ///
     /// # Errors
     /// The models do not fit each other, or a parameter is missing or out of its range.
-    pub fn new(recipe: &DenseRecipe, models: &DenseModels, options: &DensePlanOptions) -> Result<Self> {
+    pub fn new(
+        recipe: &DenseRecipe,
+        models: &DenseModels,
+        tokenizers: &[TokenizerFile],
+        options: &DensePlanOptions,
+    ) -> Result<Self> {
         let slices = ResolvedSlice::all(recipe, models)?;
         let first = slices.first().and_then(|slice| slice.inputs.first());
         let first = first.ok_or_else(|| Error::input("the recipe names no models"))?.model;
         let lead = recipe.base_model.as_ref().map_or(Ok(first), |base| models.find(base))?;
-        let tokenizer = match recipe.tokenizer.as_ref().map(|tokenizer| (&tokenizer.value, &tokenizer.span)) {
-            None | Some((TokenizerSource::Base, _)) => lead,
-            Some((TokenizerSource::Model(model), _)) => models.find(model)?,
-            Some((TokenizerSource::Union, span)) => {
-                return Err(Error::input("a union of tokenizers is not supported yet").at(recipe.snippet(span, "")));
+        let mut warnings = recipe.warnings.clone();
+        let map = match &recipe.tokenizer {
+            Some(tokenizer) => {
+                let map = VocabularyMap::new(recipe, tokenizer, models, tokenizers, lead, &mut warnings)?;
+                let rows: Vec<usize> = models.0.iter().filter_map(vocabulary::embedding_rows).collect();
+                (!map.is_identity(&rows)).then_some(map)
             }
+            None => None,
         };
-        let planned = tensors::plan(recipe, models, &slices, options)?;
+        let tokenizer = match recipe.tokenizer.as_ref().map(|tokenizer| &tokenizer.source) {
+            Some(TokenizerSource::Model(model)) => models.find(model)?,
+            None | Some(TokenizerSource::Base | TokenizerSource::Union) => lead,
+        };
+        let planned = tensors::plan(recipe, models, &slices, map.as_ref(), options)?;
         let layers = recipe.has_slices().then(|| slices.iter().map(ResolvedSlice::layers).sum());
         let config = config::merged(recipe, &models.0[lead], &planned, &slices, layers)?;
         let mut output = OutputPlan::new(config, planned.tensors, options.shard_bytes, options.seed)?;
         output.unused = tensors::unused(models, &output.tensors);
-        output.warnings = recipe.warnings.clone();
-        output.warnings.extend(planned.warnings);
+        output.warnings = warnings;
         output.warnings.extend(config::differences(models, lead));
-        Ok(Self { output, lead, tokenizer, layers })
+        let own = |map: &VocabularyMap| tokenizers.get(tokenizer).is_some_and(|file| file.same_tokens(&map.tokenizer));
+        let tokenizer_file = map.filter(|map| !own(map)).map(|map| map.tokenizer);
+        Ok(Self { output, lead, tokenizer, tokenizer_file, layers })
     }
 
     /// Adds all that decides over the output's weights to `id`.

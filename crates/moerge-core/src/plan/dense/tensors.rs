@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use moerge_checkpoint::{Dtype, TensorView};
 
 use super::{
-    DenseModels, DensePlanOptions,
+    DenseModels, DensePlanOptions, VOCABULARY, VocabularyMap,
     inputs::{ResolvedInput, ResolvedSlice},
     values::{self, Target},
 };
@@ -30,18 +30,6 @@ pub(super) const HEADS: [(&str, &str); 6] = [
     ("embed_out.weight", "gpt_neox.embed_in.weight"),
 ];
 
-/// Ends of names of tensors with a row for each token.
-const VOCABULARY: [&str; 8] = [
-    "embed_tokens.weight",
-    "lm_head.weight",
-    "wte.weight",
-    "word_embeddings.weight",
-    "embed_in.weight",
-    "embed_out.weight",
-    "tok_embeddings.weight",
-    "embeddings.weight",
-];
-
 /// What of a name says that a tensor belongs before the layers: it comes from the first slice, others from the last.
 const BEFORE_LAYERS: [&str; 5] = ["embed", "wte.", "wpe.", "vision", "visual"];
 
@@ -53,13 +41,12 @@ pub struct Planned {
     pub head: bool,
     /// Rows of the embeddings.
     pub vocabulary: Option<usize>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
 }
 
 struct Planner<'a> {
     recipe: &'a DenseRecipe,
     models: &'a DenseModels,
+    map: Option<&'a VocabularyMap>,
     options: &'a DensePlanOptions,
     planned: Planned,
 }
@@ -69,10 +56,11 @@ pub fn plan(
     recipe: &DenseRecipe,
     models: &DenseModels,
     slices: &[ResolvedSlice<'_>],
+    map: Option<&VocabularyMap>,
     options: &DensePlanOptions,
 ) -> Result<Planned> {
-    let planned = Planned { tensors: Vec::new(), head: false, vocabulary: None, warnings: Vec::new() };
-    let mut planner = Planner { recipe, models, options, planned };
+    let planned = Planned { tensors: Vec::new(), head: false, vocabulary: None };
+    let mut planner = Planner { recipe, models, map, options, planned };
     if let ([first, .., last] | [first @ last], true) = (slices, recipe.has_slices()) {
         let models = |slice: &ResolvedSlice<'_>| slice.inputs.iter().map(|input| input.model).collect::<Vec<_>>();
         planner.outside_of_layers(first, true, false)?;
@@ -226,7 +214,11 @@ impl<'a> Planner<'a> {
         for (input, name) in slice.inputs.iter().zip(&names) {
             views.push(self.view(slice, input, name)?);
         }
-        let shape = self.common_shape(slice, &name, &views)?;
+        let map = self.map.filter(|map| map.applies_to(&name));
+        let shape = match map {
+            Some(map) => self.mapped_shape(map, slice, &name, &views)?,
+            None => self.common_shape(slice, &name, &views)?,
+        };
         let dtype = self.dtype(&views);
         self.planned.head |= HEADS.iter().any(|(head, _)| *head == name);
         if VOCABULARY.iter().any(|end| name.ends_with(end)) && self.planned.vocabulary.is_none() {
@@ -243,7 +235,11 @@ impl<'a> Planner<'a> {
         let mut inputs = Vec::with_capacity(views.len());
         for (input, view) in slice.inputs.iter().zip(&views) {
             let expr = self.models.0[input.model].expr(view, self.options.lora_dtype)?;
-            inputs.push(if view.shape == shape { expr } else { first_rows(expr, &shape) });
+            inputs.push(if map.is_some() || view.shape == shape { expr } else { first_rows(expr, &shape) });
+        }
+        if let Some(map) = map {
+            let of: Vec<usize> = slice.inputs.iter().map(|input| input.model).collect();
+            inputs = of.iter().map(|model| map.rows_of(*model, &of, &inputs)).collect::<Result<_>>()?;
         }
         let expr = match (&method, inputs.len()) {
             // As it is, bit for bit.
@@ -269,6 +265,23 @@ impl<'a> Planner<'a> {
         let error = Error::input(format!("{} has no tensor {name}", model.reference));
         let error = error.fact("which is in", has.map_or("another slice", |other| other.reference.as_str()));
         Err(self.at(error.hint("only models of one architecture can be merged"), input))
+    }
+
+    /// The shape of a tensor with a row for each token of the output.
+    fn mapped_shape(
+        &self,
+        map: &VocabularyMap,
+        slice: &ResolvedSlice<'_>,
+        name: &str,
+        views: &[TensorView],
+    ) -> Result<Vec<usize>> {
+        let width = |view: &TensorView| view.shape.get(1..).unwrap_or_default().to_vec();
+        let first = views.first().map(width).unwrap_or_default();
+        match views.iter().position(|view| width(view) != first) {
+            None => Ok([&[map.rows], first.as_slice()].concat()),
+            // The error about the widths.
+            Some(_) => self.common_shape(slice, name, views),
+        }
     }
 
     /// The shape of all views, where embeddings may be cut to the shortest.

@@ -4,6 +4,7 @@ mod keys;
 mod method;
 mod parameter;
 mod read;
+mod tokenizer;
 
 use std::{ops::Range, sync::Arc};
 
@@ -35,8 +36,8 @@ pub struct DenseRecipe {
     pub dtype: Option<Dtype>,
     /// The output's type.
     pub out_dtype: Option<Dtype>,
-    /// Whose tokenizer the output has; the base's where the recipe does not say.
-    pub tokenizer: Option<Located<TokenizerSource>>,
+    /// The output's tokenizer; the base's where the recipe does not say.
+    pub tokenizer: Option<Located<Tokenizer>>,
     /// The output's chat template: `auto`, a name, or Jinja.
     pub chat_template: Option<Located<String>>,
     /// The seed of random masks.
@@ -45,7 +46,42 @@ pub struct DenseRecipe {
     pub warnings: Vec<String>,
 }
 
-/// Whose tokenizer the output has.
+/// The output's tokenizer, and where the rows of its tokens come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokenizer {
+    /// Whose tokens the output has.
+    pub source: TokenizerSource,
+    /// Tokens whose rows the recipe decides over. One that no tokenizer has is added.
+    pub tokens: Vec<TokenRule>,
+    /// The number of rows is a multiple of this.
+    pub pad_to_multiple_of: Option<usize>,
+}
+
+/// Where the row of one token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRule {
+    /// The token.
+    pub token: String,
+    /// Where the row comes from, in models that lack the token; by the usual rule where the recipe does not say.
+    pub source: Option<Located<TokenSource>>,
+    /// Whether it replaces the rows of models that have the token, too.
+    pub force: bool,
+}
+
+/// Where a row comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// It is zeros.
+    Zeros,
+    /// The same token of a model.
+    Model(ModelRef),
+    /// Another token of a model.
+    Token(ModelRef, String),
+    /// A row of a model.
+    Id(ModelRef, usize),
+}
+
+/// Whose tokens the output has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenizerSource {
     /// The base's, or the first model's.

@@ -3,13 +3,14 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Base, Condition, DenseRecipe, Input, MethodSpec, Parameters, Setting, Slice, Sort, TokenizerSource,
+    Base, Condition, DenseRecipe, Input, MethodSpec, Parameters, Setting, Slice, Sort,
     keys::{self, OF_PART, OF_RECIPE},
+    tokenizer,
 };
 use crate::{
     error::Result,
     recipe::{
-        Located, ModelRef,
+        Located,
         fields::{Field, Fields},
         model_ref_field::read_model_ref,
         read::dtype,
@@ -37,7 +38,7 @@ pub fn read(source: &Source, root: &Node) -> Result<Option<DenseRecipe>> {
     let base_model = fields.read("base_model", |field| read_model_ref(field, source));
     let slices = read_parts(source, &fields, method.as_ref());
     let parameters = read_parameters(source, &fields, method.as_ref());
-    let tokenizer = read_tokenizer(source, &fields);
+    let tokenizer = tokenizer::read(source, &fields);
     let chat_template =
         fields.read("chat_template", |field| Ok(Located { value: field.text()?.text.clone(), span: field.span() }));
     let dtypes = ["dtype", "out_dtype"].map(|key| fields.read(key, dtype).flatten());
@@ -282,44 +283,6 @@ fn read_value(source: &Source, node: &Node, sort: Sort) -> Result<f64> {
     }
 }
 
-fn read_tokenizer(source: &Source, fields: &Fields) -> Option<Located<TokenizerSource>> {
-    let short = fields.read("tokenizer_source", |field| read_tokenizer_source(source, field));
-    let long = fields.read("tokenizer", |field| {
-        let of = Fields::open(source, field.node(), "the tokenizer", &["source", "tokens", "pad_to_multiple_of"])?;
-        for key in ["tokens", "pad_to_multiple_of"] {
-            if let Some(field) = of.get(key) {
-                source.fault(|| field.error(&format!("`{key}` of `tokenizer` is not supported yet")));
-            }
-        }
-        match of.get("source") {
-            Some(source_field) => read_tokenizer_source(source, source_field),
-            // mergekit's default where there is a `tokenizer` section.
-            None => Ok(Located { value: TokenizerSource::Union, span: field.span() }),
-        }
-    });
-    if let (Some(_), Some(long)) = (&short, &long) {
-        source.fault(|| {
-            source
-                .error("the recipe has both `tokenizer` and `tokenizer_source`", long.span.clone(), "")
-                .hint("keep one of the two")
-        });
-    }
-    short.or(long)
-}
-
-fn read_tokenizer_source(source: &Source, field: Field) -> Result<Located<TokenizerSource>> {
-    let word = match &field.node().kind {
-        Kind::Scalar(scalar) => scalar.text.trim(),
-        _ => "",
-    };
-    let value = match word {
-        "base" => TokenizerSource::Base,
-        "union" => TokenizerSource::Union,
-        _ => TokenizerSource::Model(read_model_ref(field, source)?.value),
-    };
-    Ok(Located { value, span: field.span() })
-}
-
 /// A method that works on differences from a base needs one in every slice.
 fn check_base(source: &Source, recipe: &DenseRecipe) {
     let method = &recipe.merge_method;
@@ -331,14 +294,5 @@ fn check_base(source: &Source, recipe: &DenseRecipe) {
                 .hint("add `base_model: org/name`, the model that the others were trained from")
         });
     }
-    let named = |reference: &ModelRef| recipe.models().any(|model| model.value == *reference);
-    if let Some(Located { value: TokenizerSource::Model(model), span }) = &recipe.tokenizer
-        && !named(model)
-    {
-        source.fault(|| {
-            source
-                .error("the tokenizer is that of a model that the recipe does not merge", span.clone(), "")
-                .hint("name one of the recipe's models, `base` or `union`")
-        });
-    }
+    tokenizer::check_models(source, recipe);
 }

@@ -1,0 +1,217 @@
+//! `tokenizer.json` as a table of tokens that can be cut and added to, for merges of models with different vocabularies.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use moerge_checkpoint::Storage;
+use serde_json::{Map, Value, json};
+
+use super::{files::TOKENIZER, source::read_bytes};
+use crate::{
+    error::{Error, Result},
+    json_error::json_problem,
+};
+
+/// A tokenizer's file, and its tokens by id.
+#[derive(Debug, Clone)]
+pub struct TokenizerFile {
+    path: PathBuf,
+    json: Map<String, Value>,
+    ids: HashMap<String, u32>,
+}
+
+impl TokenizerFile {
+    /// Reads the tokenizer in `dir`.
+    ///
+    /// # Errors
+    /// It is not there, or not one of the tokenizers library.
+    pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        let path = dir.join(TOKENIZER);
+        let bytes = read_bytes(storage, &path).map_err(|e| {
+            e.hint("vocabularies are merged by tokenizer.json; transformers writes one with save_pretrained")
+        })?;
+        let json: Map<String, Value> = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))?;
+        let mut file = Self { path, json, ids: HashMap::new() };
+        file.ids = file.read_ids()?;
+        Ok(file)
+    }
+
+    /// The id of a token.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.ids.get(token).copied()
+    }
+
+    /// Every token with its id, by id.
+    pub fn tokens(&self) -> Vec<(u32, &str)> {
+        let mut tokens: Vec<(u32, &str)> = self.ids.iter().map(|(token, id)| (*id, token.as_str())).collect();
+        tokens.sort_unstable();
+        tokens
+    }
+
+    /// One more than the largest id.
+    pub fn len(&self) -> usize {
+        self.ids.values().max().map_or(0, |id| *id as usize + 1)
+    }
+
+    /// Whether it has no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Whether both have the same tokens under the same ids.
+    pub fn same_tokens(&self, other: &Self) -> bool {
+        self.ids == other.ids
+    }
+
+    /// Takes out the tokens without an embedding, those from id `rows` on.
+    ///
+    /// # Errors
+    /// There are such tokens and the model is no BPE, from which tokens cannot be taken.
+    pub fn cut(&mut self, rows: usize) -> Result<()> {
+        let beyond = |id: u32| id as usize >= rows;
+        let unused: HashSet<String> =
+            self.ids.iter().filter(|(_, id)| beyond(**id)).map(|(token, _)| token.clone()).collect();
+        if unused.is_empty() {
+            return Ok(());
+        }
+        if let Some(added) = self.json.get_mut("added_tokens").and_then(Value::as_array_mut) {
+            added.retain(|token| token.get("content").and_then(Value::as_str).is_none_or(|t| !unused.contains(t)));
+        }
+        let model = self.json.get_mut("model").and_then(Value::as_object_mut);
+        let in_model = |model: &Map<String, Value>| match model.get("vocab") {
+            Some(Value::Object(vocabulary)) => vocabulary.keys().any(|token| unused.contains(token)),
+            _ => false,
+        };
+        if let Some(model) = model.filter(|model| in_model(model)) {
+            if model.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "BPE") {
+                let message = format!("{} has tokens from id {rows} on, which have no embeddings", self.path.display());
+                return Err(Error::input(message).hint("only of a BPE tokenizer can such tokens be taken away"));
+            }
+            if let Some(vocabulary) = model.get_mut("vocab").and_then(Value::as_object_mut) {
+                vocabulary.retain(|token, _| !unused.contains(token));
+            }
+            if let Some(merges) = model.get_mut("merges").and_then(Value::as_array_mut) {
+                merges.retain(|merge| !merge_parts(merge).iter().any(|part| unused.contains(*part)));
+            }
+        }
+        self.ids.retain(|token, _| !unused.contains(token));
+        Ok(())
+    }
+
+    /// Adds `token` after the last one, unless it is there. `like` is an entry of `added_tokens` that describes it in
+    /// another tokenizer.
+    pub fn add(&mut self, token: &str, like: Option<&Value>) {
+        if self.ids.contains_key(token) {
+            return;
+        }
+        let id = self.len() as u32;
+        let mut entry = like.and_then(Value::as_object).cloned().unwrap_or_else(|| {
+            let plain = json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": true, "special": false,
+            });
+            plain.as_object().cloned().unwrap_or_default()
+        });
+        entry.insert("id".into(), json!(id));
+        let added = self.json.entry("added_tokens").or_insert_with(|| json!([]));
+        if let Some(added) = added.as_array_mut() {
+            added.push(Value::Object(entry));
+        }
+        self.ids.insert(token.to_owned(), id);
+    }
+
+    /// The entry of `added_tokens` for a token, if it is one.
+    pub fn added(&self, token: &str) -> Option<&Value> {
+        let added = self.json.get("added_tokens")?.as_array()?;
+        added.iter().find(|entry| entry.get("content").and_then(Value::as_str) == Some(token))
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(&self.json).unwrap_or_default() + "\n"
+    }
+
+    fn read_ids(&self) -> Result<HashMap<String, u32>> {
+        let wrong = |what: &str| Error::input(format!("{}: {what}", self.path.display()));
+        let mut ids = HashMap::new();
+        let number = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        match self.json.get("model").and_then(|model| model.get("vocab")) {
+            Some(Value::Object(vocabulary)) => {
+                for (token, id) in vocabulary {
+                    let id = number(id).ok_or_else(|| wrong("an id of the vocabulary is no whole number"))?;
+                    ids.insert(token.clone(), id);
+                }
+            }
+            Some(Value::Array(pieces)) => {
+                for (id, piece) in pieces.iter().enumerate() {
+                    let token = piece.get(0).and_then(Value::as_str).ok_or_else(|| wrong("a piece has no text"))?;
+                    ids.insert(token.to_owned(), id as u32);
+                }
+            }
+            _ => return Err(wrong("it has no vocabulary (`model.vocab`)")),
+        }
+        for entry in self.json.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
+            let token = entry.get("content").and_then(Value::as_str);
+            let id = entry.get("id").and_then(number);
+            let (Some(token), Some(id)) = (token, id) else {
+                return Err(wrong("an added token has no `id` and `content`"));
+            };
+            ids.insert(token.to_owned(), id);
+        }
+        Ok(ids)
+    }
+}
+
+/// The two parts of a merge: `"a b"` or `["a", "b"]`, and their product.
+fn merge_parts(merge: &Value) -> Vec<&str> {
+    match merge {
+        Value::String(text) => text.splitn(2, ' ').collect(),
+        Value::Array(parts) => parts.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moerge_checkpoint::LocalStorage;
+
+    fn open(text: &str) -> Result<TokenizerFile> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(TOKENIZER), text).unwrap();
+        TokenizerFile::open(&LocalStorage, dir.path())
+    }
+
+    const BPE: &str = r#"{"added_tokens": [{"id": 4, "content": "<x>", "special": true}],
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "abb": 3}, "merges": ["a b", ["ab", "b"]]}}"#;
+
+    #[test]
+    fn tokens_are_cut_and_added_by_id() {
+        let mut file = open(BPE).unwrap();
+        assert_eq!((file.len(), file.id("<x>"), file.id("ab")), (5, Some(4), Some(2)));
+        file.cut(3).unwrap();
+        assert_eq!((file.len(), file.id("<x>"), file.id("abb")), (3, None, None));
+        assert!(file.to_text().contains("a b") && !file.to_text().contains("\"<x>\""));
+        let like = open(BPE).unwrap();
+        file.add("<x>", like.added("<x>"));
+        file.add("new", None);
+        file.add("a", None);
+        assert_eq!((file.id("<x>"), file.id("new"), file.len()), (Some(3), Some(4), 5));
+        assert_eq!(file.added("<x>").unwrap()["special"], true);
+        assert_eq!(file.tokens()[3..], [(3, "<x>"), (4, "new")]);
+    }
+
+    #[test]
+    fn a_list_of_pieces_is_a_vocabulary_and_nonsense_is_none() {
+        let file = open(r#"{"model": {"type": "Unigram", "vocab": [["a", -1], ["b", -2]]}}"#).unwrap();
+        assert_eq!(file.tokens(), [(0, "a"), (1, "b")]);
+        for text in
+            ["{}", "[]", r#"{"model": {"vocab": {"a": -1}}}"#, r#"{"model": {"vocab": {}}, "added_tokens": [1]}"#]
+        {
+            assert!(open(text).is_err(), "{text}");
+        }
+    }
+}
