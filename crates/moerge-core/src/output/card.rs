@@ -44,8 +44,8 @@ pub struct CardFacts {
     pub experts_per_layer: usize,
     /// Experts per token.
     pub experts_per_token: usize,
-    /// Whether attention, norms and embeddings are the mean of the experts' rather than the base's.
-    pub averaged: bool,
+    /// Where attention, norms and embeddings come from: `base`, `average`, or the method that merges the experts'.
+    pub shared_weights: String,
     /// How the routers were made, as the recipe spells it.
     pub gate_mode: String,
     /// Element type, as transformers spells it.
@@ -88,10 +88,10 @@ pub fn model_card(facts: &CardFacts) -> String {
          among {} experts.\n\n",
         cell(&facts.name),
         facts.moerge_version,
-        if facts.averaged {
-            "are the mean of the experts'".to_owned()
-        } else {
-            format!("come from {}", link(&facts.folders, &facts.base))
+        match facts.shared_weights.as_str() {
+            "average" => "are the mean of the experts'".to_owned(),
+            "base" | "" => format!("come from {}", link(&facts.folders, &facts.base)),
+            method => format!("are the experts', merged by `{method}`"),
         },
         facts.experts_per_layer,
     );

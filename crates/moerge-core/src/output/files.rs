@@ -14,7 +14,7 @@ use crate::{
     },
     output::card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
     plan::{Models, MoePlan, OutputPlan},
-    recipe::{Expert, Recipe, SharedWeights},
+    recipe::{Expert, Recipe},
     record::{FileRecord, MOERGE_JSON, MoergeJson, SourceRecord, TensorRecord},
 };
 
@@ -189,7 +189,7 @@ fn card_facts(
         active_parameters,
         experts_per_layer: plan.shape.experts,
         experts_per_token: plan.shape.top_k,
-        averaged: recipe.shared_weights == SharedWeights::Average,
+        shared_weights: recipe.shared_weights.name().to_owned(),
         gate_mode: plan.routing.gate_mode.name().to_owned(),
         dtype: plan.output.tensors.first().and_then(|t| t.dtype.torch_name()).unwrap_or_default().to_owned(),
         recipe: recipe.text.to_string(),

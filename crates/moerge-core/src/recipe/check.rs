@@ -143,13 +143,17 @@ fn check_experts_per_token(findings: &mut Findings) {
 fn check_shared_weights(findings: &mut Findings) {
     let recipe = findings.recipe;
     let given = recipe.experts.iter().any(|e| e.shared_weight.is_some());
-    match recipe.shared_weights {
+    match &recipe.shared_weights {
         SharedWeights::Base if given => findings
-            .warn("`shared_weight` has an effect in `shared_weights: average` only; here these weights are the base's"),
-        SharedWeights::Average if recipe.experts.iter().all(|e| e.shared_weight == Some(0.0)) => findings.error(
-            Error::input("`shared_weight` is 0 for all experts, so there is nothing to average")
-                .hint("leave it out for experts that should count, or write `shared_weights: base`"),
-        ),
+            .warn("`shared_weight` has an effect where `shared_weights` are merged; here these weights are the base's"),
+        SharedWeights::Average | SharedWeights::Merge(_)
+            if recipe.experts.iter().all(|e| e.shared_weight == Some(0.0)) =>
+        {
+            findings.error(
+                Error::input("`shared_weight` is 0 for all experts, so there is nothing to merge")
+                    .hint("leave it out for experts that should count, or write `shared_weights: base`"),
+            )
+        }
         _ => {}
     }
 }

@@ -53,29 +53,6 @@ pub struct PhatGoose {
     pub batch_tokens: usize,
 }
 
-/// Source of the weights that all experts share: attention, norms, embeddings, head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SharedWeights {
-    /// The base, as with mergekit.
-    #[default]
-    Base,
-    /// The mean over the experts, weighted by `shared_weight`.
-    Average,
-}
-
-impl SharedWeights {
-    /// By the names a recipe uses.
-    pub const TABLE: [(&'static str, Self); 2] = [("base", Self::Base), ("average", Self::Average)];
-
-    /// The name a recipe uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Average => "average",
-        }
-    }
-}
-
 impl Label {
     /// By the names a recipe uses.
     pub const TABLE: [(&'static str, Self); 2] = [("prompt", Self::Prompt), ("loss", Self::Loss)];

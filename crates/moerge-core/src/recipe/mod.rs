@@ -22,6 +22,7 @@ mod located;
 mod model_ref_field;
 pub mod prompts_file;
 mod read;
+mod shared_weights;
 mod source;
 mod yaml;
 mod yaml_error;
@@ -32,13 +33,14 @@ pub use crate::model::model_ref::{Adapter, ModelRef};
 pub use dense::DenseRecipe;
 pub use document::Document;
 pub use expert::Expert;
-pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText, SharedWeights};
+pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText};
 pub use gate_mode::GateMode;
 pub use layers::Layers;
 pub use load::read_text;
 pub use located::Located;
 use moerge_checkpoint::Dtype;
 use read::Draft;
+pub use shared_weights::{SharedMerge, SharedWeights};
 use source::Source;
 
 use crate::{

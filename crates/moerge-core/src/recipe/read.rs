@@ -97,9 +97,7 @@ pub(super) fn read(source: &Source) -> Result<Draft> {
         experts,
         shared_experts,
         fit: FitSettings::read(source, &fields),
-        shared_weights: fields
-            .read("shared_weights", |field| field.one_of(&SharedWeights::TABLE))
-            .map_or(SharedWeights::default(), |weights| weights.value),
+        shared_weights: fields.read("shared_weights", |field| SharedWeights::read(source, field)).unwrap_or_default(),
         dtype: fields.read("dtype", dtype).flatten(),
         experts_per_token: experts_per_token.unwrap_or(Located { value: 2, span: 0..0 }),
         architecture: fields.read("architecture", |field| architecture(field, source)).flatten(),

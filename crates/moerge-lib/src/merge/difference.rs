@@ -8,7 +8,6 @@ use moerge_core::{
         source::Source,
     },
     plan::moe::attention,
-    recipe::SharedWeights,
 };
 use moerge_infer::{SourceWeights, decoder::Weights};
 
@@ -30,7 +29,7 @@ impl Prepared {
 
     /// What the user should know where experts were trained in what is left behind.
     pub(super) fn shared_warning(&self, differences: &[f64], names: &[String]) -> Option<String> {
-        if self.recipe.shared_weights == SharedWeights::Average {
+        if self.recipe.shared_weights.of_experts() {
             return None;
         }
         let who = differences.iter().zip(names).enumerate().filter(|(_, (d, _))| **d > 1e-3);

@@ -281,3 +281,35 @@ fn the_example_models_merge_densely_and_again_from_a_link() {
     let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
     assert_eq!(plan["merge_method"], json!("dare_ties"));
 }
+
+#[test]
+fn the_shared_weights_of_a_mixture_merge_by_any_method() {
+    let dir = tempfile::tempdir().unwrap();
+    write_models(dir.path(), "llama");
+    let dense = "merge_method: ties\nbase_model: base\nmodels:\n- {model: a, parameters: {weight: 0.5}}\n\
+                 - {model: b, parameters: {weight: 0.25}}\nparameters: {density: [0.4, 0.8]}\n";
+    let dense = tensors(&merge(dir.path(), dense, "dense"));
+    let moe = "base_model: base\ngate_mode: random\nshared_weights: {merge_method: ties, parameters: {weight: 0.5, density: [0.4, 0.8]}}\n\
+               experts:\n- source_model: a\n- {source_model: b, shared_weight: 0.25}\n";
+    let out = merge(dir.path(), moe, "moe");
+    let moe_tensors = tensors(&out);
+    for name in ["model.layers.1.self_attn.q_proj.weight", "model.norm.weight", "lm_head.weight"] {
+        assert_eq!(moe_tensors[name], dense[name], "{name}");
+    }
+    let a = tensors(&dir.path().join("a"));
+    let (expert, own) = ("model.layers.2.block_sparse_moe.experts.0.w1.weight", "model.layers.2.mlp.gate_proj.weight");
+    assert_eq!(moe_tensors[expert].2, a[own].2);
+    assert!(fs::read_to_string(out.join("README.md")).unwrap().contains("merged by `ties`"));
+    for (shared, expected) in [
+        ("{merge_method: ties}", "`weight` is missing"),
+        ("{merge_method: tees, parameters: {weight: 1}}", "did you mean `ties`?"),
+        ("{merge_method: slerp, parameters: {t: 0.5}}", "slerp"),
+        ("averge", "did you mean `average`?"),
+    ] {
+        let recipe = format!(
+            "base_model: base\ngate_mode: random\nshared_weights: {shared}\nexperts:\n- source_model: a\n- source_model: b\n"
+        );
+        let printed = refusal(dir.path(), &recipe);
+        assert!(printed.contains(expected) && printed.contains("recipe.yml:3"), "{shared}: {printed}");
+    }
+}

@@ -3,6 +3,7 @@
 use moerge_checkpoint::Dtype;
 
 use super::{IDLE_SHARED_GATE, Models, Slots, attention, shared};
+use crate::error::Result;
 use crate::ops::{Expr, Noise};
 use crate::plan::OutputTensor;
 use crate::{
@@ -25,15 +26,18 @@ pub(super) struct ExprMaker<'a> {
 
 impl ExprMaker<'_> {
     /// `tensor` of the output.
-    pub fn output_tensor(&self, tensor: &RoleTensor) -> OutputTensor {
-        let expr = self.expr(tensor);
-        OutputTensor { name: tensor.name.clone(), dtype: self.dtype, shape: tensor.shape.clone(), expr }
+    ///
+    /// # Errors
+    /// The method that merges the shared weights lacks a parameter, or does not take so many inputs.
+    pub fn output_tensor(&self, tensor: &RoleTensor) -> Result<OutputTensor> {
+        let expr = self.expr(tensor)?;
+        Ok(OutputTensor { name: tensor.name.clone(), dtype: self.dtype, shape: tensor.shape.clone(), expr })
     }
 
     /// How `tensor` of the output is made.
-    fn expr(&self, tensor: &RoleTensor) -> Expr {
-        let Role::Layer(layer, role) = tensor.role else { return self.base_expr(tensor) };
-        match role {
+    fn expr(&self, tensor: &RoleTensor) -> Result<Expr> {
+        let Role::Layer(layer, role) = tensor.role else { return self.shared_expr(tensor) };
+        Ok(match role {
             LayerRole::Router => computed(tensor),
             LayerRole::Expert(slot, matrix) => self.expert_expr(tensor, layer, slot, matrix),
             LayerRole::SharedExpert(matrix) => {
@@ -44,26 +48,31 @@ impl ExprMaker<'_> {
             }
             LayerRole::SharedExpertGate if self.models.shared_expert().is_some() => computed(tensor),
             LayerRole::SharedExpertGate => fill(tensor, IDLE_SHARED_GATE),
-            _ => self.base_expr(tensor),
-        }
+            _ => return self.shared_expr(tensor),
+        })
     }
 
     /// A weight that the MoE has only once.
-    fn base_expr(&self, tensor: &RoleTensor) -> Expr {
-        if self.recipe.shared_weights == SharedWeights::Average {
-            let (weights, _) = shared::experts_weights(self.recipe, self.models, tensor);
-            if let Some((weight, _)) = weights.first().filter(|_| shared::all_the_same(&weights)) {
-                return self.transform(tensor, weight, None, None);
+    fn shared_expr(&self, tensor: &RoleTensor) -> Result<Expr> {
+        let weights = || shared::experts_weights(self.recipe, self.models, tensor).0;
+        let merged = match &self.recipe.shared_weights {
+            SharedWeights::Base => None,
+            SharedWeights::Average => {
+                let weights = weights();
+                match weights.first().filter(|_| shared::all_the_same(&weights)) {
+                    Some(same) => Some(self.transform(tensor, &same.weight, None, None)),
+                    None => shared::mean(weights, self.lora_dtype),
+                }
             }
-            if let Some(expr) = shared::mean(weights, self.lora_dtype) {
-                return expr;
+            SharedWeights::Merge(merge) => {
+                shared::merged(self.recipe, self.models, merge, tensor, weights(), self.lora_dtype)?
             }
-        }
-        match self.models.base().weight(tensor.role) {
+        };
+        Ok(merged.unwrap_or_else(|| match self.models.base().weight(tensor.role) {
             Some(weight) => self.transform(tensor, weight, None, None),
             // Qwen2-MoE always has q, k and v biases; Llama has none.
             None => fill(tensor, 0.0),
-        }
+        }))
     }
 
     fn expert_expr(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Expr {
@@ -123,7 +132,7 @@ impl ExprMaker<'_> {
 
     /// Experts that cannot take part in the mean of everything.
     pub fn averaging_warnings(&self) -> Vec<String> {
-        if self.recipe.shared_weights == SharedWeights::Base {
+        if !self.recipe.shared_weights.of_experts() {
             return Vec::new();
         }
         let once = self.description.tensors.iter().filter(|t| self.models.base().weight(t.role).is_some());
@@ -137,9 +146,9 @@ impl ExprMaker<'_> {
             let source = self.models.expert(expert);
             let who = format!("expert {expert} ({})", source.short_name());
             match attention::differences(self.models.base(), source).first() {
-                Some(why) => format!("{who} takes no part in the average of attention, norms and embeddings: {why}"),
+                Some(why) => format!("{who} takes no part in the merge of attention, norms and embeddings: {why}"),
                 None => format!(
-                    "{who} takes no part in the average of {} tensors, which it lacks or has in another shape: {}{}",
+                    "{who} takes no part in the merge of {} tensors, which it lacks or has in another shape: {}{}",
                     names.len(),
                     names[0],
                     if names.len() > 1 { ", ..." } else { "" }

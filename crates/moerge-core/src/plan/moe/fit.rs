@@ -8,7 +8,7 @@ use crate::{
         source::Source,
         tied_head,
     },
-    recipe::{Expert, Located, ModelRef, Recipe, SharedWeights},
+    recipe::{Expert, Located, ModelRef, Recipe},
     suggest::ranges,
 };
 
@@ -21,11 +21,11 @@ pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
         recipe.shared_experts.iter().zip(models.shared_expert).map(|(e, i)| ("the shared expert".to_owned(), e, i));
     for (who, expert, index) in routed.chain(shared) {
         check_one(recipe, models.base(), &models.sources[index], &who, expert, &mut warnings)?;
-        let used = |role| recipe.shared_weights == SharedWeights::Average || is_ffn(role);
+        let used = |role| recipe.shared_weights.of_experts() || is_ffn(role);
         check_adapter(recipe, &models.sources[index], &expert.source_model, used)?;
     }
     check_adapter(recipe, models.base(), &recipe.base_model, |role| !is_ffn(role))?;
-    let averaged = recipe.shared_weights == SharedWeights::Average;
+    let averaged = recipe.shared_weights.of_experts();
     for (index, source) in models.sources.iter().enumerate() {
         if index == models.base || averaged && models.experts.contains(&index) {
             warnings.extend(tied_head::warning(&source.checkpoint, &source.config, &source.description)?);

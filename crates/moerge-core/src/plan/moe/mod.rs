@@ -145,7 +145,7 @@ impl MoePlan {
             dtype,
             lora_dtype: options.lora_dtype,
         };
-        let tensors = description.tensors.iter().map(|tensor| maker.output_tensor(tensor)).collect();
+        let tensors = description.tensors.iter().map(|tensor| maker.output_tensor(tensor)).collect::<Result<_>>()?;
         warnings.extend(maker.warnings());
         warnings.extend(maker.averaging_warnings());
         let stand_ins = maker.stand_ins();

@@ -1,24 +1,38 @@
-//! Where attention, norms, embeddings and head come from: the base, or the mean of the experts.
+//! Where attention, norms, embeddings and head come from: the base, the mean of the experts, or a merge of both.
 
 use super::{Models, attention};
 use crate::{
+    error::{Error, Result},
     model::{
         families::{Role, RoleTensor},
         source::Weight,
     },
     ops::{Expr, Linear, Method},
-    recipe::{Expert, Recipe},
+    recipe::{
+        Expert, Recipe, SharedMerge,
+        dense::{Base, ParameterSpec, Scope, Sort, Values},
+    },
 };
 use moerge_checkpoint::Dtype;
 
-/// The experts' weights of `tensor` with what each counts for, and the numbers of the experts that have none of this
-/// shape or whose attention works in another way than the base's. An expert's embeddings may have more rows than the base's; those are cut off. An expert that is not in a layer
-/// has no say in it.
+/// A weight of an expert that has a part in what all experts share.
+pub(super) struct ExpertWeight {
+    /// The weight, without rows that the base has not.
+    pub weight: Weight,
+    /// Number of the expert.
+    pub expert: usize,
+    /// What it counts for.
+    pub share: f64,
+}
+
+/// The experts' weights of `tensor`, and the numbers of the experts that have none of this shape or whose attention works
+/// in another way than the base's. An expert's embeddings may have more rows than the base's; those are cut off. An
+/// expert that is not in a layer has no say in it.
 pub(super) fn experts_weights(
     recipe: &Recipe,
     models: &Models,
     tensor: &RoleTensor,
-) -> (Vec<(Weight, f64)>, Vec<usize>) {
+) -> (Vec<ExpertWeight>, Vec<usize>) {
     let vocabulary = matches!(tensor.role, Role::Embeddings | Role::LmHead);
     let (mut fitting, mut others) = (Vec::new(), Vec::new());
     let here = |expert: &&Expert| match (&expert.layers, tensor.role) {
@@ -42,7 +56,7 @@ pub(super) fn experts_weights(
                 if let Some(cut) = tensor.shape.first().and_then(|rows| weight.view.rows(0..*rows).ok()) {
                     weight.view = cut;
                 }
-                fitting.push((weight, share));
+                fitting.push(ExpertWeight { weight, expert: index, share });
             }
         }
     }
@@ -50,16 +64,80 @@ pub(super) fn experts_weights(
 }
 
 /// The mean of `weights`; `None` of none.
-pub(super) fn mean(weights: Vec<(Weight, f64)>, lora_dtype: Option<Dtype>) -> Option<Expr> {
-    let inputs: Vec<Expr> = weights.iter().map(|(weight, _)| weight.expr(lora_dtype)).collect();
-    let weights = weights.into_iter().map(|(_, share)| share).collect();
+pub(super) fn mean(weights: Vec<ExpertWeight>, lora_dtype: Option<Dtype>) -> Option<Expr> {
+    let inputs: Vec<Expr> = weights.iter().map(|w| w.weight.expr(lora_dtype)).collect();
+    let weights = weights.into_iter().map(|w| w.share).collect();
     let method = Method::Linear(Linear { weights, normalize: true });
     (!inputs.is_empty()).then_some(Expr::Combine { method, inputs })
 }
 
+/// `weights` merged by the recipe's method, onto the base's where the method has one. An expert that is the base changes
+/// nothing then. `None` where no expert is left.
+///
+/// # Errors
+/// A parameter is missing or out of its range, or the method does not take so many inputs.
+pub(super) fn merged(
+    recipe: &Recipe,
+    models: &Models,
+    merge: &SharedMerge,
+    tensor: &RoleTensor,
+    mut weights: Vec<ExpertWeight>,
+    lora_dtype: Option<Dtype>,
+) -> Result<Option<Expr>> {
+    let spec = merge.method.value;
+    let base = models.base().weight(tensor.role).filter(|_| spec.base != Base::Unused);
+    if base.is_some() {
+        weights.retain(|w| models.experts.get(w.expert) != Some(&models.base));
+    }
+    if weights.is_empty() {
+        return Ok(None);
+    }
+    let layers = models.base().config.layers;
+    let t = match tensor.role {
+        Role::Layer(layer, _) if layers > 1 => layer as f64 / (layers - 1) as f64,
+        Role::Layer(..) => 1.0,
+        _ => 0.0,
+    };
+    let of_parameter = |parameter: &ParameterSpec, own: Option<f64>| {
+        let setting = merge.parameters.get(parameter.name);
+        let value = setting.and_then(|setting| setting.at(&tensor.name, t, parameter.sort == Sort::Flag));
+        own.or(value).or(parameter.default).ok_or_else(|| {
+            Error::input(format!("`{}` is missing", parameter.name))
+                .at(recipe.snippet(&merge.method.span, format!("`{}` needs it", spec.name)))
+                .fact("tensor", &tensor.name)
+                .hint(format!(
+                    "add `parameters: {{{}: 0.5}}` to `shared_weights`, or a `shared_weight` to each expert",
+                    parameter.name
+                ))
+        })
+    };
+    let values = |parameter: &ParameterSpec| match parameter.scope {
+        Scope::Tensor => of_parameter(parameter, None).map(|value| vec![value]),
+        Scope::Model => weights
+            .iter()
+            .map(|w| {
+                let own = recipe.experts.get(w.expert).and_then(|e| e.shared_weight);
+                of_parameter(parameter, own.filter(|_| parameter.name == "weight"))
+            })
+            .collect(),
+    };
+    let values = Values {
+        tensor: tensor.name.clone(),
+        base: base.is_some(),
+        values: spec.parameters.iter().map(values).collect::<Result<_>>()?,
+    };
+    let method = spec.method(&values);
+    let inputs: Vec<Expr> =
+        base.into_iter().chain(weights.iter().map(|w| &w.weight)).map(|w| w.expr(lora_dtype)).collect();
+    method
+        .check(inputs.len())
+        .map_err(|error| error.at(recipe.snippet(&merge.method.span, "")).fact("tensor", &tensor.name))?;
+    Ok(Some(Expr::Combine { method, inputs }))
+}
+
 /// Whether all of `weights` are the same bytes with nothing added.
-pub(super) fn all_the_same(weights: &[(Weight, f64)]) -> bool {
+pub(super) fn all_the_same(weights: &[ExpertWeight]) -> bool {
     let place = |w: &Weight| (w.view.file.path.clone(), w.view.offset);
-    weights.iter().all(|(w, _)| w.lora.is_none())
-        && weights.windows(2).all(|pair| place(&pair[0].0) == place(&pair[1].0))
+    weights.iter().all(|w| w.weight.lora.is_none())
+        && weights.windows(2).all(|pair| place(&pair[0].weight) == place(&pair[1].weight))
 }

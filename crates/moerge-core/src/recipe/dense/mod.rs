@@ -12,7 +12,7 @@ use moerge_checkpoint::Dtype;
 
 pub use method::{Base, MethodSpec, ParameterSpec, Scope, Sort, Values};
 pub use parameter::{Condition, Parameters, Setting};
-pub(super) use read::{is_dense, read};
+pub(super) use read::{is_dense, read, read_method, read_parameters};
 
 use super::{Located, ModelRef, source};
 use crate::error::Snippet;

@@ -62,7 +62,7 @@ pub fn read(source: &Source, root: &Node) -> Result<Option<DenseRecipe>> {
     Ok(Some(recipe))
 }
 
-fn read_method(source: &Source, field: Field) -> Result<Located<&'static MethodSpec>> {
+pub fn read_method(source: &Source, field: Field) -> Result<Located<&'static MethodSpec>> {
     let written = field.text()?.text.trim();
     if let Some(spec) = MethodSpec::named(written) {
         return Ok(Located { value: spec, span: field.span() });
@@ -179,7 +179,7 @@ fn read_layers(field: Field) -> Result<Located<Range<usize>>> {
 }
 
 /// The parameters of one level. Those of other methods have no effect, and are said.
-fn read_parameters(source: &Source, fields: &Fields, method: Option<&Located<&'static MethodSpec>>) -> Parameters {
+pub fn read_parameters(source: &Source, fields: &Fields, method: Option<&Located<&'static MethodSpec>>) -> Parameters {
     let read = |field: Field| {
         let Kind::Map(entries) = &field.node().kind else {
             return Err(field.wrong("keys with values").hint("write `weight: 0.5` on a line of its own"));

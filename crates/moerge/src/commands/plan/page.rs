@@ -31,7 +31,11 @@ pub fn lines(
                 "{}, {}: tokenizer; attention, norms, embeddings, head are the experts' mean",
                 base.model_type, base.dtype
             ),
-            _ => format!("{}, {}: attention, norms, embeddings, head", base.model_type, base.dtype),
+            "base" => format!("{}, {}: attention, norms, embeddings, head", base.model_type, base.dtype),
+            method => format!(
+                "{}, {}: tokenizer; attention, norms, embeddings, head are the experts', merged by {method}",
+                base.model_type, base.dtype
+            ),
         },
     ]];
     let expert = |label: &str, e: &ExpertSummary| {
