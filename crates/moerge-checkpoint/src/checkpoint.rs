@@ -38,6 +38,11 @@ impl Checkpoint {
         }
     }
 
+    /// A checkpoint without files, for a model that is made rather than read.
+    pub fn without_files(dir: &Path) -> Checkpoint {
+        Checkpoint { dir: dir.to_owned(), files: Vec::new(), tensors: BTreeMap::new() }
+    }
+
     /// Whether a folder holds all files of a model's weights. They are not opened.
     pub fn is_in(storage: &dyn Storage, dir: &Path) -> bool {
         source_folder::find_weights(storage, dir).is_ok()

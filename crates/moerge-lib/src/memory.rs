@@ -128,7 +128,7 @@ fn pass(plan: &MoePlan, models: &Models, circumstances: &Circumstances) -> Optio
     let mode = plan.routing.gate_mode;
     let (lengths, threads) = (&circumstances.lengths, circumstances.threads);
     let bytes = |dtype: Dtype| dtype.size_bits().div_ceil(8) as usize;
-    let widest = |source: &Source| source.weights().map(|w| bytes(w.view.dtype)).max().unwrap_or(4);
+    let widest = |source: &Source| source.weights().map(|w| bytes(w.dtype)).max().unwrap_or(4);
     // The A matrices of an adapter are held in f32.
     let adapter = |source: &Source| -> u64 {
         source.weights().filter_map(|w| w.lora.as_ref()).map(|lora| 4 * lora.a.elements()).sum()

@@ -23,8 +23,8 @@ mod prepare;
 mod publish;
 mod routers;
 
-pub use dense::{DenseReport, PreparedDense, prepare_dense};
-pub use prepare::prepare;
+pub use dense::{DenseReport, PreparedDense, earlier_models, prepare_dense};
+pub use prepare::{prepare, prepare_with};
 
 /// What the user can set besides the recipe.
 #[derive(Debug, Clone)]

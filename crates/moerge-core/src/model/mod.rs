@@ -9,6 +9,7 @@ pub mod layer_spec;
 pub mod locate;
 pub mod model_ref;
 pub mod named_model;
+pub mod named_tensor;
 pub mod role;
 pub mod rope;
 pub mod source;

@@ -13,13 +13,15 @@ use serde_json::{Map, Value};
 use super::{
     files::CONFIG,
     foreign_weights::{UNQUANTISED, quantised},
+    named_tensor::NamedTensor,
     source::{Adapter, read_text},
-    source_files::SourceFiles,
+    source_files::{OwnedSourceFiles, SourceFiles},
+    tokenizer_file::TokenizerFile,
 };
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
-    ops::{Expr, LoraDelta},
+    ops::Expr,
 };
 
 /// Keys of `config.json` that hold the number of layers, in the order in which they are looked for.
@@ -28,19 +30,20 @@ const LAYER_KEYS: [&str; 6] =
 /// Objects of `config.json` that describe the text part of a multimodal model.
 const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 
-/// An opened model: its tensors and its `config.json`, no weights.
-#[derive(Debug)]
+/// An opened model, or one that an earlier document of the recipe makes: its tensors and its `config.json`, no weights.
+#[derive(Debug, Clone)]
 pub struct NamedModel {
     /// As the recipe writes it.
     pub reference: String,
-    /// The model's folder.
+    /// The folder with its tokenizer.
     pub dir: PathBuf,
-    /// Its tensors.
-    pub checkpoint: Checkpoint,
-    /// Its `config.json`, as it is.
+    /// Its `config.json`.
     pub config: Map<String, Value>,
-    /// A LoRA adapter to be merged into its weights.
-    pub adapter: Option<Adapter>,
+    /// Its tensors, with its adapter merged.
+    pub tensors: BTreeMap<String, NamedTensor>,
+    /// Its tokenizer, where that is no file of its folder.
+    pub tokenizer: Option<TokenizerFile>,
+    files: Vec<OwnedSourceFiles>,
     stacks: BTreeMap<String, usize>,
 }
 
@@ -78,11 +81,18 @@ impl<'a> LayerPlace<'a> {
 }
 
 impl NamedModel {
-    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one.
+    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one. Adapted weights are rounded to
+    /// `lora_dtype` if it is given.
     ///
     /// # Errors
     /// The folder holds no model, its weights are quantised, or the adapter changes what the model has not.
-    pub fn open(storage: &Arc<dyn Storage>, reference: &str, dir: &Path, adapter_dir: Option<&Path>) -> Result<Self> {
+    pub fn open(
+        storage: &Arc<dyn Storage>,
+        reference: &str,
+        dir: &Path,
+        adapter_dir: Option<&Path>,
+        lora_dtype: Option<Dtype>,
+    ) -> Result<Self> {
         let path = dir.join(CONFIG);
         let text = read_text(storage.as_ref(), &path)
             .map_err(|e| e.hint("a model folder has config.json beside its weights"))?;
@@ -97,14 +107,39 @@ impl NamedModel {
             return Err(Error::input(format!("{}: {why}", dir.display())).hint(UNQUANTISED));
         }
         let adapter = adapter_dir.map(|dir| Adapter::open(storage, dir)).transpose()?;
+        if let Some(adapter) = &adapter {
+            check_adapter(adapter, &checkpoint, dir)?;
+        }
+        let tensor = |view: &TensorView| {
+            let expr = adapted(view, adapter.as_ref(), lora_dtype)?;
+            Ok((view.name.clone(), NamedTensor { dtype: view.dtype, expr }))
+        };
+        let tensors = checkpoint.tensors().map(tensor).collect::<Result<_>>()?;
+        let adapter = adapter.as_ref().map(|adapter| (adapter.dir.as_path(), &adapter.checkpoint));
+        let files = SourceFiles { reference, dir, checkpoint: &checkpoint, adapter }.to_owned();
+        Ok(Self::new(reference, dir, config, tensors, vec![files]))
+    }
+
+    /// A model of these tensors, read from `files`.
+    pub fn new(
+        reference: &str,
+        dir: &Path,
+        config: Map<String, Value>,
+        tensors: BTreeMap<String, NamedTensor>,
+        files: Vec<OwnedSourceFiles>,
+    ) -> Self {
         let mut stacks: BTreeMap<String, usize> = BTreeMap::new();
-        for place in checkpoint.tensors().filter_map(|t| LayerPlace::of(&t.name)) {
+        for place in tensors.keys().filter_map(|name| LayerPlace::of(name)) {
             let layers = stacks.entry(place.stack.to_owned()).or_default();
             *layers = (*layers).max(place.layer + 1);
         }
-        let model = Self { reference: reference.to_owned(), dir: dir.to_owned(), checkpoint, config, adapter, stacks };
-        model.check_adapter()?;
-        Ok(model)
+        let (reference, dir) = (reference.to_owned(), dir.to_owned());
+        Self { reference, dir, config, tensors, tokenizer: None, files, stacks }
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&NamedTensor> {
+        self.tensors.get(name)
     }
 
     /// The number of layers of `stack`; 0 where the model has no such stack.
@@ -140,49 +175,34 @@ impl NamedModel {
         self.config.get("tie_word_embeddings").or(of_text).and_then(Value::as_bool)
     }
 
-    /// The tensor `name` with its adapter merged, which is rounded to `round` if that is given.
-    ///
-    /// # Errors
-    /// The adapter does not fit the tensor.
-    pub fn expr(&self, view: &TensorView, round: Option<Dtype>) -> Result<Expr> {
-        let input = Expr::View(view.clone());
-        Ok(match self.delta(view)? {
-            Some(delta) => Expr::Lora { input: Box::new(input), delta, round },
-            None => input,
-        })
+    /// The files that it is read from, or those of the models that it is made of.
+    pub fn files(&self) -> Vec<SourceFiles<'_>> {
+        self.files.iter().map(OwnedSourceFiles::files).collect()
     }
+}
 
-    /// The files that it is read from.
-    pub fn files(&self) -> SourceFiles<'_> {
-        SourceFiles {
-            reference: &self.reference,
-            dir: &self.dir,
-            checkpoint: &self.checkpoint,
-            adapter: self.adapter.as_ref().map(|a| (a.dir.as_path(), &a.checkpoint)),
-        }
-    }
+/// A stored tensor with the adapter merged.
+fn adapted(view: &TensorView, adapter: Option<&Adapter>, round: Option<Dtype>) -> Result<Expr> {
+    let input = Expr::View(view.clone());
+    let Some(adapter) = adapter else { return Ok(input) };
+    adapter.check_whole(&view.name)?;
+    let delta = adapter.delta(&view.name, &view.shape, 0..view.shape.first().copied().unwrap_or(0))?;
+    Ok(match delta {
+        Some(delta) => Expr::Lora { input: Box::new(input), delta, round },
+        None => input,
+    })
+}
 
-    fn delta(&self, view: &TensorView) -> Result<Option<LoraDelta>> {
-        let Some(adapter) = &self.adapter else { return Ok(None) };
-        adapter.check_whole(&view.name)?;
-        adapter.delta(&view.name, &view.shape, 0..view.shape.first().copied().unwrap_or(0))
-    }
-
-    /// Every pair of an adapter changes a tensor that the model has.
-    fn check_adapter(&self) -> Result<()> {
-        let Some(adapter) = &self.adapter else { return Ok(()) };
-        let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| self.checkpoint.get(name).is_none()).collect();
-        let Some(first) = unmatched.first() else { return Ok(()) };
-        let message = format!(
-            "the adapter in {} changes {} weights that its model has not",
-            adapter.dir.display(),
-            unmatched.len()
-        );
-        Err(Error::input(message)
-            .fact("model", self.dir.display().to_string())
-            .fact("the adapter changes", *first)
-            .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
-    }
+/// Every pair of an adapter changes a tensor that the model has.
+fn check_adapter(adapter: &Adapter, checkpoint: &Checkpoint, dir: &Path) -> Result<()> {
+    let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| checkpoint.get(name).is_none()).collect();
+    let Some(first) = unmatched.first() else { return Ok(()) };
+    let count = unmatched.len();
+    let message = format!("the adapter in {} changes {count} weights that its model has not", adapter.dir.display());
+    Err(Error::input(message)
+        .fact("model", dir.display().to_string())
+        .fact("the adapter changes", *first)
+        .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The files that a model is read from, whatever is known of its architecture: what records, cards and the checks around
 //! a merge need of a source.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::Checkpoint;
 
@@ -18,14 +18,45 @@ pub struct SourceFiles<'a> {
     pub adapter: Option<(&'a Path, &'a Checkpoint)>,
 }
 
+/// The same, kept by a model that is made of others.
+#[derive(Debug, Clone)]
+pub struct OwnedSourceFiles {
+    reference: String,
+    dir: PathBuf,
+    checkpoint: Checkpoint,
+    adapter: Option<(PathBuf, Checkpoint)>,
+}
+
 impl<'a> SourceFiles<'a> {
     /// The model's tensors, and the adapter's.
-    pub fn checkpoints(&self) -> impl Iterator<Item = &'a Checkpoint> {
+    pub fn checkpoints(&self) -> impl Iterator<Item = &'a Checkpoint> + use<'a> {
         std::iter::once(self.checkpoint).chain(self.adapter.map(|(_, checkpoint)| checkpoint))
     }
 
     /// The model's folder, and the adapter's.
-    pub fn dirs(&self) -> impl Iterator<Item = &'a Path> {
+    pub fn dirs(&self) -> impl Iterator<Item = &'a Path> + use<'a> {
         std::iter::once(self.dir).chain(self.adapter.map(|(dir, _)| dir))
+    }
+
+    /// A copy that can be kept.
+    pub fn to_owned(&self) -> OwnedSourceFiles {
+        OwnedSourceFiles {
+            reference: self.reference.to_owned(),
+            dir: self.dir.to_owned(),
+            checkpoint: self.checkpoint.clone(),
+            adapter: self.adapter.map(|(dir, checkpoint)| (dir.to_owned(), checkpoint.clone())),
+        }
+    }
+}
+
+impl OwnedSourceFiles {
+    /// The files, borrowed.
+    pub fn files(&self) -> SourceFiles<'_> {
+        SourceFiles {
+            reference: &self.reference,
+            dir: &self.dir,
+            checkpoint: &self.checkpoint,
+            adapter: self.adapter.as_ref().map(|(dir, checkpoint)| (dir.as_path(), checkpoint)),
+        }
     }
 }

@@ -182,7 +182,7 @@ fn card_facts(
         base: recipe.base_model.to_string(),
         experts: recipe.experts.iter().map(expert).collect(),
         shared_experts: recipe.shared_experts.iter().map(expert).collect(),
-        folders: local_folders(models.sources.iter().map(Source::files)),
+        folders: local_folders(models.sources.iter().flat_map(Source::files)),
         licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
         architecture: plan.family.class.to_owned(),
         parameters,

@@ -34,6 +34,21 @@ impl<'a> Fields<'a> {
         Self::open_with(source, node, what, known, ForeignKeys::default())
     }
 
+    /// The same, whatever its keys are: others are read elsewhere.
+    pub fn any(source: &'a Source<'a>, node: &'a Node, what: impl Into<String>) -> Result<Self> {
+        let what = what.into();
+        let Kind::Map(list) = &node.kind else {
+            return Err(source.error(
+                format!("{what} is {}, expected keys with values", node.describe()),
+                node.span.clone(),
+                "",
+            ));
+        };
+        let entries = list.iter().filter(|e| !e.value.is_null()).map(|e| (e.key.value.as_str(), e)).collect();
+        let span = list.first().map_or(node.span.clone(), |e| e.key.span.clone());
+        Ok(Self { source, what, span, entries })
+    }
+
     /// The same, where some `foreign` keys are ignored with a warning. Keys that begin with `x-` are ignored without
     /// one: a place for what anchors name.
     ///

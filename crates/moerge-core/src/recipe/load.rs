@@ -29,24 +29,29 @@ impl Recipe {
         let text: Arc<str> = read_text(path, MAX_RECIPE)?.into();
         let source = Source::new(&name, &text);
         let mut draft = read::read(&source)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let running = draft.recipe.gate_mode.is_fitted();
-        let before = source.faults();
-        let mut budget = MAX_PROMPTS;
-        for expert in draft.recipe.experts.iter_mut().chain(&mut draft.recipe.shared_experts) {
-            let files = [
-                (&expert.positive_prompts_file, &mut expert.positive_prompts, running),
-                (&expert.negative_prompts_file, &mut expert.negative_prompts, running),
-                (&expert.validation_file, &mut expert.validation, true),
-            ];
-            for (file, texts, running) in files {
-                let Some(file) = file else { continue };
-                texts.extend(source.keep(texts_of(&source, folder, file, running, &mut budget)).unwrap_or_default());
-            }
-        }
-        draft.doubts.experts |= before < source.faults();
+        load_prompts(&source, &mut draft, path);
         Self::finish(source, draft)
     }
+}
+
+/// Adds what the prompt files of a recipe in the file `path` hold. Faults are noted.
+pub(super) fn load_prompts(source: &Source, draft: &mut read::Draft, path: &Path) {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let running = draft.recipe.gate_mode.is_fitted();
+    let before = source.faults();
+    let mut budget = MAX_PROMPTS;
+    for expert in draft.recipe.experts.iter_mut().chain(&mut draft.recipe.shared_experts) {
+        let files = [
+            (&expert.positive_prompts_file, &mut expert.positive_prompts, running),
+            (&expert.negative_prompts_file, &mut expert.negative_prompts, running),
+            (&expert.validation_file, &mut expert.validation, true),
+        ];
+        for (file, texts, running) in files {
+            let Some(file) = file else { continue };
+            texts.extend(source.keep(texts_of(source, folder, file, running, &mut budget)).unwrap_or_default());
+        }
+    }
+    draft.doubts.experts |= before < source.faults();
 }
 
 /// The texts in a prompt file. `budget` is what all files of the recipe may still hold, in bytes.

@@ -31,7 +31,7 @@ use std::{ops::Range, sync::Arc};
 
 pub use crate::model::model_ref::{Adapter, ModelRef};
 pub use dense::DenseRecipe;
-pub use document::Document;
+pub use document::{Document, EarlierDocument, Output};
 pub use expert::Expert;
 pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText};
 pub use gate_mode::GateMode;

@@ -66,7 +66,12 @@ pub(super) fn read(source: &Source) -> Result<Draft> {
             .hint("a recipe has a `base_model` and a list of `experts`"));
     };
     refuse_dense_merge(source, &root)?;
-    let fields = Fields::open_with(source, &root, "the recipe", &KEYS, OF_RECIPE)?;
+    read_root(source, &root)
+}
+
+/// The same of one document of a file.
+pub(super) fn read_root(source: &Source, root: &Node) -> Result<Draft> {
+    let fields = Fields::open_with(source, root, "the recipe", &KEYS, OF_RECIPE)?;
     let base_model = fields.required("base_model", "add `base_model: org/name`");
     let base_model = source.keep(base_model.and_then(|field| read_model_ref(field, source)));
     let before = source.faults();

@@ -84,6 +84,17 @@ impl Node {
 
 /// Parses a file of one document; `None` where it holds nothing but comments or a null.
 pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
+    let mut documents = documents(source)?;
+    match documents.get(1) {
+        Some(second) => Err(source
+            .error("the file holds several YAML documents, a recipe is one", second.span.clone(), "the second")
+            .hint("put each recipe into a file of its own")),
+        None => Ok(documents.pop()),
+    }
+}
+
+/// Parses a file into its documents, without those that hold nothing but comments or a null.
+pub(super) fn documents(source: &Source) -> Result<Vec<Node>> {
     let options = granit_parser::options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
@@ -98,7 +109,7 @@ pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
         anchors: HashMap::new(),
         budget: Budget { nodes: MAX_NODES, text: MAX_TEXT },
     };
-    let mut documents = 0;
+    let mut documents = Vec::new();
     for event in Parser::new_from_str_with_options(source.text, options) {
         let (event, place) = event.map_err(|e| syntax_error(source, &e))?;
         let end = source.text.len();
@@ -109,12 +120,8 @@ pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
         }
         match event {
             Event::DocumentStart(..) => {
-                documents += 1;
-                if documents > 1 {
-                    return Err(source
-                        .error("the file holds several YAML documents, a recipe is one", span, "the second starts here")
-                        .hint("put each recipe into a file of its own"));
-                }
+                documents.extend(builder.root.take());
+                builder.anchors.clear();
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
@@ -130,7 +137,9 @@ pub(super) fn tree(source: &Source) -> Result<Option<Node>> {
             _ => {}
         }
     }
-    Ok(builder.root.filter(|root| !root.is_null()))
+    documents.extend(builder.root);
+    documents.retain(|root| !root.is_null());
+    Ok(documents)
 }
 
 /// A list or mapping whose end has not been seen.

@@ -38,7 +38,7 @@ impl Prepared {
             storage,
             out,
             plan: &self.plan.output,
-            sources: self.models.sources.iter().map(Source::files).collect(),
+            sources: self.models.sources.iter().flat_map(Source::files).collect(),
             own_files: &[ROUTING_REPORT, SELF_TEXT_FILE],
         };
         publication.check_place()?;

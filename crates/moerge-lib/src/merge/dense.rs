@@ -28,7 +28,7 @@ use moerge_core::{
     },
     plan::{DenseModels, DensePlan, DensePlanOptions, DenseSummary},
     progress::Progress,
-    recipe::{DenseRecipe, dense::Parameters},
+    recipe::{DenseRecipe, EarlierDocument, dense::Parameters},
 };
 use serde_json::Value;
 
@@ -80,20 +80,57 @@ pub struct DenseReport {
     pub already_there: bool,
 }
 
-/// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
+/// Opens the models of `recipe` and makes the plan. Reads headers and configs only. `made` are the models that earlier
+/// documents make.
 ///
 /// # Errors
 /// A model cannot be opened, or the models do not fit each other.
 pub fn prepare_dense(
     storage: &Arc<dyn Storage>,
     recipe: DenseRecipe,
+    made: &[NamedModel],
     recipe_dir: &Path,
     options: &MergeOptions,
 ) -> Result<PreparedDense> {
+    let (models, plan) = plan_dense(storage, &recipe, made, recipe_dir, options, "")?;
+    Ok(PreparedDense { recipe, models, plan })
+}
+
+/// The models that the documents before the last make, in order. Reads headers and configs only.
+///
+/// # Errors
+/// As those of [`prepare_dense`].
+pub fn earlier_models(
+    storage: &Arc<dyn Storage>,
+    earlier: &[EarlierDocument],
+    recipe_dir: &Path,
+    options: &MergeOptions,
+) -> Result<Vec<NamedModel>> {
+    let mut made: Vec<NamedModel> = Vec::new();
+    for EarlierDocument { name, recipe } in earlier {
+        let key = format!("{name}/");
+        let (models, plan) = plan_dense(storage, recipe, &made, recipe_dir, options, &key)?;
+        made.push(plan.as_model(name, &models));
+    }
+    Ok(made)
+}
+
+fn plan_dense(
+    storage: &Arc<dyn Storage>,
+    recipe: &DenseRecipe,
+    made: &[NamedModel],
+    recipe_dir: &Path,
+    options: &MergeOptions,
+    mask_key: &str,
+) -> Result<(DenseModels, DensePlan)> {
     let mut models: Vec<NamedModel> = Vec::new();
     for reference in recipe.models() {
         let name = reference.value.to_string();
         if models.iter().any(|model| model.reference == name) {
+            continue;
+        }
+        if let Some(made) = made.iter().find(|made| made.reference == name) {
+            models.push(made.clone());
             continue;
         }
         let place = |error: Error| {
@@ -101,7 +138,8 @@ pub fn prepare_dense(
         };
         let folders =
             locate(&reference.value, recipe_dir, &options.cache).map_err(|e: NotHere| place(Error::from(e)))?;
-        models.push(NamedModel::open(storage, &name, &folders.model, folders.adapter.as_deref()).map_err(place)?);
+        let (model, adapter) = (&folders.model, folders.adapter.as_deref());
+        models.push(NamedModel::open(storage, &name, model, adapter, options.lora_dtype).map_err(place)?);
     }
     let models = DenseModels(models);
     let plan_options = DensePlanOptions {
@@ -109,15 +147,18 @@ pub fn prepare_dense(
         seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
         lora_dtype: options.lora_dtype,
         truncate_embeddings: options.truncate_embeddings,
+        mask_key: mask_key.to_owned(),
+    };
+    let tokenizer = |model: &NamedModel| match &model.tokenizer {
+        Some(tokenizer) => Ok(tokenizer.clone()),
+        None => TokenizerFile::open(storage.as_ref(), &model.dir),
     };
     let tokenizers = match &recipe.tokenizer {
-        Some(_) => {
-            models.0.iter().map(|model| TokenizerFile::open(storage.as_ref(), &model.dir)).collect::<Result<_>>()?
-        }
+        Some(_) => models.0.iter().map(tokenizer).collect::<Result<_>>()?,
         None => Vec::new(),
     };
-    let plan = DensePlan::new(&recipe, &models, &tokenizers, &plan_options)?;
-    Ok(PreparedDense { recipe, models, plan })
+    let plan = DensePlan::new(recipe, &models, &tokenizers, &plan_options)?;
+    Ok((models, plan))
 }
 
 impl PreparedDense {
@@ -137,7 +178,7 @@ impl PreparedDense {
             storage,
             out,
             plan: &self.plan.output,
-            sources: self.models.0.iter().map(NamedModel::files).collect(),
+            sources: self.models.0.iter().flat_map(NamedModel::files).collect(),
             own_files: &[],
         };
         publication.check_place()?;
@@ -188,7 +229,9 @@ impl PreparedDense {
         let dir = |index: usize| &self.models.0[index].dir;
         let copied = copied_files(storage, dir(self.plan.lead), dir(self.plan.tokenizer), wanted)?;
         files.extend(read_files(storage, copied)?);
-        if let Some(tokenizer) = self.plan.tokenizer_file.as_ref().filter(|_| wanted.tokenizer) {
+        let of_model = &self.models.0[self.plan.tokenizer].tokenizer;
+        let tokenizer = self.plan.tokenizer_file.as_ref().or(of_model.as_ref());
+        if let Some(tokenizer) = tokenizer.filter(|_| wanted.tokenizer) {
             // Other files of a tokenizer would still have the tokens of one model.
             files.retain(|file| !STALE.contains(&file.name.as_str()));
             files.push(file(TOKENIZER, tokenizer.to_text()));
@@ -251,7 +294,7 @@ impl PreparedDense {
     }
 
     fn record(&self, id: &str, fingerprints: &[(String, moerge_checkpoint::Fingerprint)]) -> OutputFile {
-        let sources: Vec<_> = self.models.0.iter().map(NamedModel::files).collect();
+        let sources: Vec<_> = self.models.0.iter().flat_map(NamedModel::files).collect();
         record(id, &self.recipe.text, &sources, &self.plan.output, fingerprints)
     }
 
@@ -266,7 +309,7 @@ impl PreparedDense {
             let parameters = in_words(&input.parameters).into_iter().chain(in_words(&slice.parameters)).collect();
             DenseCardModel { reference: input.model.value.to_string(), layers, parameters }
         };
-        let dirs = self.models.0.iter().flat_map(|m| m.files().dirs().map(Path::to_owned).collect::<Vec<_>>());
+        let dirs = self.models.0.iter().flat_map(NamedModel::files).flat_map(|files| files.dirs());
         let dtype = self.plan.output.tensors.iter().find(|t| t.dtype.is_float()).and_then(|t| t.dtype.torch_name());
         let summary = self.summary();
         Ok(DenseCardFacts {
@@ -276,8 +319,8 @@ impl PreparedDense {
             base: recipe.base_model.as_ref().map(|base| base.value.to_string()),
             models: inputs.map(model).collect(),
             parameters_of_all: in_words(&recipe.parameters),
-            folders: local_folders(self.models.0.iter().map(NamedModel::files)),
-            licences: dirs.map(|dir| source_licence(storage, &dir)).collect::<Result<_>>()?,
+            folders: local_folders(self.models.0.iter().flat_map(NamedModel::files)),
+            licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
             architecture: summary.architecture,
             parameters: summary.parameters,
             dtype: dtype.unwrap_or_default().to_owned(),

@@ -5,7 +5,7 @@ use moerge_core::{
     error::Result,
     model::{
         families::{LayerRole, Role},
-        source::Source,
+        source::{Source, Weight},
     },
     plan::moe::attention,
 };
@@ -58,13 +58,13 @@ fn shared_difference(base: &Source, expert: &Source) -> Result<f64> {
             continue;
         }
         let (Some(own), Some(other)) = (base.weight(tensor.role), expert.weight(tensor.role)) else { continue };
-        let same = own.view.file.path == other.view.file.path && own.view.offset == other.view.offset;
-        if (same && own.lora.is_none() && other.lora.is_none()) || own.view.shape.get(1..) != other.view.shape.get(1..)
-        {
+        let place = |w: &Weight| w.view().map(|view| (view.file.path.clone(), view.offset));
+        let same = place(own).is_some() && place(own) == place(other);
+        if (same && own.lora.is_none() && other.lora.is_none()) || own.shape().get(1..) != other.shape().get(1..) {
             continue;
         }
-        let rows = own.view.shape.first().copied().unwrap_or(1).min(other.view.shape.first().copied().unwrap_or(1));
-        let width: usize = own.view.shape.iter().skip(1).product();
+        let rows = own.shape().first().copied().unwrap_or(1).min(other.shape().first().copied().unwrap_or(1));
+        let width: usize = own.shape().iter().skip(1).product();
         a.resize(width, 0.0);
         b.resize(width, 0.0);
         for row in (0..rows).step_by((rows / ROWS).max(1)) {

@@ -50,7 +50,7 @@ impl Prepared {
 
     /// The record of a build with this id.
     pub(super) fn record(&self, id: &str, fingerprints: &[(String, Fingerprint)]) -> OutputFile {
-        let sources: Vec<_> = self.models.sources.iter().map(Source::files).collect();
+        let sources: Vec<_> = self.models.sources.iter().flat_map(Source::files).collect();
         record(id, &self.recipe.text, &sources, &self.plan.output, fingerprints)
     }
 

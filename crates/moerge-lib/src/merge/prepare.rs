@@ -10,7 +10,9 @@ use moerge_core::{
     error::{Error, Result},
     model::{
         locate::{HubCache, NotHere, locate},
+        named_model::NamedModel,
         source::{Source, Vocabulary, token_without_row},
+        source_files::SourceFiles,
     },
     plan::{Models, MoePlan, PlanOptions},
     recipe::{
@@ -22,14 +24,31 @@ use moerge_core::{
 use moerge_infer::SpecialTokens;
 
 /// Opens the models of `recipe` and makes the plan. Reads headers and configs only.
+///
+/// # Errors
+/// A model cannot be opened, or the models do not fit each other.
 pub fn prepare(
     storage: &Arc<dyn Storage>,
     recipe: Recipe,
     recipe_dir: &Path,
     options: &MergeOptions,
 ) -> Result<Prepared> {
+    prepare_with(storage, recipe, &[], recipe_dir, options)
+}
+
+/// The same, where `made` are the models that earlier documents make.
+///
+/// # Errors
+/// As those of [`prepare`].
+pub fn prepare_with(
+    storage: &Arc<dyn Storage>,
+    recipe: Recipe,
+    made: &[NamedModel],
+    recipe_dir: &Path,
+    options: &MergeOptions,
+) -> Result<Prepared> {
     let mut warnings = check::check(&recipe, &CheckOptions { allow_same_experts: options.allow_same_experts })?;
-    let models = open_models(storage, &recipe, recipe_dir, &options.cache)?;
+    let models = open_models(storage, &recipe, made, recipe_dir, &options.cache)?;
     check_prompt_lengths(&recipe, models.base().config.max_positions)?;
     let plan_options = PlanOptions {
         shard_bytes: options.shard_bytes,
@@ -70,17 +89,28 @@ fn check_prompt_lengths(recipe: &Recipe, context: usize) -> Result<()> {
     Error::all(errors).map_or(Ok(()), Err)
 }
 
-fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, cache: &HubCache) -> Result<Models> {
+fn open_models(
+    storage: &Arc<dyn Storage>,
+    recipe: &Recipe,
+    made: &[NamedModel],
+    recipe_dir: &Path,
+    cache: &HubCache,
+) -> Result<Models> {
     let mut sources: Vec<Source> = Vec::new();
     let mut open = |reference: &Located<ModelRef>| -> Result<usize> {
         let name = reference.value.to_string();
         if let Some(index) = sources.iter().position(|s| s.reference == name) {
             return Ok(index);
         }
-        let folders = locate(&reference.value, recipe_dir, cache)
-            .map_err(|e: NotHere| Error::from(e).at(recipe.snippet(&reference.span, "")))?;
-        let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref())
-            .map_err(|e| if e.parts().snippet.is_some() { e } else { e.at(recipe.snippet(&reference.span, "")) })?;
+        let place = |error: Error| {
+            if error.parts().snippet.is_some() { error } else { error.at(recipe.snippet(&reference.span, "")) }
+        };
+        if let Some(made) = made.iter().find(|made| made.reference == name) {
+            sources.push(made_source(made).map_err(place)?);
+            return Ok(sources.len() - 1);
+        }
+        let folders = locate(&reference.value, recipe_dir, cache).map_err(|e: NotHere| place(Error::from(e)))?;
+        let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref()).map_err(place)?;
         sources.push(source);
         Ok(sources.len() - 1)
     };
@@ -88,6 +118,16 @@ fn open_models(storage: &Arc<dyn Storage>, recipe: &Recipe, recipe_dir: &Path, c
     let experts = recipe.experts.iter().map(|e| open(&e.source_model)).collect::<Result<_>>()?;
     let shared_expert = recipe.shared_experts.first().map(|e| open(&e.source_model)).transpose()?;
     Ok(Models { sources, base, experts, shared_expert })
+}
+
+/// A model that an earlier document makes.
+fn made_source(made: &NamedModel) -> Result<Source> {
+    if made.tokenizer.is_some() {
+        return Err(Error::input(format!("{} has a vocabulary that its document merges", made.reference))
+            .hint("merge it into a folder first, and name that"));
+    }
+    let files = made.files().iter().map(SourceFiles::to_owned).collect();
+    Source::made(&made.reference, &made.dir, &made.config, &made.tensors, files)
 }
 
 /// What is odd about the base's tokenizer, which the merged model gets, and about those of experts that have another.

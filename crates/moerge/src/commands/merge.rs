@@ -6,9 +6,14 @@ use std::{
 };
 
 use moerge_checkpoint::{LocalStorage, Storage};
-use moerge_core::{ErrorKind, model::locate::HubId, progress::Progress as _, recipe::Document};
+use moerge_core::{
+    ErrorKind,
+    model::locate::HubId,
+    progress::Progress as _,
+    recipe::{Document, Output},
+};
 use moerge_hub::{Hub, HubStorage, PushOptions, Pushed};
-use moerge_lib::merge::{DenseReport, MergeReport, prepare, prepare_dense};
+use moerge_lib::merge::{DenseReport, MergeReport, earlier_models, prepare_dense, prepare_with};
 use serde_json::json;
 
 use super::{
@@ -147,16 +152,17 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     }
     let expect = |checkpoint| mounted.iter().for_each(|remote: &Arc<HubStorage>| remote.expect(checkpoint));
     let out = folder(&args.out);
-    Ok(match recipe {
-        Document::Moe(recipe) => {
+    let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
+    Ok(match recipe.output {
+        Output::Moe(recipe) => {
             args.build.note_unneeded(reporter);
-            let prepared = prepare(&storage, *recipe, recipe_dir(&path), &options)?;
+            let prepared = prepare_with(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(expect);
             Report::Moe(Box::new(prepared.build(&storage, &out, &options, reporter)?))
         }
-        Document::Dense(recipe) => {
-            let prepared = prepare_dense(&storage, *recipe, recipe_dir(&path), &options)?;
-            prepared.models.0.iter().flat_map(|m| m.files().checkpoints().collect::<Vec<_>>()).for_each(expect);
+        Output::Dense(recipe) => {
+            let prepared = prepare_dense(&storage, *recipe, &made, recipe_dir(&path), &options)?;
+            prepared.models.0.iter().flat_map(|m| m.files()).flat_map(|f| f.checkpoints()).for_each(expect);
             Report::Dense(Box::new(prepared.build(&storage, &out, &options, reporter)?))
         }
     })

@@ -6,9 +6,13 @@ use std::{
 };
 
 use moerge_checkpoint::{LocalStorage, Storage};
-use moerge_core::{ErrorKind, plan::PlanSummary, recipe::Document};
+use moerge_core::{
+    ErrorKind,
+    plan::PlanSummary,
+    recipe::{Document, Output},
+};
 use moerge_hub::HubStorage;
-use moerge_lib::merge::prepare;
+use moerge_lib::merge::{earlier_models, prepare_with};
 use serde_json::json;
 
 use super::{
@@ -71,13 +75,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         storage = remote.clone();
     }
-    let recipe = match recipe {
-        Document::Moe(recipe) => *recipe,
-        Document::Dense(recipe) => return dense::run(args, &storage, *recipe, &options),
+    let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
+    let recipe = match recipe.output {
+        Output::Moe(recipe) => *recipe,
+        Output::Dense(recipe) => return dense::run(args, &storage, *recipe, &made, &options),
     };
     // Tokenizers would be most of the download; `merge` compares them.
     options.compare_vocabularies = options.cache.remote.is_empty();
-    let prepared = prepare(&storage, recipe, recipe_dir(&path), &options)?;
+    let prepared = prepare_with(&storage, recipe, &made, recipe_dir(&path), &options)?;
     let out = folder(&args.out);
     let max_bytes = prepared.max_bytes(storage.as_ref(), &out, options.wanted)?;
     let on_hub = on_hub::OnHub::of(&prepared, &remote);

@@ -313,3 +313,52 @@ fn the_shared_weights_of_a_mixture_merge_by_any_method() {
         assert!(printed.contains(expected) && printed.contains("recipe.yml:3"), "{shared}: {printed}");
     }
 }
+
+#[test]
+fn later_documents_name_earlier_ones_and_a_mixture_may_be_made_of_merges() {
+    let dir = tempfile::tempdir().unwrap();
+    write_models(dir.path(), "llama");
+    let first =
+        "name: first\nmerge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}]\nparameters: {t: 0.25}\n";
+    let second = |first: &str| {
+        format!(
+            "merge_method: task_arithmetic\nbase_model: base\nmodels:\n- {{model: {first}, parameters: {{weight: 0.5}}}}\n\
+             - {{model: b, parameters: {{weight: 0.25}}}}\n"
+        )
+    };
+    // In two steps, with a folder in between.
+    merge(dir.path(), first, "folder");
+    let in_steps = tensors(&merge(dir.path(), &second("folder"), "in_steps"));
+    let out = merge(dir.path(), &format!("{first}---\n{}", second("first")), "at_once");
+    let at_once = tensors(&out);
+    assert_eq!(in_steps.keys().collect::<Vec<_>>(), at_once.keys().collect::<Vec<_>>());
+    for (name, (_, _, values)) in &at_once {
+        let steps = &in_steps[name].2;
+        let largest = values.iter().zip(steps).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        assert!(largest < 1e-6, "{name}: {largest}");
+    }
+    let record = fs::read_to_string(out.join("moerge.json")).unwrap();
+    assert!(record.contains("\"a: model.norm.weight\"") && !record.contains("first: "), "{record}");
+    assert!(!dir.path().join("first").exists());
+    // An MoE of merges: what it makes is what it makes of folders.
+    let moe = |one: &str, two: &str| {
+        format!("base_model: base\ngate_mode: random\nexperts:\n- source_model: {one}\n- source_model: {two}\n")
+    };
+    let other = "name: other\nmerge_method: linear\nmodels:\n- {model: a, parameters: {weight: 1}}\n- {model: base, parameters: {weight: 3}}\n";
+    merge(dir.path(), other, "other_folder");
+    let of_folders = tensors(&merge(dir.path(), &moe("folder", "other_folder"), "moe_of_folders"));
+    let recipe = format!("{first}---\n{other}---\n{}", moe("first", "other"));
+    let of_documents = tensors(&merge(dir.path(), &recipe, "moe_of_documents"));
+    assert_eq!(of_folders, of_documents);
+    moerge_ok(dir.path(), &["plan", "recipe.yml"]);
+    // Names that do not hold.
+    for (recipe, expected) in [
+        (format!("{}---\n{}", first.replace("name: first\n", ""), second("a")), "has no `name`"),
+        (format!("{first}---\n{first}---\n{}", second("first")), "two documents are called first"),
+        (format!("{}---\n{}", moe("a", "b"), second("a")), "only the last document"),
+        (format!("{first}---\n{}", second("frist")), "frist"),
+    ] {
+        let printed = refusal(dir.path(), &recipe);
+        assert!(printed.contains(expected), "{recipe}: {printed}");
+    }
+}

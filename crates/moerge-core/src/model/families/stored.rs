@@ -72,8 +72,14 @@ impl Description {
             embeddings.name = head;
             return;
         }
-        let head = RoleTensor::whole(Role::LmHead, head, embeddings.shape.clone());
-        self.tensors.push(head);
+        let shape = embeddings.shape.clone();
+        self.tensors.push(RoleTensor::whole(Role::LmHead, head, shape));
+        self.decoder.tied_embeddings = false;
+    }
+
+    /// The same model with a head of its own beside the embeddings.
+    pub fn add_head(&mut self, shape: &[usize]) {
+        self.tensors.push(RoleTensor::whole(Role::LmHead, "lm_head.weight", shape.to_vec()));
         self.decoder.tied_embeddings = false;
     }
 }

@@ -5,10 +5,12 @@ mod adapter_kind;
 mod vocabulary;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use serde_json::{Map, Value};
 
 use moerge_checkpoint::{Checkpoint, Dtype, Kind, Storage, TensorView};
 
@@ -20,7 +22,8 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, Family, LayerRole, Role, RoleTensor},
-        source_files::SourceFiles,
+        named_tensor::NamedTensor,
+        source_files::{OwnedSourceFiles, SourceFiles},
     },
     ops::{Expr, LoraDelta},
 };
@@ -45,25 +48,58 @@ pub struct Source {
     /// A LoRA adapter to be merged into its weights.
     pub adapter: Option<Adapter>,
     weights: HashMap<Role, Weight>,
+    /// The models that an earlier document merges into this one.
+    made_of: Vec<OwnedSourceFiles>,
 }
 
 /// Where one weight of a source comes from.
 #[derive(Debug, Clone)]
 pub struct Weight {
-    /// Its bytes.
-    pub view: TensorView,
+    /// Type of its elements, before anything is done with them.
+    pub dtype: Dtype,
+    /// How it is made: as it is stored, unless an earlier document of the recipe makes it.
+    pub input: Expr,
     /// What an adapter adds to it.
     pub lora: Option<LoraDelta>,
 }
 
 impl Weight {
+    fn stored(view: TensorView, lora: Option<LoraDelta>) -> Self {
+        Self { dtype: view.dtype, input: Expr::View(view), lora }
+    }
+
     /// The weight with its adapter merged; the sum is rounded to `round` if it is given.
     pub fn expr(&self, round: Option<Dtype>) -> Expr {
-        let view = Expr::View(self.view.clone());
+        let input = self.input.clone();
         match self.lora.clone() {
-            Some(delta) => Expr::Lora { input: Box::new(view), delta, round },
-            None => view,
+            Some(delta) => Expr::Lora { input: Box::new(input), delta, round },
+            None => input,
         }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        self.input.shape()
+    }
+
+    /// Where it is stored, if it is.
+    pub fn view(&self) -> Option<&TensorView> {
+        match &self.input {
+            Expr::View(view) => Some(view),
+            _ => None,
+        }
+    }
+
+    /// Its first `rows` rows.
+    pub fn first_rows(self, rows: usize) -> Self {
+        let mut shape = self.shape().to_vec();
+        if shape.first().is_none_or(|all| *all <= rows) {
+            return self;
+        }
+        let cut = self.view().and_then(|view| view.rows(0..rows).ok());
+        shape[0] = rows;
+        let whole = || Expr::RowMap { input: Box::new(self.input.clone()), map: (0..rows).map(Some).collect(), shape };
+        Self { input: cut.map_or_else(whole, Expr::View), ..self }
     }
 }
 
@@ -97,6 +133,7 @@ impl Source {
             description,
             adapter,
             weights: HashMap::new(),
+            made_of: Vec::new(),
         };
         for tensor in &source.description.tensors {
             let weight = source.find(tensor)?;
@@ -104,6 +141,64 @@ impl Source {
         }
         source.check_adapter()?;
         Ok(source)
+    }
+
+    /// The model that an earlier document of the recipe makes: its config, its tensors by name, and the files of the
+    /// models that it is made of. `dir` is where its tokenizer is.
+    ///
+    /// # Errors
+    /// It is of a family that cannot join an MoE, or its config calls for tensors that it has not.
+    pub fn made(
+        reference: &str,
+        dir: &Path,
+        config: &Map<String, Value>,
+        tensors: &BTreeMap<String, NamedTensor>,
+        made_of: Vec<OwnedSourceFiles>,
+    ) -> Result<Self> {
+        let path = dir.join("config.json");
+        let text = serde_json::to_string(config).unwrap_or_default();
+        let config = ModelConfig::parse(&text, &path)?;
+        let family = Family::of(&config)?;
+        let mut description = family.describe(&config)?;
+        if description.decoder.experts().is_some() {
+            return Err(Error::input(format!("{reference} already is a Mixture of Experts"))
+                .hint("the base and the experts of a merge must be dense models"));
+        }
+        if let Some(head) = tensors.get(LM_HEAD).filter(|_| description.decoder.tied_embeddings) {
+            description.add_head(head.shape());
+        }
+        let mut weights = HashMap::new();
+        for tensor in &description.tensors {
+            let stored = tensors.get(&tensor.name).ok_or_else(|| {
+                Error::input(format!("{reference} has no tensor {}", tensor.name))
+                    .fact("expected", format!("{:?}", tensor.stored_shape()))
+            })?;
+            if stored.shape() != tensor.stored_shape() {
+                return Err(Error::input(format!("{reference}: {} has the wrong shape", tensor.name))
+                    .fact("expected", format!("{:?}, from config.json", tensor.stored_shape()))
+                    .fact("found", format!("{:?}", stored.shape())));
+            }
+            let input = match tensor.part_of {
+                None => stored.expr.clone(),
+                Some(_) => Expr::RowMap {
+                    input: Box::new(stored.expr.clone()),
+                    map: tensor.rows().map(Some).collect(),
+                    shape: tensor.shape.clone(),
+                },
+            };
+            weights.insert(tensor.role, Weight { dtype: stored.dtype, input, lora: None });
+        }
+        Ok(Self {
+            reference: reference.to_owned(),
+            dir: dir.to_owned(),
+            checkpoint: Checkpoint::without_files(dir),
+            config,
+            family,
+            description,
+            adapter: None,
+            weights,
+            made_of,
+        })
     }
 
     /// The weight of a role; a tied head is the embeddings.
@@ -122,19 +217,22 @@ impl Source {
         self.weights.values()
     }
 
-    /// The model's tensors, and the adapter's.
+    /// The tensors of the model and of its adapter, or of the models that it is made of.
     pub fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
-        std::iter::once(&self.checkpoint).chain(self.adapter.iter().map(|a| &a.checkpoint))
+        self.files().into_iter().flat_map(|files| files.checkpoints().collect::<Vec<_>>())
     }
 
-    /// The files that it is read from.
-    pub fn files(&self) -> SourceFiles<'_> {
-        SourceFiles {
+    /// The files that it is read from, or those of the models that it is made of.
+    pub fn files(&self) -> Vec<SourceFiles<'_>> {
+        if !self.made_of.is_empty() {
+            return self.made_of.iter().map(OwnedSourceFiles::files).collect();
+        }
+        vec![SourceFiles {
             reference: &self.reference,
             dir: &self.dir,
             checkpoint: &self.checkpoint,
             adapter: self.adapter.as_ref().map(|a| (a.dir.as_path(), &a.checkpoint)),
-        }
+        }]
     }
 
     /// Name of the model without its path: what a person would call it.
@@ -211,12 +309,12 @@ impl Source {
 
     fn find(&self, tensor: &RoleTensor) -> Result<Weight> {
         let view = tensor.find(&self.checkpoint)?;
-        let Some(adapter) = &self.adapter else { return Ok(Weight { view, lora: None }) };
+        let Some(adapter) = &self.adapter else { return Ok(Weight::stored(view, None)) };
         let mut lora = adapter.delta(&tensor.name, &tensor.stored_shape(), tensor.rows())?;
         if let (None, Some(own)) = (&lora, unfused_name(tensor)) {
             lora = adapter.delta(&own, &tensor.shape, 0..tensor.shape.first().copied().unwrap_or(0))?;
         }
-        Ok(Weight { view, lora })
+        Ok(Weight::stored(view, lora))
     }
 }
 

@@ -14,8 +14,7 @@ use moerge_checkpoint::Dtype;
 use super::{OutputPlan, OutputTensor};
 use crate::{
     error::{Error, Result},
-    model::named_model::NamedModel,
-    model::tokenizer_file::TokenizerFile,
+    model::{named_model::NamedModel, named_tensor::NamedTensor, tokenizer_file::TokenizerFile},
     ops::Identity,
     recipe::{DenseRecipe, ModelRef, dense::TokenizerSource},
 };
@@ -51,6 +50,8 @@ pub struct DensePlanOptions {
     pub lora_dtype: Option<Dtype>,
     /// Whether embeddings of different length are cut to the shortest.
     pub truncate_embeddings: bool,
+    /// What the keys of random masks begin with, so that two documents of a recipe have masks of their own.
+    pub mask_key: String,
 }
 
 /// A dense merge before one of its weights is read.
@@ -119,6 +120,18 @@ impl DensePlan {
         let own = |map: &VocabularyMap| tokenizers.get(tokenizer).is_some_and(|file| file.same_tokens(&map.tokenizer));
         let tokenizer_file = map.filter(|map| !own(map)).map(|map| map.tokenizer);
         Ok(Self { output, lead, tokenizer, tokenizer_file, layers })
+    }
+
+    /// The output as a model that later documents name `reference`. `models` are those that it is planned from.
+    pub fn as_model(&self, reference: &str, models: &DenseModels) -> NamedModel {
+        let tensor = |t: &OutputTensor| (t.name.clone(), NamedTensor { dtype: t.dtype, expr: t.expr.clone() });
+        let tensors = self.output.tensors.iter().map(tensor).collect();
+        let files = models.0.iter().flat_map(NamedModel::files).map(|files| files.to_owned()).collect();
+        let tokenizer = &models.0[self.tokenizer];
+        let config = self.output.config.clone();
+        let mut made = NamedModel::new(reference, &tokenizer.dir, config, tensors, files);
+        made.tokenizer = self.tokenizer_file.clone().or_else(|| tokenizer.tokenizer.clone());
+        made
     }
 
     /// Adds all that decides over the output's weights to `id`.

@@ -59,7 +59,13 @@ impl DenseSummary {
                 .map(|model| DenseModelSummary {
                     reference: model.reference.clone(),
                     base: base.as_ref() == Some(&model.reference),
-                    bytes: model.files().checkpoints().flat_map(|c| c.tensors()).map(|t| t.len).sum(),
+                    bytes: model
+                        .files()
+                        .iter()
+                        .flat_map(|files| files.checkpoints())
+                        .flat_map(|c| c.tensors())
+                        .map(|t| t.len)
+                        .sum(),
                 })
                 .collect(),
             layers: plan.layers,

@@ -14,6 +14,7 @@ use crate::{
     model::{
         foreign_weights::is_plain,
         named_model::{LayerPlace, NamedModel},
+        named_tensor::NamedTensor,
     },
     ops::{Expr, Method},
     plan::{OutputTensor, UnusedWeights},
@@ -82,13 +83,12 @@ pub fn unused(models: &DenseModels, tensors: &[OutputTensor]) -> Vec<UnusedWeigh
         tensors.iter().flat_map(|t| t.expr.reads()).map(|view| (view.file.path.as_path(), view.offset)).collect();
     let mut unused = Vec::new();
     for model in &models.0 {
-        let files = model.files();
-        let parts = [
-            (Some(files.checkpoint), "not part of the output"),
-            (files.adapter.map(|a| a.1), "adapter: of weights that are not merged"),
-        ];
-        for (checkpoint, what) in parts {
-            let views = checkpoint.into_iter().flat_map(|c| c.tensors());
+        let of_files = model.files().into_iter().flat_map(|files| {
+            let adapter = files.adapter.map(|a| (a.1, "adapter: of weights that are not merged"));
+            std::iter::once((files.checkpoint, "not part of the output")).chain(adapter)
+        });
+        for (checkpoint, what) in of_files {
+            let views = checkpoint.tensors();
             let left: Vec<&TensorView> =
                 views.filter(|view| !read.contains(&(view.file.path.as_path(), view.offset)) && view.len > 0).collect();
             if !left.is_empty() {
@@ -180,13 +180,13 @@ impl<'a> Planner<'a> {
 
     /// The names of the lead's tensors that are merged, and the head's where another model has its own.
     fn names(&self, slice: &ResolvedSlice<'_>, lead: &NamedModel) -> Vec<String> {
-        let mut names: Vec<String> = lead.checkpoint.tensors().map(|tensor| tensor.name.clone()).collect();
+        let mut names: Vec<String> = lead.tensors.keys().cloned().collect();
         // Frequencies of rotary embeddings: old checkpoints store them, and every reader computes them.
         names.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
         let models = || slice.inputs.iter().map(|input| &self.models.0[input.model]);
         let head = HEADS.iter().find(|(head, embeddings)| {
-            let lead_is_tied = lead.checkpoint.get(head).is_none() && lead.checkpoint.get(embeddings).is_some();
-            lead_is_tied && models().any(|model| model.checkpoint.get(head).is_some())
+            let lead_is_tied = lead.get(head).is_none() && lead.get(embeddings).is_some();
+            lead_is_tied && models().any(|model| model.get(head).is_some())
         });
         names.extend(head.map(|(head, _)| (*head).to_owned()));
         names
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
     fn tensor(&mut self, slice: &ResolvedSlice<'_>, name: String, names: Vec<String>, t: f64) -> Result<()> {
         let mut views = Vec::with_capacity(names.len());
         for (input, name) in slice.inputs.iter().zip(&names) {
-            views.push(self.view(slice, input, name)?);
+            views.push(self.source(slice, input, name)?);
         }
         let map = self.map.filter(|map| map.applies_to(&name));
         let shape = match map {
@@ -227,15 +227,20 @@ impl<'a> Planner<'a> {
         let first = views.first().ok_or_else(|| Error::input(format!("{name} has no inputs")))?;
         if !is_plain(first.dtype) {
             // Masks and tables of whole numbers: there is nothing to merge.
-            let expr = Expr::View((*first).clone());
+            let expr = first.expr.clone();
             self.planned.tensors.push(OutputTensor { name, dtype: first.dtype, shape, expr });
             return Ok(());
         }
-        let method = values::method(self.recipe, self.models, slice, &Target { name: &name, names: &names, t })?;
+        let method = values::method(
+            self.recipe,
+            self.models,
+            slice,
+            &Target { mask_key: &self.options.mask_key, name: &name, names: &names, t },
+        )?;
         let mut inputs = Vec::with_capacity(views.len());
-        for (input, view) in slice.inputs.iter().zip(&views) {
-            let expr = self.models.0[input.model].expr(view, self.options.lora_dtype)?;
-            inputs.push(if map.is_some() || view.shape == shape { expr } else { first_rows(expr, &shape) });
+        for tensor in &views {
+            let expr = tensor.expr.clone();
+            inputs.push(if map.is_some() || tensor.shape() == shape { expr } else { first_rows(expr, &shape) });
         }
         if let Some(map) = map {
             let of: Vec<usize> = slice.inputs.iter().map(|input| input.model).collect();
@@ -251,17 +256,17 @@ impl<'a> Planner<'a> {
     }
 
     /// The tensor `name` of an input; a tied head is the embeddings.
-    fn view(&self, slice: &ResolvedSlice<'_>, input: &ResolvedInput<'_>, name: &str) -> Result<TensorView> {
+    fn source(&self, slice: &ResolvedSlice<'_>, input: &ResolvedInput<'_>, name: &str) -> Result<&'a NamedTensor> {
         let model = &self.models.0[input.model];
-        if let Some(view) = model.checkpoint.get(name) {
-            return Ok(view.clone());
+        if let Some(tensor) = model.get(name) {
+            return Ok(tensor);
         }
-        let tied = HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, e)| model.checkpoint.get(e));
+        let tied = HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, e)| model.get(e));
         if let Some(embeddings) = tied.filter(|_| model.ties_head() != Some(false)) {
-            return Ok(embeddings.clone());
+            return Ok(embeddings);
         }
         let has = slice.inputs.iter().map(|other| &self.models.0[other.model]);
-        let has = has.into_iter().find(|other| other.checkpoint.get(name).is_some());
+        let has = has.into_iter().find(|other| other.get(name).is_some());
         let error = Error::input(format!("{} has no tensor {name}", model.reference));
         let error = error.fact("which is in", has.map_or("another slice", |other| other.reference.as_str()));
         Err(self.at(error.hint("only models of one architecture can be merged"), input))
@@ -273,11 +278,11 @@ impl<'a> Planner<'a> {
         map: &VocabularyMap,
         slice: &ResolvedSlice<'_>,
         name: &str,
-        views: &[TensorView],
+        views: &[&NamedTensor],
     ) -> Result<Vec<usize>> {
-        let width = |view: &TensorView| view.shape.get(1..).unwrap_or_default().to_vec();
+        let width = |tensor: &&NamedTensor| tensor.shape().get(1..).unwrap_or_default().to_vec();
         let first = views.first().map(width).unwrap_or_default();
-        match views.iter().position(|view| width(view) != first) {
+        match views.iter().position(|tensor| width(tensor) != first) {
             None => Ok([&[map.rows], first.as_slice()].concat()),
             // The error about the widths.
             Some(_) => self.common_shape(slice, name, views),
@@ -285,20 +290,20 @@ impl<'a> Planner<'a> {
     }
 
     /// The shape of all views, where embeddings may be cut to the shortest.
-    fn common_shape(&self, slice: &ResolvedSlice<'_>, name: &str, views: &[TensorView]) -> Result<Vec<usize>> {
-        let first = views.first().map(|view| view.shape.clone()).unwrap_or_default();
-        let Some(other) = views.iter().position(|view| view.shape != first) else { return Ok(first) };
-        let (input, shape) = (&slice.inputs[other], &views[other].shape);
+    fn common_shape(&self, slice: &ResolvedSlice<'_>, name: &str, views: &[&NamedTensor]) -> Result<Vec<usize>> {
+        let first = views.first().map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
+        let Some(other) = views.iter().position(|tensor| tensor.shape() != first) else { return Ok(first) };
+        let (input, shape) = (&slice.inputs[other], views[other].shape());
         let names = |index: usize| self.models.0[slice.inputs[index].model].reference.as_str();
         let facts = |error: Error| error.fact(names(0), format!("{first:?}")).fact(names(other), format!("{shape:?}"));
         let of_tokens = VOCABULARY.iter().any(|end| name.ends_with(end))
-            && views.iter().all(|v| v.shape.get(1..) == first.get(1..));
+            && views.iter().all(|v| v.shape().get(1..) == first.get(1..));
         if !of_tokens {
             let error = facts(Error::input(format!("{name} has another shape in {}", names(other))));
             return Err(self.at(error.hint("only models of one size can be merged"), input));
         }
         if self.options.truncate_embeddings {
-            let rows = views.iter().filter_map(|view| view.shape.first()).min().copied().unwrap_or(0);
+            let rows = views.iter().filter_map(|tensor| tensor.shape().first()).min().copied().unwrap_or(0);
             return Ok([&[rows], first.get(1..).unwrap_or_default()].concat());
         }
         let error = Error::input(format!("{name}: the models have vocabularies of different sizes"));
@@ -307,7 +312,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The recipe's type, or the one that holds all inputs.
-    fn dtype(&self, views: &[TensorView]) -> Dtype {
+    fn dtype(&self, views: &[&NamedTensor]) -> Dtype {
         let set = self.recipe.out_dtype.or(self.recipe.dtype);
         let mut dtypes = views.iter().map(|view| view.dtype);
         let first = dtypes.next().unwrap_or(Dtype::F32);

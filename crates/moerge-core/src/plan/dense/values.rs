@@ -12,6 +12,8 @@ use crate::{
 
 /// The tensor that parameters are asked for.
 pub struct Target<'a> {
+    /// What the keys of random masks begin with.
+    pub mask_key: &'a str,
     /// Its name in the output.
     pub name: &'a str,
     /// Its name in each input.
@@ -32,7 +34,11 @@ pub fn method(
 ) -> Result<Method> {
     let spec = recipe.merge_method.value;
     let values = spec.parameters.iter().map(|parameter| values_of(recipe, models, slice, target, parameter));
-    let values = Values { tensor: target.name.to_owned(), base: slice.base, values: values.collect::<Result<_>>()? };
+    let values = Values {
+        tensor: format!("{}{}", target.mask_key, target.name),
+        base: slice.base,
+        values: values.collect::<Result<_>>()?,
+    };
     let method = spec.method(&values);
     method.check(slice.inputs.len()).map_err(|error| {
         let error = error.at(recipe.snippet(&recipe.merge_method.span, ""));

@@ -213,6 +213,7 @@ fn of_rule(
 /// Rows of a model's embeddings: those of its first tensor with a row for each token.
 pub fn embedding_rows(model: &crate::model::named_model::NamedModel) -> Option<usize> {
     let of_tokens = |name: &str| VOCABULARY.iter().any(|end| name.ends_with(end));
-    let tensor = model.checkpoint.tensors().find(|tensor| of_tokens(&tensor.name) && tensor.shape.len() == 2)?;
-    tensor.shape.first().copied()
+    let mut tensors = model.tensors.iter().map(|(name, tensor)| (name, tensor.shape()));
+    let (_, shape) = tensors.find(|(name, shape)| of_tokens(name) && shape.len() == 2)?;
+    shape.first().copied()
 }

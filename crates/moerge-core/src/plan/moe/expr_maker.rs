@@ -162,7 +162,7 @@ impl ExprMaker<'_> {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for source in &self.models.sources {
-            let dtype = source.weight(Role::Layer(0, LayerRole::Ffn(FfnMatrix::Down))).map(|w| w.view.dtype);
+            let dtype = source.weight(Role::Layer(0, LayerRole::Ffn(FfnMatrix::Down))).map(|w| w.dtype);
             if let (Some(dtype), true) = (dtype, self.dtype == Dtype::F16)
                 && dtype != Dtype::F16
             {

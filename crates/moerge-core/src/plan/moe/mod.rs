@@ -202,6 +202,6 @@ fn output_dtype(recipe: &Recipe, base: &Source) -> Dtype {
         let dtype = base.config.raw.get(key).and_then(Value::as_str).and_then(Dtype::from_torch_name);
         dtype.filter(|dtype| *dtype != Dtype::F64)
     };
-    let stored = || base.weight(Role::Embeddings).map_or(Dtype::BF16, |w| w.view.dtype);
+    let stored = || base.weight(Role::Embeddings).map_or(Dtype::BF16, |w| w.dtype);
     recipe.dtype.or_else(|| named("dtype")).or_else(|| named("torch_dtype")).unwrap_or_else(stored)
 }

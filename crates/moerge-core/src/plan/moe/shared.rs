@@ -42,9 +42,9 @@ pub(super) fn experts_weights(
     for (index, expert) in recipe.experts.iter().enumerate().filter(|(_, expert)| here(expert)) {
         let share = expert.shared_weight.unwrap_or(1.0);
         let fits = |weight: &Weight| {
-            let (rows, wanted) = (weight.view.shape.first(), tensor.shape.first());
+            let (rows, wanted) = (weight.shape().first(), tensor.shape.first());
             let same_rows = if vocabulary { rows >= wanted } else { rows == wanted };
-            same_rows && weight.view.shape.get(1..) == tensor.shape.get(1..)
+            same_rows && weight.shape().get(1..) == tensor.shape.get(1..)
         };
         let source = models.expert(index);
         let means_the_same = attention::differences(models.base(), source).is_empty();
@@ -52,10 +52,8 @@ pub(super) fn experts_weights(
             _ if share == 0.0 => {}
             None => others.push(index),
             Some(weight) => {
-                let mut weight = weight.clone();
-                if let Some(cut) = tensor.shape.first().and_then(|rows| weight.view.rows(0..*rows).ok()) {
-                    weight.view = cut;
-                }
+                let rows = tensor.shape.first().copied().unwrap_or(usize::MAX);
+                let weight = weight.clone().first_rows(rows);
                 fitting.push(ExpertWeight { weight, expert: index, share });
             }
         }
@@ -137,7 +135,7 @@ pub(super) fn merged(
 
 /// Whether all of `weights` are the same bytes with nothing added.
 pub(super) fn all_the_same(weights: &[ExpertWeight]) -> bool {
-    let place = |w: &Weight| (w.view.file.path.clone(), w.view.offset);
-    weights.iter().all(|w| w.weight.lora.is_none())
+    let place = |w: &Weight| w.view().map(|view| (view.file.path.clone(), view.offset));
+    weights.iter().all(|w| w.weight.lora.is_none() && w.weight.view().is_some())
         && weights.windows(2).all(|pair| place(&pair[0].weight) == place(&pair[1].weight))
 }

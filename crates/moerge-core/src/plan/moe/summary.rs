@@ -109,7 +109,7 @@ impl PlanSummary {
         let slots = &plan.routing.slots;
         let model = |index: usize| {
             let source = &models.sources[index];
-            let dtype = source.weight(crate::model::families::Role::Embeddings).map(|w| w.view.dtype.name().to_owned());
+            let dtype = source.weight(crate::model::families::Role::Embeddings).map(|w| w.dtype.name().to_owned());
             ModelSummary {
                 reference: source.reference.clone(),
                 model_type: source.config.model_type.clone(),

@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::Storage;
-use moerge_core::{plan::DenseSummary, recipe::DenseRecipe};
+use moerge_core::{model::named_model::NamedModel, plan::DenseSummary, recipe::DenseRecipe};
 use moerge_lib::merge::{MergeOptions, prepare_dense};
 use serde_json::json;
 
@@ -20,9 +20,10 @@ pub fn run(
     args: &Args,
     storage: &Arc<dyn Storage>,
     recipe: DenseRecipe,
+    made: &[NamedModel],
     options: &MergeOptions,
 ) -> anyhow::Result<ExitCode> {
-    let prepared = prepare_dense(storage, recipe, recipe_dir(&folder(&args.recipe)), options)?;
+    let prepared = prepare_dense(storage, recipe, made, recipe_dir(&folder(&args.recipe)), options)?;
     let out = folder(&args.out);
     let files = prepared.files(storage.as_ref(), &out, options.wanted)?;
     let (max_bytes, need) = (prepared.max_bytes(&files), prepared.memory(options));

@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 
 use moerge_core::{
     model::locate::{NotHere, Why, locate},
-    recipe::{DenseRecipe, Document, Expert, ModelRef, Recipe},
+    recipe::{DenseRecipe, Document, Expert, ModelRef, Output, Recipe},
 };
 use moerge_lib::merge::MergeOptions;
 use serde_json::{Value, json};
@@ -44,9 +44,9 @@ pub fn print(
     why: Option<moerge_core::Error>,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    match recipe {
-        Document::Moe(recipe) => print_experts(recipe, missing, as_json)?,
-        Document::Dense(recipe) => print_models(recipe, missing, as_json)?,
+    match &recipe.output {
+        Output::Moe(recipe) => print_experts(recipe, missing, as_json)?,
+        Output::Dense(recipe) => print_models(recipe, missing, as_json)?,
     }
     if let Some(why) = why {
         diagnostics::error(&why);
