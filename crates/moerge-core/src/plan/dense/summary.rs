@@ -39,6 +39,9 @@ pub struct DenseModelSummary {
     pub reference: String,
     /// Whether it is the base.
     pub base: bool,
+    /// Whether it is nothing else: the recipe does not list it among its models.
+    #[serde(skip)]
+    pub only_base: bool,
     /// Bytes of its weights.
     pub bytes: u64,
 }
@@ -47,6 +50,8 @@ impl DenseSummary {
     /// Sums up a plan.
     pub fn new(recipe: &DenseRecipe, models: &DenseModels, plan: &DensePlan) -> Self {
         let base = recipe.base_model.as_ref().map(|base| base.value.to_string());
+        let inputs = recipe.slices.iter().flat_map(|slice| &slice.inputs);
+        let listed: Vec<String> = inputs.map(|input| input.model.value.to_string()).collect();
         let output = &plan.output;
         let class = output.config.get("architectures").and_then(|a| a.get(0)).and_then(|a| a.as_str());
         let model_type = output.config.get("model_type").and_then(|t| t.as_str());
@@ -59,6 +64,7 @@ impl DenseSummary {
                 .map(|model| DenseModelSummary {
                     reference: model.reference.clone(),
                     base: base.as_ref() == Some(&model.reference),
+                    only_base: !listed.contains(&model.reference),
                     bytes: model
                         .files()
                         .iter()

@@ -39,8 +39,10 @@ pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> 
     let label = styled(LABEL, &format!("{name:<9}"));
     let (class, method, all) = (&summary.architecture, summary.merge_method, parameters(summary.parameters));
     let layers = summary.layers.map(|layers| format!(", {layers} layers")).unwrap_or_default();
-    let models = count(summary.models.len(), "model");
-    out.line(&format!("{label} {class}, {method} of {models}{layers}: {all} parameters"))?;
+    let bases = summary.models.iter().filter(|model| model.base && model.only_base).count();
+    let models = count(summary.models.len() - bases, "model");
+    let onto = if bases > 0 { " onto a base" } else { "" };
+    out.line(&format!("{label} {class}, {method} of {models}{onto}{layers}: {all} parameters"))?;
     let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
     let size = bytes(report.bytes);
     out.line(&format!("{:width$} {size}, {tensors}, {shards}, {took}", "", width = name.len().max(9)))?;
