@@ -1,6 +1,6 @@
 //! Hostile files that random changes hardly ever make: well-formed, and each aimed at one reader.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,12 @@ const TEMPLATE: &str = "chat_template.jinja";
 const ADAPTER: &str = "adapter_config.json";
 
 /// All of them.
-pub fn all() -> Vec<Hostile> {
+pub fn all() -> &'static [Hostile] {
+    static ALL: LazyLock<Vec<Hostile>> = LazyLock::new(build);
+    &ALL
+}
+
+fn build() -> Vec<Hostile> {
     let template = |text: String| (TEMPLATE, "", Value::String(text));
     let of = |file| move |(key, value)| (file, key, value);
     let all = tokenizers::components().into_iter().map(of("tokenizer.json"));
@@ -46,7 +51,7 @@ pub fn pick(random: &mut Random, adapter: bool) -> Hostile {
         ],
     };
     let file = random.pick(files);
-    let of_the_file: Vec<Hostile> = all().into_iter().filter(|hostile| hostile.file == file).collect();
+    let of_the_file: Vec<&Hostile> = all().iter().filter(|hostile| hostile.file == file).collect();
     of_the_file[random.below(of_the_file.len())].clone()
 }
 
