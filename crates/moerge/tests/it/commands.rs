@@ -107,11 +107,17 @@ fn completions_and_manual_are_there_for_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = transcript(&moerge(&["completions", shell], dir.path()));
         assert!(script.contains("out-shard-size"), "{shell}");
+        // Scripts for Elvish and PowerShell list no values of options.
+        assert!(script.contains("q4_k") || ["elvish", "powershell"].contains(&shell), "{shell}");
     }
     let page = transcript(&moerge(&["man"], dir.path()));
     for word in ["moerge", "merge", "plan", "inspect", "verify", "out\\-shard\\-size"] {
         assert!(page.contains(word), "{word}");
     }
+    for title in [".SH EXAMPLES", ".SS EXAMPLES", ".SH \"EXIT STATUS\"", ".SH ENVIRONMENT"] {
+        assert!(page.contains(title), "{title}");
+    }
+    assert!(!page.contains("EXTRA"));
     moerge(&["man", "--out", "pages"], dir.path());
     let mut pages: Vec<String> = fs::read_dir(dir.path().join("pages"))
         .unwrap()
@@ -135,6 +141,26 @@ fn completions_and_manual_are_there_for_every_command() {
     for page in commands.iter().map(|c| format!("moerge-{c}.1")).chain(["moerge.1".to_owned()]) {
         assert!(pages.contains(&page), "{page} is not among {pages:?}");
     }
+}
+
+/// A folder's name cannot look like a line of moerge's own.
+#[test]
+#[cfg(unix)]
+fn line_breaks_in_names_are_escaped() {
+    let dir = TempDir::new().unwrap();
+    let text = transcript(&moerge(&["verify", "x\nerror: all is lost"], dir.path()));
+    assert!(text.starts_with("error: x\\nerror: all is lost does not exist\n"), "{text}");
+}
+
+#[test]
+fn a_token_with_a_space_is_reported() {
+    let dir = copy_of("llama");
+    fs::write(dir.path().join("moe.yml"), "base_model: model\ngate_mode: random\nexperts: [{source_model: model}]\n")
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moerge"));
+    command.args(["plan", "moe.yml"]).current_dir(dir.path()).env("HF_TOKEN", "hf_a b").env("HF_HUB_OFFLINE", "1");
+    let text = transcript(&command.output().unwrap());
+    assert!(text.contains("warning: the token in HF_TOKEN is ignored: it contains a space"), "{text}");
 }
 
 /// `moerge inspect out | head -1`
