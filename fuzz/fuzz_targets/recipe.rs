@@ -1,26 +1,33 @@
-//! Any text as a recipe and as a file of prompts: it is read or refused, an error points at one line of the text, and
+//! Any text as a recipe of either kind, and as a file of prompts: it is read or refused, an error points at one line of the text, and
 //! what is accepted points into the text too.
 #![no_main]
 
 use std::ops::Range;
 
 use libfuzzer_sys::fuzz_target;
-use moerge_core::{error::Error, recipe::{ModelRef, Recipe, check::{CheckOptions, check}, prompts_file}};
+use moerge_core::{
+    error::Error,
+    recipe::{Document, Located, ModelRef, Output, check::{CheckOptions, check}, prompts_file},
+};
 
 fuzz_target!(|text: &str| {
     let flag = text.len() % 2 == 1;
-    match Recipe::parse("fuzz.yml", text) {
-        Ok(recipe) => {
-            for expert in recipe.experts.iter().chain(&recipe.shared_experts) {
-                marked(text, &expert.source_model.span);
-                assert!(expert.positive_prompts.iter().all(|prompt| !prompt.trim().is_empty()));
-                assert!(expert.noise_scale.is_none_or(|scale| scale.is_finite() && scale >= 0.0));
-                let written = expert.source_model.to_string();
-                let again = ModelRef::parse(&written).expect("a name that was read is not empty");
-                assert_eq!(again.to_string(), written);
+    match Document::parse("fuzz.yml", text) {
+        Ok(document) => {
+            document.models().into_iter().for_each(|model| names_a_model(text, model));
+            if let Output::Moe(recipe) = &document.output {
+                for expert in recipe.experts.iter().chain(&recipe.shared_experts) {
+                    assert!(expert.noise_scale.is_none_or(|scale| scale.is_finite() && scale >= 0.0));
+                }
+                if let Err(error) = check(recipe, &CheckOptions { allow_same_experts: flag }) {
+                    points_at_one_line(text, &error);
+                }
             }
-            if let Err(error) = check(&recipe, &CheckOptions { allow_same_experts: flag }) {
-                points_at_one_line(text, &error);
+            if let Output::Dense(recipe) = &document.output {
+                for setting in recipe.parameters.values() {
+                    marked(text, &setting.span);
+                    setting.at("model.layers.0.mlp.up_proj.weight", 0.5, flag);
+                }
             }
         }
         Err(error) => points_at_one_line(text, &error),
@@ -30,6 +37,13 @@ fuzz_target!(|text: &str| {
         Err(error) => points_at_one_line(text, &error),
     }
 });
+
+fn names_a_model(text: &str, model: &Located<ModelRef>) {
+    marked(text, &model.span);
+    let written = model.to_string();
+    let again = ModelRef::parse(&written).expect("a name that was read is not empty");
+    assert_eq!(again.to_string(), written);
+}
 
 fn points_at_one_line(text: &str, error: &Error) {
     assert!(!error.to_string().contains('\u{1b}'), "an escape for the terminal");

@@ -103,9 +103,9 @@ pub(super) const OF_RECIPE: ForeignKeys = ForeignKeys {
         ("shared_expert", "shared_experts"),
     ],
     refused: &[
-        ("slices", "it builds a dense model; merge that first and name the result as an expert's `source_model`"),
+        ("slices", "it builds a dense model: write it as a document before this one, with a `name`"),
         ("models", "list the models under `experts`"),
-        ("modules", "it builds a dense model; merge that first and name the result as an expert's `source_model`"),
+        ("modules", "it builds a dense model: write it as a document before this one, with a `name`"),
         ("num_experts", "the number of experts is the length of `experts`"),
         ("num_local_experts", "the number of experts is the length of `experts`"),
     ],

@@ -2,7 +2,7 @@
 
 use arbtest::arbtest;
 
-use super::Recipe;
+use super::{Document, Output};
 use crate::rendered::rendered;
 
 const VALID: &str = "\
@@ -27,6 +27,27 @@ shared_experts:
   - source_model: ~/s
 ";
 
+const VALID_MERGES: &str = "\
+name: first
+merge_method: slerp
+base_model: org/a
+slices:
+- sources: [{model: org/a, layer_range: [0, 2]}, {model: b, layer_range: [0, 2]}]
+  parameters: {t: [{filter: mlp, value: [0, 1.5e-1]}, {value: 0.5}]}
+---
+merge_method: ties
+base_model: first
+models:
+- {model: c+d, parameters: {weight: 0.5, density: [1, 0.5]}}
+parameters: {normalize: true}
+tokenizer:
+  source: union
+  tokens:
+    <x>: {source: {kind: model_token, model: c+d, token_id: 3}, force: true}
+  pad_to_multiple_of: 64
+dtype: float32
+";
+
 /// What YAML gives a meaning, and what is awkward in text.
 const PIECES: [&str; 24] = [
     ":", ": ", "- ", "\n", "\n  ", "\t", "[", "]", "{", "}", ",", "&b ", "*b", "!!str ", "!x ", "|\n", ">", "\"", "'",
@@ -34,12 +55,12 @@ const PIECES: [&str; 24] = [
 ];
 
 fn parse(text: &str) {
-    match Recipe::parse("moe.yml", text) {
-        Ok(recipe) => {
-            for expert in recipe.experts.iter().chain(&recipe.shared_experts) {
-                assert!(text.get(expert.source_model.span.clone()).is_some());
+    match Document::parse("moe.yml", text) {
+        Ok(document) => {
+            document.models().into_iter().for_each(|model| assert!(text.get(model.span.clone()).is_some()));
+            if let Output::Moe(recipe) = &document.output {
+                crate::recipe::check::check(recipe, &crate::recipe::check::CheckOptions::default()).ok();
             }
-            crate::recipe::check::check(&recipe, &crate::recipe::check::CheckOptions::default()).ok();
         }
         // Rendering asserts that the span lies in one line of the text.
         Err(error) => drop(rendered(&error)),
@@ -66,7 +87,7 @@ fn any_pieces_of_yaml_are_read_or_refused() {
 #[test]
 fn a_recipe_with_pieces_put_in_and_cut_out_is_read_or_refused() {
     arbtest(|u| {
-        let mut text: Vec<char> = VALID.chars().collect();
+        let mut text: Vec<char> = u.choose(&[VALID, VALID_MERGES])?.chars().collect();
         for _ in 0..u.int_in_range(1..=6)? {
             let at = u.choose_index(text.len())?;
             let end = (at + u.int_in_range(0..=3)?).min(text.len());
@@ -78,6 +99,8 @@ fn a_recipe_with_pieces_put_in_and_cut_out_is_read_or_refused() {
 }
 
 #[test]
-fn the_valid_recipe_is_valid() {
-    assert!(Recipe::parse("moe.yml", VALID).is_ok());
+fn the_valid_recipes_are_valid() {
+    for text in [VALID, VALID_MERGES] {
+        Document::parse("moe.yml", text).unwrap();
+    }
 }

@@ -132,8 +132,7 @@ fn refuse_dense_merge(source: &Source, root: &Node) -> Result<()> {
     match dense {
         Some(entry) => Err(source
             .error("this recipe merges dense models, it makes no Mixture of Experts", entry.key.span.clone(), "")
-            .hint("a recipe for an MoE has a `base_model` and a list of `experts`")
-            .hint("merge the models with mergekit-yaml first and name the result as an expert's `source_model`")),
+            .hint("a recipe for an MoE has a `base_model` and a list of `experts`")),
         None => Ok(()),
     }
 }

@@ -100,7 +100,7 @@ fn what_the_base_leaves_behind_is_told() {
         told.contains("the experts' own differ from it: expert 0 (a) by") && told.contains("shared_weights: average"),
         "{told}"
     );
-    assert!(told.contains("`shared_weight` counts in `shared_weights: average` only"), "{told}");
+    assert!(told.contains("`shared_weight` has an effect where `shared_weights` are merged"), "{told}");
 
     write_recipe(dir, "shared_weights: mean\n");
     let output = moerge(dir, &["merge", "moe.yml", "out2"]);
@@ -133,7 +133,7 @@ fn experts_whose_attention_works_in_another_way_are_left_out_of_the_average() {
             let equals_a = |name: &str| values(a.get(name).unwrap()) == values(out.get(name).unwrap());
             assert!(printed.contains(why), "{printed}");
             assert_eq!(equals_a("model.norm.weight"), shared == "average", "{printed}");
-            assert_eq!(printed.contains("takes no part in the average"), shared == "average", "{printed}");
+            assert_eq!(printed.contains("takes no part in the merge"), shared == "average", "{printed}");
             assert!(!printed.contains("takes their mean"), "averaging is no advice here: {printed}");
         }
     }

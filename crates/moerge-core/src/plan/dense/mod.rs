@@ -4,8 +4,10 @@
 
 mod config;
 mod inputs;
+mod shapes;
 mod summary;
 mod tensors;
+mod unused;
 mod values;
 mod vocabulary;
 
@@ -114,7 +116,7 @@ impl DensePlan {
         let layers = recipe.has_slices().then(|| slices.iter().map(ResolvedSlice::layers).sum());
         let config = config::merged(recipe, &models.0[lead], &planned, &slices, layers)?;
         let mut output = OutputPlan::new(config, planned.tensors, options.shard_bytes, options.seed)?;
-        output.unused = tensors::unused(models, &output.tensors);
+        output.unused = unused::unused(models, &output.tensors);
         output.warnings = warnings;
         output.warnings.extend(config::differences(models, lead));
         let own = |map: &VocabularyMap| tokenizers.get(tokenizer).is_some_and(|file| file.same_tokens(&map.tokenizer));

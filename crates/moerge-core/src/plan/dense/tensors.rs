@@ -1,8 +1,8 @@
 //! Every tensor of the output, and the expression it is made by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use moerge_checkpoint::{Dtype, TensorView};
+use moerge_checkpoint::Dtype;
 
 use super::{
     DenseModels, DensePlanOptions, VOCABULARY, VocabularyMap,
@@ -17,7 +17,7 @@ use crate::{
         named_tensor::NamedTensor,
     },
     ops::{Expr, Method},
-    plan::{OutputTensor, UnusedWeights},
+    plan::OutputTensor,
     recipe::DenseRecipe,
 };
 
@@ -44,11 +44,12 @@ pub struct Planned {
     pub vocabulary: Option<usize>,
 }
 
-struct Planner<'a> {
+/// What a plan is made from, and as much of it as there is.
+pub(super) struct Planner<'a> {
     recipe: &'a DenseRecipe,
-    models: &'a DenseModels,
+    pub models: &'a DenseModels,
     map: Option<&'a VocabularyMap>,
-    options: &'a DensePlanOptions,
+    pub options: &'a DensePlanOptions,
     planned: Planned,
 }
 
@@ -75,33 +76,6 @@ pub fn plan(
         planner.whole_models(whole)?;
     }
     Ok(planner.planned)
-}
-
-/// Tensors of the models that nothing in `tensors` reads.
-pub fn unused(models: &DenseModels, tensors: &[OutputTensor]) -> Vec<UnusedWeights> {
-    let read: BTreeSet<(&std::path::Path, u64)> =
-        tensors.iter().flat_map(|t| t.expr.reads()).map(|view| (view.file.path.as_path(), view.offset)).collect();
-    let mut unused = Vec::new();
-    for model in &models.0 {
-        let of_files = model.files().into_iter().flat_map(|files| {
-            let adapter = files.adapter.map(|a| (a.1, "adapter: of weights that are not merged"));
-            std::iter::once((files.checkpoint, "not part of the output")).chain(adapter)
-        });
-        for (checkpoint, what) in of_files {
-            let views = checkpoint.tensors();
-            let left: Vec<&TensorView> =
-                views.filter(|view| !read.contains(&(view.file.path.as_path(), view.offset)) && view.len > 0).collect();
-            if !left.is_empty() {
-                unused.push(UnusedWeights {
-                    source: model.reference.clone(),
-                    what: what.to_owned(),
-                    names: left.iter().map(|view| view.name.clone()).collect(),
-                    bytes: left.iter().map(|view| view.len).sum(),
-                });
-            }
-        }
-    }
-    unused
 }
 
 impl<'a> Planner<'a> {
@@ -272,45 +246,6 @@ impl<'a> Planner<'a> {
         Err(self.at(error.hint("only models of one architecture can be merged"), input))
     }
 
-    /// The shape of a tensor with a row for each token of the output.
-    fn mapped_shape(
-        &self,
-        map: &VocabularyMap,
-        slice: &ResolvedSlice<'_>,
-        name: &str,
-        views: &[&NamedTensor],
-    ) -> Result<Vec<usize>> {
-        let width = |tensor: &&NamedTensor| tensor.shape().get(1..).unwrap_or_default().to_vec();
-        let first = views.first().map(width).unwrap_or_default();
-        match views.iter().position(|tensor| width(tensor) != first) {
-            None => Ok([&[map.rows], first.as_slice()].concat()),
-            // The error about the widths.
-            Some(_) => self.common_shape(slice, name, views),
-        }
-    }
-
-    /// The shape of all views, where embeddings may be cut to the shortest.
-    fn common_shape(&self, slice: &ResolvedSlice<'_>, name: &str, views: &[&NamedTensor]) -> Result<Vec<usize>> {
-        let first = views.first().map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
-        let Some(other) = views.iter().position(|tensor| tensor.shape() != first) else { return Ok(first) };
-        let (input, shape) = (&slice.inputs[other], views[other].shape());
-        let names = |index: usize| self.models.0[slice.inputs[index].model].reference.as_str();
-        let facts = |error: Error| error.fact(names(0), format!("{first:?}")).fact(names(other), format!("{shape:?}"));
-        let of_tokens = VOCABULARY.iter().any(|end| name.ends_with(end))
-            && views.iter().all(|v| v.shape().get(1..) == first.get(1..));
-        if !of_tokens {
-            let error = facts(Error::input(format!("{name} has another shape in {}", names(other))));
-            return Err(self.at(error.hint("only models of one size can be merged"), input));
-        }
-        if self.options.truncate_embeddings {
-            let rows = views.iter().filter_map(|tensor| tensor.shape().first()).min().copied().unwrap_or(0);
-            return Ok([&[rows], first.get(1..).unwrap_or_default()].concat());
-        }
-        let error = Error::input(format!("{name}: the models have vocabularies of different sizes"));
-        let error = facts(error).cause(crate::error::Cause::VocabulariesDiffer);
-        Err(self.at(error.hint("rows at the end may be padding or tokens that one of the models added"), input))
-    }
-
     /// The recipe's type, or the one that holds all inputs.
     fn dtype(&self, views: &[&NamedTensor]) -> Dtype {
         let set = self.recipe.out_dtype.or(self.recipe.dtype);
@@ -319,7 +254,7 @@ impl<'a> Planner<'a> {
         set.unwrap_or_else(|| if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 })
     }
 
-    fn at(&self, error: Error, input: &ResolvedInput<'_>) -> Error {
+    pub fn at(&self, error: Error, input: &ResolvedInput<'_>) -> Error {
         match input.entry {
             Some(entry) => error.at(self.recipe.snippet(&entry.model.span, "")),
             None => error,

@@ -8,9 +8,9 @@ use super::*;
 fn several_documents() {
     assert_snapshot!(error(&format!("{}---\n{}", with(""), with(""))), @"
     error: the file holds several YAML documents, a recipe is one
-      --> moe.yml:6:1
-    6 | ---
-      | ^^^ the second starts here
+      --> moe.yml:7:1
+    7 | base_model: b
+      | ^^^^^^^^^^^^^ the second
       hint: put each recipe into a file of its own
     ");
 }
