@@ -53,7 +53,7 @@ fn keys_that_would_change_the_result_are_errors() {
     error: unknown key `slices`
       --> moe.yml:5:1
     5 | slices:
-      | ^^^^^^ it builds a dense model; merge that first and name the result as an expert's `source_model`
+      | ^^^^^^ it builds a dense model: write it as a document before this one, with a `name`
     error: unknown key `seed`
       --> moe.yml:7:1
     7 | seed: 7

@@ -120,7 +120,6 @@ fn dense_merge() {
     1 | merge_method: slerp
       | ^^^^^^^^^^^^
       hint: a recipe for an MoE has a `base_model` and a list of `experts`
-      hint: merge the models with mergekit-yaml first and name the result as an expert's `source_model`
     ");
 }
 
@@ -132,7 +131,6 @@ fn dense_merge_of_models() {
     1 | models:
       | ^^^^^^
       hint: a recipe for an MoE has a `base_model` and a list of `experts`
-      hint: merge the models with mergekit-yaml first and name the result as an expert's `source_model`
     ");
 }
 

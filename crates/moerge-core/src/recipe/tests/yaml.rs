@@ -9,7 +9,7 @@ fn several_documents() {
     assert_snapshot!(error(&format!("{}---\n{}", with(""), with(""))), @"
     error: the file holds several YAML documents, a recipe is one
       --> moe.yml:7:1
-    7 | base_model: b
+    7 | base_model: a
       | ^^^^^^^^^^^^^ the second
       hint: put each recipe into a file of its own
     ");
