@@ -22,9 +22,7 @@ use moerge_core::{
     output::{
         card::{MODEL_CARD, dense_card},
         chat_template,
-        files::{
-            OutputFile, RECIPE_FILE, Wanted, config_and_index, copied_files, file, read_files, record,
-        },
+        files::{OutputFile, RECIPE_FILE, Wanted, config_and_index, copied_files, file, read_files, record},
     },
     plan::{DenseModels, DensePlan, DensePlanOptions, DenseSummary},
     progress::Progress,

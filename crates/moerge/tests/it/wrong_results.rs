@@ -135,7 +135,8 @@ fn sliding_windows_of_some_layers_stay_those_of_the_base_in_a_qwen2_moe() {
 fn quantised_weights_without_a_config_of_it_are_found_and_refused() {
     let dir = tempfile::tempdir().unwrap();
     let q = "model.layers.0.self_attn.q_proj";
-    let cases: [(&str, &dyn Fn(&mut Tensors)); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Tensors);
+    let cases: [(&str, Change); 4] = [
         ("bitsandbytes int8", &|t| {
             t.insert(format!("{q}.weight"), (Dtype::I8, vec![32, 32], vec![1; 1024]));
             t.insert(format!("{q}.SCB"), (Dtype::F32, vec![32], vec![0; 128]));

@@ -27,15 +27,7 @@ pub(super) static FAMILY: Family = Family {
     model_type: "qwen2_moe",
     defaults: Defaults {
         max_positions: 32768,
-        sizes: Sizes {
-            hidden: 2048,
-            intermediate: 5632,
-            layers: 24,
-            heads: 16,
-            kv_heads: 16,
-            vocabulary: 151_936,
-            ..Sizes::LLAMA
-        },
+        sizes: Sizes { hidden: 2048, intermediate: 5632, layers: 24, heads: 16, kv_heads: 16, vocabulary: 151_936 },
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,

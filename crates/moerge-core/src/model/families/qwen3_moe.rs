@@ -14,15 +14,7 @@ pub(super) static FAMILY: Family = Family {
     model_type: "qwen3_moe",
     defaults: Defaults {
         max_positions: 32768,
-        sizes: Sizes {
-            hidden: 2048,
-            intermediate: 6144,
-            layers: 24,
-            heads: 32,
-            kv_heads: 4,
-            vocabulary: 151_936,
-            ..Sizes::LLAMA
-        },
+        sizes: Sizes { hidden: 2048, intermediate: 6144, layers: 24, heads: 32, kv_heads: 4, vocabulary: 151_936 },
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,

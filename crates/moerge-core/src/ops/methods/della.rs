@@ -62,15 +62,17 @@ impl Della {
         let sorts = inputs.is_vector() && self.densities.iter().any(random);
         let mut vectors = if sorts { sorted_vectors(inputs)?.into_iter().map(Some).collect() } else { Vec::new() };
         vectors.resize(self.densities.len(), None);
-        let thinnings = self.densities.iter().zip(&self.epsilons).zip(vectors).zip(0..);
-        let thinning = |(((density, epsilon), vector), input): (((&f64, &f64), Option<Vec<u64>>), u64)| match *density {
-            ..=0.0 => Thinning::Nothing,
-            1.0.. => Thinning::Everything,
-            density => Thinning::Ranked(
-                Key { seed: inputs.seed(), name: self.name.clone(), input },
-                Ranked { lowest: density - epsilon, range: 2.0 * epsilon, vector },
-            ),
-        };
-        TaskVectors::new(inputs, thinnings.map(thinning).collect(), self.rescale, &self.sum, elect_signs)
+        let mut thinnings = Vec::with_capacity(self.densities.len());
+        for (((density, epsilon), vector), input) in self.densities.iter().zip(&self.epsilons).zip(vectors).zip(0..) {
+            thinnings.push(match *density {
+                ..=0.0 => Thinning::Nothing,
+                1.0.. => Thinning::Everything,
+                density => Thinning::Ranked(
+                    Key { seed: inputs.seed(), name: self.name.clone(), input },
+                    Ranked { lowest: density - epsilon, range: 2.0 * epsilon, vector },
+                ),
+            });
+        }
+        TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, elect_signs)
     }
 }

@@ -37,6 +37,13 @@ enum Origin {
     Mean(Vec<(usize, usize)>),
 }
 
+/// Rows that come from one model, each counting for one part of `count`.
+struct Part {
+    model: usize,
+    count: usize,
+    map: Vec<Option<usize>>,
+}
+
 impl VocabularyMap {
     /// Maps the vocabularies of `models`, whose tokenizers are `files`, as the recipe's `tokenizer` says. `base` is the
     /// base or the first model, whose tokenizer the output has. Warnings are added to `warnings`.
@@ -134,14 +141,13 @@ impl VocabularyMap {
         if let Some(rows) = shape.first_mut() {
             *rows = self.origins.len();
         }
-        // (model, one part of how many) -> its rows.
-        let mut parts: Vec<((usize, usize), Vec<Option<usize>>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let mut add = |id: usize, (model, row): (usize, usize), count: usize| {
-            let index = parts.iter().position(|(key, _)| *key == (model, count)).unwrap_or_else(|| {
-                parts.push(((model, count), vec![None; self.origins.len()]));
+            let index = parts.iter().position(|part| (part.model, part.count) == (model, count)).unwrap_or_else(|| {
+                parts.push(Part { model, count, map: vec![None; self.origins.len()] });
                 parts.len() - 1
             });
-            parts[index].1[id] = Some(row);
+            parts[index].map[id] = Some(row);
         };
         for (id, origins) in self.origins.iter().enumerate() {
             match origins.get(model) {
@@ -152,10 +158,10 @@ impl VocabularyMap {
         }
         let mut weights = Vec::new();
         let mut inputs = Vec::new();
-        for ((from, count), map) in parts {
+        for Part { model, count, map } in parts {
             let index = models
                 .iter()
-                .position(|m| *m == from)
+                .position(|m| *m == model)
                 .ok_or_else(|| Error::input("a token's row comes from a model that is not merged in this slice"))?;
             let input = exprs.get(index).cloned().ok_or_else(|| Error::input("a merge without inputs"))?;
             inputs.push(Expr::RowMap { input: Box::new(input), map: map.into(), shape: shape.clone() });

@@ -45,7 +45,8 @@ fn nuslerp_interpolates_tensors_rows_or_columns() {
     check_all(of(true, true, false), 2, |v| arc(0.75, &v[0], &v[1]));
     check_all(of(false, false, false), 2, |v| rows(&v[0], &v[1], COLUMNS));
     check_all(of(false, true, false), 2, |v| columns(&v[0], &v[1]));
-    let with_base = |v: &[Vec<f64>], merge: &dyn Fn(&[f64], &[f64]) -> Vec<f64>| {
+    type OfTwo<'a> = &'a dyn Fn(&[f64], &[f64]) -> Vec<f64>;
+    let with_base = |v: &[Vec<f64>], merge: OfTwo| {
         let d = differences(v);
         sum(&[(1.0, &v[0]), (1.0, &merge(&d[0], &d[1]))])
     };
