@@ -27,6 +27,8 @@ pub enum Stage {
     Gates,
     /// Running a model over texts; counted in tokens.
     Score,
+    /// Decomposing differences of weights; counted in tensors.
+    Decompose,
 }
 
 /// What a stage counts.
@@ -47,7 +49,7 @@ impl Stage {
     pub fn unit(self) -> Unit {
         match self {
             Self::Prompts | Self::Gates => Unit::Layers,
-            Self::Verify => Unit::Tensors,
+            Self::Verify | Self::Decompose => Unit::Tensors,
             Self::Download | Self::Weights | Self::Read | Self::Load | Self::Upload => Unit::Bytes,
             Self::SelfText | Self::Score => Unit::Tokens,
         }
@@ -66,6 +68,7 @@ impl Stage {
             Self::SelfText => "text",
             Self::Gates => "gates",
             Self::Score => "score",
+            Self::Decompose => "decompose",
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The jobs: merging, fitting routers, evaluating, counting where tokens go, verifying.
+//! The jobs: comparing, extracting adapters, merging, fitting routers, evaluating, counting where tokens go, verifying.
 
+pub mod diff;
 pub mod evaluate;
+pub mod extract_lora;
 pub mod memory;
 pub mod merge;
 pub mod route;

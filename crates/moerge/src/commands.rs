@@ -20,11 +20,14 @@ mod build;
 pub mod chat;
 pub mod command_line;
 pub mod completions;
+pub mod diff;
 pub mod eval;
+pub mod extract_lora;
 pub mod generate;
 pub mod inspect;
 pub mod man;
 pub mod merge;
+mod naming;
 mod placing;
 pub mod plan;
 pub mod pull;
@@ -43,6 +46,8 @@ pub enum Command {
     Push(push::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Diff(diff::Args),
+    ExtractLora(extract_lora::Args),
     Chat(chat::Args),
     Generate(generate::Args),
     Eval(eval::Args),
@@ -61,6 +66,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Push(args) => push::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::ExtractLora(args) => extract_lora::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -42,6 +42,8 @@ Examples:
   moerge merge recipe.yml out        build the model
   moerge verify out                  check every byte of it
   moerge inspect out                 show what a model folder contains
+  moerge diff base out               show how far two models are apart
+  moerge extract-lora m --base b out make an adapter from a difference
   moerge chat out                    chat with it
   moerge eval base out --text *.txt  compare models on text
   moerge route out                   show which expert gets which token
