@@ -1,6 +1,9 @@
-//! The most memory that a merge holds, known before it begins: a pure function of the plan, the prompts' tokens and the
-//! number of threads. What it adds up are the buffers of [`moerge_core::execute`] and of the prompt pass; the constants are
-//! measured, and `tests/limits.rs` holds the sum against the real process.
+//! An upper bound on a merge's memory, known before it starts: a pure function of the plan, the prompts' token counts and
+//! the number of threads. It adds up the buffers of [`moerge_core::execute`] and of the prompt pass.
+//!
+//! The constants were measured as the peak resident set (VmHWM, glibc) of real merges of SmolLM2-135M with three adapters:
+//! the bound exceeds the peak by 7 to 35 %. `tests/it/limits.rs`
+//! compares both on small models.
 
 use moerge_checkpoint::Dtype;
 
@@ -8,34 +11,41 @@ use crate::routers::{fit_memory, pass_lengths, training_memory};
 use moerge_core::{
     error::{Cause, Error, Result},
     model::source::Source,
+    ops::Expr,
     plan::{Models, MoePlan, OutputTensor},
     recipe::GateMode,
 };
 use moerge_infer::decoder::{Quantisation, generation_memory, pass_memory};
 
-/// The program itself: code, stacks, and what the allocator keeps.
-const PROGRAM: u64 = 16 << 20;
-/// Names, places and headers of a tensor, of the output or of a source.
-const TENSOR: u64 = 4 << 10;
-/// A tokenizer in memory against its file.
+/// Code, stacks, and free memory that the allocator keeps.
+pub(crate) const PROGRAM: u64 = 16 << 20;
+/// Name, location and header of a tensor, in the output or in a source.
+pub(crate) const TENSOR: u64 = 4 << 10;
+/// Bytes of a loaded tokenizer per byte of its file.
 const TOKENIZER: u64 = 14;
-/// What a worker holds that copies, and one that merges an adapter.
+/// Buffers of a worker that copies tensors or converts their dtype.
 const COPYING: u64 = 1 << 20;
-const MERGING: u64 = 16 << 20;
+/// Buffers of a worker per input of a merge method, and as much again for two more.
+const INPUT: u64 = 1 << 20;
+/// Where an adapter is merged, tensors are computed in pieces of this many elements.
+const ADAPTED_ELEMENTS: u64 = 1 << 20;
+/// Buffers of a worker that merges adapters: for the output, and per input besides the bytes read from its file.
+const ADAPTED_OUTPUT: u64 = 12 << 20;
+const ADAPTED_INPUT: u64 = 4 << 20;
 
-/// Of what an expert that writes takes, the part that the allocator still keeps of the one before (measured with four
-/// experts of 1.6 GB).
+/// Of an expert's memory while it writes text, the part (1/16) that the allocator may still keep of the previous expert
+/// (measured with four experts of 1.6 GB).
 const KEPT: u64 = 16;
 
-/// Memory for writing weights where the user names none.
+/// Memory for writing weights if the user sets no limit.
 pub const USUAL_MEMORY: u64 = 2 << 30;
 
-/// What is known of a merge besides its plan.
+/// What the bound depends on besides the plan.
 #[derive(Debug, Clone, Default)]
-pub struct Circumstances {
+pub struct MemoryInputs {
     /// Tokens of each sequence that goes through a model: distinct prompts, or the text that routers are fitted to.
     pub lengths: Vec<usize>,
-    /// Tokens of each text that one expert writes; none where they write nothing.
+    /// Tokens of each sample that one expert writes; empty if experts write nothing.
     pub written: Vec<usize>,
     /// Length of `tokenizer.json`.
     pub tokenizer_bytes: u64,
@@ -43,46 +53,45 @@ pub struct Circumstances {
     pub workers: usize,
     /// Threads that multiply.
     pub threads: usize,
-    /// What the user allows, in bytes.
+    /// The user's limit in bytes.
     pub budget: Option<u64>,
 }
 
-/// Bytes that a merge holds at the most.
+/// Upper bounds in bytes, one per phase of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryNeed {
-    /// While the prompts go through the base, or their text through the MoE whose routers are fitted; 0 without either.
+    /// While prompts go through the base, or text through the MoE whose routers are fitted; 0 without either.
     pub prompts: u64,
-    /// While an expert writes text; 0 where none does.
+    /// While an expert writes text; 0 if none does.
     pub self_text: u64,
-    /// While gates are trained; 0 where none are.
+    /// While gates are trained; 0 if none are.
     pub training: u64,
     /// While the weights are written, by [`MemoryNeed::workers`].
     pub weights: u64,
-    /// Threads that write, as many as the budget has room for.
+    /// Writing threads that fit the budget, at least one.
     pub workers: usize,
-    /// What of the budget is left beside what a run holds all the time.
+    /// The budget minus what a run always holds.
     pub room: u64,
-    /// How an expert that writes text is kept in memory.
+    /// How an expert's weights are stored in memory while it writes text.
     pub expert: Quantisation,
 }
 
 impl MemoryNeed {
-    /// The need of `plan`. A budget that is too small for all workers has fewer of them, one at the least.
-    pub fn of(plan: &MoePlan, models: &Models, circumstances: &Circumstances) -> Self {
+    /// The need of `plan`. A small budget reduces the number of workers, down to one.
+    pub fn of(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Self {
         let tensors = plan.output.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
-        let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * circumstances.tokenizer_bytes;
-        let merges = |t: &OutputTensor| t.expr.merges_adapter();
-        let worker = if plan.output.tensors.iter().any(merges) { MERGING } else { COPYING };
-        let budget = circumstances.budget.unwrap_or(USUAL_MEMORY);
+        let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * inputs.tokenizer_bytes;
+        let worker = worker_memory(&plan.output.tensors);
+        let budget = inputs.budget.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
-        let workers = circumstances.workers.min(room).max(1);
-        let pass = pass(plan, models, circumstances);
-        // Which way it is must not depend on what else the machine does: the same recipe, the same text.
+        let workers = inputs.workers.min(room).max(1);
+        let pass = pass(plan, models, inputs);
+        // The choice depends on the budget alone, not on free memory: the same recipe gives the same text.
         let ways = [Quantisation::Q8_0, Quantisation::Q4K];
-        let needs = ways.map(|way| (way, writing(plan, models, circumstances, way).map(|bytes| fixed + bytes)));
+        let needs = ways.map(|way| (way, writing(plan, models, inputs, way).map(|bytes| fixed + bytes)));
         let fits = needs.into_iter().find(|(_, need)| need.is_none_or(|need| need <= budget));
         let (expert, self_text) = fits.unwrap_or(needs[1]);
-        let training = training(plan, models, circumstances.threads, budget.saturating_sub(fixed));
+        let training = training(plan, models, inputs.threads, budget.saturating_sub(fixed));
         Self {
             prompts: pass.map_or(0, |pass| fixed + pass),
             self_text: self_text.unwrap_or(0),
@@ -94,10 +103,10 @@ impl MemoryNeed {
         }
     }
 
-    /// Whether a run keeps within `budget` bytes.
+    /// Checks that a run fits into `budget` bytes.
     ///
     /// # Errors
-    /// Where it does not, with what it needs.
+    /// It does not; the error says what it needs.
     pub fn within(&self, budget: u64) -> Result<()> {
         if self.prompts > budget {
             let few = "give it fewer and shorter prompts; `gate_mode: cheap_embed` needs no pass";
@@ -117,19 +126,19 @@ impl MemoryNeed {
         Ok(())
     }
 
-    /// The largest of them.
+    /// The largest phase.
     pub fn peak(&self) -> u64 {
         self.prompts.max(self.self_text).max(self.training).max(self.weights)
     }
 }
 
-/// What the pass over the base holds, or over the MoE where routers are fitted; `None` without one.
-fn pass(plan: &MoePlan, models: &Models, circumstances: &Circumstances) -> Option<u64> {
+/// Bytes of the pass over the base, or over the MoE where routers are fitted; `None` without a pass.
+fn pass(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Option<u64> {
     let mode = plan.routing.gate_mode;
-    let (lengths, threads) = (&circumstances.lengths, circumstances.threads);
+    let (lengths, threads) = (&inputs.lengths, inputs.threads);
     let bytes = |dtype: Dtype| dtype.size_bits().div_ceil(8) as usize;
     let widest = |source: &Source| source.weights().map(|w| bytes(w.dtype)).max().unwrap_or(4);
-    // The A matrices of an adapter are held in f32.
+    // An adapter's A matrices are held in f32.
     let adapter = |source: &Source| -> u64 {
         source.weights().filter_map(|w| w.lora.as_ref()).map(|lora| 4 * lora.a.elements()).sum()
     };
@@ -148,22 +157,64 @@ fn pass(plan: &MoePlan, models: &Models, circumstances: &Circumstances) -> Optio
     Some(adapter(base) + pass_memory(&base.description, lengths, widest(base), threads))
 }
 
-/// What the largest expert takes to write its text, kept in this way.
-fn writing(plan: &MoePlan, models: &Models, circumstances: &Circumstances, way: Quantisation) -> Option<u64> {
+/// Bytes of the largest expert while it writes text, stored as `way`.
+fn writing(plan: &MoePlan, models: &Models, inputs: &MemoryInputs, way: Quantisation) -> Option<u64> {
     let experts = (0..models.experts.len()).map(|e| models.expert(e)).chain(models.shared_expert());
-    // One that is limited to some layers has the base's FFN in the others.
+    // A partial expert has the base's FFN in the layers without it.
     let experts = experts.chain((!plan.routing.slots.are_plain()).then(|| models.base()));
     let need = |expert: &Source| {
-        let bytes = generation_memory(&expert.description, way, &circumstances.written);
+        let bytes = generation_memory(&expert.description, way, &inputs.written, models.sources.len());
         bytes + bytes / KEPT
     };
-    (!circumstances.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))
+    (!inputs.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))
 }
 
-/// What training holds, where gates are trained: all weights where there is `room`, and otherwise a layer's.
+/// Bytes of training the gates: all weights if they fit into `room`, otherwise those of one layer.
 fn training(plan: &MoePlan, models: &Models, threads: usize, room: u64) -> Option<u64> {
     let trains = plan.routing.gate_mode == GateMode::PhatGoose;
     trains.then(|| training_memory(plan, &models.base().description, threads).within(room))
+}
+
+/// Bytes of the buffers of a worker that can write any of `tensors`.
+pub(crate) fn worker_memory(tensors: &[OutputTensor]) -> u64 {
+    let bytes = |tensor: &OutputTensor| {
+        let mut inputs = ExprInputs::default();
+        inputs.count(&tensor.expr);
+        if tensor.expr.merges_adapter() {
+            ADAPTED_OUTPUT + inputs.leaves * ADAPTED_INPUT + inputs.element_bytes * ADAPTED_ELEMENTS + inputs.a_bytes
+        } else if inputs.combines {
+            (inputs.leaves + 2) * INPUT
+        } else {
+            COPYING
+        }
+    };
+    tensors.iter().map(bytes).max().unwrap_or(COPYING)
+}
+
+/// What an expression is computed from.
+#[derive(Default)]
+struct ExprInputs {
+    leaves: u64,
+    /// Bytes of one element of every leaf.
+    element_bytes: u64,
+    /// The A matrices of adapters in f32.
+    a_bytes: u64,
+    combines: bool,
+}
+
+impl ExprInputs {
+    fn count(&mut self, expr: &Expr) {
+        match expr {
+            Expr::View(view) => {
+                self.leaves += 1;
+                self.element_bytes += u64::from(view.dtype.size_bits().div_ceil(8));
+            }
+            Expr::Lora { delta, .. } => self.a_bytes += 4 * delta.a.elements(),
+            Expr::Combine { .. } => self.combines = true,
+            _ => (),
+        }
+        expr.inputs().iter().for_each(|input| self.count(input));
+    }
 }
 
 fn too_small(what: &str, needed: u64, budget: u64) -> Error {

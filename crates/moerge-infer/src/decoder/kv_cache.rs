@@ -30,15 +30,20 @@ pub(super) struct Strip {
     values: Vec<f32>,
 }
 
+/// The room made for a strip that has to hold this many tokens.
+fn grown(tokens: usize) -> usize {
+    (tokens + tokens / 2).max(FIRST_ROOM).next_multiple_of(2 * LINE) + LINE
+}
+
 impl KvCache {
     /// Room for `sequences` sequences that are empty as yet.
     pub fn new(options: &DecoderOptions, sequences: usize) -> Self {
         Self { sequences: vec![vec![LayerCache::default(); options.layers.len()]; sequences] }
     }
 
-    /// Bytes that a sequence of this many tokens takes.
+    /// Upper bound in bytes on a sequence of this many tokens, however it grew.
     pub(super) fn bytes(options: &DecoderOptions, tokens: usize) -> u64 {
-        let room = tokens.next_power_of_two().max(FIRST_ROOM);
+        let room = if tokens <= grown(0) { grown(0) } else { grown(tokens) };
         let strips = 2 * options.layers.iter().map(|layer| layer.attention().kv_width()).sum::<usize>();
         (strips * room * size_of::<f32>()) as u64
     }
@@ -81,7 +86,7 @@ impl Strip {
         self.features = x.features();
         let tokens = self.tokens + columns.len();
         if tokens > self.room {
-            let room = (tokens + tokens / 2).max(FIRST_ROOM).next_multiple_of(2 * LINE) + LINE;
+            let room = grown(tokens);
             let mut values = vec![0.0; self.features * room];
             if self.tokens > 0 {
                 for (row, old) in values.chunks_exact_mut(room).zip(self.values.chunks_exact(self.room)) {

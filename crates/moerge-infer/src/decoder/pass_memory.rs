@@ -18,7 +18,7 @@ const F32: usize = 4;
 /// What the library that multiplies packs of its operands, per thread: measured.
 const PACKED: usize = 1 << 20;
 
-/// Bytes that a pass over sequences of these `lengths` in tokens needs at the most, its weights stored in
+/// Bytes that a pass over sequences of these `lengths` in tokens needs at most, its weights stored in
 /// `weight_bytes` each and multiplied by `threads` threads.
 pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: usize, threads: usize) -> u64 {
     let options = &description.decoder;
@@ -59,11 +59,18 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     (tiles + activations + threads * per_thread) as u64
 }
 
-/// Bytes that a model takes which is kept in memory as `quantisation` says and writes texts together, each in the end
-/// of one of these `lengths` in tokens.
-pub fn generation_memory(description: &Description, quantisation: Quantisation, lengths: &[usize]) -> u64 {
+/// Upper bound in bytes on the memory of a resident model that writes a batch of texts, whose final `lengths` are in
+/// tokens. If `models` write one after another, the allocator may keep the freed KV cache of each pool thread that
+/// allocated one.
+pub fn generation_memory(
+    description: &Description,
+    quantisation: Quantisation,
+    lengths: &[usize],
+    models: usize,
+) -> u64 {
     let options = &description.decoder;
-    let remembered: u64 = lengths.iter().map(|tokens| KvCache::bytes(options, *tokens)).sum();
+    let caches = models.clamp(1, rayon::current_num_threads()) as u64;
+    let remembered = caches * lengths.iter().map(|tokens| KvCache::bytes(options, *tokens)).sum::<u64>();
     let columns = Activations::padded(lengths.len());
     let matrices = description.tensors.iter().map(matrix_shape);
     let widest = matrices.clone().map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);

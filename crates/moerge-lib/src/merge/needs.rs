@@ -6,7 +6,7 @@ use moerge_checkpoint::{Fingerprint, Storage};
 
 use super::{MergeOptions, Prepared};
 use crate::{
-    memory::{Circumstances, MemoryNeed},
+    memory::{MemoryInputs, MemoryNeed},
     routers::{self, RoutingReport},
 };
 use moerge_core::{
@@ -77,7 +77,7 @@ impl Prepared {
         let (lengths, written) = self.lengths(tokenizer, progress)?;
         let path = self.models.base().dir.join("tokenizer.json");
         let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
-        let circumstances = Circumstances {
+        let inputs = MemoryInputs {
             lengths,
             written,
             tokenizer_bytes,
@@ -85,7 +85,7 @@ impl Prepared {
             threads: rayon::current_num_threads() + 1,
             budget: options.memory,
         };
-        Ok(MemoryNeed::of(&self.plan, &self.models, &circumstances))
+        Ok(MemoryNeed::of(&self.plan, &self.models, &inputs))
     }
 
     /// Tokens of each sequence that goes through a model to make the routers, and of each text that one expert writes.

@@ -90,6 +90,21 @@ fn making_routers_keeps_within_what_plan_says() {
 }
 
 #[test]
+fn a_dense_merge_stays_within_the_planned_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_family(dir, "random");
+    let recipe = "merge_method: ties\nbase_model: base\ndtype: bfloat16\nparameters: {weight: 0.5, density: 0.5}\n\
+                  models:\n- model: a\n- model: b\n- model: c\n";
+    fs::write(dir.join("moe.yml"), recipe).unwrap();
+    let needed = planned_mib(dir);
+    let peak = peak_of_merge(dir);
+    assert!(peak > 0 && peak <= needed, "{peak} MiB, planned {needed} MiB");
+    let exact = format!("{}MiB", needed + 1);
+    moerge_ok(dir, &["merge", "moe.yml", "again", "--quiet", "--memory", &exact]);
+}
+
+#[test]
 fn a_budget_that_is_too_small_is_said_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
