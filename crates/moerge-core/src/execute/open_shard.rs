@@ -78,7 +78,9 @@ impl<'a> OpenShard<'a> {
 
     /// What a source holds is copied to the bit, and said; what is made here is not written with such values.
     fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
-        let from = tensor.expr.reads().first().map_or_else(String::new, |view| view.file.path.display().to_string());
+        let mut files: Vec<String> = tensor.expr.reads().iter().map(|v| v.file.path.display().to_string()).collect();
+        files.dedup();
+        let from = files.join(", ");
         if !tensor.is_copy() {
             let error = Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from);
             return Err(if tensor.dtype == Dtype::F16 && found.nan == 0 {

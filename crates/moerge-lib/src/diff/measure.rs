@@ -29,9 +29,9 @@ pub(crate) struct Pair {
 
 enum How {
     /// As rows of numbers. `widths` are the bytes of an element of each.
-    Values { a: Expr, b: Expr, rows: usize, columns: usize, widths: u64 },
+    Values { a: Box<Expr>, b: Box<Expr>, rows: usize, columns: usize, widths: u64 },
     /// Byte by byte: whole numbers, and types that only their own programs widen. Their norms would mean nothing.
-    Bytes { a: TensorView, b: TensorView, width: usize },
+    Bytes { a: Box<TensorView>, b: Box<TensorView>, width: usize },
 }
 
 impl Pair {
@@ -51,12 +51,15 @@ impl Pair {
             }
             let (rows, columns) = rows_and_columns(left.shape());
             let widths = u64::from(a.dtype.size_bits() + b.dtype.size_bits()) / 8;
-            return Some(Self { bytes, how: How::Values { a: left, b: right, rows, columns, widths } });
+            return Some(Self {
+                bytes,
+                how: How::Values { a: Box::new(left), b: Box::new(right), rows, columns, widths },
+            });
         }
         match (left, right) {
             (Expr::View(a), Expr::View(b)) if a.dtype == b.dtype => {
                 let width = (a.dtype.size_bits() as usize / 8).max(1);
-                Some(Self { bytes, how: How::Bytes { a, b, width } })
+                Some(Self { bytes, how: How::Bytes { a: Box::new(a), b: Box::new(b), width } })
             }
             _ => None,
         }

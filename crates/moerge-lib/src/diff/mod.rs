@@ -235,14 +235,16 @@ impl Groups {
     }
 
     fn layers(&self) -> Vec<LayerDiff> {
-        let layer =
-            |((stack, layer), (sums, modules)): (&(String, usize), &(Sums, BTreeMap<String, Sums>))| LayerDiff {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for ((stack, layer), (sums, modules)) in &self.layers {
+            layers.push(LayerDiff {
                 stack: stack.clone(),
                 layer: *layer,
                 distance: sums.distance(),
                 modules: modules.iter().map(|(module, sums)| (module.clone(), sums.distance())).collect(),
-            };
-        self.layers.iter().map(layer).collect()
+            });
+        }
+        layers
     }
 }
 

@@ -15,7 +15,7 @@ use moerge_core::{
         files::{CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG},
         locate::{NotHere, locate},
         named_model::NamedModel,
-        source::read_text,
+        source::{Vocabulary, read_text},
         tokenizer_file::TokenizerFile,
     },
     ops::Identity,
@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use super::{MergeOptions, needs::default_threads, publish::Publication};
 use crate::memory::{PROGRAM, TENSOR, USUAL_MEMORY, worker_memory};
+use crate::verify::small_files;
 
 mod card;
 
@@ -218,10 +219,29 @@ impl PreparedDense {
         let written = execute::write_shards(&self.plan.output, &computed, &output, workers, progress)?;
         let mut warnings = self.plan.output.warnings.clone();
         warnings.extend(written.warnings);
+        warnings.extend(files.iter().filter_map(|file| {
+            let problem = small_files::problem(&file.name, &file.bytes)?;
+            Some(format!("{} {problem}; readers will refuse it", file.name))
+        }));
+        if options.compare_vocabularies && self.recipe.tokenizer.is_none() {
+            warnings.extend(self.vocabulary_warnings(storage.as_ref()));
+        }
         let mut beside = files;
         beside.push(self.record(&id, &written.fingerprints));
         let bytes = publication.finish(output, &beside, |_| Ok(()), progress)?;
         Ok(report(warnings, bytes, false))
+    }
+
+    /// Models whose tokens mean something else than those of the model that gives the tokenizer.
+    fn vocabulary_warnings(&self, storage: &dyn Storage) -> Vec<String> {
+        let lead = &self.models.0[self.plan.tokenizer];
+        let Some(own) = Vocabulary::read(storage, &lead.dir) else { return Vec::new() };
+        let others = self.models.0.iter().filter(|model| model.dir != lead.dir);
+        let warning = |model: &NamedModel| {
+            let what = Vocabulary::read(storage, &model.dir)?.differs_from(&own)?;
+            Some(format!("{}: {what}; `tokenizer_source: union` merges the vocabularies", model.reference))
+        };
+        others.filter_map(warning).collect()
     }
 
     /// The plan in numbers.

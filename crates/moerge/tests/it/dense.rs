@@ -362,3 +362,53 @@ fn later_documents_name_earlier_ones_and_a_mixture_may_be_made_of_merges() {
         assert!(printed.contains(expected), "{recipe}: {printed}");
     }
 }
+
+#[test]
+fn a_tensor_that_any_model_lacks_is_an_error_whoever_it_is_and_stacked_layers_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    write_models(dir.path(), "llama");
+    let mut lacking = tensors(&dir.path().join("a"));
+    lacking.remove("model.layers.1.mlp.up_proj.weight");
+    write(&dir.path().join("a/model.safetensors"), &lacking);
+    let two = |first: &str, second: &str| {
+        format!("merge_method: linear\nmodels: [{{model: {first}}}, {{model: {second}}}]\nparameters: {{weight: 1}}\n")
+    };
+    for recipe in [
+        two("a", "b"),
+        two("b", "a"),
+        "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [0, 3]}]\n".into(),
+        "merge_method: slerp\nbase_model: a\nparameters: {t: 0.5}\nslices:\n\
+         - sources: [{model: b, layer_range: [0, 3]}, {model: a, layer_range: [0, 3]}]\n"
+            .into(),
+    ] {
+        let printed = refusal(dir.path(), &recipe);
+        assert!(printed.contains("model.layers.1.mlp.up_proj.weight"), "{recipe}: {printed}");
+    }
+    // Layers of another width, and a vocabulary of another size.
+    write_models_of(dir.path(), "wide", "phi3");
+    let mut longer = tensors(&dir.path().join("b"));
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        let (_, shape, values) = longer.get_mut(name).unwrap();
+        shape[0] += 1;
+        values.extend(vec![0.5; 32]);
+    }
+    write(&dir.path().join("b/model.safetensors"), &longer);
+    for other in ["wide", "b"] {
+        let recipe = format!(
+            "merge_method: passthrough\nslices:\n- sources: [{{model: base, layer_range: [0, 1]}}]\n\
+             - sources: [{{model: {other}, layer_range: [1, 3]}}]\n"
+        );
+        let printed = refusal(dir.path(), &recipe);
+        assert!(printed.contains("config.json") && printed.contains("hint:"), "{other}: {printed}");
+    }
+    // A parameter of the whole merge under a model says that it does not count.
+    let recipe = "merge_method: linear\nmodels:\n- {model: base, parameters: {weight: 1, normalize: false}}\n";
+    fs::write(dir.path().join("recipe.yml"), recipe).unwrap();
+    let output = moerge_ok(dir.path(), &["merge", "recipe.yml", "one"]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("`normalize` has no effect under a model"), "{printed}");
+}
+
+fn write_models_of(dir: &Path, name: &str, model: &str) {
+    write_changed(&golden(model), &dir.join(name), &BTreeMap::new(), false);
+}

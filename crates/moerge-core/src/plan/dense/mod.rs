@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a family: tensors meet by name, and a number between dots is a layer.
 
+mod against_config;
 mod config;
 mod inputs;
 mod shapes;
@@ -21,6 +22,7 @@ use crate::{
     recipe::{DenseRecipe, ModelRef, dense::TokenizerSource},
 };
 use inputs::ResolvedSlice;
+use tensors::HEADS;
 use vocabulary::VocabularyMap;
 
 /// Ends of names of tensors with a row for each token.
@@ -116,6 +118,7 @@ impl DensePlan {
         let layers = recipe.has_slices().then(|| slices.iter().map(ResolvedSlice::layers).sum());
         let config = config::merged(recipe, &models.0[lead], &planned, &slices, layers)?;
         let mut output = OutputPlan::new(config, planned.tensors, options.shard_bytes, options.seed)?;
+        against_config::check(&output)?;
         output.unused = unused::unused(models, &output.tensors);
         output.warnings = warnings;
         output.warnings.extend(config::differences(models, lead));

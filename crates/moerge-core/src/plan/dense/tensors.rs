@@ -108,6 +108,7 @@ impl<'a> Planner<'a> {
         }
         for offset in 0..slice.layers() {
             let t = position(offset, slice.layers());
+            self.check_same_layer(slice, stack, offset)?;
             for rest in of_layers.get(&(own + offset)).into_iter().flatten() {
                 let in_layer = |layer: usize| format!("{stack}.{layer}.{rest}");
                 let names = slice.inputs.iter().map(|input| in_layer(begin(input) + offset)).collect();
@@ -152,18 +153,52 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The names of the lead's tensors that are merged, and the head's where another model has its own.
+    /// The names of the tensors of all inputs, so that one that some model lacks is noticed whoever it is, and the
+    /// head's where one model ties it and another does not.
     fn names(&self, slice: &ResolvedSlice<'_>, lead: &NamedModel) -> Vec<String> {
-        let mut names: Vec<String> = lead.tensors.keys().cloned().collect();
-        // Frequencies of rotary embeddings: old checkpoints store them, and every reader computes them.
-        names.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
         let models = || slice.inputs.iter().map(|input| &self.models.0[input.model]);
+        // Frequencies of rotary embeddings: old checkpoints store them, and every reader computes them.
+        let merged = |name: &&String| !name.ends_with("rotary_emb.inv_freq");
+        let own = |name: &str| lead.get(name).is_some();
+        let is_head = |name: &str| HEADS.iter().any(|(head, _)| *head == name);
+        let mut names: Vec<String> = lead.tensors.keys().filter(merged).cloned().collect();
+        let mut more: Vec<&String> = models().flat_map(|model| model.tensors.keys()).filter(merged).collect();
+        more.sort_unstable();
+        more.dedup();
+        let in_layers = |name: &str| slice.layers() > 0 && LayerPlace::of(name).is_some();
+        names.extend(more.into_iter().filter(|name| !own(name) && !is_head(name) && !in_layers(name)).cloned());
         let head = HEADS.iter().find(|(head, embeddings)| {
-            let lead_is_tied = lead.get(head).is_none() && lead.get(embeddings).is_some();
-            lead_is_tied && models().any(|model| model.get(head).is_some())
+            !own(head) && own(embeddings) && models().any(|model| model.get(head).is_some())
         });
         names.extend(head.map(|(head, _)| (*head).to_owned()));
         names
+    }
+
+    /// All inputs have the same tensors in a layer of a slice.
+    fn check_same_layer(&self, slice: &ResolvedSlice<'_>, stack: &str, offset: usize) -> Result<()> {
+        let tensors = |input: &ResolvedInput<'_>| -> Vec<&'a str> {
+            let layer = input.layers.as_ref().map_or(0, |layers| layers.start) + offset;
+            let prefix = format!("{stack}.{layer}.");
+            let names = self.models.0[input.model].tensors.range(prefix.clone()..).map(|(name, _)| name.as_str());
+            let of_layer = names.take_while(|name| name.starts_with(&prefix)).map(|name| &name[prefix.len()..]);
+            of_layer.filter(|rest| !rest.ends_with("rotary_emb.inv_freq")).collect()
+        };
+        let Some((first, others)) = slice.inputs.split_first() else { return Ok(()) };
+        let own = tensors(first);
+        for other in others {
+            let theirs = tensors(other);
+            let only = |a: &[&'a str], b: &[&'a str]| a.iter().find(|name| !b.contains(name)).copied();
+            let (lacking, name) = match (only(&own, &theirs), only(&theirs, &own)) {
+                (Some(name), _) => (other, name),
+                (None, Some(name)) => (first, name),
+                (None, None) => continue,
+            };
+            let layer = lacking.layers.as_ref().map_or(0, |layers| layers.start) + offset;
+            let reference = &self.models.0[lacking.model].reference;
+            let error = Error::input(format!("{reference} has no tensor {stack}.{layer}.{name}"));
+            return Err(self.at(error.hint("only models of one architecture can be merged"), lacking));
+        }
+        Ok(())
     }
 
     fn check_same_depth(&self, slice: &ResolvedSlice<'_>, lead: &NamedModel, stack: &str) -> Result<()> {
@@ -217,8 +252,9 @@ impl<'a> Planner<'a> {
             inputs.push(if map.is_some() || tensor.shape() == shape { expr } else { first_rows(expr, &shape) });
         }
         if let Some(map) = map {
-            let of: Vec<usize> = slice.inputs.iter().map(|input| input.model).collect();
-            inputs = of.iter().map(|model| map.rows_of(*model, &of, &inputs)).collect::<Result<_>>()?;
+            let own = |model: usize| self.stored(model, &name).map(|tensor| tensor.expr.clone());
+            let of_input = |input: &ResolvedInput<'_>| map.rows_of(input.model, &shape, &own);
+            inputs = slice.inputs.iter().map(of_input).collect();
         }
         let expr = match (&method, inputs.len()) {
             // As it is, bit for bit.
@@ -232,18 +268,21 @@ impl<'a> Planner<'a> {
     /// The tensor `name` of an input; a tied head is the embeddings.
     fn source(&self, slice: &ResolvedSlice<'_>, input: &ResolvedInput<'_>, name: &str) -> Result<&'a NamedTensor> {
         let model = &self.models.0[input.model];
-        if let Some(tensor) = model.get(name) {
+        if let Some(tensor) = self.stored(input.model, name) {
             return Ok(tensor);
-        }
-        let tied = HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, e)| model.get(e));
-        if let Some(embeddings) = tied.filter(|_| model.ties_head() != Some(false)) {
-            return Ok(embeddings);
         }
         let has = slice.inputs.iter().map(|other| &self.models.0[other.model]);
         let has = has.into_iter().find(|other| other.get(name).is_some());
         let error = Error::input(format!("{} has no tensor {name}", model.reference));
         let error = error.fact("which is in", has.map_or("another slice", |other| other.reference.as_str()));
         Err(self.at(error.hint("only models of one architecture can be merged"), input))
+    }
+
+    /// The tensor `name` of a model; a tied head is the embeddings.
+    fn stored(&self, model: usize, name: &str) -> Option<&'a NamedTensor> {
+        let model = self.models.0.get(model)?;
+        let tied = || HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, embeddings)| model.get(embeddings));
+        model.get(name).or_else(|| tied().filter(|_| model.ties_head() != Some(false)))
     }
 
     /// The recipe's type, or the one that holds all inputs.

@@ -87,7 +87,10 @@ fn missing(recipe: &DenseRecipe, parameter: &ParameterSpec, tensor: &str) -> Err
     let error = Error::input(format!("`{name}` is missing"))
         .at(recipe.snippet(&recipe.merge_method.span, format!("`{}` needs it", recipe.merge_method.name)))
         .fact("tensor", tensor);
-    error.hint(format!("write `parameters: {{{name}: 0.5}}` for each model, or at the top for all of them"))
+    error.hint(match parameter.scope {
+        Scope::Model => format!("write `parameters: {{{name}: 0.5}}` for each model, or at the top for all of them"),
+        Scope::Tensor => format!("write `parameters: {{{name}: 0.5}}` at the top"),
+    })
 }
 
 fn input_names(models: &DenseModels, slice: &ResolvedSlice<'_>) -> String {

@@ -130,14 +130,10 @@ impl VocabularyMap {
         rows_of_models.iter().all(|rows| *rows == self.rows) && self.origins.iter().enumerate().all(in_place)
     }
 
-    /// The rows of model number `model` in the output's order. `exprs` are the tensors of all models, `models` the
-    /// numbers of the models they are of.
-    ///
-    /// # Errors
-    /// A row comes from a model that is not merged here.
-    pub fn rows_of(&self, model: usize, models: &[usize], exprs: &[Expr]) -> Result<Expr> {
-        let first = exprs.first().ok_or_else(|| Error::input("a merge without inputs"))?;
-        let mut shape = first.shape().to_vec();
+    /// The rows of model number `model` in the output's order, as a tensor of `shape`. `own` gives the tensor of a model;
+    /// rows of a model without one are zeros.
+    pub fn rows_of(&self, model: usize, shape: &[usize], own: &dyn Fn(usize) -> Option<Expr>) -> Expr {
+        let mut shape = shape.to_vec();
         if let Some(rows) = shape.first_mut() {
             *rows = self.origins.len();
         }
@@ -159,11 +155,7 @@ impl VocabularyMap {
         let mut weights = Vec::new();
         let mut inputs = Vec::new();
         for Part { model, count, map } in parts {
-            let index = models
-                .iter()
-                .position(|m| *m == model)
-                .ok_or_else(|| Error::input("a token's row comes from a model that is not merged in this slice"))?;
-            let input = exprs.get(index).cloned().ok_or_else(|| Error::input("a merge without inputs"))?;
+            let Some(input) = own(model) else { continue };
             inputs.push(Expr::RowMap { input: Box::new(input), map: map.into(), shape: shape.clone() });
             weights.push(1.0 / count as f64);
         }
@@ -173,12 +165,12 @@ impl VocabularyMap {
             _ => Expr::Combine { method: Method::Linear(Linear { weights, normalize: false }), inputs },
         };
         if self.rows == self.origins.len() {
-            return Ok(mapped);
+            return mapped;
         }
         if let Some(rows) = shape.first_mut() {
             *rows = self.rows;
         }
-        Ok(Expr::PadWithMean { input: Box::new(mapped), shape })
+        Expr::PadWithMean { input: Box::new(mapped), shape }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Base, Condition, DenseRecipe, Input, MethodSpec, Parameters, Setting, Slice, Sort,
+    Base, Condition, DenseRecipe, Input, MethodSpec, Parameters, Scope, Setting, Slice, Sort,
     keys::{self, OF_PART, OF_RECIPE},
     tokenizer,
 };
@@ -132,7 +132,7 @@ fn read_model(source: &Source, node: &Node, method: Option<&Located<&'static Met
     }
     let fields = Fields::open_with(source, node, "the model", &keys::MODEL, OF_PART)?;
     let model = read_model_ref(fields.required("model", "add `model: org/name`")?, source)?;
-    Ok(Input { model, layers: None, parameters: read_parameters(source, &fields, method) })
+    Ok(Input { model, layers: None, parameters: of_model(source, read_parameters(source, &fields, method), method) })
 }
 
 fn read_slice(source: &Source, node: &Node, method: Option<&Located<&'static MethodSpec>>) -> Result<Slice> {
@@ -158,7 +158,8 @@ fn read_source(source: &Source, node: &Node, method: Option<&Located<&'static Me
     let fields = Fields::open_with(source, node, "the source", &keys::SOURCE, OF_PART)?;
     let model = read_model_ref(fields.required("model", "add `model: org/name`")?, source)?;
     let layers = read_layers(fields.required("layer_range", "add `layer_range: [0, 16]`")?)?;
-    Ok(Input { model, layers: Some(layers), parameters: read_parameters(source, &fields, method) })
+    let parameters = of_model(source, read_parameters(source, &fields, method), method);
+    Ok(Input { model, layers: Some(layers), parameters })
 }
 
 /// `[0, 16]`: layers 0 to 15.
@@ -204,6 +205,20 @@ pub fn read_parameters(source: &Source, fields: &Fields, method: Option<&Located
         Ok(parameters)
     };
     fields.read("parameters", read).unwrap_or_default()
+}
+
+/// The parameters under a model that count there; of the others is said that they do not.
+fn of_model(source: &Source, mut parameters: Parameters, method: Option<&Located<&'static MethodSpec>>) -> Parameters {
+    parameters.retain(|name, value| {
+        let counts = method.and_then(|m| m.parameter(name)).is_none_or(|spec| spec.scope == Scope::Model);
+        if !counts {
+            let message =
+                format!("`{name}` has no effect under a model: it holds for the whole merge, write it at the top");
+            source.warn(message, &value.span);
+        }
+        counts
+    });
+    parameters
 }
 
 fn foreign_parameter(source: &Source, name: &str, span: &Range<usize>, method: Option<&Located<&'static MethodSpec>>) {
