@@ -95,8 +95,10 @@ impl MemoryNeed {
         let fits = needs.into_iter().find(|(_, need)| need.is_none_or(|need| need <= budget));
         let (expert, self_text) = fits.unwrap_or(needs[1]);
         let training = training(plan, models, inputs.threads, budget.saturating_sub(fixed));
+        // The arenas stay when the text is written.
+        let arenas = if inputs.written.is_empty() { 0 } else { WRITING };
         Self {
-            prompts: pass.map_or(0, |pass| fixed + pass),
+            prompts: pass.map_or(0, |pass| fixed + pass + arenas),
             self_text: self_text.unwrap_or(0),
             training: training.map_or(0, |training| fixed + training),
             weights: fixed + workers as u64 * worker,
