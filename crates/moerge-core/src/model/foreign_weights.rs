@@ -45,7 +45,7 @@ pub fn quantised(checkpoint: &Checkpoint) -> Option<String> {
     checkpoint.tensors().find_map(sign).or_else(|| checkpoint.tensors().find_map(narrow))
 }
 
-/// The error about a checkpoint that has the tensor `wanted` under another prefix; `None` where it has not.
+/// The error if a checkpoint has the tensor `wanted` under another prefix, else `None`.
 pub fn prefixed(checkpoint: &Checkpoint, wanted: &str) -> Option<Error> {
     let inner = wanted.strip_prefix("model.").unwrap_or(wanted);
     let prefix = |tensor: &TensorView| {

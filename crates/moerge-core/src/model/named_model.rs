@@ -85,7 +85,7 @@ impl NamedModel {
     /// `lora_dtype` if it is given.
     ///
     /// # Errors
-    /// The folder holds no model, its weights are quantised, or the adapter changes what the model has not.
+    /// The folder holds no model, its weights are quantised, or the adapter changes weights that the model lacks.
     pub fn open(
         storage: &Arc<dyn Storage>,
         reference: &str,
@@ -198,7 +198,7 @@ fn check_adapter(adapter: &Adapter, checkpoint: &Checkpoint, dir: &Path) -> Resu
     let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| checkpoint.get(name).is_none()).collect();
     let Some(first) = unmatched.first() else { return Ok(()) };
     let count = unmatched.len();
-    let message = format!("the adapter in {} changes {count} weights that its model has not", adapter.dir.display());
+    let message = format!("the adapter in {} changes {count} weights that its model lacks", adapter.dir.display());
     Err(Error::input(message)
         .fact("model", dir.display().to_string())
         .fact("the adapter changes", *first)

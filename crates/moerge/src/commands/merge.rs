@@ -3,6 +3,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use moerge_checkpoint::{LocalStorage, Storage};
@@ -186,11 +187,7 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     if args.quiet {
         return Ok(());
     }
-    let took = if report.already_there {
-        "already built from this recipe and these models".to_owned()
-    } else {
-        format!("in {}", duration(report.elapsed))
-    };
+    let took = took(report.already_there, report.elapsed);
     let (experts, per_token) = (summary.experts, summary.experts_per_token);
     let (all, active) = (parameters(summary.parameters), parameters(summary.active_parameters));
     let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
@@ -207,6 +204,14 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     }
     print_next(args, "route");
     Ok(())
+}
+
+/// How long a build took, or why it took no time.
+fn took(already_there: bool, elapsed: Duration) -> String {
+    match already_there {
+        true => "already built from this recipe and these models".to_owned(),
+        false => format!("in {}", duration(elapsed)),
+    }
 }
 
 /// What to do with the output; `look` is the command that shows what it does.

@@ -147,7 +147,7 @@ impl Source {
     /// models that it is made of. `dir` is where its tokenizer is.
     ///
     /// # Errors
-    /// It is of a family that cannot join an MoE, or its config calls for tensors that it has not.
+    /// It is of a family that cannot join an MoE, or it lacks tensors that its config calls for.
     pub fn made(
         reference: &str,
         dir: &Path,

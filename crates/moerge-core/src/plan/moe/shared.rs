@@ -17,7 +17,7 @@ use moerge_checkpoint::Dtype;
 
 /// A weight of an expert that has a part in what all experts share.
 pub(super) struct ExpertWeight {
-    /// The weight, without rows that the base has not.
+    /// The weight, cut to the base's number of rows.
     pub weight: Weight,
     /// Number of the expert.
     pub expert: usize,

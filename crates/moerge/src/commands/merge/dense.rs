@@ -3,10 +3,10 @@
 use moerge_lib::merge::DenseReport;
 use serde_json::json;
 
-use super::{Args, print_next};
+use super::{Args, print_next, took};
 use crate::{
     console,
-    numbers::{bytes, count, duration, parameters},
+    numbers::{bytes, count, parameters},
     progress::Reporter,
     terminal::{LABEL, path_text, styled},
 };
@@ -29,11 +29,7 @@ pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> 
     if args.quiet {
         return Ok(());
     }
-    let took = if report.already_there {
-        "already built from this recipe and these models".to_owned()
-    } else {
-        format!("in {}", duration(report.elapsed))
-    };
+    let took = took(report.already_there, report.elapsed);
     let name = path_text(&args.out);
     let mut out = console::results();
     let label = styled(LABEL, &format!("{name:<9}"));
