@@ -60,11 +60,14 @@ impl Hostile {
     pub fn write(&self, dir: &Path) -> String {
         let path = dir.join(self.file);
         let shown = self.value.to_string().chars().take(120).collect::<String>();
+        // An earlier change may have made it a pipe or a link to a device: neither is read, and nothing is written through.
+        let file = path.is_file().then(|| fs::read(&path)).and_then(Result::ok);
+        let _ = fs::remove_file(&path);
         if self.file == TEMPLATE {
             fs::write(path, self.value.as_str().unwrap()).unwrap();
             return format!("{}: {shown}", self.file);
         }
-        let mut file = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(json!({}));
+        let mut file = file.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(json!({}));
         if let Value::Object(entries) = &mut file {
             entries.insert(self.key.into(), self.value.clone());
         }
