@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::source_file::{Opened, SourceFile};
 use crate::source_folder::{self, Weights};
-use crate::storage::Storage;
+use crate::storage::ReadStorage;
 use crate::tensor_view::TensorView;
 use crate::workers;
 
@@ -30,7 +30,7 @@ impl Checkpoint {
     /// # Errors
     /// There is no such folder or no such files in it, a shard is missing, index and shards
     /// disagree, or any of the files breaks its format.
-    pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Checkpoint> {
+    pub fn open(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Checkpoint> {
         match source_folder::find_weights(&**storage, dir)? {
             Weights::Single(name) => Checkpoint::open_files(storage, dir, &[name], None),
             Weights::Shards(names) => Checkpoint::open_files(storage, dir, &names, None),
@@ -44,7 +44,7 @@ impl Checkpoint {
     }
 
     /// Whether a folder holds all files of a model's weights. They are not opened.
-    pub fn is_in(storage: &dyn Storage, dir: &Path) -> bool {
+    pub fn is_in(storage: &dyn ReadStorage, dir: &Path) -> bool {
         source_folder::find_weights(storage, dir).is_ok()
     }
 
@@ -52,14 +52,14 @@ impl Checkpoint {
     ///
     /// # Errors
     /// It is not there, or breaks the format.
-    pub fn open_file(storage: &Arc<dyn Storage>, path: &Path) -> Result<Checkpoint> {
+    pub fn open_file(storage: &Arc<dyn ReadStorage>, path: &Path) -> Result<Checkpoint> {
         let dir = path.parent().unwrap_or(Path::new(""));
         let opened = vec![SourceFile::open(storage, path)?];
         Checkpoint::gather(dir, opened, None)
     }
 
     fn open_files(
-        storage: &Arc<dyn Storage>,
+        storage: &Arc<dyn ReadStorage>,
         dir: &Path,
         names: &[String],
         index: Option<&Index>,
@@ -138,7 +138,7 @@ impl Checkpoint {
 
 /// Opens files side by side. Of several errors the first by file order is returned, so that it does
 /// not depend on chance.
-fn open_all(storage: &Arc<dyn Storage>, paths: &[PathBuf]) -> Result<Vec<Opened>> {
+fn open_all(storage: &Arc<dyn ReadStorage>, paths: &[PathBuf]) -> Result<Vec<Opened>> {
     workers::try_map(paths, READERS, |path| SourceFile::open(storage, path)).map_err(|(_, error)| error)
 }
 

@@ -12,7 +12,7 @@ use crate::file_name;
 use crate::json_entries::Entries;
 use crate::shard_layout::ShardLayout;
 use crate::source_file::LFS_POINTER;
-use crate::storage::{Kind, Storage};
+use crate::storage::{Kind, ReadStorage};
 
 /// The name of the index in a model folder.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -51,7 +51,7 @@ impl Index {
     ///
     /// # Errors
     /// It cannot be read, is a git-lfs pointer, or breaks the format; see [`IndexError`].
-    pub fn read(storage: &dyn Storage, path: &Path) -> Result<Index> {
+    pub fn read(storage: &dyn ReadStorage, path: &Path) -> Result<Index> {
         let broken = |problem| Error::Index { file: path.to_owned(), problem };
         let facts = storage.facts(path).map_err(io_at("open", path))?;
         if facts.kind != Kind::File {

@@ -4,8 +4,8 @@
 //! the shards of a new model to the byte before any is written ([`ShardLayout`]), and writes them
 //! so that a folder under its final name is always complete, whatever is killed or unplugged, and
 //! whenever ([`OutputDir`], [`ShardWriter`]). It knows no machine learning, no network and no
-//! terminal. All I/O goes through the small [`Storage`] trait, so that the tests can cut the power
-//! at every single operation.
+//! terminal. All I/O goes through two small traits, [`ReadStorage`] and [`OutputStorage`], so that
+//! the tests can cut the power at every single operation.
 
 mod checkpoint;
 mod dtype;
@@ -38,6 +38,6 @@ pub use shard_layout::{Placement, Shard, ShardLayout, TensorSpec};
 pub use shard_writer::ShardWriter;
 pub use source_file::SourceFile;
 pub use storage::simulated::{Fault, SimulatedDisk, Survives};
-pub use storage::{Facts, Kind, LocalStorage, Lock, ReadAt, Storage, WriteAt};
+pub use storage::{Facts, Kind, LocalStorage, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
 pub use tensor_view::TensorView;
 pub use weight_files::{IncompleteShards, WeightFiles};

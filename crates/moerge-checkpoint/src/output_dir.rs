@@ -34,7 +34,7 @@ use crate::error::{Error, Result, io_at};
 use crate::file_name;
 use crate::fingerprint::TensorFingerprints;
 use crate::shard_layout::{Shard, ShardLayout};
-use crate::storage::{Facts, Kind, Lock, Storage, link_facts_if_any};
+use crate::storage::{Facts, Kind, Lock, OutputStorage, link_facts_if_any};
 
 mod clean_up;
 mod finished;
@@ -54,7 +54,7 @@ const PLAN_ID: &str = "plan-id";
 /// An output folder under construction. The process holds its lock for as long as this lives.
 #[derive(Debug)]
 pub struct OutputDir {
-    storage: Arc<dyn Storage>,
+    storage: Arc<dyn OutputStorage>,
     out: PathBuf,
     parent: PathBuf,
     work: PathBuf,
@@ -87,7 +87,12 @@ impl OutputDir {
     /// # Errors
     /// Another process is building `out`; `out` is a file, a mount point, or has no name; it
     /// exists, is not empty, and `overwrite` is false; or the system refuses something.
-    pub fn open(storage: &Arc<dyn Storage>, out: &Path, plan_id: &str, overwrite: bool) -> Result<(OutputDir, Found)> {
+    pub fn open(
+        storage: &Arc<dyn OutputStorage>,
+        out: &Path,
+        plan_id: &str,
+        overwrite: bool,
+    ) -> Result<(OutputDir, Found)> {
         recover::open(storage, out, plan_id, overwrite)
     }
 
@@ -102,7 +107,7 @@ impl OutputDir {
     }
 
     /// The file system that it is on.
-    pub fn storage(&self) -> &Arc<dyn Storage> {
+    pub fn storage(&self) -> &Arc<dyn OutputStorage> {
         &self.storage
     }
 
@@ -228,7 +233,7 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// Writes the file `name` in `dir` so that it exists only with its whole content, and lasts.
-pub fn write_durably(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+pub fn write_durably(storage: &dyn OutputStorage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     let part = dir.join(format!("{name}{PART}"));
     let file = storage.create(&part).map_err(io_at("create", &part))?;

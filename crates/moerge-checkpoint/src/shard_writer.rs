@@ -19,7 +19,7 @@ use crate::error::{Error, Result, io_at};
 use crate::fingerprint::Fingerprint;
 use crate::output_dir::{OutputDir, PART, write_durably};
 use crate::shard_layout::Shard;
-use crate::storage::{Storage, WriteAt};
+use crate::storage::{OutputStorage, WriteAt};
 
 /// Bytes of a tensor after which the medium is to begin with them: it is busy from the start, and little is left for the
 /// sync at the end.
@@ -27,7 +27,7 @@ const BEGIN_EVERY: u64 = 8 << 20;
 
 /// A shard under construction. Threads share it by reference.
 pub struct ShardWriter {
-    storage: Arc<dyn Storage>,
+    storage: Arc<dyn OutputStorage>,
     file: Arc<dyn WriteAt>,
     model_dir: PathBuf,
     kept_dir: PathBuf,

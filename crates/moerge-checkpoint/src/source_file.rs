@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Error, HeaderError, Result, io_at};
 use crate::header::{Header, LENGTH_BYTES, MAX_HEADER_BYTES};
 use crate::pickle;
-use crate::storage::{Facts, Kind, ReadAt, Storage};
+use crate::storage::{Facts, Kind, ReadAt, ReadStorage};
 
 /// How many handles stay open although nobody reads from them, in the whole process.
 const KEPT_OPEN: usize = 100;
@@ -33,7 +33,7 @@ pub struct SourceFile {
     pub len: u64,
     /// When it was last changed, in nanoseconds since 1970.
     pub modified_ns: i64,
-    storage: Arc<dyn Storage>,
+    storage: Arc<dyn ReadStorage>,
     handle: Mutex<Handle>,
     tag: OnceLock<u128>,
 }
@@ -49,7 +49,7 @@ pub(crate) type Opened = (Arc<SourceFile>, Header);
 
 impl SourceFile {
     /// Opens a safetensors file and reads its header.
-    pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<Opened> {
+    pub(crate) fn open(storage: &Arc<dyn ReadStorage>, path: &Path) -> Result<Opened> {
         let pickled = path.extension().is_some_and(|extension| extension == "bin");
         let (header, facts) = if pickled { read_pickle(&**storage, path)? } else { read_header(&**storage, path)? };
         let file = SourceFile {
@@ -163,7 +163,7 @@ impl Header {
     ///
     /// # Errors
     /// The file cannot be read, is no file, is a git-lfs pointer, or breaks the format.
-    pub fn read(storage: &dyn Storage, path: &Path) -> Result<Header> {
+    pub fn read(storage: &dyn ReadStorage, path: &Path) -> Result<Header> {
         Ok(read_header(storage, path)?.0)
     }
 }
@@ -172,7 +172,7 @@ impl Header {
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// Reads what a `pytorch_model.bin` holds, as if it had a header: places count from the start of the file.
-fn read_pickle(storage: &dyn Storage, path: &Path) -> Result<(Header, Facts)> {
+fn read_pickle(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)> {
     let facts = storage.facts(path).map_err(io_at("open", path))?;
     if facts.kind != Kind::File {
         return Err(Error::NotAFile { path: path.to_owned() });
@@ -188,7 +188,7 @@ fn read_pickle(storage: &dyn Storage, path: &Path) -> Result<(Header, Facts)> {
 }
 
 /// Reads a file's header: its first 8 bytes, then as many as these say.
-pub(crate) fn read_header(storage: &dyn Storage, path: &Path) -> Result<(Header, Facts)> {
+pub(crate) fn read_header(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)> {
     let facts = storage.facts(path).map_err(io_at("open", path))?;
     if facts.kind != Kind::File {
         // Opening a pipe could wait forever, so this comes first.

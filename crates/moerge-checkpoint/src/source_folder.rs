@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result, io_at};
 use crate::index::Index;
-use crate::storage::{Kind, Storage, facts_if_any};
+use crate::storage::{Kind, ReadStorage, facts_if_any};
 use crate::weight_files::{IncompleteShards, WeightFiles};
 
 /// The names of the weights in a folder.
@@ -17,7 +17,7 @@ pub(crate) enum Weights {
 }
 
 /// Finds the safetensors files of the folder `dir`. All named files exist.
-pub(crate) fn find_weights(storage: &dyn Storage, dir: &Path) -> Result<Weights> {
+pub(crate) fn find_weights(storage: &dyn ReadStorage, dir: &Path) -> Result<Weights> {
     match facts_if_any(storage, dir).map_err(io_at("open", dir))? {
         None => return Err(Error::FolderMissing { folder: dir.to_owned() }),
         Some(facts) if facts.kind != Kind::Dir => {
@@ -59,7 +59,7 @@ fn incomplete(dir: &Path, problem: IncompleteShards) -> Error {
 
 /// Checks that `name` is in the folder and leads to something.
 fn check_there(
-    storage: &dyn Storage,
+    storage: &dyn ReadStorage,
     dir: &Path,
     name: &str,
     names: &BTreeSet<String>,

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
 use half::bf16;
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ShardLayout, Storage, TensorSpec};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage, ShardLayout, TensorSpec};
 use moerge_core::{
     numeric::noise::{add_noise, uniform},
     ops::{
@@ -72,7 +72,7 @@ fn models(dir: &Path) -> Vec<Expr> {
         bytes.extend(values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()));
     }
     std::fs::write(dir.join("model.safetensors"), bytes).expect("written");
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, dir).expect("opened");
     (0..3).map(|n| Expr::View(checkpoint.get(&n.to_string()).expect("the tensor").clone())).collect()
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, Storage};
+use moerge_checkpoint::{Checkpoint, ReadStorage};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -141,7 +141,7 @@ pub struct Provenance {
 }
 
 /// Looks at the folder `dir`. An error where there is none, or its weights cannot be opened.
-pub fn inspect(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Inspection> {
+pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection> {
     let folder = ModelFolder::open(storage, dir)?;
     let weights = folder.weights()?;
     let adapter = folder.adapter_config()?;

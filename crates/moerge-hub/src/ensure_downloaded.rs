@@ -45,12 +45,12 @@ impl Hub {
     /// The folders of a reference on a command line. Parts that are neither folders nor in the cache are downloaded.
     pub fn ensure_downloaded(&self, reference: &ModelRef, dir: &Path, progress: &dyn Progress) -> Result<ModelFolders> {
         let cache = &self.settings.cache;
-        let missing = on_hub(reference, dir, cache).into_iter().filter(|m| !is_complete(m));
+        let missing = on_hub(&LocalStorage, reference, dir, cache).into_iter().filter(|m| !is_complete(m));
         let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
         if !models.is_empty() {
             self.pull(&models, progress).map_err(|(_, error)| error)?;
         }
-        Ok(locate(reference, dir, cache)?)
+        Ok(locate(&LocalStorage, reference, dir, cache)?)
     }
 
     /// The same for a repository that may hold a model or an adapter.
@@ -65,7 +65,7 @@ impl Hub {
     /// The folder of a model or an adapter that is complete in the cache.
     pub fn cached(&self, id: &HubId) -> Option<PathBuf> {
         let cached = |part: Part| {
-            let snapshot = self.settings.cache.snapshot(id, part.file()).ok();
+            let snapshot = self.settings.cache.snapshot(&LocalStorage, id, part.file()).ok();
             OnHub { id: id.clone(), part, snapshot }
         };
         [Part::Model, Part::Adapter].into_iter().map(cached).find(is_complete).and_then(|m| m.snapshot)
@@ -89,7 +89,7 @@ impl HubStorage {
 fn missing<'a>(recipe: &'a Document, recipe_dir: &Path, cache: &HubCache) -> Vec<(OnHub, &'a Located<ModelRef>)> {
     let mut missing: Vec<(OnHub, &Located<ModelRef>)> = Vec::new();
     for reference in recipe.models() {
-        for model in on_hub(&reference.value, recipe_dir, cache) {
+        for model in on_hub(&LocalStorage, &reference.value, recipe_dir, cache) {
             if !is_complete(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
                 missing.push((model, reference));
             }

@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use moerge_checkpoint::{LocalStorage, Lock, Storage};
+use moerge_checkpoint::{LocalStorage, Lock, OutputStorage};
 
 use super::http::{Failure, Http};
 use moerge_core::error::Error;

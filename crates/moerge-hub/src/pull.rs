@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use moerge_checkpoint::{LocalStorage, Storage, workers};
+use moerge_checkpoint::{LocalStorage, OutputStorage, workers};
 
 use super::{
     Hub, Listing, RemoteFile, Wanted,

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use moerge_checkpoint::{Checkpoint, Facts, Kind, LocalStorage, Lock, ReadAt, Storage, WriteAt};
+use moerge_checkpoint::{Checkpoint, Facts, Kind, LocalStorage, ReadAt, ReadStorage};
 
 use super::{
     FileHash, Hub, RemoteFile, Wanted,
@@ -121,7 +121,7 @@ fn facts(file: &RemoteFile) -> Facts {
     Facts { len: file.size, modified_ns, kind: Kind::File, device: 0 }
 }
 
-impl Storage for HubStorage {
+impl ReadStorage for HubStorage {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
         match self.find(path) {
             Some(Found::Large(_, file)) => Ok(file),
@@ -147,56 +147,12 @@ impl Storage for HubStorage {
         }
     }
 
-    fn link_facts(&self, path: &Path) -> io::Result<Facts> {
-        if self.mount_of(path).is_some() { self.facts(path) } else { LocalStorage.link_facts(path) }
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let Some(mount) = self.mount_of(dir) else { return LocalStorage.list(dir) };
         let large = mount.large.keys().map(OsString::from);
         let mut names: Vec<OsString> = mount.small.iter().map(|f| OsString::from(&f.name)).chain(large).collect();
         names.sort_unstable();
         Ok(names)
-    }
-
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        LocalStorage.resolve(path)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
-        LocalStorage.create(path)
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        LocalStorage.create_dir_all(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        LocalStorage.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        LocalStorage.remove_file(path)
-    }
-
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        LocalStorage.remove_dir(dir)
-    }
-
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        LocalStorage.remove_dir_all(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        LocalStorage.sync_dir(dir)
-    }
-
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
-        LocalStorage.free_space(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        LocalStorage.lock(path)
     }
 }
 

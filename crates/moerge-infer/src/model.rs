@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Dtype, Storage};
+use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage};
 
 use crate::{
     decoder::{CheckpointWeights, Quantisation, Weights},
@@ -58,9 +58,9 @@ impl Opened {
 impl Model {
     /// Opens what `reference` names: a folder, a model in the Hub's cache, or either with `+adapter`. Relative folders
     /// are those of `here`.
-    pub fn open(storage: &Arc<dyn Storage>, reference: &str, here: &Path, cache: &HubCache) -> Result<Self> {
+    pub fn open(storage: &Arc<dyn ReadStorage>, reference: &str, here: &Path, cache: &HubCache) -> Result<Self> {
         let parsed = ModelRef::parse(reference).map_err(|why| Error::input(format!("{reference}: {why}")))?;
-        let folders = locate(&parsed, here, cache).map_err(|e: NotHere| Error::from(e))?;
+        let folders = locate(storage.as_ref(), &parsed, here, cache).map_err(|e: NotHere| Error::from(e))?;
         let folder = ModelFolder::open(storage, &folders.model)?;
         if folder.is_adapter() {
             return Err(Error::input(format!("{} holds a LoRA adapter, not a model", folders.model.display()))

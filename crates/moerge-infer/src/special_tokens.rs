@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
@@ -18,7 +18,7 @@ pub struct SpecialTokens(Vec<(String, String)>);
 impl SpecialTokens {
     /// Reads those of the model in `dir`, as transformers does: from `tokenizer_config.json`, and from
     /// `special_tokens_map.json` where the former has no `added_tokens_decoder`.
-    pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+    pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
         let config = object(storage, &dir.join("tokenizer_config.json"))?;
         let map = match config.contains_key("added_tokens_decoder") {
             true => Map::new(),
@@ -68,7 +68,7 @@ impl SpecialTokens {
 }
 
 /// The JSON object in a file; empty where the file is not there.
-pub(crate) fn object(storage: &dyn Storage, path: &Path) -> Result<Map<String, Value>> {
+pub(crate) fn object(storage: &dyn ReadStorage, path: &Path) -> Result<Map<String, Value>> {
     if storage.facts(path).is_err() {
         return Ok(Map::new());
     }

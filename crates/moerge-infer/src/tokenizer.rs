@@ -7,7 +7,7 @@ mod check;
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
@@ -48,7 +48,7 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads `tokenizer.json` in `dir`, and its special tokens from `tokenizer_config.json` and
     /// `special_tokens_map.json`.
-    pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+    pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         if storage.facts(&path).is_err() {
             return Err(without_tokenizer_json(storage, dir));
@@ -230,7 +230,7 @@ fn load(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, Growth), String> {
 }
 
 /// `bos_token`: a string, or an object with `content`; absent and `null` mean none.
-fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
+fn bos_token(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<AddedToken>> {
     for name in ["tokenizer_config.json", "special_tokens_map.json"] {
         let path = dir.join(name);
         if storage.facts(&path).is_err() {
@@ -258,7 +258,7 @@ fn bos_token(storage: &dyn Storage, dir: &Path) -> Result<Option<AddedToken>> {
     Ok(None)
 }
 
-fn without_tokenizer_json(storage: &dyn Storage, dir: &Path) -> Error {
+fn without_tokenizer_json(storage: &dyn ReadStorage, dir: &Path) -> Error {
     let error = Error::input(format!("{} has no tokenizer.json", dir.display()));
     let names = storage.list(dir).unwrap_or_default();
     let other = names.iter().filter_map(|n| n.to_str()).find(|n| *n == "tokenizer.model" || *n == "tekken.json");

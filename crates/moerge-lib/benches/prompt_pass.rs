@@ -16,7 +16,7 @@ use std::{
 };
 
 use candle_core::{Device, Tensor};
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage, TensorView};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage, TensorView};
 use moerge_core::{
     model::{
         config::ModelConfig,
@@ -40,7 +40,7 @@ fn main() {
     let config = base.join("config.json");
     let config = ModelConfig::parse(&std::fs::read_to_string(&config).expect("config.json"), &config).expect("config");
     let description = describe(&config).expect("a model that moerge knows");
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, &base).expect("weights");
     let layers = config.layers - 1;
     let views = layer_views(&checkpoint, &description, layers);

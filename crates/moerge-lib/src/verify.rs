@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Header, Storage};
+use moerge_checkpoint::{Checkpoint, Header, ReadStorage};
 use serde::Serialize;
 
 use moerge_core::{
@@ -125,7 +125,12 @@ impl VerifyReport {
 }
 
 /// Checks the model, or the adapter, in `dir`. Errors only where there is no folder, or where the user stops it.
-pub fn verify(storage: &Arc<dyn Storage>, dir: &Path, threads: usize, progress: &dyn Progress) -> Result<VerifyReport> {
+pub fn verify(
+    storage: &Arc<dyn ReadStorage>,
+    dir: &Path,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<VerifyReport> {
     let folder = ModelFolder::open(storage, dir)?;
     let mut report = VerifyReport::default();
     match folder.weights() {
@@ -231,7 +236,7 @@ fn check_record(record: &MoergeJson, weights: &Checkpoint, bytes: &[TensorBytes]
 
 /// What is wrong with weights that cannot be opened: each broken file, or else what the opening said.
 fn unreadable(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     dir: &Path,
     folder: &ModelFolder,
     error: &moerge_core::Error,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::{LOCK, MARKER, MARKER_BYTES, PART, PLAN_ID};
 use crate::error::{Error, Result, io_at};
-use crate::storage::{Kind, Storage, link_facts_if_any};
+use crate::storage::{Kind, OutputStorage, link_facts_if_any};
 
 /// The folders in a work folder.
 const FOLDERS: [&str; 4] = ["model", "kept", "old", "trash"];
@@ -20,7 +20,7 @@ const MAX_TRIES: u32 = 100;
 
 /// Checks that `work` does not exist, or is a real folder with the marker, or one that holds nothing
 /// but the files that come before the marker. The latter is what a cut leaves at the very start.
-pub(super) fn check(storage: &dyn Storage, work: &Path) -> Result<()> {
+pub(super) fn check(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
     for _ in 0..MAX_TRIES {
         match link_facts_if_any(storage, work).map_err(io_at("look at", work))?.map(|facts| facts.kind) {
             None => return Ok(()),
@@ -60,7 +60,7 @@ pub(super) fn check(storage: &dyn Storage, work: &Path) -> Result<()> {
 
 /// Checks, while the lock is held, that the work folder holds only what moerge puts there, each a
 /// real file or a real folder.
-pub(super) fn check_content(storage: &dyn Storage, work: &Path) -> Result<()> {
+pub(super) fn check_content(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
     let list = |dir: &Path| storage.list(dir).map_err(io_at("list", dir));
     for name in list(work)? {
         let text = name.to_str().unwrap_or_default();
@@ -81,7 +81,7 @@ pub(super) fn check_content(storage: &dyn Storage, work: &Path) -> Result<()> {
     Ok(())
 }
 
-fn expect(storage: &dyn Storage, work: &Path, path: &Path, expected: Kind) -> Result<()> {
+fn expect(storage: &dyn OutputStorage, work: &Path, path: &Path, expected: Kind) -> Result<()> {
     match link_facts_if_any(storage, path).map_err(io_at("look at", path))? {
         Some(facts) if facts.kind != expected => {
             let what = if expected == Kind::Dir { "a folder" } else { "a regular file" };

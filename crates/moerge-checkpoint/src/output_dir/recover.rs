@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::{Found, LOCK, MARKER, MARKER_BYTES, OutputDir, PART, PLAN_ID, ownership, write_durably};
 use crate::error::{Error, Result, io_at};
-use crate::storage::{Kind, Lock, Storage, facts_if_any, link_facts_if_any};
+use crate::storage::{Kind, Lock, OutputStorage, facts_if_any, link_facts_if_any};
 
 pub(super) fn open(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn OutputStorage>,
     out: &Path,
     plan_id: &str,
     overwrite: bool,
@@ -36,7 +36,7 @@ pub(super) fn open(
 }
 
 /// Creates the work folder if needed and locks it.
-fn lock_work(storage: &dyn Storage, work: &Path) -> Result<Option<Lock>> {
+fn lock_work(storage: &dyn OutputStorage, work: &Path) -> Result<Option<Lock>> {
     let path = work.join(LOCK);
     let mut tries = 0;
     loop {
@@ -131,7 +131,7 @@ impl OutputDir {
 }
 
 /// Whether there is a folder at `out`, if it may be replaced; else why not.
-fn check_out(storage: &dyn Storage, out: &Path, parent: &Path, overwrite: bool) -> Result<bool> {
+fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, overwrite: bool) -> Result<bool> {
     let Some(facts) = facts_if_any(storage, out).map_err(io_at("look at", out))? else {
         return Ok(false);
     };
@@ -165,7 +165,7 @@ fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
 }
 
 /// Creates a folder and those above it, each of which lasts.
-fn create_durably(storage: &dyn Storage, dir: &Path) -> Result<()> {
+fn create_durably(storage: &dyn OutputStorage, dir: &Path) -> Result<()> {
     let is_dir = |path: &Path| {
         let facts = facts_if_any(storage, path).map_err(io_at("look at", path))?;
         Ok(facts.is_some_and(|facts| facts.kind == Kind::Dir))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use super::{Facts, Kind, Lock, ReadAt, Storage, WriteAt, not_regular};
+use super::{Facts, Kind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt, not_regular};
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,12 +16,12 @@ pub struct LocalStorage;
 
 impl LocalStorage {
     /// As the shared trait object that the rest of the crate takes.
-    pub fn shared() -> Arc<dyn Storage> {
+    pub fn shared() -> Arc<dyn OutputStorage> {
         Arc::new(LocalStorage)
     }
 }
 
-impl Storage for LocalStorage {
+impl ReadStorage for LocalStorage {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
         // Asked before opening, because merely opening some devices has an effect, and after,
         // because the path may lead elsewhere by then.
@@ -33,6 +33,20 @@ impl Storage for LocalStorage {
         Ok(Arc::new(ReadFile { file, len: metadata.len() }))
     }
 
+    fn facts(&self, path: &Path) -> io::Result<Facts> {
+        fs::metadata(path).map(|metadata| facts(&metadata))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let names: io::Result<Vec<OsString>> =
+            fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
+        let mut names = names?;
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+impl OutputStorage for LocalStorage {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
         match fs::symlink_metadata(path) {
             Ok(there) => regular(&there)?,
@@ -46,10 +60,6 @@ impl Storage for LocalStorage {
         Ok(Arc::new(WriteFile(file)))
     }
 
-    fn facts(&self, path: &Path) -> io::Result<Facts> {
-        fs::metadata(path).map(|metadata| facts(&metadata))
-    }
-
     fn link_facts(&self, path: &Path) -> io::Result<Facts> {
         fs::symlink_metadata(path).map(|metadata| facts(&metadata))
     }
@@ -59,14 +69,6 @@ impl Storage for LocalStorage {
             Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path),
             _ => Ok(path.to_owned()),
         }
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let names: io::Result<Vec<OsString>> =
-            fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
-        let mut names = names?;
-        names.sort_unstable();
-        Ok(names)
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {

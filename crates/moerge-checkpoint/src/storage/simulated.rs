@@ -1,8 +1,8 @@
 //! A disk in memory that can lose power and fail, for tests. It keeps two images: the live one,
 //! which the program sees, and the durable one, which is what syncs have made safe.
 //! [`SimulatedDisk::crash`] gives the disk that a machine would find after it starts again, and
-//! [`SimulatedDisk::fail_operation`] makes any one operation fail. Every call through [`Storage`],
-//! [`ReadAt`] and [`WriteAt`] that touches the disk counts as one operation; folders are created
+//! [`SimulatedDisk::fail_operation`] makes any one operation fail. Every call through
+//! [`ReadStorage`], [`OutputStorage`], [`ReadAt`] and [`WriteAt`] that touches the disk counts as one operation; folders are created
 //! and removed entry by entry, each of which counts.
 
 use std::fmt;
@@ -10,9 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Storage;
+use super::OutputStorage;
 #[cfg(doc)]
-use super::{ReadAt, WriteAt};
+use super::{ReadAt, ReadStorage, WriteAt};
 
 mod change;
 mod operations;
@@ -74,7 +74,7 @@ impl SimulatedDisk {
     }
 
     /// As the shared trait object that the rest of the crate takes.
-    pub fn shared(&self) -> Arc<dyn Storage> {
+    pub fn shared(&self) -> Arc<dyn OutputStorage> {
         Arc::new(self.clone())
     }
 
@@ -99,7 +99,7 @@ impl SimulatedDisk {
         SimulatedDisk::of(self.state().tree.after_crash(survives))
     }
 
-    /// What [`Storage::free_space`] says.
+    /// What [`OutputStorage::free_space`] says.
     pub fn set_free_space(&self, bytes: u64) {
         self.state().free_space = bytes;
     }

@@ -3,10 +3,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use moerge_checkpoint::{Checkpoint, Error, LocalStorage};
+use moerge_checkpoint::{Checkpoint, Error, LocalStorage, ReadStorage};
 
 use crate::common::{disk, safetensors, with_tensors};
+
+fn local() -> Arc<dyn ReadStorage> {
+    Arc::new(LocalStorage)
+}
 
 fn open(files: &[(&str, &[u8])]) -> Result<Checkpoint, Error> {
     Checkpoint::open(&disk(files), Path::new("/model"))
@@ -132,7 +137,7 @@ fn more_shards_than_handles_stay_open() {
         *content.last_mut().unwrap() = i as u8;
         fs::write(dir.path().join(name), content).unwrap();
     }
-    let checkpoint = Checkpoint::open(&LocalStorage::shared(), dir.path()).unwrap();
+    let checkpoint = Checkpoint::open(&local(), dir.path()).unwrap();
     for _ in 0..2 {
         let bytes: Vec<u8> = checkpoint.tensors().flat_map(|tensor| tensor.read().unwrap()).collect();
         assert_eq!(bytes, (1..=150).collect::<Vec<u8>>());
@@ -150,7 +155,7 @@ fn a_file_that_changes_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
     fs::write(&path, with_tensors(&["a", "b"])).unwrap();
-    let checkpoint = Checkpoint::open(&LocalStorage::shared(), dir.path()).unwrap();
+    let checkpoint = Checkpoint::open(&local(), dir.path()).unwrap();
     checkpoint.check_unchanged().unwrap();
 
     // The same length, but another time.
@@ -170,7 +175,7 @@ fn a_file_that_shrinks_while_it_is_open_gives_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
     fs::write(&path, with_tensors(&["a", "b"])).unwrap();
-    let checkpoint = Checkpoint::open(&LocalStorage::shared(), dir.path()).unwrap();
+    let checkpoint = Checkpoint::open(&local(), dir.path()).unwrap();
     checkpoint.get("a").unwrap().read().unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(20).unwrap();
     let error = checkpoint.get("b").unwrap().read().unwrap_err();
@@ -198,12 +203,12 @@ mod unix {
         symlink("../../blobs/11", snapshot.join("model-00001-of-00002.safetensors")).unwrap();
         symlink("../../blobs/22", snapshot.join("model-00002-of-00002.safetensors")).unwrap();
         symlink("../../blobs/33", snapshot.join("model.safetensors.index.json")).unwrap();
-        let checkpoint = Checkpoint::open(&LocalStorage::shared(), &snapshot).unwrap();
+        let checkpoint = Checkpoint::open(&local(), &snapshot).unwrap();
         assert_eq!(checkpoint.get("b").unwrap().read().unwrap(), [0]);
         checkpoint.check_unchanged().unwrap();
 
         fs::remove_file(blobs.join("22")).unwrap();
-        let error = Checkpoint::open(&LocalStorage::shared(), &snapshot).unwrap_err();
+        let error = Checkpoint::open(&local(), &snapshot).unwrap_err();
         assert!(matches!(error, Error::BrokenLink { .. }), "{error}");
     }
 
@@ -214,7 +219,7 @@ mod unix {
         let pipe = dir.path().join("model.safetensors");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
-        let error = Checkpoint::open(&LocalStorage::shared(), dir.path()).unwrap_err();
+        let error = Checkpoint::open(&local(), dir.path()).unwrap_err();
         assert!(matches!(error, Error::NotAFile { .. }), "{error}");
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moerge_checkpoint::{
-    Checkpoint, Dtype, Error, Fingerprint, Found, LocalStorage, OutputDir, Result, ShardLayout, ShardWriter, Storage,
-    TensorSpec,
+    Checkpoint, Dtype, Error, Fingerprint, Found, LocalStorage, OutputDir, OutputStorage, ReadStorage, Result,
+    ShardLayout, ShardWriter, TensorSpec,
 };
 use tempfile::TempDir;
 
-fn storage() -> Arc<dyn Storage> {
+fn storage() -> Arc<dyn OutputStorage> {
     LocalStorage::shared()
 }
 
@@ -67,7 +67,8 @@ fn a_build_from_start_to_end() {
     output.write_file("config.json", b"{}").unwrap();
     assert!(!out.exists());
 
-    let staged = Checkpoint::open(&storage(), &output.model_dir()).unwrap();
+    let reading: Arc<dyn ReadStorage> = storage();
+    let staged = Checkpoint::open(&reading, &output.model_dir()).unwrap();
     assert_eq!(staged.get("b").unwrap().read().unwrap(), vec![2; 4000]);
     drop(staged);
     output.publish().unwrap();
@@ -335,7 +336,8 @@ fn zeros_are_written_by_leaving_them_out() {
     writer.write(1, 0, &[0; 4000]).unwrap();
     let fingerprint = Fingerprint::of(b"");
     writer.finish(&[("a".to_owned(), fingerprint), ("b".to_owned(), fingerprint)]).unwrap();
-    let staged = Checkpoint::open(&storage(), &output.model_dir()).unwrap();
+    let reading: Arc<dyn ReadStorage> = storage();
+    let staged = Checkpoint::open(&reading, &output.model_dir()).unwrap();
     assert_eq!(staged.get("a").unwrap().read().unwrap(), mixed);
     assert_eq!(staged.get("b").unwrap().read().unwrap(), [0; 4000]);
 }

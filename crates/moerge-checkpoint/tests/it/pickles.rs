@@ -8,11 +8,11 @@ use std::{
 };
 
 use arbtest::arbtest;
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, Storage, pickle::PickleError};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage, pickle::PickleError};
 use serde_json::Value;
 
-fn storage() -> Arc<dyn Storage> {
-    LocalStorage::shared()
+fn storage() -> Arc<dyn ReadStorage> {
+    Arc::new(LocalStorage)
 }
 
 fn path(name: &str) -> PathBuf {

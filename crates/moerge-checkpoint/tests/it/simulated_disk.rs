@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::{Fault, SimulatedDisk, Storage, Survives};
+use moerge_checkpoint::{Fault, OutputStorage, ReadStorage, SimulatedDisk, Survives};
 
 fn p(path: &str) -> &Path {
     Path::new(path)

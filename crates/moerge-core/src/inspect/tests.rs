@@ -6,7 +6,7 @@ use super::*;
 
 fn golden(name: &str) -> Inspection {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../moerge/tests/golden").join(name);
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     inspect(&storage, &dir).unwrap()
 }
 

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, Storage};
+use moerge_checkpoint::{Checkpoint, ReadStorage};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// What a folder holds.
 pub struct ModelFolder<'a> {
-    storage: &'a Arc<dyn Storage>,
+    storage: &'a Arc<dyn ReadStorage>,
     dir: &'a Path,
     /// Names of all files in it, sorted.
     pub names: Vec<String>,
@@ -28,7 +28,7 @@ pub struct ModelFolder<'a> {
 
 impl<'a> ModelFolder<'a> {
     /// Lists the folder.
-    pub fn open(storage: &'a Arc<dyn Storage>, dir: &'a Path) -> Result<Self> {
+    pub fn open(storage: &'a Arc<dyn ReadStorage>, dir: &'a Path) -> Result<Self> {
         let names = storage.list(dir).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::input(format!("{} does not exist", dir.display()))
                 .cause(Cause::FileNotFound { path: dir.to_owned() }),

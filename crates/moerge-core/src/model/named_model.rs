@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Dtype, Storage, TensorView};
+use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, TensorView};
 use serde_json::{Map, Value};
 
 use super::{
@@ -87,7 +87,7 @@ impl NamedModel {
     /// # Errors
     /// The folder holds no model, its weights are quantised, or the adapter changes weights that the model lacks.
     pub fn open(
-        storage: &Arc<dyn Storage>,
+        storage: &Arc<dyn ReadStorage>,
         reference: &str,
         dir: &Path,
         adapter_dir: Option<&Path>,

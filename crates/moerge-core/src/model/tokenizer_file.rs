@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use serde_json::{Map, Value, json};
 
 use super::{files::TOKENIZER, source::read_bytes};
@@ -27,7 +27,7 @@ impl TokenizerFile {
     ///
     /// # Errors
     /// It is not there, or not one of the tokenizers library.
-    pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+    pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
         let path = dir.join(TOKENIZER);
         let bytes = read_bytes(storage, &path).map_err(|e| {
             e.hint("vocabularies are merged by tokenizer.json; transformers writes one with save_pretrained")

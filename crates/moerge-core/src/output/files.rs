@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::{Fingerprint, Index, Storage};
+use moerge_checkpoint::{Fingerprint, Index, ReadStorage};
 use serde::Serialize;
 
 use crate::{
@@ -41,7 +41,7 @@ pub struct Wanted {
 
 /// Every file beside the weights of an MoE, except for [`record`]'s.
 pub fn output_files(
-    storage: &dyn Storage,
+    storage: &dyn ReadStorage,
     recipe: &Recipe,
     models: &Models,
     plan: &MoePlan,
@@ -55,7 +55,7 @@ pub fn output_files(
 }
 
 /// The files of these paths, as files of the output.
-pub fn read_files(storage: &dyn Storage, paths: Vec<(PathBuf, u64)>) -> Result<Vec<OutputFile>> {
+pub fn read_files(storage: &dyn ReadStorage, paths: Vec<(PathBuf, u64)>) -> Result<Vec<OutputFile>> {
     let read = |(path, _): (PathBuf, u64)| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(OutputFile { name, bytes: read_bytes(storage, &path)? })
@@ -65,7 +65,7 @@ pub fn read_files(storage: &dyn Storage, paths: Vec<(PathBuf, u64)>) -> Result<V
 
 /// The files of an MoE that are made rather than copied.
 pub fn made_files(
-    storage: &dyn Storage,
+    storage: &dyn ReadStorage,
     recipe: &Recipe,
     models: &Models,
     plan: &MoePlan,
@@ -95,7 +95,7 @@ pub fn config_and_index(plan: &OutputPlan) -> Vec<OutputFile> {
 /// Files that go along as they are, and their lengths in bytes: the generation config in the folder `config`, and the
 /// tokenizer in the folder `tokenizer`.
 pub fn copied_files(
-    storage: &dyn Storage,
+    storage: &dyn ReadStorage,
     config: &Path,
     tokenizer: &Path,
     wanted: Wanted,
@@ -163,7 +163,7 @@ fn source_record(source: &SourceFiles<'_>) -> SourceRecord {
 }
 
 fn card_facts(
-    storage: &dyn Storage,
+    storage: &dyn ReadStorage,
     recipe: &Recipe,
     models: &Models,
     plan: &MoePlan,

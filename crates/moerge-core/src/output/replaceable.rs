@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use moerge_checkpoint::{Header, INDEX_FILE, Kind, Storage};
+use moerge_checkpoint::{Header, INDEX_FILE, Kind, OutputStorage};
 
 use super::{card::MODEL_CARD, files::RECIPE_FILE};
 use crate::{
@@ -21,7 +21,7 @@ const WRITTEN: [&str; 6] = ["config.json", "generation_config.json", INDEX_FILE,
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn not_written_by_moerge(storage: &dyn Storage, dir: &Path, also: &[&str]) -> Result<Option<String>> {
+pub fn not_written_by_moerge(storage: &dyn OutputStorage, dir: &Path, also: &[&str]) -> Result<Option<String>> {
     let names = storage.list(dir).map_err(|e| Error::io("list", dir, &e))?;
     if !names.iter().any(|name| name == MOERGE_JSON) {
         return Ok(Some(format!("moerge did not make what is in it: it has no {MOERGE_JSON}")));

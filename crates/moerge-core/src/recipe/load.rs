@@ -1,11 +1,11 @@
 //! Reading a recipe from disk, with the prompt files it names.
 
 use std::{
-    fs::File,
-    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use moerge_checkpoint::{Kind, LocalStorage, ReadStorage};
 
 use super::{
     Located, Recipe, prompts_file, read,
@@ -68,7 +68,7 @@ fn texts_of(
         _ => file.value.clone(),
     };
     let places = [folder.join(&written), written];
-    let Some(place) = places.iter().find(|place| place.exists()) else {
+    let Some(place) = places.iter().find(|place| LocalStorage.facts(place).is_ok()) else {
         let error = Error::input(format!("no prompt file {}", file.value.display()));
         let mut error = at(error, "not found").fact("looked for", places[0].display().to_string());
         if places[0] != places[1] {
@@ -92,20 +92,20 @@ fn texts_of(
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     let io = |operation: &str, error: std::io::Error| Error::io(operation, path, &error);
     // A pipe would block and a device might never end, so only a file is opened.
-    let facts = std::fs::metadata(path).map_err(|e| io("open", e))?;
-    if !facts.is_file() {
-        let kind = if facts.is_dir() { "a folder" } else { "not a file" };
+    let kind = match LocalStorage.facts(path).map_err(|e| io("open", e))?.kind {
+        Kind::File => None,
+        Kind::Dir => Some("a folder"),
+        Kind::Link | Kind::Other => Some("not a file"),
+    };
+    if let Some(kind) = kind {
         return Err(Error::input(format!("{} is {kind}, expected a text file", path.display())));
     }
-    let mut bytes = Vec::new();
-    // Files of /proc have no length; reading some of them (kmsg) waits for ever.
-    if facts.len() > 0 {
-        let file = File::open(path).map_err(|e| io("open", e))?;
-        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| io("read", e))?;
-    }
-    if bytes.len() as u64 > max_bytes {
+    let file = LocalStorage.open(path).map_err(|e| io("open", e))?;
+    if file.len() > max_bytes {
         return Err(Error::input(format!("{} is larger than {} MiB", path.display(), max_bytes >> 20)));
     }
+    let mut bytes = vec![0; file.len() as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(|e| io("read", e))?;
     let text = String::from_utf8(bytes).map_err(|e| not_utf8(path, e.utf8_error().valid_up_to(), e.as_bytes()))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ShardLayout, Storage, TensorSpec};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage, ShardLayout, TensorSpec};
 use moerge_core::ops::{Evaluator, Expr, Preparation};
 
 /// The files beside this one.
@@ -12,7 +12,7 @@ pub fn here() -> &'static Path {
 
 /// The tensors in the folder `dir`.
 pub fn open(dir: &Path) -> Checkpoint {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     Checkpoint::open(&storage, dir).unwrap()
 }
 

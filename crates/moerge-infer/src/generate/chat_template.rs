@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -87,7 +87,7 @@ pub fn max_prompt_bytes(tokens: usize) -> usize {
 impl ChatTemplate {
     /// Finds the template of the model in `dir`: `chat_template.jinja`, or `chat_template` of `tokenizer_config.json`
     /// (a string, or a list of named ones). `None` where the model has none.
-    pub fn open(storage: &dyn Storage, dir: &Path) -> Result<Option<Self>> {
+    pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<Self>> {
         let config_path = dir.join("tokenizer_config.json");
         let config = object(storage, &config_path)?;
         let in_config = format!("`chat_template` in {}", config_path.display());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, path::Path};
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use serde_json::{Map, Value};
 
 use super::Sampling;
@@ -27,7 +27,7 @@ pub struct GenerationConfig {
 impl GenerationConfig {
     /// Reads the file in `dir`, if it is there. `eos_token_id` (a number or a list) is looked up in `config`, the
     /// model's `config.json`, as well.
-    pub fn open(storage: &dyn Storage, dir: &Path, config: &Map<String, Value>) -> Result<Self> {
+    pub fn open(storage: &dyn ReadStorage, dir: &Path, config: &Map<String, Value>) -> Result<Self> {
         let path = dir.join("generation_config.json");
         let generation: Map<String, Value> = match storage.facts(&path) {
             Ok(_) => serde_json::from_str(&read_text(storage, &path)?).map_err(|e| {

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::{Dtype, Found, OutputDir, Storage, workers};
+use moerge_checkpoint::{Dtype, Found, OutputDir, OutputStorage, workers};
 use moerge_core::{
     error::{Cause, Error, Result},
     model::named_model::NamedModel,
@@ -110,7 +110,7 @@ pub struct LeftOut {
 /// # Errors
 /// The models do not fit each other or are equal, something cannot be read or written, or the user stops the run.
 pub fn extract_lora(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn OutputStorage>,
     model: &NamedModel,
     base: &NamedModel,
     out: &Path,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
-use moerge_checkpoint::{Fingerprint, Storage};
+use moerge_checkpoint::{Fingerprint, OutputStorage, ReadStorage};
 
 use super::{MergeOptions, MergeReport, Prepared, publish::Publication};
 use crate::{
@@ -25,10 +25,14 @@ use moerge_core::{
 };
 
 impl Prepared {
-    /// Builds the output in `out`.
+    /// Builds the output in the folder `out` of `storage`; `sources` is where the models are.
+    ///
+    /// # Errors
+    /// Something cannot be read or written, or the run was stopped.
     pub fn build(
         &self,
-        storage: &Arc<dyn Storage>,
+        sources: &dyn ReadStorage,
+        storage: &Arc<dyn OutputStorage>,
         out: &Path,
         options: &MergeOptions,
         progress: &dyn Progress,
@@ -42,7 +46,7 @@ impl Prepared {
             own_files: &[ROUTING_REPORT, SELF_TEXT_FILE],
         };
         publication.check_place()?;
-        let (files, max_bytes) = self.files(storage.as_ref(), out, options.wanted)?;
+        let (files, max_bytes) = self.files(sources, out, options.wanted)?;
         let id = self.id(&files, options)?;
         let report = |warnings, routing, bytes, already_there| MergeReport {
             summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
@@ -60,8 +64,8 @@ impl Prepared {
         if publication.is_built(&id)? {
             return Ok(already_there());
         }
-        let tokenizer = self.tokenizer(storage.as_ref())?;
-        let memory = self.memory_with(storage.as_ref(), tokenizer.as_ref(), options, progress)?;
+        let tokenizer = self.tokenizer(sources)?;
+        let memory = self.memory_with(sources, tokenizer.as_ref(), options, progress)?;
         if let Some(budget) = options.memory {
             memory.within(budget)?;
         }
@@ -166,6 +170,6 @@ impl Prepared {
 }
 
 /// The report of an output that is there already.
-fn published_report(storage: &dyn Storage, out: &Path) -> Option<RoutingReport> {
+fn published_report(storage: &dyn ReadStorage, out: &Path) -> Option<RoutingReport> {
     RoutingReport::parse(&read_text(storage, &out.join(ROUTING_REPORT)).ok()?).ok()
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::{OutputStorage, ReadStorage};
 use moerge_core::{
     error::{Cause, Error, Result},
     execute,
@@ -87,7 +87,7 @@ pub struct DenseReport {
 /// # Errors
 /// A model cannot be opened, or the models do not fit each other.
 pub fn prepare_dense(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     recipe: DenseRecipe,
     made: &[NamedModel],
     recipe_dir: &Path,
@@ -99,7 +99,7 @@ pub fn prepare_dense(
 }
 
 /// Merged vocabularies hold every model's parsed tokenizer and the result; a copied one is only its bytes.
-fn tokenizer_memory(storage: &dyn Storage, recipe: &DenseRecipe, models: &DenseModels, plan: &DensePlan) -> u64 {
+fn tokenizer_memory(storage: &dyn ReadStorage, recipe: &DenseRecipe, models: &DenseModels, plan: &DensePlan) -> u64 {
     let length = |model: &NamedModel| storage.facts(&model.dir.join(TOKENIZER)).map_or(0, |facts| facts.len);
     let lengths: Vec<u64> = models.0.iter().map(length).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
@@ -115,7 +115,7 @@ fn tokenizer_memory(storage: &dyn Storage, recipe: &DenseRecipe, models: &DenseM
 /// # Errors
 /// As those of [`prepare_dense`].
 pub fn earlier_models(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     earlier: &[EarlierDocument],
     recipe_dir: &Path,
     options: &MergeOptions,
@@ -130,7 +130,7 @@ pub fn earlier_models(
 }
 
 fn plan_dense(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     recipe: &DenseRecipe,
     made: &[NamedModel],
     recipe_dir: &Path,
@@ -150,8 +150,8 @@ fn plan_dense(
         let place = |error: Error| {
             if error.parts().snippet.is_some() { error } else { error.at(recipe.snippet(&reference.span, "")) }
         };
-        let folders =
-            locate(&reference.value, recipe_dir, &options.cache).map_err(|e: NotHere| place(Error::from(e)))?;
+        let folders = locate(storage.as_ref(), &reference.value, recipe_dir, &options.cache)
+            .map_err(|e: NotHere| place(Error::from(e)))?;
         let (model, adapter) = (&folders.model, folders.adapter.as_deref());
         models.push(NamedModel::open(storage, &name, model, adapter, options.lora_dtype).map_err(place)?);
     }
@@ -176,13 +176,14 @@ fn plan_dense(
 }
 
 impl PreparedDense {
-    /// Builds the output in `out`.
+    /// Builds the output in the folder `out` of `storage`; `sources` is where the models are.
     ///
     /// # Errors
     /// Something cannot be read or written, or the run was stopped.
     pub fn build(
         &self,
-        storage: &Arc<dyn Storage>,
+        sources: &dyn ReadStorage,
+        storage: &Arc<dyn OutputStorage>,
         out: &Path,
         options: &MergeOptions,
         progress: &dyn Progress,
@@ -196,7 +197,7 @@ impl PreparedDense {
             own_files: &[],
         };
         publication.check_place()?;
-        let files = self.files(storage.as_ref(), out, options.wanted)?;
+        let files = self.files(sources, out, options.wanted)?;
         let max_bytes = self.max_bytes(&files);
         let id = self.id(&files)?;
         let report = |warnings, bytes, already_there| DenseReport {
@@ -224,7 +225,7 @@ impl PreparedDense {
             Some(format!("{} {problem}; readers will refuse it", file.name))
         }));
         if options.compare_vocabularies && self.recipe.tokenizer.is_none() {
-            warnings.extend(self.vocabulary_warnings(storage.as_ref()));
+            warnings.extend(self.vocabulary_warnings(sources));
         }
         let mut beside = files;
         beside.push(self.record(&id, &written.fingerprints));
@@ -233,7 +234,7 @@ impl PreparedDense {
     }
 
     /// Models whose tokens mean something else than those of the model that gives the tokenizer.
-    fn vocabulary_warnings(&self, storage: &dyn Storage) -> Vec<String> {
+    fn vocabulary_warnings(&self, storage: &dyn ReadStorage) -> Vec<String> {
         let lead = &self.models.0[self.plan.tokenizer];
         let Some(own) = Vocabulary::read(storage, &lead.dir) else { return Vec::new() };
         let others = self.models.0.iter().filter(|model| model.dir != lead.dir);
@@ -253,7 +254,7 @@ impl PreparedDense {
     ///
     /// # Errors
     /// A file cannot be read, or the chat template is none.
-    pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<Vec<OutputFile>> {
+    pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<Vec<OutputFile>> {
         let mut files = config_and_index(&self.plan.output);
         if wanted.card {
             files.push(file(MODEL_CARD, dense_card(&self.card(storage, out)?)));
@@ -333,7 +334,7 @@ impl PreparedDense {
 }
 
 /// The chat template in a model's folder.
-fn template_of(storage: &dyn Storage, dir: &Path) -> Option<String> {
+fn template_of(storage: &dyn ReadStorage, dir: &Path) -> Option<String> {
     if let Ok(text) = read_text(storage, &dir.join(CHAT_TEMPLATE)) {
         return Some(text);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::{Fingerprint, Storage};
+use moerge_checkpoint::{Fingerprint, ReadStorage};
 
 use super::{MergeOptions, Prepared};
 use crate::{
@@ -23,14 +23,14 @@ const TOKEN_BYTES: u64 = 96;
 
 impl Prepared {
     /// Every file beside the weights that is known before a run, and an upper bound of the finished folder's bytes.
-    pub fn files(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
+    pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
         let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
         let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
         Ok((files, beside + self.max_bytes_of_results()))
     }
 
     /// An upper bound of the finished folder's bytes, without reading what is copied into it. Weights are exact.
-    pub fn max_bytes(&self, storage: &dyn Storage, out: &Path, wanted: Wanted) -> Result<u64> {
+    pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<u64> {
         let base = &self.models.base().dir;
         let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
         let copied = copied_files(storage, base, base, wanted)?;
@@ -56,20 +56,25 @@ impl Prepared {
 
     /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
     /// one, a prompt is taken to have as many tokens as bytes.
-    pub fn memory(&self, storage: &dyn Storage, options: &MergeOptions, progress: &dyn Progress) -> Result<MemoryNeed> {
+    pub fn memory(
+        &self,
+        storage: &dyn ReadStorage,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<MemoryNeed> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
         self.memory_with(storage, tokenizer.as_ref(), options, progress)
     }
 
     /// Tokens that go through a model to make the routers.
-    pub fn router_tokens(&self, storage: &dyn Storage, progress: &dyn Progress) -> Result<usize> {
+    pub fn router_tokens(&self, storage: &dyn ReadStorage, progress: &dyn Progress) -> Result<usize> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
         Ok(self.lengths(tokenizer.as_ref(), progress)?.0.into_iter().sum())
     }
 
     pub(super) fn memory_with(
         &self,
-        storage: &dyn Storage,
+        storage: &dyn ReadStorage,
         tokenizer: Option<&Tokenizer>,
         options: &MergeOptions,
         progress: &dyn Progress,
@@ -143,7 +148,7 @@ impl Prepared {
     }
 
     /// The base's tokenizer, where the routers are made of text.
-    pub(super) fn tokenizer(&self, storage: &dyn Storage) -> Result<Option<Tokenizer>> {
+    pub(super) fn tokenizer(&self, storage: &dyn ReadStorage) -> Result<Option<Tokenizer>> {
         let mode = self.plan.routing.gate_mode;
         let needed = mode.needs_prompts() || mode.is_fitted();
         let open = || {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 
 use super::{MergeOptions, Prepared};
 use crate::routers;
@@ -28,7 +28,7 @@ use moerge_infer::SpecialTokens;
 /// # Errors
 /// A model cannot be opened, or the models do not fit each other.
 pub fn prepare(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     recipe: Recipe,
     recipe_dir: &Path,
     options: &MergeOptions,
@@ -41,7 +41,7 @@ pub fn prepare(
 /// # Errors
 /// As those of [`prepare`].
 pub fn prepare_with(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     recipe: Recipe,
     made: &[NamedModel],
     recipe_dir: &Path,
@@ -90,7 +90,7 @@ fn check_prompt_lengths(recipe: &Recipe, context: usize) -> Result<()> {
 }
 
 fn open_models(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     recipe: &Recipe,
     made: &[NamedModel],
     recipe_dir: &Path,
@@ -109,7 +109,8 @@ fn open_models(
             sources.push(made_source(made).map_err(place)?);
             return Ok(sources.len() - 1);
         }
-        let folders = locate(&reference.value, recipe_dir, cache).map_err(|e: NotHere| place(Error::from(e)))?;
+        let folders = locate(storage.as_ref(), &reference.value, recipe_dir, cache)
+            .map_err(|e: NotHere| place(Error::from(e)))?;
         let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref()).map_err(place)?;
         sources.push(source);
         Ok(sources.len() - 1)
@@ -131,7 +132,7 @@ fn made_source(made: &NamedModel) -> Result<Source> {
 }
 
 /// What is odd about the base's tokenizer, which the merged model gets, and about those of experts that have another.
-fn vocabulary_warnings(storage: &dyn Storage, models: &Models) -> Vec<String> {
+fn vocabulary_warnings(storage: &dyn ReadStorage, models: &Models) -> Vec<String> {
     let tokenizer = |s: &Source| moerge_core::model::source::read_bytes(storage, &s.dir.join("tokenizer.json")).ok();
     let base_bytes = tokenizer(models.base());
     let base = Vocabulary::read(storage, &models.base().dir);
@@ -149,7 +150,7 @@ fn vocabulary_warnings(storage: &dyn Storage, models: &Models) -> Vec<String> {
     warnings
 }
 
-fn token_beyond_rows(storage: &dyn Storage, base: &Source, vocabulary: &Vocabulary) -> Option<String> {
+fn token_beyond_rows(storage: &dyn ReadStorage, base: &Source, vocabulary: &Vocabulary) -> Option<String> {
     let special = SpecialTokens::open(storage, &base.dir).unwrap_or_default();
     let (id, token) = vocabulary.last_with_bos(special.get("bos_token"))?;
     let message = token_without_row(id, token, base.config.vocab_size as u64)?;

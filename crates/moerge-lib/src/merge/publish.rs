@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Found, OutputDir, SourceFile, Storage};
+use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, SourceFile};
 use moerge_core::{
     error::{Cause, Error, ErrorKind, Result},
     model::{source::read_text, source_files::SourceFiles},
@@ -19,7 +19,7 @@ use moerge_core::{
 
 /// An output folder, what is written into it, and what it is made of.
 pub(super) struct Publication<'a> {
-    pub storage: &'a Arc<dyn Storage>,
+    pub storage: &'a Arc<dyn OutputStorage>,
     pub out: &'a Path,
     pub plan: &'a OutputPlan,
     pub sources: Vec<SourceFiles<'a>>,
@@ -43,7 +43,7 @@ impl Publication<'_> {
     /// What a run that was killed just after publishing has left is removed.
     pub fn is_built(&self, id: &str) -> Result<bool> {
         let path = self.out.join(MOERGE_JSON);
-        if Checkpoint::open(self.storage, self.out).is_err() {
+        if Checkpoint::open(&self.reading(), self.out).is_err() {
             return Ok(false);
         }
         let text = read_text(self.storage.as_ref(), &path).ok();
@@ -107,6 +107,11 @@ impl Publication<'_> {
     pub fn published_bytes(&self) -> u64 {
         let names = self.storage.list(self.out).unwrap_or_default();
         names.iter().filter_map(|name| self.storage.facts(&self.out.join(name)).ok()).map(|facts| facts.len).sum()
+    }
+
+    /// The storage as what the output is read back from.
+    fn reading(&self) -> Arc<dyn ReadStorage> {
+        self.storage.clone()
     }
 
     /// What a build that was interrupted is resumed by: the output's id, and where and when the sources were last
@@ -175,7 +180,7 @@ impl Publication<'_> {
         let dir = output.model_dir();
         let planned = &self.plan.tensors;
         progress.start(Stage::Verify, planned.len() as u64, 0);
-        let written = Checkpoint::open(self.storage, &dir)?;
+        let written = Checkpoint::open(&self.reading(), &dir)?;
         let refuse = |what: String| {
             Error::new(ErrorKind::Io, format!("{} was not written as planned: {what}", dir.display()))
                 .hint("the disk may be failing; merge again")

@@ -1,6 +1,6 @@
 //! The texts on which routing is measured, and the experts they are meant for.
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 
 use super::BalancedLoad;
 use crate::routers::{ROUTING_REPORT, RoutingReport};
@@ -36,7 +36,7 @@ pub(super) struct Tokenized {
 }
 
 /// The recipe that `model` was made with, if moerge made it.
-fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
+fn recipe(model: &Model, storage: &dyn ReadStorage) -> Result<Option<Recipe>> {
     let path = model.dir.join(MOERGE_JSON);
     if storage.facts(&path).is_err() {
         return Ok(None);
@@ -46,7 +46,7 @@ fn recipe(model: &Model, storage: &dyn Storage) -> Result<Option<Recipe>> {
 }
 
 /// Which expert of the recipe is in which slot of `model`. Without a recipe, every slot is its own expert.
-pub fn expert_slots(model: &Model, storage: &dyn Storage) -> Result<Slots> {
+pub fn expert_slots(model: &Model, storage: &dyn ReadStorage) -> Result<Slots> {
     let decoder = &model.description().decoder;
     let Some(experts) = decoder.experts().map(|spec| spec.experts) else { return Ok(plain_slots(model)) };
     let slots = recipe(model, storage)?.map(|recipe| Slots::of(&recipe, decoder.layers.len()));
@@ -61,14 +61,14 @@ pub fn plain_slots(model: &Model) -> Slots {
 }
 
 /// The result of balancing in the routing report of `model`, if any.
-pub fn balanced_load(model: &Model, storage: &dyn Storage) -> Option<BalancedLoad> {
+pub fn balanced_load(model: &Model, storage: &dyn ReadStorage) -> Option<BalancedLoad> {
     let report = RoutingReport::parse(&read_text(storage, &model.dir.join(ROUTING_REPORT)).ok()?).ok()?;
     let load_after = report.layers.into_iter().map(|layer| layer.load).collect();
     Some(BalancedLoad { balance: report.balance?, load_after })
 }
 
 /// The names of the experts: the last component of their models' names in the recipe. Empty without a recipe.
-pub fn expert_names(model: &Model, storage: &dyn Storage) -> Result<Vec<String>> {
+pub fn expert_names(model: &Model, storage: &dyn ReadStorage) -> Result<Vec<String>> {
     let last = |reference: String| {
         let end = reference.trim_end_matches(['/', '\\']).len();
         reference[..end].rsplit(['/', '\\', '+']).next().unwrap_or_default().to_owned()
@@ -83,7 +83,7 @@ pub fn expert_names(model: &Model, storage: &dyn Storage) -> Result<Vec<String>>
 }
 
 /// The prompts of the recipe of `model`, one text per expert.
-pub fn recipe_texts(model: &Model, storage: &dyn Storage) -> Result<Vec<RoutedText>> {
+pub fn recipe_texts(model: &Model, storage: &dyn ReadStorage) -> Result<Vec<RoutedText>> {
     let names = expert_names(model, storage)?;
     let experts = recipe(model, storage)?.map(|recipe| recipe.experts).unwrap_or_default();
     let texts = experts.into_iter().zip(names).enumerate().map(|(expert, (e, name))| RoutedText {

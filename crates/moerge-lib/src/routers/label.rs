@@ -44,7 +44,7 @@ pub fn label_by_loss(
 mod tests {
     use std::{path::Path, sync::Arc};
 
-    use moerge_checkpoint::{LocalStorage, Storage};
+    use moerge_checkpoint::{LocalStorage, ReadStorage};
 
     use super::*;
     use crate::{
@@ -59,7 +59,7 @@ mod tests {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny");
         let text = "base_model: base\ngate_mode: calibrated\nlabel: loss\nexperts:\n\
                     - {source_model: code, positive_prompts: [x]}\n- {source_model: math, positive_prompts: [x]}\n";
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let recipe = Recipe::parse("moe.yml", text).unwrap();
         let prepared = prepare(&storage, recipe, &tiny, &MergeOptions::default()).unwrap();
         let tokenizer = Tokenizer::open(&LocalStorage, &tiny.join("base")).unwrap();

@@ -133,7 +133,7 @@ impl Observer for Sharpen {
 mod tests {
     use std::{path::Path, sync::Arc};
 
-    use moerge_checkpoint::{LocalStorage, Storage};
+    use moerge_checkpoint::{LocalStorage, ReadStorage};
 
     use super::*;
     use crate::{
@@ -155,7 +155,7 @@ mod tests {
             );
             Recipe::parse("moe.yml", &text).unwrap()
         };
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let plan = |k| prepare(&storage, recipe(k), &tiny, &MergeOptions::default()).unwrap().plan;
         let tokenizer = Tokenizer::open(&LocalStorage, &tiny.join("base")).unwrap();
         let text = |name: &str| {

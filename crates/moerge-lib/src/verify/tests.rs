@@ -19,7 +19,7 @@ fn copy(name: &str) -> TempDir {
     dir
 }
 
-fn storage() -> Arc<dyn Storage> {
+fn storage() -> Arc<dyn ReadStorage> {
     Arc::new(LocalStorage)
 }
 

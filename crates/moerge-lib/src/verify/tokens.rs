@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use moerge_core::model::{folder::ModelFolder, source::token_without_row};
 use moerge_infer::{generate::GenerationConfig, tokenizer::Tokenizer};
 
 use super::{FindingKind, Severity, VerifyReport};
 
 /// Compares a tokenizer that can be opened with the model's `config.json`.
-pub(super) fn check(storage: &dyn Storage, dir: &Path, folder: &ModelFolder, report: &mut VerifyReport) {
+pub(super) fn check(storage: &dyn ReadStorage, dir: &Path, folder: &ModelFolder, report: &mut VerifyReport) {
     let Ok(Some(config)) = folder.object("config.json") else { return };
     if !folder.has("tokenizer.json") {
         return;

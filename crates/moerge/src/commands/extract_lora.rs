@@ -1,7 +1,7 @@
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use moerge_checkpoint::{Dtype, LocalStorage, Storage};
+use moerge_checkpoint::{Dtype, LocalStorage};
 use moerge_core::ErrorKind;
 use moerge_lib::extract_lora::{ExtractOptions, ExtractReport, MatrixReport, Truncation, extract_lora};
 use serde_json::json;
@@ -99,8 +99,7 @@ fn extract(args: &Args, reporter: &Reporter) -> moerge_core::Result<ExtractRepor
     };
     let options =
         ExtractOptions { truncation, dtype: args.dtype, threads: threads(args.num_threads), memory: args.memory };
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-    extract_lora(&storage, &model, &base, &folder(&args.out), &options, reporter)
+    extract_lora(&LocalStorage::shared(), &model, &base, &folder(&args.out), &options, reporter)
 }
 
 fn print_summary(args: &Args, report: &ExtractReport, reporter: &Reporter) -> anyhow::Result<()> {

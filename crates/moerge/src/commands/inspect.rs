@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{
     inspect::{FolderKind, Inspection, Part, inspect},
     model::{families::is_known, locate::HubId},
@@ -67,7 +67,7 @@ fn find(dir: &Path) -> moerge_core::Result<Inspection> {
     match on_hub(dir) {
         Some(id) => inspect_on_hub(&id),
         None => {
-            let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+            let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
             inspect(&storage, &folder(dir))
         }
     }
@@ -89,13 +89,13 @@ fn page(found: &Inspection, dir: &Path) -> Vec<String> {
 /// Inspects a model in the cache, or else its headers on the Hub.
 fn inspect_on_hub(id: &HubId) -> moerge_core::Result<Inspection> {
     let hub = hub(&Reporter::new(false, false, false))?;
-    let local: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let local: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     match hub.cached(id) {
         Some(folder) => inspect(&local, &folder),
         None => {
             let remote = HubStorage::new(hub);
             let dir = remote.mount(id, Wanted::Either)?;
-            let storage: Arc<dyn Storage> = remote;
+            let storage: Arc<dyn ReadStorage> = remote;
             inspect(&storage, &dir)
         }
     }

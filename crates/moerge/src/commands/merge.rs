@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{
     ErrorKind,
     model::locate::HubId,
@@ -139,7 +139,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
     let recipe = Document::load(&path)?;
-    let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let mut storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let mut mounted = None;
     if args.no_cache {
         let remote = HubStorage::new(hub);
@@ -159,12 +159,24 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
             args.build.note_unneeded(reporter);
             let prepared = prepare_with(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(expect);
-            Report::Moe(Box::new(prepared.build(&storage, &out, &options, reporter)?))
+            Report::Moe(Box::new(prepared.build(
+                storage.as_ref(),
+                &LocalStorage::shared(),
+                &out,
+                &options,
+                reporter,
+            )?))
         }
         Output::Dense(recipe) => {
             let prepared = prepare_dense(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.0.iter().flat_map(|m| m.files()).flat_map(|f| f.checkpoints()).for_each(expect);
-            Report::Dense(Box::new(prepared.build(&storage, &out, &options, reporter)?))
+            Report::Dense(Box::new(prepared.build(
+                storage.as_ref(),
+                &LocalStorage::shared(),
+                &out,
+                &options,
+                reporter,
+            )?))
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::recipe::ModelRef;
 use moerge_infer::{decoder::Quantisation, model::Model, runner::Placement};
 
@@ -39,7 +39,7 @@ impl PlacingArgs {
             // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let hub = hub(reporter)?;
         let open = |reference: &String| {
             let reference = folder(Path::new(reference)).display().to_string();

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, OutputStorage, ReadStorage};
 use moerge_core::{
     ErrorKind,
     plan::PlanSummary,
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let recipe = Document::load(&path)?;
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
-    let mut storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let mut storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let reporter = Reporter::new(false, args.json, false);
     let hub = hub(&reporter)?;
     let offline = hub.settings().offline;
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let out = folder(&args.out);
     let max_bytes = prepared.max_bytes(storage.as_ref(), &out, options.wanted)?;
     let on_hub = on_hub::OnHub::of(&prepared, &remote);
-    let free = free_space(storage.as_ref(), &out);
+    let free = free_space(&out);
     let need = prepared.memory(storage.as_ref(), &options, &reporter)?;
     let budget = options.memory;
     let summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Free bytes on the disk of `out`, which may not exist yet.
-fn free_space(storage: &dyn Storage, out: &Path) -> Option<u64> {
+fn free_space(out: &Path) -> Option<u64> {
     let out = std::path::absolute(out).ok()?;
-    out.ancestors().find_map(|dir| storage.free_space(dir).ok())
+    out.ancestors().find_map(|dir| LocalStorage.free_space(dir).ok())
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{Error, plan::Slots, recipe::ModelRef};
 use moerge_infer::{
     decoder::{Quantisation, ResidentModel},
@@ -85,7 +85,7 @@ impl ModelArgs {
             // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let reference = folder(Path::new(&self.model)).display().to_string();
         let hub = hub(reporter)?;
         if let Ok(parsed) = ModelRef::parse(&reference) {

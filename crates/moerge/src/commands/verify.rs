@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(id) => hub(&reporter)?.ensure_repository_downloaded(&id, &reporter)?,
         None => folder(&args.dir),
     };
-    let storage: Arc<dyn moerge_checkpoint::Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn moerge_checkpoint::ReadStorage> = Arc::new(LocalStorage);
     let report = verify(&storage, &dir, threads(args.num_threads), &reporter);
     reporter.close();
     let report = report?;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_core::{
     model::{families::Role, source::Source},
     ops::{ComputedValues, Evaluator, Expr},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 fn open(dir: &Path, adapter: &Path) -> moerge_core::Result<Source> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     Source::open(&storage, "model", dir, Some(adapter))
 }
 
@@ -44,7 +44,7 @@ fn probed(matrix: &[f32], columns: usize) -> Vec<f64> {
 /// among them.
 #[test]
 fn adapters_are_merged_as_peft_merges_them() {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let mut kinds = 0;
     for entry in fs::read_dir(golden("adapters")).unwrap() {
         let adapter = entry.unwrap().path();
@@ -200,7 +200,7 @@ fn pairs_of_q_k_and_v_go_onto_the_rows_of_a_fused_weight() {
         fs::write(dir.join("moe.yml"), text).unwrap();
         let out = format!("out-{adapter}");
         moerge_ok(dir, &["merge", "moe.yml", &out, "--quiet"]);
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let out = Checkpoint::open(&storage, &dir.join(&out)).unwrap();
         let read = |name: &str| out.get(&format!("model.layers.1.self_attn.{name}.weight")).unwrap().read().unwrap();
         ["q_proj", "k_proj", "v_proj", "o_proj"].map(read)

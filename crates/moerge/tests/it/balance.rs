@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::common::{contents, example, moerge, moerge_ok};
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{
     progress::{Progress, Stage},
     recipe::Recipe,
@@ -145,12 +145,15 @@ fn a_run_that_was_stopped_while_balancing_does_not_fit_again() {
     let dir = dir.path();
     write_recipe(dir, LITTLE);
     moerge_ok(dir, &["merge", "moe.yml", "unbroken/out", "--balance", "--quiet"]);
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let merge = |stop_in_balance| {
         let watched = Watched { stop_in_balance, ..Watched::default() };
         let options = MergeOptions { balance: true, ..MergeOptions::default() };
         let prepared = prepare(&storage, Recipe::load(&dir.join("moe.yml")).unwrap(), dir, &options).unwrap();
-        (prepared.build(&storage, &dir.join("out"), &options, &watched).map(|_| ()), watched.finished)
+        (
+            prepared.build(storage.as_ref(), &LocalStorage::shared(), &dir.join("out"), &options, &watched).map(|_| ()),
+            watched.finished,
+        )
     };
     let (stopped, finished) = merge(true);
     assert!(stopped.is_err() && !dir.join("out").exists());

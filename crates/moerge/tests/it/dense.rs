@@ -8,7 +8,7 @@ use std::{
 };
 
 use half::bf16;
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::common::{contents, example, golden, moerge, moerge_ok, write_changed,
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<f32>)>;
 
 fn tensors(dir: &Path) -> Tensors {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let values = |tensor: &moerge_checkpoint::TensorView| {
         let bytes = tensor.read().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{model::locate::HubCache, progress::Silent};
 use moerge_infer::{
     decoder::Quantisation,
@@ -20,7 +20,7 @@ fn tiny(name: &str) -> Model {
 }
 
 fn open(dir: &Path) -> Model {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let cache = HubCache::from_vars(|_| None);
     Model::open(&storage, &dir.display().to_string(), Path::new("."), &cache).unwrap()
 }

@@ -5,7 +5,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use crate::common::{golden, moerge_ok};
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_core::{
     model::{config::ModelConfig, families::describe},
     progress::Silent,
@@ -43,7 +43,7 @@ fn check_experts(dense: &str, model_type: &str, experts: &[&str], more: &str) {
     let config = ModelConfig::parse(&fs::read_to_string(out.join("config.json")).unwrap(), &out).unwrap();
     assert_eq!(config.model_type, model_type);
 
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let expected = Checkpoint::open_file(&storage, &model.join("expected.safetensors")).unwrap();
     let ids = expected.get("input_ids").unwrap().read().unwrap();
     let ids: Vec<u32> = ids.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect();
@@ -52,7 +52,7 @@ fn check_experts(dense: &str, model_type: &str, experts: &[&str], more: &str) {
 }
 
 fn greatest_difference(
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     out: &Path,
     config: &ModelConfig,
     ids: &[u32],

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use crate::common::{llama, moerge, moerge_ok, write_model};
 use half::bf16;
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ShardLayout, Storage, TensorSpec};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage, ShardLayout, TensorSpec};
 use serde_json::{Value, json};
 
 fn open(dir: &Path) -> Checkpoint {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     Checkpoint::open(&storage, dir).unwrap()
 }
 

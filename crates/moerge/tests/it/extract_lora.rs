@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage};
 use serde_json::{Value, json};
 
 use crate::common::{contents, golden, moerge, moerge_ok, write_changed, write_tensors};
@@ -25,7 +25,7 @@ fn random(seed: u32, n: usize) -> Vec<f32> {
 fn write_tuned(dir: &Path, rank: usize, changed: impl Fn(&str) -> bool, norms: bool) {
     let to = dir.join("tuned");
     write_changed(&golden("llama"), &to, &BTreeMap::new(), false);
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let mut tensors = BTreeMap::new();
     for (seed, tensor) in (1..).zip(Checkpoint::open(&storage, &golden("llama")).unwrap().tensors()) {
         let mut values: Vec<f32> =

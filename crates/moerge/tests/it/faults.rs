@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::common::{llama, write_model};
-use moerge_checkpoint::{Fault, SimulatedDisk, Storage, Survives};
+use moerge_checkpoint::{Fault, OutputStorage, ReadStorage, SimulatedDisk, Survives};
 use moerge_core::{
     model::source::Source,
     plan::{Models, MoePlan, PlanOptions},
@@ -33,17 +33,18 @@ fn disk_with_models() -> SimulatedDisk {
 }
 
 /// The whole job, from opening the models to publishing the folder.
-fn merge(storage: &Arc<dyn Storage>, force: bool) -> moerge_core::Result<()> {
+fn merge(storage: &Arc<dyn OutputStorage>, force: bool) -> moerge_core::Result<()> {
     let text =
         "base_model: base\ngate_mode: random\nexperts:\n- source_model: base\n- {source_model: a, noise_scale: 0.1}\n";
     let recipe = Recipe::parse("moe.yml", text)?;
-    let open = |name: &str| Source::open(storage, name, &Path::new("/models").join(name), None);
+    let sources: Arc<dyn ReadStorage> = storage.clone();
+    let open = |name: &str| Source::open(&sources, name, &Path::new("/models").join(name), None);
     let models = Models { sources: vec![open("base")?, open("a")?], base: 0, experts: vec![0, 1], shared_expert: None };
     let options = MergeOptions { shard_bytes: 1_500, threads: Some(1), force, ..MergeOptions::default() };
     let plan =
         MoePlan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None, balance: false })?;
     let prepared = Prepared { recipe, models, plan };
-    prepared.build(storage, Path::new(OUT), &options, &Silent).map(|_| ())
+    prepared.build(sources.as_ref(), storage, Path::new(OUT), &options, &Silent).map(|_| ())
 }
 
 /// What a whole run leaves, and the number of its operations.

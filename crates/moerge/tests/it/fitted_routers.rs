@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::common::{contents, example, moerge, moerge_ok};
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{
     progress::{Progress, Stage},
     recipe::Recipe,
@@ -207,12 +207,15 @@ fn a_run_that_was_stopped_while_validating_does_not_fit_again() {
     write_tried(dir, ["code", "math"], "");
     moerge_ok(dir, &["merge", "moe.yml", "unbroken/out", "--quiet"]);
 
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let merge = |stop_in_validation| {
         let watched = Watched { stop_in_validation, passes: AtomicUsize::new(0), notes: Mutex::default() };
         let options = MergeOptions::default();
         let prepared = prepare(&storage, Recipe::load(&dir.join("moe.yml")).unwrap(), dir, &options).unwrap();
-        (prepared.build(&storage, &dir.join("out"), &options, &watched).map(|_| ()), watched)
+        (
+            prepared.build(storage.as_ref(), &LocalStorage::shared(), &dir.join("out"), &options, &watched).map(|_| ()),
+            watched,
+        )
     };
     let (stopped, _) = merge(true);
     assert!(stopped.is_err() && !dir.join("out").exists());

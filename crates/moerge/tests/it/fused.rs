@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_core::{
     inspect::inspect,
     model::{config::ModelConfig, families::describe},
@@ -16,7 +16,7 @@ fn scores(dir: &Path) -> Vec<f32> {
     let path = dir.join("config.json");
     let config = ModelConfig::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
     let description = describe(&config).unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let tokens = vec![(3..40).collect()];
@@ -30,7 +30,7 @@ fn check(model: &str) {
     crate::common::write_fused(&classic, &fused);
     assert_eq!(scores(&fused), scores(&classic), "{model}");
 
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let report = verify(&storage, &fused, 1, &Silent).unwrap();
     let found: Vec<_> = report.findings.iter().map(|f| (f.severity, f.kind)).collect();
     assert_eq!(found, [(Severity::Warning, FindingKind::Layout)], "{model}: {:?}", report.findings);
@@ -61,7 +61,7 @@ fn what_is_missing_or_misshapen_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let fused = dir.path().join("fused");
     crate::common::write_fused(&crate::common::golden("mixtral"), &fused);
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let error = |layers: usize, width: usize| {
         let path = fused.join("config.json");
         let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

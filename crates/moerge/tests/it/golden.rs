@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use serde_json::Value;
 
 use crate::common::write_changed;
@@ -133,7 +133,7 @@ fn odd_configs_mean_what_they_mean_to_transformers() {
     }
     let text = std::fs::read_to_string(folder("odd_configs.json")).unwrap();
     let cases: BTreeMap<String, Case> = serde_json::from_str(&text).unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let expected = Checkpoint::open_file(&storage, &folder("odd_configs.safetensors")).unwrap();
     for (name, case) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -160,7 +160,7 @@ fn folder(model: &str) -> PathBuf {
 fn open(model: &str, config: &str) -> (Checkpoint, Description) {
     let path = folder(model).join(config);
     let config = ModelConfig::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     (Checkpoint::open(&storage, &folder(model)).unwrap(), describe(&config).unwrap())
 }
 
@@ -187,7 +187,7 @@ struct Expected(Checkpoint);
 
 impl Expected {
     fn open(model: &str) -> Self {
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         Self(Checkpoint::open_file(&storage, &folder(model).join("expected.safetensors")).unwrap())
     }
 

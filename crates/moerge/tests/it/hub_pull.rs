@@ -178,7 +178,7 @@ fn an_incomplete_file_of_wrong_bytes_is_not_built_upon() {
 
 #[test]
 fn another_process_that_downloads_is_waited_for() {
-    use moerge_checkpoint::Storage as _;
+    use moerge_checkpoint::OutputStorage as _;
     let bench = Bench::new();
     let hash = sha256(&bench.hub.files("org/model", "main")["model.safetensors"]);
     let locks = bench.home().join("hub/.locks/models--org--model");

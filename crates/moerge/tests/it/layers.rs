@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::common::{example, llama, moerge, moerge_ok, write_mixed, write_model};
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_core::{
     model::{config::ModelConfig, families::describe, source::Source},
     progress::Silent,
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 const IDS: [u32; 12] = [1, 17, 42, 99, 3, 58, 120, 7, 64, 5, 31, 88];
 
-fn storage() -> Arc<dyn Storage> {
+fn storage() -> Arc<dyn ReadStorage> {
     Arc::new(LocalStorage)
 }
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, thread::sleep, time::Duration};
 
 use crate::common::{command, contents, llama, moerge_ok, write_family};
-use moerge_checkpoint::{Dtype, LocalStorage, ShardLayout, Storage, TensorSpec};
+use moerge_checkpoint::{Dtype, LocalStorage, OutputStorage, ShardLayout, TensorSpec};
 use moerge_core::model::{config::ModelConfig, families::describe};
 use serde_json::json;
 

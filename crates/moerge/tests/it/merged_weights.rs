@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use crate::common::{llama, moerge, moerge_ok, write_model};
 use half::bf16;
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage, TensorView};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage, TensorView};
 use moerge_core::{
     model::families::{LayerRole, Role},
     recipe::Recipe,
@@ -29,7 +29,7 @@ fn write_recipe(dir: &Path, more: &str) {
 }
 
 fn open(dir: &Path) -> Checkpoint {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     Checkpoint::open(&storage, dir).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn the_weights_that_are_fitted_to_are_those_that_are_written() {
         moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
         let written = open(&dir.join("out"));
 
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let recipe = Recipe::load(&dir.join("moe.yml")).unwrap();
         let prepared = prepare(&storage, recipe, dir, &MergeOptions::default()).unwrap();
         let merged = Merged::new(&prepared.plan).unwrap();

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, thread::sleep, time::Duration};
 
 use crate::common::{command, contents, example, moerge, moerge_ok};
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_lib::routers::RoutingReport;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn files(dir: &Path) -> std::collections::BTreeMap<String, moerge_checkpoint::Fi
 
 /// `[experts][hidden]` of each layer's router.
 fn gates(dir: &Path) -> Vec<Vec<Vec<f32>>> {
-    let storage: std::sync::Arc<dyn Storage> = std::sync::Arc::new(LocalStorage);
+    let storage: std::sync::Arc<dyn ReadStorage> = std::sync::Arc::new(LocalStorage);
     let written = Checkpoint::open(&storage, dir).unwrap();
     let gate = |layer: usize| {
         let view = written.get(&format!("model.layers.{layer}.block_sparse_moe.gate.weight")).unwrap().clone();

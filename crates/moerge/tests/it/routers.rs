@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage};
 use moerge_core::{
     ErrorKind, Result,
     model::{
@@ -105,7 +105,7 @@ fn config(dir: &Path) -> ModelConfig {
 }
 
 fn make(dir: &Path, routing: &Routing, rounding: Option<WeightRounding>, progress: &dyn Progress) -> Result<Routers> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let description = describe(&config(dir)).unwrap();
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
@@ -114,7 +114,7 @@ fn make(dir: &Path, routing: &Routing, rounding: Option<WeightRounding>, progres
 }
 
 fn open_file(path: &Path) -> Checkpoint {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     Checkpoint::open_file(&storage, path).unwrap()
 }
 

@@ -68,7 +68,8 @@ fn a_tensor_nobody_changed_is_bit_identical_nan_payloads_included() {
     .unwrap();
     moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]);
 
-    let storage: std::sync::Arc<dyn moerge_checkpoint::Storage> = std::sync::Arc::new(moerge_checkpoint::LocalStorage);
+    let storage: std::sync::Arc<dyn moerge_checkpoint::ReadStorage> =
+        std::sync::Arc::new(moerge_checkpoint::LocalStorage);
     let source = moerge_checkpoint::Checkpoint::open(&storage, &dir.join("a")).unwrap();
     let output = moerge_checkpoint::Checkpoint::open(&storage, &dir.join("out")).unwrap();
     for layer in 0..3 {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::common::{command, example, golden, moerge, moerge_ok};
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{model::locate::HubCache, progress::Silent};
 use moerge_infer::{
     decoder::{Quantisation, ResidentModel},
@@ -225,7 +225,7 @@ fn greedy_completions_are_those_of_generate() {
 #[test]
 fn echoed_prompts_have_the_log_probabilities_of_the_library() {
     let server = Server::start(&base(), &[]);
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let reference = base().display().to_string();
     let model = Model::open(&storage, &reference, Path::new("."), &HubCache::from_env()).unwrap();
     let resident = ResidentModel::load(model.weights().unwrap().as_ref(), Quantisation::F32, &Silent).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn read_json(path: &Path) -> Value {
 
 /// The models `base` and `a` of `golden/vocabularies.py`.
 fn write_models(dir: &Path) {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     write_changed(&golden("llama"), &dir.join("base"), &BTreeMap::new(), false);
     let a = dir.join("a");
     write_changed(&golden("llama"), &a, &[("vocab_size".to_owned(), Some(json!(163)))].into(), false);
@@ -75,7 +75,7 @@ struct Case {
 fn merged_vocabularies_have_the_tokens_and_rows_that_mergekit_gives_them() {
     let cases: BTreeMap<String, Case> =
         serde_json::from_str(&fs::read_to_string(golden("vocabularies.json")).unwrap()).unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let dir = tempfile::tempdir().unwrap();
     write_models(dir.path());
     for (name, case) in cases {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage};
 use moerge_core::{model::locate::HubCache, progress::Silent};
 use moerge_infer::{
     decoder::{Quantisation, ResidentModel},
@@ -20,7 +20,7 @@ use crate::common::{golden, llama, moerge, moerge_ok, write_changed, write_model
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn tensors(dir: &Path) -> Tensors {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let entry = |t: &moerge_checkpoint::TensorView| (t.name.clone(), (t.dtype, t.shape.clone(), t.read().unwrap()));
     checkpoint.tensors().map(entry).collect()
@@ -28,7 +28,7 @@ fn tensors(dir: &Path) -> Tensors {
 
 /// Logits of the last four tokens of the golden model `ids_of`.
 fn last_logits(dir: &Path, ids_of: &str) -> Vec<f32> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let model = Model::open(&storage, ".", dir, &HubCache::from_env()).unwrap();
     let expected = Checkpoint::open_file(&storage, &golden(ids_of).join("expected.safetensors")).unwrap();
     let ids = expected.get("input_ids").unwrap().read().unwrap();
@@ -41,7 +41,7 @@ fn last_logits(dir: &Path, ids_of: &str) -> Vec<f32> {
 
 /// What transformers says for a case of `golden/odd_configs.py`.
 fn odd(case: &str) -> Vec<f32> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let expected = Checkpoint::open_file(&storage, &golden("odd_configs.safetensors")).unwrap();
     let bytes = expected.get(case).unwrap().read().unwrap();
     bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()

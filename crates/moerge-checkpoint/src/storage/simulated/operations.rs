@@ -8,19 +8,14 @@ use std::sync::Arc;
 
 use super::tree::NodeId;
 use super::{Fault, SimulatedDisk};
-use crate::storage::{Facts, Kind, Lock, ReadAt, Storage, WriteAt};
+use crate::storage::{Facts, Kind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
 
-impl Storage for SimulatedDisk {
+impl ReadStorage for SimulatedDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
         let state = self.operation()?;
         let node = state.tree.find(path)?;
         let len = state.tree.content(node)?.len() as u64;
         Ok(Arc::new(OpenFile { disk: self.clone(), node, len }))
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
-        let node = self.operation()?.tree.create(path)?;
-        Ok(Arc::new(OpenFile { disk: self.clone(), node, len: 0 }))
     }
 
     fn facts(&self, path: &Path) -> io::Result<Facts> {
@@ -33,6 +28,18 @@ impl Storage for SimulatedDisk {
         Ok(Facts { len, kind, modified_ns: state.tree.modified(node), device: 1 })
     }
 
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let state = self.operation()?;
+        state.tree.names(state.tree.find(dir)?)
+    }
+}
+
+impl OutputStorage for SimulatedDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>> {
+        let node = self.operation()?.tree.create(path)?;
+        Ok(Arc::new(OpenFile { disk: self.clone(), node, len: 0 }))
+    }
+
     /// There are no symbolic links on this disk.
     fn link_facts(&self, path: &Path) -> io::Result<Facts> {
         self.facts(path)
@@ -40,11 +47,6 @@ impl Storage for SimulatedDisk {
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         self.operation().map(|_| path.to_owned())
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let state = self.operation()?;
-        state.tree.names(state.tree.find(dir)?)
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {

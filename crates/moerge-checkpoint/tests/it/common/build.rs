@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moerge_checkpoint::{
-    Dtype, Error, Fingerprint, Found, Index, OutputDir, Result, ShardLayout, ShardWriter, Storage, TensorSpec,
+    Dtype, Error, Fingerprint, Found, Index, OutputDir, OutputStorage, Result, ShardLayout, ShardWriter, TensorSpec,
 };
 
 pub const OUT: &str = "/models/out";
@@ -38,7 +38,7 @@ fn bytes(plan: &str, name: &str, len: u64) -> Vec<u8> {
 }
 
 /// Builds and publishes `OUT`; what was done up to an error goes into `done`.
-pub fn build(storage: &Arc<dyn Storage>, plan: &str, overwrite: bool, done: &mut Done) -> Result<()> {
+pub fn build(storage: &Arc<dyn OutputStorage>, plan: &str, overwrite: bool, done: &mut Done) -> Result<()> {
     let layout = layout();
     let (output, found) = OutputDir::open(storage, Path::new(OUT), plan, overwrite)?;
     done.found = Some(found);
@@ -76,7 +76,7 @@ pub fn build(storage: &Arc<dyn Storage>, plan: &str, overwrite: bool, done: &mut
 
 /// A build that must succeed.
 #[track_caller]
-pub fn build_whole(storage: &Arc<dyn Storage>, plan: &str, overwrite: bool) -> Done {
+pub fn build_whole(storage: &Arc<dyn OutputStorage>, plan: &str, overwrite: bool) -> Done {
     let mut done = Done::default();
     build(storage, plan, overwrite, &mut done).unwrap();
     done
@@ -84,6 +84,6 @@ pub fn build_whole(storage: &Arc<dyn Storage>, plan: &str, overwrite: bool) -> D
 
 /// A build that must fail.
 #[track_caller]
-pub fn build_failing(storage: &Arc<dyn Storage>, plan: &str, overwrite: bool) -> Error {
+pub fn build_failing(storage: &Arc<dyn OutputStorage>, plan: &str, overwrite: bool) -> Error {
     build(storage, plan, overwrite, &mut Done::default()).unwrap_err()
 }

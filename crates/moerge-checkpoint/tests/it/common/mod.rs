@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use moerge_checkpoint::{SimulatedDisk, Storage};
+use moerge_checkpoint::{ReadStorage, SimulatedDisk};
 
 /// A safetensors file: the length of `json`, `json`, and `data` zero bytes.
 pub fn safetensors(json: &str, data: usize) -> Vec<u8> {
@@ -29,7 +29,7 @@ pub fn with_tensors(names: &[&str]) -> Vec<u8> {
 }
 
 /// A disk with these files in `/model`.
-pub fn disk(files: &[(&str, &[u8])]) -> Arc<dyn Storage> {
+pub fn disk(files: &[(&str, &[u8])]) -> Arc<dyn ReadStorage> {
     let disk = SimulatedDisk::new();
     for (name, content) in files {
         disk.put(Path::new("/model").join(name), content);

@@ -5,9 +5,10 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt,
-    io::Read,
     path::{Path, PathBuf},
 };
+
+use moerge_checkpoint::{Kind, ReadStorage};
 
 /// Where the Hub's cache and `~` are. Taken from the environment once, at the edge of the program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,25 +59,25 @@ impl HubCache {
     }
 
     /// The snapshot of a model, if it holds the file `wanted`; otherwise where it should be, and what is amiss there.
-    pub fn snapshot(&self, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
+    pub fn snapshot(&self, storage: &dyn ReadStorage, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
         if let Some(folder) = self.remote.get(&id.to_string()) {
             return Ok(folder.clone());
         }
         let Some(repo) = self.model(id) else {
             return Err((PathBuf::from("~/.cache/huggingface/hub"), "no home folder is known (HOME, HF_HOME)".into()));
         };
-        if !repo.is_dir() {
+        if !is(storage, &repo, Kind::Dir) {
             return Err((repo, "not downloaded".into()));
         }
         let commit = match is_commit(&id.revision) {
             true => id.revision.clone(),
             false => {
                 let reference = repo.join("refs").join(&id.revision);
-                read_commit(&reference).map_err(|why| (reference, why.to_owned()))?
+                read_commit(storage, &reference).map_err(|why| (reference, why.to_owned()))?
             }
         };
         let snapshot = repo.join("snapshots").join(commit);
-        match snapshot.join(wanted).is_file() {
+        match is(storage, &snapshot.join(wanted), Kind::File) {
             true => Ok(snapshot),
             false => Err((snapshot, format!("has no {wanted}"))),
         }
@@ -102,15 +103,21 @@ fn path_var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathB
 }
 
 /// The commit that a file in `refs` names.
-fn read_commit(reference: &Path) -> Result<String, &'static str> {
-    if !reference.is_file() {
+fn read_commit(storage: &dyn ReadStorage, reference: &Path) -> Result<String, &'static str> {
+    if !is(storage, reference, Kind::File) {
         return Err("this revision is not downloaded");
     }
-    let mut text = String::new();
-    let file = std::fs::File::open(reference).map_err(|_| "cannot be read")?;
-    file.take(256).read_to_string(&mut text).map_err(|_| "cannot be read")?;
+    let file = storage.open(reference).map_err(|_| "cannot be read")?;
+    let mut bytes = vec![0; file.len().min(256) as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| "cannot be read")?;
+    let text = String::from_utf8(bytes).map_err(|_| "cannot be read")?;
     let commit = text.trim();
     if is_commit(commit) { Ok(commit.to_owned()) } else { Err("holds no commit") }
+}
+
+/// Whether there is something of this kind at `path`.
+fn is(storage: &dyn ReadStorage, path: &Path, kind: Kind) -> bool {
+    storage.facts(path).is_ok_and(|facts| facts.kind == kind)
 }
 
 fn is_commit(revision: &str) -> bool {

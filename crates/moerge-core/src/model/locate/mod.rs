@@ -13,6 +13,8 @@ mod not_here;
 
 use std::path::{Path, PathBuf};
 
+use moerge_checkpoint::{Kind, ReadStorage};
+
 pub use hub_cache::{HubCache, HubId};
 pub use not_here::{NotHere, Why};
 
@@ -48,8 +50,8 @@ pub struct OnHub {
 }
 
 /// The parts of `reference` that are on the Hub rather than in folders, as far as that can be told without asking it.
-pub fn on_hub(reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Vec<OnHub> {
-    let search = Search { recipe_dir, cache };
+pub fn on_hub(storage: &dyn ReadStorage, reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Vec<OnHub> {
+    let search = Search { storage, recipe_dir, cache };
     if reference.adapter.is_some() && search.folder(&reference.to_string()).is_ok() {
         return Vec::new();
     }
@@ -60,8 +62,13 @@ pub fn on_hub(reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Vec<
 }
 
 /// Finds the folders of `reference`, named in a recipe in `recipe_dir`.
-pub fn locate(reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Result<ModelFolders, NotHere> {
-    let search = Search { recipe_dir, cache };
+pub fn locate(
+    storage: &dyn ReadStorage,
+    reference: &ModelRef,
+    recipe_dir: &Path,
+    cache: &HubCache,
+) -> Result<ModelFolders, NotHere> {
+    let search = Search { storage, recipe_dir, cache };
     let written = reference.to_string();
     if let (true, Ok(model)) = (reference.adapter.is_some(), search.folder(&written)) {
         return Ok(ModelFolders { model, adapter: None });
@@ -89,6 +96,7 @@ fn written(name: &str, revision: Option<&str>) -> String {
 }
 
 struct Search<'a> {
+    storage: &'a dyn ReadStorage,
     recipe_dir: &'a Path,
     cache: &'a HubCache,
 }
@@ -104,7 +112,7 @@ impl Search<'_> {
             Ok(id) => id,
             Err(why) => return Err(self.missing(written, why, looked)),
         };
-        match self.cache.snapshot(&id, part.file()) {
+        match self.cache.snapshot(self.storage, &id, part.file()) {
             Ok(folder) => Ok(folder),
             Err(place) => {
                 looked.push(place);
@@ -121,7 +129,7 @@ impl Search<'_> {
         if self.folder(&written(name, revision)).is_ok() {
             return None;
         }
-        let snapshot = self.cache.snapshot(&id, part.file()).ok();
+        let snapshot = self.cache.snapshot(self.storage, &id, part.file()).ok();
         let likely = snapshot.is_some() || (id.has_owner() && !self.has_folder_of_owner(name));
         likely.then_some(OnHub { id, part, snapshot })
     }
@@ -134,8 +142,8 @@ impl Search<'_> {
         }
         let mut looked = Vec::new();
         for place in places {
-            match std::fs::metadata(&place) {
-                Ok(facts) if facts.is_dir() => return Ok(place),
+            match self.storage.facts(&place) {
+                Ok(facts) if facts.kind == Kind::Dir => return Ok(place),
                 Ok(_) => looked.push((place, "a file, expected a model's folder".to_owned())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => looked.push((place, "no such folder".to_owned())),
                 Err(e) => looked.push((place, e.to_string())),
@@ -167,7 +175,7 @@ impl Search<'_> {
 
     fn missing(&self, written: String, why: Option<String>, looked: Vec<(PathBuf, String)>) -> NotHere {
         let mut hints: Vec<String> = why.into_iter().collect();
-        if let Some(near) = self.places(&written).iter().find_map(|place| not_here::neighbour(place)) {
+        if let Some(near) = self.places(&written).iter().find_map(|place| not_here::neighbour(self.storage, place)) {
             hints.push(format!("did you mean `{}`?", Path::new(&written).with_file_name(near).display()));
         }
         if written.contains('+') {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use moerge_checkpoint::{Kind, ReadStorage};
+
 use super::HubId;
 use crate::{
     error::{Cause, Error},
@@ -57,12 +59,11 @@ impl From<NotHere> for Error {
 const MOST_NEIGHBOURS: usize = 10_000;
 
 /// The folder beside `place` with the nearest name, as what the writer of `place` may have meant.
-pub(super) fn neighbour(place: &Path) -> Option<String> {
+pub(super) fn neighbour(storage: &dyn ReadStorage, place: &Path) -> Option<String> {
     let wanted = place.file_name()?.to_str()?;
     let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = std::fs::read_dir(parent).ok()?.take(MOST_NEIGHBOURS);
-    let folders = entries.filter_map(|entry| entry.ok().filter(|e| e.path().is_dir()));
-    let mut names: Vec<String> = folders.filter_map(|folder| folder.file_name().into_string().ok()).collect();
-    names.sort();
-    did_you_mean(wanted, names.iter().map(String::as_str)).map(str::to_owned)
+    let names = storage.list(parent).ok()?;
+    let is_folder = |name: &&str| storage.facts(&parent.join(name)).is_ok_and(|facts| facts.kind == Kind::Dir);
+    let folders = names.iter().take(MOST_NEIGHBOURS).filter_map(|name| name.to_str()).filter(is_folder);
+    did_you_mean(wanted, folders).map(str::to_owned)
 }

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, fs};
 
 use insta::assert_snapshot;
+use moerge_checkpoint::LocalStorage;
 use tempfile::TempDir;
 
 use super::*;
@@ -27,7 +28,7 @@ impl Disk {
     fn locate(&self, written: &str) -> Result<ModelFolders, NotHere> {
         let root = self.0.path();
         let cache = HubCache { folder: Some(root.join("hub")), home: Some(root.join("home")), ..HubCache::default() };
-        locate(&ModelRef::parse(written).unwrap(), &root.join("recipe"), &cache)
+        locate(&LocalStorage, &ModelRef::parse(written).unwrap(), &root.join("recipe"), &cache)
     }
 
     /// The model's folder from the root of the disk, with the adapter's after a `+`.
@@ -177,13 +178,13 @@ fn the_environment_as_huggingface_hub_reads_it() {
 #[test]
 fn without_a_home_the_error_says_so() {
     let cache = HubCache::default();
-    let error = locate(&ModelRef::parse("~/a").unwrap(), Path::new("recipe"), &cache).unwrap_err();
+    let error = locate(&LocalStorage, &ModelRef::parse("~/a").unwrap(), Path::new("recipe"), &cache).unwrap_err();
     assert_snapshot!(rendered(&error.into()), @"
     error: there is no model folder ~/a
       looked at: ~: no home folder is known (HOME)
       hint: give a folder, from the recipe's or the current one, or an id on the Hub: `org/name`
     ");
-    let error = locate(&ModelRef::parse("org/a").unwrap(), Path::new("recipe"), &cache).unwrap_err();
+    let error = locate(&LocalStorage, &ModelRef::parse("org/a").unwrap(), Path::new("recipe"), &cache).unwrap_err();
     assert_snapshot!(rendered(&error.into()), @"
     error: org/a is not downloaded yet
       looked at: recipe/org/a: no such folder

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Storage, TensorView};
+use moerge_checkpoint::{Checkpoint, ReadStorage, TensorView};
 use serde_json::{Map, Value};
 
 use super::{adapter_kind, read_text};
@@ -69,7 +69,7 @@ fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
 
 impl Adapter {
     /// Opens the adapter in `dir`.
-    pub fn open(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Self> {
+    pub fn open(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Self> {
         let config_path = dir.join(ADAPTER_CONFIG);
         let text = read_text(storage.as_ref(), &config_path)
             .map_err(|e| e.hint("a PEFT adapter folder has adapter_config.json and adapter_model.safetensors"))?;

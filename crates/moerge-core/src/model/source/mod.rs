@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use moerge_checkpoint::{Checkpoint, Dtype, Kind, Storage, TensorView};
+use moerge_checkpoint::{Checkpoint, Dtype, Kind, ReadStorage, TensorView};
 
 pub use adapter::Adapter;
 pub use vocabulary::{Vocabulary, token_without_row};
@@ -105,7 +105,12 @@ impl Weight {
 
 impl Source {
     /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one.
-    pub fn open(storage: &Arc<dyn Storage>, reference: &str, dir: &Path, adapter_dir: Option<&Path>) -> Result<Self> {
+    pub fn open(
+        storage: &Arc<dyn ReadStorage>,
+        reference: &str,
+        dir: &Path,
+        adapter_dir: Option<&Path>,
+    ) -> Result<Self> {
         let config_path = dir.join("config.json");
         let config = match read_text(storage.as_ref(), &config_path) {
             Ok(text) => ModelConfig::parse(&text, &config_path)?,
@@ -337,7 +342,7 @@ fn unfused_name(tensor: &RoleTensor) -> Option<String> {
 }
 
 /// Reads a small text file whole.
-pub fn read_text(storage: &dyn Storage, path: &Path) -> Result<String> {
+pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
     let bytes = read_bytes(storage, path)?;
     String::from_utf8(bytes).map_err(|e| {
         Error::input(format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
@@ -345,7 +350,7 @@ pub fn read_text(storage: &dyn Storage, path: &Path) -> Result<String> {
 }
 
 /// Reads a small file whole; more than 256 MiB is taken for a mistake.
-pub fn read_bytes(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
+pub fn read_bytes(storage: &dyn ReadStorage, path: &Path) -> Result<Vec<u8>> {
     let read = || {
         // Opening a pipe could wait for ever.
         if storage.facts(path)?.kind != Kind::File {
@@ -362,7 +367,7 @@ pub fn read_bytes(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
     read().map_err(|e| Error::io("read", path, &e))
 }
 
-fn without_config(storage: &dyn Storage, dir: &Path, error: Error) -> Error {
+fn without_config(storage: &dyn ReadStorage, dir: &Path, error: Error) -> Error {
     let names = storage.list(dir).unwrap_or_default();
     let has = |wanted: &str| names.iter().any(|n| n == wanted);
     if names.is_empty() || has("config.json") {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
@@ -72,7 +72,7 @@ struct AddedToken {
 
 impl Vocabulary {
     /// The words of the tokenizer in `dir`; `None` where there is no `tokenizer.json` that can be read.
-    pub fn read(storage: &dyn Storage, dir: &Path) -> Option<Self> {
+    pub fn read(storage: &dyn ReadStorage, dir: &Path) -> Option<Self> {
         let bytes = read_bytes(storage, &dir.join("tokenizer.json")).ok()?;
         let file: TokenizerFile = serde_json::from_slice(&bytes).ok()?;
         let Words(mut words) = file.model.vocab;

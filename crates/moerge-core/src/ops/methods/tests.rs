@@ -7,7 +7,7 @@ mod task_vectors;
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ShardLayout, Storage, TensorSpec};
+use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage, ShardLayout, TensorSpec};
 
 use super::*;
 use crate::{
@@ -28,7 +28,7 @@ fn write(dir: &Path, shape: &[usize], values: &[Vec<f32>]) -> Vec<Expr> {
         bytes.extend(values[index].iter().flat_map(|x| x.to_le_bytes()));
     }
     std::fs::write(dir.join("model.safetensors"), bytes).unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     (0..values.len()).map(|n| Expr::View(checkpoint.get(&format!("x{n}")).unwrap().clone())).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use moerge_checkpoint::{Kind, Storage};
+use moerge_checkpoint::{Kind, ReadStorage};
 
 use crate::error::{Error, Result};
 
@@ -16,7 +16,7 @@ const MAX_CARD: u64 = 1 << 20;
 ///
 /// # Errors
 /// The card exists but cannot be read, such as when the connection to the Hub breaks.
-pub fn source_licence(storage: &dyn Storage, dir: &Path) -> Result<Option<String>> {
+pub fn source_licence(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<String>> {
     let path = dir.join(super::MODEL_CARD);
     let read = || -> io::Result<Vec<u8>> {
         // Opening a pipe could wait for ever.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::Result,
     model::named_model::NamedModel,
@@ -16,7 +16,7 @@ use moerge_core::{
 use super::PreparedDense;
 
 impl PreparedDense {
-    pub(super) fn card(&self, storage: &dyn Storage, out: &Path) -> Result<DenseCardFacts> {
+    pub(super) fn card(&self, storage: &dyn ReadStorage, out: &Path) -> Result<DenseCardFacts> {
         let recipe = &self.recipe;
         let inputs = recipe.slices.iter().flat_map(|slice| slice.inputs.iter().map(move |input| (slice, input)));
         let model = |(slice, input): (&Slice, &Input)| {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use moerge_checkpoint::{LocalStorage, Storage};
+use moerge_checkpoint::{LocalStorage, ReadStorage};
 
 use super::*;
 use crate::{
@@ -24,7 +24,7 @@ fn prepared(experts: [&str; 3]) -> Prepared {
         .map(|(n, e)| format!("- {{source_model: {e}, positive_prompts: [x{n}]}}\n"))
         .collect();
     let text = format!("base_model: base\ngate_mode: calibrated\nexperts_per_token: 1\nexperts:\n{experts}");
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let options = MergeOptions { balance: true, allow_same_experts: true, ..MergeOptions::default() };
     prepare(&storage, Recipe::parse("moe.yml", &text).unwrap(), &tiny(), &options).unwrap()
 }

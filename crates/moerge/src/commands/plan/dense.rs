@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, process::ExitCode, sync::Arc};
 
-use moerge_checkpoint::Storage;
+use moerge_checkpoint::ReadStorage;
 use moerge_core::{model::named_model::NamedModel, plan::DenseSummary, recipe::DenseRecipe};
 use moerge_lib::merge::{MergeOptions, prepare_dense};
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::{
 /// Prints the plan.
 pub fn run(
     args: &Args,
-    storage: &Arc<dyn Storage>,
+    storage: &Arc<dyn ReadStorage>,
     recipe: DenseRecipe,
     made: &[NamedModel],
     options: &MergeOptions,
@@ -27,7 +27,7 @@ pub fn run(
     let out = folder(&args.out);
     let files = prepared.files(storage.as_ref(), &out, options.wanted)?;
     let (max_bytes, need) = (prepared.max_bytes(&files), prepared.memory(options));
-    let free = free_space(storage.as_ref(), &out);
+    let free = free_space(&out);
     let summary = prepared.summary();
     let mut results = console::results();
     if args.json {

@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
+use moerge_checkpoint::LocalStorage;
 use moerge_core::{
     model::locate::{NotHere, Why, locate},
     recipe::{DenseRecipe, Document, Expert, ModelRef, Output, Recipe},
@@ -28,7 +29,7 @@ pub fn not_downloaded(recipe: &Document, recipe_dir: &Path, options: &MergeOptio
         if missing.iter().any(|(seen, _)| *seen == name) {
             continue;
         }
-        match locate(reference, recipe_dir, &options.cache) {
+        match locate(&LocalStorage, reference, recipe_dir, &options.cache) {
             Ok(_) => {}
             Err(not_here) if not_here.why == Why::Missing => return Vec::new(),
             Err(not_here) => missing.push((name, not_here)),

@@ -10,7 +10,9 @@ use std::{
 };
 
 use half::bf16;
-use moerge_checkpoint::{Checkpoint, Dtype, Fingerprint, LocalStorage, ShardLayout, Storage, TensorSpec, TensorView};
+use moerge_checkpoint::{
+    Checkpoint, Dtype, Fingerprint, LocalStorage, ReadStorage, ShardLayout, TensorSpec, TensorView,
+};
 use moerge_core::model::{config::ModelConfig, families::describe};
 use serde_json::{Value, json};
 
@@ -130,7 +132,7 @@ pub fn write_fused(from: &Path, to: &Path) {
     for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, from).unwrap();
     // Fused name -> (expert, which part) -> the tensor; others stand alone.
     let mut fused: BTreeMap<String, BTreeMap<(usize, usize), TensorView>> = BTreeMap::new();
@@ -175,7 +177,7 @@ pub fn write_mixed(base: &Path, to: &Path, other: impl Fn(&str) -> Option<PathBu
     for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(base.join(name), to.join(name)).unwrap();
     }
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let open = |dir: &Path| Checkpoint::open(&storage, dir).unwrap();
     let from_base = open(base);
     let specs =
@@ -208,7 +210,7 @@ pub fn write_changed(from: &Path, to: &Path, changes: &BTreeMap<String, Option<V
     if !own_head {
         return;
     }
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, from).unwrap();
     let embeddings = checkpoint.get("model.embed_tokens.weight").unwrap();
     let mut tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();

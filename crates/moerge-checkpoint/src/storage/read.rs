@@ -1,0 +1,85 @@
+//! Reading: what a model may come from, be it a disk or the Hub. Nothing here can change a file.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+#[cfg(doc)]
+use super::OutputStorage;
+
+/// Where models are read. Paths are used as given; nothing here searches or expands them.
+pub trait ReadStorage: Send + Sync + fmt::Debug {
+    /// Opens a regular file for reading. Symbolic links are followed. Anything else, such as a
+    /// folder, a pipe or a device, is refused without blocking (see [`not_regular`]).
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>>;
+    /// Metadata of `path`, symbolic links followed. `NotFound` if nothing is there.
+    fn facts(&self, path: &Path) -> io::Result<Facts>;
+    /// A hash of the file's content that the storage knows without reading it.
+    fn content_hash(&self, _path: &Path) -> Option<Vec<u8>> {
+        None
+    }
+    /// The names in a folder, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+}
+
+/// An open file that many threads may read at once.
+pub trait ReadAt: Send + Sync {
+    /// Fills `buffer` from byte `offset` on. `UnexpectedEof` if the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Length of the file in bytes when it was opened.
+    fn len(&self) -> u64;
+    /// Whether the file was empty when it was opened.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a file system says about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Bytes, for a file.
+    pub len: u64,
+    /// Time of the last change in nanoseconds since 1970, as precise as the file system keeps it;
+    /// 0 where it keeps none.
+    pub modified_ns: i64,
+    /// File, folder, or neither.
+    pub kind: Kind,
+    /// Number of the file system that holds it; 0 where that is unknown.
+    pub device: u64,
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link; only [`OutputStorage::link_facts`] reports it.
+    Link,
+    /// A device, socket or pipe. Opening one might never return.
+    Other,
+}
+
+/// The error of opening something other than a regular file.
+pub fn not_regular(kind: Kind) -> io::Error {
+    match kind {
+        Kind::Dir => io::ErrorKind::IsADirectory.into(),
+        _ => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"),
+    }
+}
+
+/// [`ReadStorage::facts`], with "nothing there" as a value rather than an error.
+pub(crate) fn facts_if_any(storage: &dyn ReadStorage, path: &Path) -> io::Result<Option<Facts>> {
+    if_any(storage.facts(path))
+}
+
+pub(super) fn if_any(facts: io::Result<Facts>) -> io::Result<Option<Facts>> {
+    match facts {
+        Ok(facts) => Ok(Some(facts)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
