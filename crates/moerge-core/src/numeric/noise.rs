@@ -39,6 +39,21 @@ pub fn drop_elements(values: &mut [f32], seed: u64, name: &str, input: u64, firs
     }
 }
 
+/// Puts a uniform 32-bit number for each of `count` elements of tensor `name` from `first` on into `words`. They are the
+/// numbers that [`drop_elements`] compares with its bounds.
+pub fn uniform_words(seed: u64, name: &str, input: u64, first: u64, count: usize, words: &mut Vec<u32>) {
+    let mut generator = generator(seed, name);
+    generator.set_stream(input + 1);
+    generator.set_word_pos(u128::from(first));
+    words.clear();
+    let mut bytes = [0; 1024];
+    for at in (0..count).step_by(256) {
+        let bytes = &mut bytes[..4 * (count - at).min(256)];
+        generator.fill_bytes(bytes);
+        words.extend(bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)));
+    }
+}
+
 /// Uniform numbers in (-1, 1): the first `count` elements of tensor `name`.
 pub fn uniform(count: usize, seed: u64, name: &str) -> Vec<f32> {
     let mut words = words(seed, name, 0);

@@ -2,11 +2,13 @@
 //! (arXiv 2212.04089). Each method thins the differences in its own way ([`Thinning`]); then they are added up, all of
 //! them or those whose sign is elected.
 
+mod ranked;
 mod sum;
 mod thin;
 
+pub(super) use ranked::Ranked;
 pub(super) use sum::{BLOCK, Election};
-pub(super) use thin::{Key, Ranked, Thinning, between_ranks, sorted_vectors};
+pub(super) use thin::{Key, Thinning, between_ranks, sorted_vectors};
 
 use super::{Kernel, Place, TaskArithmetic, gram::differences};
 use crate::{error::Result, numeric::sums::l1_norm, ops::evaluate::Inputs};

@@ -5,11 +5,12 @@ use super::super::{
     gram::differences,
     select::{Cut, bits, cuts},
 };
+use super::Ranked;
 use crate::{
     error::{Cause, Error, Result},
     numeric::{
         noise::{bound, drop_elements},
-        ranks::{Order, magnitude_and_place},
+        ranks::magnitude_and_place,
     },
     ops::evaluate::Inputs,
 };
@@ -34,15 +35,6 @@ pub(in super::super) struct Key {
     pub seed: u64,
     pub name: String,
     pub input: u64,
-}
-
-/// Probabilities that grow with the rank in the row: `lowest` for the smallest magnitude, `lowest + range` for the
-/// largest. The mean of both for a row of one element.
-pub(in super::super) struct Ranked {
-    pub lowest: f64,
-    pub range: f64,
-    /// The sorted magnitudes of a vector, which is one row.
-    pub vector: Option<Vec<u64>>,
 }
 
 impl Thinning {
@@ -73,36 +65,8 @@ impl Thinning {
                 let bound = bound(*density);
                 drop_elements(values, key.seed, &key.name, key.input, place.first, |_| bound);
             }
-            Self::Ranked(key, ranked) => {
-                let bounds = ranked.bounds(values, place);
-                drop_elements(values, key.seed, &key.name, key.input, place.first, |index| bounds[index]);
-            }
+            Self::Ranked(key, ranked) => ranked.apply(key, values, place),
         }
-    }
-}
-
-impl Ranked {
-    /// The probabilities of `values`, as bounds of random numbers.
-    fn bounds(&self, values: &[f32], place: Place) -> Vec<u64> {
-        let at_rank = |rank: usize, length: usize| {
-            let rank = if length > 1 { rank as f64 / (length - 1) as f64 } else { 0.5 };
-            bound(self.lowest + self.range * rank)
-        };
-        if let Some(sorted) = &self.vector {
-            let at = |(value, element): (&f32, u64)| {
-                let own = magnitude_and_place(*value, element);
-                at_rank(sorted.partition_point(|other| *other < own), sorted.len())
-            };
-            return values.iter().zip(place.first..).map(at).collect();
-        }
-        let mut bounds = vec![0; values.len()];
-        let columns = place.columns.max(1);
-        let at_ranks: Vec<u64> = (0..columns).map(|rank| at_rank(rank, columns)).collect();
-        let mut order = Order::default();
-        for (row, bounds) in values.chunks(columns).zip(bounds.chunks_mut(columns)) {
-            order.columns(row).zip(&at_ranks).for_each(|(column, bound)| bounds[column] = *bound);
-        }
-        bounds
     }
 }
 
