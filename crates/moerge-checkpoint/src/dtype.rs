@@ -115,6 +115,9 @@ pub enum BadSize {
     /// Elements narrower than a byte, and the last byte is not full.
     #[error("not a whole number of bytes")]
     PartialByte,
+    /// Elements in blocks, and the last block of a row is not full.
+    #[error("not a whole number of blocks in each row")]
+    PartialBlock,
 }
 
 impl fmt::Display for Dtype {

@@ -9,10 +9,11 @@ mod format;
 mod hint;
 mod pickle;
 
-pub use format::{HeaderError, IndexError};
+pub use format::{GgufError, HeaderError, IndexError};
 pub use pickle::PickleError;
 
-use crate::dtype::{BadSize, Dtype};
+use crate::dtype::BadSize;
+use crate::encoding::Encoding;
 use crate::shown::shown;
 
 /// This crate's result.
@@ -35,6 +36,9 @@ pub enum Error {
     /// A safetensors file whose header breaks the format.
     #[error("{}: {problem}", file.display())]
     Header { file: PathBuf, problem: HeaderError },
+    /// A GGUF file that breaks the format.
+    #[error("{}: {problem}", file.display())]
+    Gguf { file: PathBuf, problem: GgufError },
     /// A `model.safetensors.index.json` that breaks its format.
     #[error("{}: {problem}", file.display())]
     Index { file: PathBuf, problem: IndexError },
@@ -99,8 +103,11 @@ pub enum Error {
     #[error("an output tensor is named `{tensor}`, which the safetensors format reserves")]
     ReservedName { tensor: String },
     /// An output tensor has no valid size.
-    #[error("output tensor `{}`, {dtype} {shape:?}, is {problem}", shown(tensor))]
-    BadOutputSize { tensor: String, dtype: Dtype, shape: Vec<usize>, problem: BadSize },
+    #[error("output tensor `{}`, {encoding} {shape:?}, is {problem}", shown(tensor))]
+    BadOutputSize { tensor: String, encoding: Encoding, shape: Vec<usize>, problem: BadSize },
+    /// A type that safetensors, or GGUF, does not have.
+    #[error("output tensor `{}` is of type {encoding}, which {format} does not have", shown(tensor))]
+    EncodingNotInFormat { tensor: String, encoding: Encoding, format: &'static str },
     /// The tensors of one shard need a header that no reader accepts, or more bytes than a file
     /// can have.
     #[error("a shard of {tensors} tensors is too large: {what}")]
@@ -126,6 +133,12 @@ pub enum Error {
     /// The output path is taken by a file.
     #[error("the output {} exists and is not a folder", out.display())]
     OutputIsFile { out: PathBuf },
+    /// The output file exists.
+    #[error("the output {} exists", out.display())]
+    OutputFileExists { out: PathBuf },
+    /// Where a file is to be is something else.
+    #[error("the output {} exists and is not a file", out.display())]
+    OutputIsNoFile { out: PathBuf },
     /// The output folder exists and is not empty.
     #[error("the output folder {} exists and is not empty", out.display())]
     OutputExists { out: PathBuf },

@@ -164,7 +164,7 @@ fn parse_tensor(name: String, value: &RawValue) -> Result<HeaderTensor, HeaderEr
         Err(BadSize::Overflow) => {
             return Err(HeaderError::ShapeOverflow { tensor: name, dtype, shape });
         }
-        Err(BadSize::PartialByte) => {
+        Err(BadSize::PartialByte | BadSize::PartialBlock) => {
             return Err(HeaderError::PartialByte { tensor: name, dtype, shape });
         }
     };

@@ -9,9 +9,11 @@
 
 mod checkpoint;
 mod dtype;
+mod encoding;
 mod error;
 mod file_name;
 mod fingerprint;
+pub mod gguf;
 mod header;
 mod index;
 mod json_entries;
@@ -29,7 +31,8 @@ pub mod workers;
 
 pub use checkpoint::Checkpoint;
 pub use dtype::{BadSize, Dtype};
-pub use error::{Error, HeaderError, IndexError, Result};
+pub use encoding::{BlockType, Encoding};
+pub use error::{Error, GgufError, HeaderError, IndexError, Result};
 pub use fingerprint::{Fingerprint, Fingerprinter, ParseFingerprintError, TensorFingerprints};
 pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 pub use index::{INDEX_FILE, Index};

@@ -14,11 +14,15 @@
 //! One rename, `model/` to OUT, publishes the model, so OUT is complete whenever it exists. The
 //! work folder is on the same file system because it is in the same folder.
 //!
+//! Where OUT is a single file, that file in `model/` is what is renamed. It replaces an earlier
+//! OUT in the same step, so there is no `old/`.
+//!
 //! What a cut at any point leaves, and what the next run makes of it (`recover`):
 //! * no `plan-id`: the work folder is worth nothing. It is written last when a build starts and
 //!   removed first when one is given up, each time with a sync between.
 //! * `plan-id` and `model/`: an unfinished build. It is resumed, or discarded if the plan differs.
-//! * `plan-id` without `model/`, and OUT there: published; only the cleaning up is left.
+//! * `plan-id` without `model/`, and OUT there: published; only the cleaning up is left. The same
+//!   of a single file that is not in `model/` any more, but whose fingerprints are in `kept/`.
 //! * `old/` without OUT: the cut came between the two renames. `old/` goes back to OUT first of
 //!   all, whatever the plan, so the previous output is never lost and never hidden for long. (Or
 //!   someone removed the new OUT before the cleaning up; then `plan-id` goes first.)
@@ -58,6 +62,8 @@ pub struct OutputDir {
     out: PathBuf,
     parent: PathBuf,
     work: PathBuf,
+    /// Where OUT is a single file: its name.
+    file: Option<String>,
     overwrite: bool,
     published: bool,
     // Last, so that it is let go of last.
@@ -93,7 +99,23 @@ impl OutputDir {
         plan_id: &str,
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
-        recover::open(storage, out, plan_id, overwrite)
+        recover::open(storage, out, None, plan_id, overwrite)
+    }
+
+    /// The same where `out` is a single file, the only shard of the layout, under the name that it has there. With
+    /// `overwrite` an existing file is replaced when the new one is complete.
+    ///
+    /// # Errors
+    /// Another process is building `out`; it is no regular file, has no name, or exists and `overwrite` is false; or the
+    /// system refuses something.
+    pub fn open_file(
+        storage: &Arc<dyn OutputStorage>,
+        out: &Path,
+        plan_id: &str,
+        overwrite: bool,
+    ) -> Result<(OutputDir, Found)> {
+        let name = out.file_name().ok_or_else(|| Error::OutputUnnamed { out: out.to_owned() })?;
+        recover::open(storage, out, Some(name.to_string_lossy().into_owned()), plan_id, overwrite)
     }
 
     /// The output folder, which exists only once it is complete.
@@ -181,7 +203,11 @@ impl OutputDir {
 
     /// Where the fingerprints of a finished shard are kept.
     pub(crate) fn fingerprints_name(shard: &Shard) -> String {
-        format!("{}.fingerprints.json", shard.file_name)
+        Self::fingerprints_of(&shard.file_name)
+    }
+
+    fn fingerprints_of(file_name: &str) -> String {
+        format!("{file_name}.fingerprints.json")
     }
 
     fn write_durably(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
@@ -204,6 +230,10 @@ impl OutputDir {
     /// What is at `path` itself; symbolic links are not followed.
     fn facts(&self, path: &Path) -> Result<Option<Facts>> {
         link_facts_if_any(&*self.storage, path).map_err(io_at("look at", path))
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        Ok(self.facts(path)?.is_some())
     }
 
     fn is_dir(&self, path: &Path) -> Result<bool> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::dtype::Dtype;
+use crate::encoding::Encoding;
 use crate::error::{Error, Result};
 use crate::header::{Header, HeaderTensor, METADATA};
 
@@ -12,8 +13,8 @@ use crate::header::{Header, HeaderTensor, METADATA};
 pub struct TensorSpec {
     /// Its name, unique in the model.
     pub name: String,
-    /// Type of its elements.
-    pub dtype: Dtype,
+    /// How its elements are stored.
+    pub encoding: Encoding,
     /// Its dimensions, the slowest first.
     pub shape: Vec<usize>,
 }
@@ -25,12 +26,12 @@ pub struct ShardLayout {
     pub shards: Vec<Shard>,
 }
 
-/// One safetensors file that is to be written.
+/// One file that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// `model.safetensors`, or `model-00002-of-00010.safetensors`.
+    /// Such as `model.safetensors`, or `model-00002-of-00010.safetensors`.
     pub file_name: String,
-    /// The first bytes of the file, complete: length, JSON, padding. The data follows.
+    /// The first bytes of the file, up to the first tensor's data.
     pub header: Vec<u8>,
     /// Its tensors, by offset.
     pub tensors: Vec<Placement>,
@@ -47,6 +48,19 @@ pub struct Placement {
     pub offset: u64,
     /// Its size in bytes.
     pub len: u64,
+}
+
+impl TensorSpec {
+    /// Its size in bytes.
+    ///
+    /// # Errors
+    /// It has none: too large, or no whole number of bytes or blocks.
+    pub fn bytes(&self) -> Result<u64> {
+        self.encoding.tensor_bytes(&self.shape).map_err(|problem| {
+            let TensorSpec { name, encoding, shape } = self.clone();
+            Error::BadOutputSize { tensor: name, encoding, shape, problem }
+        })
+    }
 }
 
 impl ShardLayout {
@@ -92,10 +106,7 @@ fn group(tensors: Vec<TensorSpec>, max_shard_bytes: u64) -> Result<Vec<Vec<(Tens
     let mut groups = vec![Vec::new()];
     let mut filled: u64 = 0;
     for spec in tensors {
-        let len = spec.dtype.tensor_bytes(&spec.shape).map_err(|problem| {
-            let TensorSpec { name, dtype, shape } = spec.clone();
-            Error::BadOutputSize { tensor: name, dtype, shape, problem }
-        })?;
+        let len = spec.bytes()?;
         let fits = filled.checked_add(len).is_some_and(|sum| sum <= max_shard_bytes);
         let current = groups.last().is_some_and(|group| group.is_empty());
         if !fits && !current {
@@ -125,7 +136,7 @@ fn file_name(index: usize, count: usize) -> String {
 impl Shard {
     fn new(file_name: String, mut tensors: Vec<(TensorSpec, u64)>) -> Result<Shard> {
         // Sizes are multiples of their element's width, so this order keeps each one aligned.
-        tensors.sort_by_key(|(spec, _)| std::cmp::Reverse(spec.dtype.alignment()));
+        tensors.sort_by_key(|(spec, _)| std::cmp::Reverse(spec.encoding.dtype().map(Dtype::alignment)));
         let too_large = |what| Error::ShardTooLarge { tensors: tensors.len(), what };
         let mut end: u64 = 0;
         let mut entries = Vec::with_capacity(tensors.len());
@@ -135,7 +146,12 @@ impl Shard {
                 .checked_add(*len)
                 .filter(|end| *end <= i64::MAX as u64)
                 .ok_or_else(|| too_large("its bytes exceed what a file can have".to_owned()))?;
-            let TensorSpec { name, dtype, shape } = spec.clone();
+            let TensorSpec { name, encoding, shape } = spec.clone();
+            let dtype = encoding.dtype().ok_or_else(|| Error::EncodingNotInFormat {
+                tensor: name.clone(),
+                encoding,
+                format: "safetensors",
+            })?;
             entries.push(HeaderTensor { name, dtype, shape, begin, end });
         }
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -155,7 +171,7 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, dtype: Dtype, len: usize) -> TensorSpec {
-        TensorSpec { name: name.to_owned(), dtype, shape: vec![len] }
+        TensorSpec { name: name.to_owned(), encoding: dtype.into(), shape: vec![len] }
     }
 
     fn names(layout: &ShardLayout) -> Vec<(&str, Vec<&str>)> {
@@ -210,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_header_is_the_one_that_the_format_describes() {
-        let tensors = vec![TensorSpec { name: "w\"1".to_owned(), dtype: Dtype::BF16, shape: vec![2, 3] }];
+        let tensors = vec![TensorSpec { name: "w\"1".to_owned(), encoding: Dtype::BF16.into(), shape: vec![2, 3] }];
         let layout = ShardLayout::new(tensors, 1000).unwrap();
         let json = r#"{"__metadata__":{"format":"pt"},"w\"1":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]}}"#;
         let text = String::from_utf8(layout.shards[0].header[8..].to_vec()).unwrap();

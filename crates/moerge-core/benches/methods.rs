@@ -61,7 +61,7 @@ fn make_rows(evaluator: &Evaluator) {
 
 /// A base and two models near it.
 fn models(dir: &Path) -> Vec<Expr> {
-    let spec = |n: usize| TensorSpec { name: n.to_string(), dtype: Dtype::BF16, shape: SHAPE.to_vec() };
+    let spec = |n: usize| TensorSpec { name: n.to_string(), encoding: Dtype::BF16.into(), shape: SHAPE.to_vec() };
     let layout = ShardLayout::new((0..3).map(spec).collect(), u64::MAX).expect("a layout");
     let mut bytes = layout.shards[0].header.clone();
     for tensor in &layout.shards[0].tensors {

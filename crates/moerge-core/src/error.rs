@@ -59,7 +59,9 @@ pub enum Cause {
         /// Tokens that the model was trained for.
         longest: usize,
     },
-    /// The output folder exists and is not empty.
+    /// A tokenizer splits text in a way that llama.cpp has no name for.
+    UnknownPreTokenizer,
+    /// The output is there already.
     OutputExists {
         /// The folder.
         out: PathBuf,
@@ -216,7 +218,7 @@ impl Cause {
         match error {
             Error::Io { path, problem, .. } => Self::of_io(problem.kind(), path),
             Error::FolderMissing { folder } => Self::FileNotFound { path: folder.clone() },
-            Error::OutputExists { out } => Self::OutputExists { out: out.clone() },
+            Error::OutputExists { out } | Error::OutputFileExists { out } => Self::OutputExists { out: out.clone() },
             Error::SourceChanged { .. } => Self::SourceChanged,
             Error::ShardTooLarge { .. } => Self::FileTooLarge,
             error if error.is_no_space() => Self::DiskFull,

@@ -1,7 +1,8 @@
-//! The jobs: comparing, extracting adapters, merging, fitting routers, evaluating, counting where tokens go, verifying.
+//! The jobs: comparing, extracting adapters, merging, exporting, fitting routers, evaluating, counting where tokens go, verifying.
 
 pub mod diff;
 pub mod evaluate;
+pub mod export;
 pub mod extract_lora;
 pub mod memory;
 pub mod merge;

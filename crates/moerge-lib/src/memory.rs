@@ -180,6 +180,25 @@ fn training(plan: &MoePlan, models: &Models, threads: usize, room: u64) -> Optio
     trains.then(|| training_memory(plan, &models.base().description, threads).within(room))
 }
 
+/// Reads and writes wait for the disk: more workers than cores.
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 16))
+}
+
+/// How many workers write `tensors` within a budget of memory.
+///
+/// # Errors
+/// One alone needs more.
+pub(crate) fn workers_within(tensors: &[OutputTensor], threads: Option<usize>, budget: Option<u64>) -> Result<usize> {
+    let reads: usize = tensors.iter().map(|tensor| 1 + tensor.expr.reads().len()).sum();
+    let (fixed, worker) = (PROGRAM + TENSOR * reads as u64, worker_memory(tensors));
+    let room = budget.unwrap_or(USUAL_MEMORY).saturating_sub(fixed) / worker;
+    if room == 0 {
+        return Err(too_small("writing", fixed + worker, budget.unwrap_or(USUAL_MEMORY)));
+    }
+    Ok(threads.unwrap_or_else(default_threads).min(usize::try_from(room).unwrap_or(usize::MAX)))
+}
+
 /// Bytes of the buffers of a worker that can write any of `tensors`.
 pub(crate) fn worker_memory(tensors: &[OutputTensor]) -> u64 {
     let bytes = |tensor: &OutputTensor| {

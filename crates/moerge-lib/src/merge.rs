@@ -21,10 +21,12 @@ mod gates;
 mod needs;
 mod prepare;
 mod publish;
+mod publish_file;
 mod routers;
 
 pub use dense::{DenseReport, PreparedDense, earlier_models, prepare_dense};
 pub use prepare::{prepare, prepare_with};
+pub(crate) use publish::Publication;
 
 /// What the user can set besides the recipe.
 #[derive(Debug, Clone)]

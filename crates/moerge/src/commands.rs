@@ -23,6 +23,7 @@ pub mod command_line;
 pub mod completions;
 pub mod diff;
 pub mod eval;
+pub mod export;
 pub mod extract_lora;
 pub mod generate;
 pub mod inspect;
@@ -48,6 +49,7 @@ pub enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Diff(diff::Args),
+    Export(export::Args),
     ExtractLora(extract_lora::Args),
     Chat(chat::Args),
     Generate(generate::Args),
@@ -68,6 +70,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::ExtractLora(args) => extract_lora::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -100,3 +100,34 @@ fn dims(shape: &[u64]) -> String {
     let dims: Vec<String> = shape.iter().take(16).map(u64::to_string).collect();
     format!("[{}{shortened}]", dims.join(", "))
 }
+
+/// A malformation of a GGUF file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // What a field holds is what the sentence shows in its place.
+pub enum GgufError {
+    /// The file begins with something else.
+    #[error("this is not a GGUF file")]
+    NotGguf,
+    /// A version of the format that moerge does not read, or one of a big-endian machine.
+    #[error("GGUF version {found} is not supported, only 2 and 3 in little endian")]
+    Version { found: u32 },
+    /// The file ends inside its header.
+    #[error("the file ends before {what}")]
+    Truncated { what: &'static str },
+    /// More of something than any model has.
+    #[error("the header claims {found} {what}")]
+    TooMany { what: &'static str, found: u64 },
+    /// Two keys or two tensors of one name.
+    #[error("the {what} `{}` occurs twice", shown(name))]
+    Duplicate { what: &'static str, name: String },
+    /// A value of an unknown type, or one that cannot be.
+    #[error("the value of `{}` is malformed", shown(key))]
+    BadValue { key: String },
+    /// Dimensions that give no valid size.
+    #[error("tensor `{}` has no valid size", shown(tensor))]
+    BadShape { tensor: String },
+    /// A tensor whose data lies outside of the file.
+    #[error("tensor `{}` ends at byte {end}, but the file has {file_len} bytes", shown(tensor))]
+    OutsideFile { tensor: String, end: u64, file_len: u64 },
+}

@@ -38,7 +38,9 @@ impl Error {
             Error::ShardTooLarge { .. } => "choose a smaller shard size",
             Error::OutputUnnamed { .. } => "give a folder by its name, such as `out`",
             Error::OutputIsFile { .. } => "choose another name",
-            Error::OutputExists { .. } => "choose another name",
+            Error::OutputExists { .. } | Error::OutputFileExists { .. } | Error::OutputIsNoFile { .. } => {
+                "choose another name"
+            }
             Error::OutputIsMountPoint { .. } => "give a folder inside of it",
             Error::Locked { .. } => "wait for it, or choose another name",
             Error::NotAWorkFolder { .. } => "nothing in it was touched; move it away, or choose another output folder",

@@ -35,6 +35,11 @@ fn refuse_unfinished(output: &OutputDir) -> Result<()> {
 
 /// Moves the previous output aside, if there is one, and the new one into its place.
 fn swap(output: &OutputDir) -> Result<()> {
+    if let Some(name) = &output.file {
+        output.check_out()?;
+        output.rename(&output.model_dir().join(name), &output.out)?;
+        return sync_both(output, &output.parent, &output.model_dir());
+    }
     let (model, old) = (output.model_dir(), output.work.join("old"));
     // Asked again: hours may have passed.
     if output.check_out()? {

@@ -12,6 +12,7 @@ use crate::storage::{Kind, Lock, OutputStorage, facts_if_any, link_facts_if_any}
 pub(super) fn open(
     storage: &Arc<dyn OutputStorage>,
     out: &Path,
+    file: Option<String>,
     plan_id: &str,
     overwrite: bool,
 ) -> Result<(OutputDir, Found)> {
@@ -20,7 +21,7 @@ pub(super) fn open(
     let (parent, work) = beside(&out)?;
     if link_facts_if_any(&**storage, &work).map_err(io_at("look at", &work))?.is_none() {
         // So that a refused run leaves nothing behind. With a work folder there is more to it.
-        check_out(&**storage, &out, &parent, overwrite)?;
+        check_out(&**storage, &out, &parent, file.is_some(), overwrite)?;
     }
     let lock = lock_work(&**storage, &work)?.ok_or_else(|| Error::Locked { out: out.clone() })?;
     let storage = storage.clone();
@@ -30,7 +31,7 @@ pub(super) fn open(
     if link_facts_if_any(&*storage, &work.join(MARKER)).map_err(io_at("look at", &work))?.is_none() {
         write_durably(&*storage, &work, MARKER, MARKER_BYTES)?;
     }
-    let mut output = OutputDir { storage, out, parent, work, overwrite, published: false, _lock: lock };
+    let mut output = OutputDir { storage, out, parent, work, file, overwrite, published: false, _lock: lock };
     let found = recover(&mut output, plan_id)?;
     Ok((output, found))
 }
@@ -57,7 +58,7 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     let earlier = output.read_if_any(&output.work.join(PLAN_ID))?;
     let same_plan = earlier.as_deref() == Some(plan_id.as_bytes());
     let building = output.is_dir(&output.model_dir())?;
-    if same_plan && !building && output.is_dir(&output.out)? {
+    if same_plan && output.is_published(building)? {
         output.published = true;
         return Ok(Found::AlreadyPublished);
     }
@@ -70,6 +71,7 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     }
     if same_plan && building {
         create_durably(&*output.storage, &output.kept_dir())?;
+        output.forget_missing_file()?;
         sweep(output, &output.model_dir())?;
         sweep(output, &output.kept_dir())?;
         return Ok(Found::Resumed);
@@ -124,18 +126,46 @@ fn sweep(output: &OutputDir, dir: &Path) -> Result<()> {
 }
 
 impl OutputDir {
-    /// Whether a folder at OUT is to be replaced.
+    /// Whether something at OUT is to be replaced.
     pub(super) fn check_out(&self) -> Result<bool> {
-        check_out(&*self.storage, &self.out, &self.parent, self.overwrite)
+        check_out(&*self.storage, &self.out, &self.parent, self.file.is_some(), self.overwrite)
+    }
+
+    /// Whether OUT is what the plan of the work folder makes.
+    fn is_published(&self, building: bool) -> Result<bool> {
+        let Some(name) = &self.file else { return Ok(!building && self.is_dir(&self.out)?) };
+        let built = self.model_dir().join(name);
+        Ok(self.exists(&self.kept_dir().join(Self::fingerprints_of(name)))?
+            && !self.exists(&built)?
+            && !self.exists(&self.model_dir().join(format!("{name}{PART}")))?
+            && self.exists(&self.out)?)
+    }
+
+    /// Fingerprints come before the file that they are of; without it they must not say that it was published.
+    fn forget_missing_file(&self) -> Result<()> {
+        let Some(name) = &self.file else { return Ok(()) };
+        if !self.exists(&self.model_dir().join(name))? {
+            let kept = self.kept_dir();
+            self.remove_file_if_any(&kept.join(Self::fingerprints_of(name)))?;
+            self.sync_dir(&kept)?;
+        }
+        Ok(())
     }
 }
 
-/// Whether there is a folder at `out`, if it may be replaced; else why not.
-fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, overwrite: bool) -> Result<bool> {
+/// Whether there is something at `out`, if it may be replaced; else why not.
+fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, is_file: bool, overwrite: bool) -> Result<bool> {
     let Some(facts) = facts_if_any(storage, out).map_err(io_at("look at", out))? else {
         return Ok(false);
     };
     let out = out.to_owned();
+    if is_file {
+        return match facts.kind {
+            Kind::File if overwrite => Ok(true),
+            Kind::File => Err(Error::OutputFileExists { out }),
+            _ => Err(Error::OutputIsNoFile { out }),
+        };
+    }
     if facts.kind != Kind::Dir {
         return Err(Error::OutputIsFile { out });
     }

@@ -31,7 +31,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn one_shard() -> ShardLayout {
-    let spec = |name: &str| TensorSpec { name: name.to_owned(), dtype: Dtype::F32, shape: vec![1000] };
+    let spec = |name: &str| TensorSpec { name: name.to_owned(), encoding: Dtype::F32.into(), shape: vec![1000] };
     ShardLayout::new(vec![spec("a"), spec("b")], u64::MAX).unwrap()
 }
 

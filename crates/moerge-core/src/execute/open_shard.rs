@@ -46,13 +46,11 @@ impl<'a> OpenShard<'a> {
         let tensor = self.run.tensors.get(name).ok_or_else(|| Error::input(format!("the plan has no {name}")))?;
         let mut fingerprint = Fingerprinter::new();
         let mut offset = 0;
-        let mut non_finite = NonFinite::default();
         let check = || if self.run.is_over() { Err(Error::interrupted()) } else { self.run.progress.check() };
         let preparation = Preparation { seed: self.run.plan.seed, threads: self.run.threads_each, check: &check };
-        produce(tensor, &preparation, self.run.computed, buffers, &mut |bytes| {
+        let non_finite = produce(tensor, &preparation, self.run.computed, buffers, &mut |bytes| {
             check()?;
             fingerprint.update(bytes);
-            non_finite.count(tensor.dtype, bytes);
             self.writer.write(index, offset, bytes)?;
             offset += bytes.len() as u64;
             self.run.progress.advance(Stage::Weights, bytes.len() as u64);
@@ -83,7 +81,7 @@ impl<'a> OpenShard<'a> {
         let from = files.join(", ");
         if !tensor.is_copy() {
             let error = Error::input(format!("{} came out with {found}", tensor.name)).fact("made from", from);
-            return Err(if tensor.dtype == Dtype::F16 && found.nan == 0 {
+            return Err(if tensor.encoding == Dtype::F16 && found.nan == 0 {
                 error.hint("float16 ends at 65,504: `dtype: bfloat16` has the range of float32")
             } else {
                 error.hint("the sources' weights or adapters hold NaN, or a weight or scale of the recipe is too large")

@@ -1,10 +1,10 @@
 //! One output tensor's bytes, in order, some hundred KiB at a time.
 
-use moerge_checkpoint::TensorView;
+use moerge_checkpoint::{Encoding, TensorView};
 
 use crate::{
     error::{ErrorKind, Result},
-    numeric::element,
+    numeric::{encode::encode, non_finite::NonFinite},
     ops::{ComputedValues, Evaluator, Preparation},
     plan::OutputTensor,
 };
@@ -20,15 +20,15 @@ pub struct Buffers {
     out: Vec<u8>,
 }
 
-/// Gives the bytes of `tensor` to `emit`, in order.
+/// Gives the bytes of `tensor` to `emit`, in order. Returns how many of its values are no numbers.
 pub fn produce(
     tensor: &OutputTensor,
     preparation: &Preparation<'_>,
     computed: &dyn ComputedValues,
     buffers: &mut Buffers,
     emit: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    if let Some(view) = tensor.expr.as_copy(tensor.dtype) {
+) -> Result<NonFinite> {
+    if let Some(view) = tensor.as_copy() {
         return copy(view, buffers, emit);
     }
     let evaluator = Evaluator::prepare(&tensor.expr, preparation).map_err(|error| match error.kind() {
@@ -36,27 +36,33 @@ pub fn produce(
         ErrorKind::Io | ErrorKind::Interrupted => error,
     })?;
     let ((rows, columns), at_once) = (evaluator.shape(), evaluator.rows_at_once());
+    let mut non_finite = NonFinite::default();
     for first in (0..rows).step_by(at_once) {
         let now = first..(first + at_once).min(rows);
         evaluator.fetch(now.clone(), &mut buffers.bytes)?;
         buffers.values.resize(now.len() * columns, 0.0);
         evaluator.compute(now, &buffers.bytes, computed, &mut buffers.values)?;
         buffers.out.clear();
-        element::narrow(tensor.dtype, &buffers.values, &mut buffers.out);
+        encode(tensor.encoding, &buffers.values, columns, &mut buffers.out);
+        match tensor.encoding {
+            Encoding::Plain(dtype) => non_finite.count(dtype, &buffers.out),
+            Encoding::Blocks(_) => non_finite.count_values(&buffers.values),
+        }
         emit(&buffers.out)?;
     }
-    Ok(())
+    Ok(non_finite)
 }
 
 /// Whatever it is, a source's bytes go through unchanged.
-fn copy(view: &TensorView, buffers: &mut Buffers, emit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let mut offset = 0;
+fn copy(view: &TensorView, buffers: &mut Buffers, emit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<NonFinite> {
+    let (mut offset, mut non_finite) = (0, NonFinite::default());
     while offset < view.len {
         let length = (view.len - offset).min(CHUNK as u64) as usize;
         buffers.bytes.resize(length, 0);
         view.read_at(offset, &mut buffers.bytes)?;
+        non_finite.count(view.dtype, &buffers.bytes);
         emit(&buffers.bytes)?;
         offset += length as u64;
     }
-    Ok(())
+    Ok(non_finite)
 }

@@ -1,6 +1,7 @@
 //! Numbers: elements as bytes and as f32, sums, ranks, exponentials, keyed random numbers, counts of NaN and infinities.
 
 pub mod element;
+pub mod encode;
 pub mod exp_log;
 pub mod noise;
 pub mod non_finite;

@@ -55,6 +55,12 @@ impl NonFinite {
         }
     }
 
+    /// Adds those among `values`.
+    pub fn count_values(&mut self, values: &[f32]) {
+        self.nan += values.iter().filter(|value| value.is_nan()).count() as u64;
+        self.infinite += values.iter().filter(|value| value.is_infinite()).count() as u64;
+    }
+
     /// A 16-bit float is infinite where its bits without the sign are `infinity`, and NaN above.
     fn count_16(&mut self, bytes: &[u8], infinity: u16) {
         for block in bytes.chunks(4096) {

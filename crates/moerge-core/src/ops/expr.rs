@@ -61,12 +61,26 @@ pub enum Expr {
         /// The tensor's shape: its first dimension is the number of `map`'s entries.
         shape: Vec<usize>,
     },
+    /// The rows of tensors, one tensor after the other: experts as one tensor, or the parts of a fused one.
+    Concat {
+        /// The tensors, of equally many columns.
+        inputs: Vec<Expr>,
+        /// The shape of all.
+        shape: Vec<usize>,
+    },
     /// Tensors of one shape, merged by a method.
     Combine {
         /// The method, with its parameters.
         method: Method,
         /// What is merged, in the method's order.
         inputs: Vec<Expr>,
+    },
+    /// Numbers that the plan knows.
+    Constant {
+        /// The numbers.
+        values: Arc<[f32]>,
+        /// The tensor's shape.
+        shape: Vec<usize>,
     },
     /// The same number everywhere.
     Fill {
@@ -122,6 +136,8 @@ impl Expr {
             Self::Pad { shape, .. }
             | Self::PadWithMean { shape, .. }
             | Self::RowMap { shape, .. }
+            | Self::Concat { shape, .. }
+            | Self::Constant { shape, .. }
             | Self::Fill { shape, .. }
             | Self::Computed { shape, .. } => shape,
             Self::Combine { inputs, .. } => inputs.first().map_or(&[], Self::shape),
@@ -145,8 +161,8 @@ impl Expr {
             | Self::Pad { input, .. }
             | Self::PadWithMean { input, .. }
             | Self::RowMap { input, .. } => std::slice::from_ref(input),
-            Self::Combine { inputs, .. } => inputs,
-            Self::View(_) | Self::Fill { .. } | Self::Computed { .. } => &[],
+            Self::Combine { inputs, .. } | Self::Concat { inputs, .. } => inputs,
+            Self::View(_) | Self::Constant { .. } | Self::Fill { .. } | Self::Computed { .. } => &[],
         }
     }
 
@@ -161,7 +177,9 @@ impl Expr {
             | Self::Pad { .. }
             | Self::PadWithMean { .. }
             | Self::RowMap { .. }
+            | Self::Concat { .. }
             | Self::Combine { .. }
+            | Self::Constant { .. }
             | Self::Fill { .. }
             | Self::Computed { .. } => {}
         }

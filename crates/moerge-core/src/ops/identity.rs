@@ -148,10 +148,20 @@ impl Identity {
                 });
                 self.expr(input)?;
             }
+            Expr::Concat { inputs, shape } => {
+                self.number(10).number(inputs.len() as u64).shape(shape);
+                inputs.iter().try_for_each(|input| self.expr(input))?;
+            }
             Expr::Combine { method, inputs } => {
                 self.number(6).number(inputs.len() as u64);
                 method.identify(self);
                 inputs.iter().try_for_each(|input| self.expr(input))?;
+            }
+            Expr::Constant { values, shape } => {
+                self.number(11).shape(shape);
+                self.list(values.iter(), |id, x| {
+                    id.float(f64::from(*x));
+                });
             }
             Expr::Fill { value, shape } => self.number(7).float(f64::from(*value)).shape(shape),
             Expr::Computed { name, shape } => self.number(8).text(name).shape(shape),

@@ -131,9 +131,10 @@ pub fn record(
     record.tensors = plan
         .tensors
         .iter()
-        .map(|t| TensorRecord {
+        .filter_map(|t| t.encoding.dtype().map(|dtype| (t, dtype)))
+        .map(|(t, dtype)| TensorRecord {
             name: t.name.clone(),
-            dtype: t.dtype,
+            dtype,
             shape: t.shape.clone(),
             fingerprint: by_name.get(t.name.as_str()).copied().unwrap_or(Fingerprint(0)),
             from: t.expr.reads().into_iter().map(reference).collect(),
@@ -191,7 +192,13 @@ fn card_facts(
         experts_per_token: plan.shape.top_k,
         shared_weights: recipe.shared_weights.name().to_owned(),
         gate_mode: plan.routing.gate_mode.name().to_owned(),
-        dtype: plan.output.tensors.first().and_then(|t| t.dtype.torch_name()).unwrap_or_default().to_owned(),
+        dtype: plan
+            .output
+            .tensors
+            .first()
+            .and_then(|t| t.encoding.dtype()?.torch_name())
+            .unwrap_or_default()
+            .to_owned(),
         recipe: recipe.text.to_string(),
         moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
         remote_code: plan.output.config.contains_key("auto_map"),

@@ -3,9 +3,10 @@
 //! [`OutputPlan`] is all that writing needs. It knows no MoE: [`moe`] makes one.
 
 pub mod dense;
+pub mod gguf;
 pub mod moe;
 
-use moerge_checkpoint::{Dtype, ShardLayout, TensorSpec};
+use moerge_checkpoint::{Encoding, ShardLayout, TensorSpec, TensorView};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -40,8 +41,8 @@ pub struct OutputPlan {
 pub struct OutputTensor {
     /// Its name in the output.
     pub name: String,
-    /// Its element type in the output.
-    pub dtype: Dtype,
+    /// How its elements are stored in the output.
+    pub encoding: Encoding,
     /// Its shape.
     pub shape: Vec<usize>,
     /// How its elements are made.
@@ -67,14 +68,24 @@ impl OutputTensor {
         self.shape.iter().map(|n| *n as u64).product()
     }
 
+    /// What is laid out of it.
+    pub fn spec(&self) -> TensorSpec {
+        TensorSpec { name: self.name.clone(), encoding: self.encoding, shape: self.shape.clone() }
+    }
+
     /// Number of bytes.
     pub fn bytes(&self) -> u64 {
-        self.elements() * self.dtype.size_bits() as u64 / 8
+        self.encoding.tensor_bytes(&self.shape).unwrap_or(0)
     }
 
     /// Whether its bytes are those of a source.
     pub fn is_copy(&self) -> bool {
-        self.expr.as_copy(self.dtype).is_some()
+        self.as_copy().is_some()
+    }
+
+    /// The source whose bytes it has, if it is stored as that is.
+    pub fn as_copy(&self) -> Option<&TensorView> {
+        self.encoding.dtype().and_then(|dtype| self.expr.as_copy(dtype))
     }
 }
 
@@ -84,8 +95,7 @@ impl OutputPlan {
     /// # Errors
     /// Two tensors share a name, or a tensor is too large for the format.
     pub fn new(config: Map<String, Value>, tensors: Vec<OutputTensor>, shard_bytes: u64, seed: u64) -> Result<Self> {
-        let spec = |t: &OutputTensor| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() };
-        let layout = ShardLayout::new(tensors.iter().map(spec).collect(), shard_bytes)?;
+        let layout = ShardLayout::new(tensors.iter().map(OutputTensor::spec).collect(), shard_bytes)?;
         Ok(Self { config, tensors, layout, seed, unused: Vec::new(), warnings: Vec::new() })
     }
 
@@ -100,8 +110,8 @@ impl OutputPlan {
         id.list(layout.shards.iter(), |id, shard| {
             id.text(&shard.file_name).bytes(&shard.header);
         });
-        tensors.iter().try_for_each(|OutputTensor { name, dtype, shape: _, expr }| {
-            id.text(name).text(dtype.name());
+        tensors.iter().try_for_each(|OutputTensor { name, encoding, shape: _, expr }| {
+            id.text(name).text(encoding.name());
             id.expr(expr)
         })
     }

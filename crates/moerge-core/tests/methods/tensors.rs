@@ -23,7 +23,7 @@ pub fn view(checkpoint: &Checkpoint, name: &str) -> Expr {
 
 /// Tensors of `shape` with these values, in a file in `dir`.
 pub fn write(dir: &Path, shape: &[usize], tensors: &[Vec<f32>]) -> Vec<Expr> {
-    let spec = |n| TensorSpec { name: format!("{n:03}"), dtype: Dtype::F32, shape: shape.to_vec() };
+    let spec = |n| TensorSpec { name: format!("{n:03}"), encoding: Dtype::F32.into(), shape: shape.to_vec() };
     let layout = ShardLayout::new((0..tensors.len()).map(spec).collect(), u64::MAX).unwrap();
     let mut bytes = layout.shards[0].header.clone();
     for placed in &layout.shards[0].tensors {

@@ -66,7 +66,7 @@ pub(super) fn write(
         let [rows, columns] = matrix.shape;
         [("A", [matrix.rank, columns]), ("B", [rows, matrix.rank])].map(|(half, shape)| TensorSpec {
             name: name(matrix, half),
-            dtype,
+            encoding: dtype.into(),
             shape: shape.to_vec(),
         })
     });

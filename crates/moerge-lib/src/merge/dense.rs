@@ -30,8 +30,8 @@ use moerge_core::{
 };
 use serde_json::Value;
 
-use super::{MergeOptions, needs::default_threads, publish::Publication};
-use crate::memory::{PROGRAM, TENSOR, USUAL_MEMORY, worker_memory};
+use super::{MergeOptions, publish::Publication};
+use crate::memory::{PROGRAM, TENSOR, USUAL_MEMORY, default_threads, worker_memory};
 use crate::verify::small_files;
 
 mod card;

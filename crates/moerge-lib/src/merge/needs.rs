@@ -6,7 +6,7 @@ use moerge_checkpoint::{Fingerprint, ReadStorage};
 
 use super::{MergeOptions, Prepared};
 use crate::{
-    memory::{MemoryInputs, MemoryNeed},
+    memory::{MemoryInputs, MemoryNeed, default_threads},
     routers::{self, RoutingReport},
 };
 use moerge_core::{
@@ -158,9 +158,4 @@ impl Prepared {
         };
         needed.then(open).transpose()
     }
-}
-
-/// Reads and writes wait for the disk: more workers than cores.
-pub(super) fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 16))
 }

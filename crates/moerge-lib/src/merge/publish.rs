@@ -18,7 +18,7 @@ use moerge_core::{
 };
 
 /// An output folder, what is written into it, and what it is made of.
-pub(super) struct Publication<'a> {
+pub(crate) struct Publication<'a> {
     pub storage: &'a Arc<dyn OutputStorage>,
     pub out: &'a Path,
     pub plan: &'a OutputPlan,
@@ -110,13 +110,13 @@ impl Publication<'_> {
     }
 
     /// The storage as what the output is read back from.
-    fn reading(&self) -> Arc<dyn ReadStorage> {
+    pub(super) fn reading(&self) -> Arc<dyn ReadStorage> {
         self.storage.clone()
     }
 
     /// What a build that was interrupted is resumed by: the output's id, and where and when the sources were last
     /// written on this machine, since the id does not cover all of their bytes.
-    fn resume_key(&self, id: &str) -> String {
+    pub(super) fn resume_key(&self, id: &str) -> String {
         let mut key = Identity::default();
         key.text(id);
         for file in self.source_files() {
@@ -126,7 +126,7 @@ impl Publication<'_> {
     }
 
     /// The files that weights are read from.
-    fn source_files(&self) -> impl Iterator<Item = &SourceFile> {
+    pub(super) fn source_files(&self) -> impl Iterator<Item = &SourceFile> {
         self.sources.iter().flat_map(SourceFiles::checkpoints).flat_map(|c| c.files()).map(|file| &**file)
     }
 
@@ -151,7 +151,7 @@ impl Publication<'_> {
         }
     }
 
-    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+    pub(super) fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
         let finished = output.finished_shards(&self.plan.layout)?;
         let shards = finished.iter().zip(&self.plan.layout.shards);
         let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
@@ -187,9 +187,9 @@ impl Publication<'_> {
         };
         for tensor in planned {
             let found = written.get(&tensor.name).ok_or_else(|| refuse(format!("{} is missing", tensor.name)))?;
-            if (found.dtype, &found.shape) != (tensor.dtype, &tensor.shape) {
+            if tensor.encoding != found.dtype || found.shape != tensor.shape {
                 return Err(refuse(format!("{} has another dtype or shape", tensor.name))
-                    .fact("planned", format!("{} {:?}", tensor.dtype.name(), tensor.shape))
+                    .fact("planned", format!("{} {:?}", tensor.encoding.name(), tensor.shape))
                     .fact("written", format!("{} {:?}", found.dtype.name(), found.shape)));
             }
         }

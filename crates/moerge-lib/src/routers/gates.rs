@@ -33,7 +33,7 @@ impl Routers {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let spec = |name: &str, layers: usize, rows: usize| TensorSpec {
             name: name.to_owned(),
-            dtype: Dtype::F32,
+            encoding: Dtype::F32.into(),
             shape: vec![layers, rows, self.hidden],
         };
         let mut specs = vec![spec(GATES, self.gates.len(), self.experts)];

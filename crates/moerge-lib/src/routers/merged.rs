@@ -121,7 +121,8 @@ impl Merged {
                 continue;
             }
             let evaluator = Evaluator::new(&tensor.expr, plan.output.seed)?;
-            parts.insert(role, Part { evaluator, rounded: (!tensor.is_copy()).then_some(tensor.dtype) });
+            let rounded = tensor.encoding.dtype().filter(|_| !tensor.is_copy());
+            parts.insert(role, Part { evaluator, rounded });
         }
         Ok(Self { description, parts, gates })
     }

@@ -21,7 +21,7 @@ fn bf16_values(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
 fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) {
     let spec = |(name, (shape, _)): (&String, &(Vec<usize>, _))| TensorSpec {
         name: name.clone(),
-        dtype: Dtype::F32,
+        encoding: Dtype::F32.into(),
         shape: shape.clone(),
     };
     let layout = ShardLayout::new(tensors.iter().map(spec).collect(), u64::MAX).unwrap();

@@ -19,7 +19,7 @@ fn write_sparse_model(dir: &Path, layers: usize) -> u64 {
     fs::write(dir.join("config.json"), &text).unwrap();
     let config = ModelConfig::parse(&text, dir).unwrap();
     let tensors = describe(&config).unwrap().tensors.into_iter();
-    let specs = tensors.map(|t| TensorSpec { name: t.name, dtype: Dtype::BF16, shape: t.shape }).collect();
+    let specs = tensors.map(|t| TensorSpec { name: t.name, encoding: Dtype::BF16.into(), shape: t.shape }).collect();
     let layout = ShardLayout::new(specs, u64::MAX).unwrap();
     let shard = &layout.shards[0];
     let path = dir.join("model.safetensors");

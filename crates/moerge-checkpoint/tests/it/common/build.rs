@@ -23,7 +23,7 @@ pub struct Done {
 
 /// Three shards of two tensors each.
 pub fn layout() -> ShardLayout {
-    let spec = |i: usize| TensorSpec { name: format!("t{i}"), dtype: Dtype::BF16, shape: vec![i + 1, 4] };
+    let spec = |i: usize| TensorSpec { name: format!("t{i}"), encoding: Dtype::BF16.into(), shape: vec![i + 1, 4] };
     let layout = ShardLayout::new((0..6).map(spec).collect(), 0).unwrap();
     assert_eq!(layout.shards.len(), 6);
     let layout = ShardLayout::new((0..5).map(spec).collect(), 50).unwrap();

@@ -1,6 +1,6 @@
 //! A node of an expression's tree: how its rows are fetched and computed.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use moerge_checkpoint::{Dtype, TensorView};
 
@@ -37,7 +37,9 @@ enum Op {
     Pad(Box<Node>),
     PadWithMean { input: Box<Node>, mean: Vec<f32> },
     RowMap { input: Box<Node>, map: RowMap },
+    Concat(Vec<Node>),
     Combine { inputs: Vec<Node>, kernel: Box<dyn Kernel> },
+    Constant(Arc<[f32]>),
     Fill(f32),
     Computed(String),
 }
@@ -100,10 +102,27 @@ impl Node {
                 let map = RowMap::new(map, &input, rows, columns)?;
                 Op::RowMap { input, map }
             }
+            Expr::Concat { inputs: exprs, shape } => {
+                row_bytes = inputs.iter().map(|input| input.row_bytes).max().unwrap_or(0);
+                let whole = inputs.iter().map(|input| input.rows).sum::<usize>() == rows;
+                if !whole || inputs.iter().any(|input| input.columns != columns) {
+                    let found: Vec<&[usize]> = exprs.iter().map(Expr::shape).collect();
+                    return Err(Error::input("tensors do not make up the one that they are parts of")
+                        .fact("expected", format!("{shape:?}"))
+                        .fact("found", format!("{found:?}")));
+                }
+                Op::Concat(inputs)
+            }
             Expr::Combine { method, inputs: exprs } => {
                 same_shapes(method.name(), exprs)?;
                 let kernel = method.kernel(&Inputs { nodes: &inputs, preparation, shape: expr.shape() })?;
                 Op::Combine { inputs, kernel }
+            }
+            Expr::Constant { values, .. } => {
+                if values.len() != rows * columns {
+                    return Err(Error::input("constants do not fill their tensor"));
+                }
+                Op::Constant(values.clone())
             }
             Expr::Fill { value, .. } => Op::Fill(*value),
             Expr::Computed { name, .. } => Op::Computed(name.clone()),
@@ -127,6 +146,10 @@ impl Node {
                 }
                 None => Ok(()),
             }),
+            Op::Concat(inputs) => parts(inputs, rows).try_for_each(|(input, at, from)| {
+                let bytes = at.start * slot.stride..at.end * slot.stride;
+                input.fetch(from, &mut raw[bytes], slot)
+            }),
             Op::Combine { inputs, .. } => {
                 let mut offset = slot.offset;
                 for input in inputs {
@@ -135,7 +158,7 @@ impl Node {
                 }
                 Ok(())
             }
-            Op::Fill(_) | Op::Computed(_) => Ok(()),
+            Op::Constant(_) | Op::Fill(_) | Op::Computed(_) => Ok(()),
         }
     }
 
@@ -201,7 +224,16 @@ impl Node {
                     input.compute(&fetched.part(here, from), context, out)?;
                 }
             }
+            Op::Concat(inputs) => {
+                for (input, at, from) in parts(inputs, rows.clone()) {
+                    let out = &mut out[at.start * self.columns..at.end * self.columns];
+                    input.compute(&fetched.part(at, from), context, out)?;
+                }
+            }
             Op::Combine { inputs, kernel } => self.combine(inputs, kernel.as_ref(), fetched, context, out)?,
+            Op::Constant(values) => {
+                out.copy_from_slice(&values[rows.start * self.columns..rows.end * self.columns]);
+            }
             Op::Fill(value) => out.fill(*value),
             Op::Computed(name) => {
                 let values = context.computed.values(name);
@@ -272,6 +304,18 @@ impl Node {
     pub fn elements_at_once(&self) -> usize {
         if self.lora { ELEMENTS_WITH_LORA } else { ELEMENTS }
     }
+}
+
+/// The parts of `rows` of tensors that lie one after the other: the tensor, where the part is among `rows`, and which of
+/// the tensor's own rows it is.
+fn parts(inputs: &[Node], rows: Range<usize>) -> impl Iterator<Item = (&Node, Range<usize>, Range<usize>)> {
+    let mut begin = 0;
+    inputs.iter().filter_map(move |input| {
+        let own = begin..begin + input.rows;
+        begin = own.end;
+        let (first, end) = (rows.start.max(own.start), rows.end.min(own.end));
+        (first < end).then(|| (input, first - rows.start..end - rows.start, first - own.start..end - own.start))
+    })
 }
 
 /// Wants what is merged to be of one shape.

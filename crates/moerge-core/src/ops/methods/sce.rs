@@ -117,27 +117,26 @@ fn select(inputs: &mut [Vec<f32>], place: Place, cut: Cut) {
     });
 }
 
-/// The variance over the vectors at each element.
+/// The variance over the vectors at each element, in f32: it is of a few numbers, and only its order counts.
 fn variances(vectors: &[Vec<f32>]) -> Vec<f32> {
-    let count = vectors.len() as f64;
+    let count = vectors.len() as f32;
     let mut variances = vec![0.0; vectors.first().map_or(0, Vec::len)];
-    let (mut means, mut squares) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let mut means = [0.0; BLOCK];
     for (block, variances) in variances.chunks_mut(BLOCK).enumerate() {
         let block = block * BLOCK..block * BLOCK + variances.len();
-        let (means, squares) = (&mut means[..variances.len()], &mut squares[..variances.len()]);
+        let means = &mut means[..variances.len()];
         means.fill(0.0);
-        squares.fill(0.0);
         for vector in vectors {
-            means.iter_mut().zip(&vector[block.clone()]).for_each(|(mean, d)| *mean += f64::from(*d));
+            means.iter_mut().zip(&vector[block.clone()]).for_each(|(mean, d)| *mean += d);
         }
         means.iter_mut().for_each(|mean| *mean /= count);
         for vector in vectors {
-            for ((square, mean), d) in squares.iter_mut().zip(&*means).zip(&vector[block.clone()]) {
-                let off = f64::from(*d) - mean;
-                *square += off * off;
+            for ((variance, mean), d) in variances.iter_mut().zip(&*means).zip(&vector[block.clone()]) {
+                let off = d - mean;
+                *variance += off * off;
             }
         }
-        variances.iter_mut().zip(squares).for_each(|(variance, square)| *variance = (*square / count) as f32);
+        variances.iter_mut().for_each(|variance| *variance /= count);
     }
     variances
 }

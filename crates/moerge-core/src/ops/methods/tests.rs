@@ -20,7 +20,7 @@ const COLUMNS: usize = SHAPE[1];
 
 /// Tensors in a safetensors file in `dir`.
 fn write(dir: &Path, shape: &[usize], values: &[Vec<f32>]) -> Vec<Expr> {
-    let spec = |n| TensorSpec { name: format!("x{n}"), dtype: Dtype::F32, shape: shape.to_vec() };
+    let spec = |n| TensorSpec { name: format!("x{n}"), encoding: Dtype::F32.into(), shape: shape.to_vec() };
     let layout = ShardLayout::new((0..values.len()).map(spec).collect(), u64::MAX).unwrap();
     let mut bytes = layout.shards[0].header.clone();
     for tensor in &layout.shards[0].tensors {

@@ -129,8 +129,11 @@ impl DensePlan {
 
     /// The output as a model that later documents name `reference`. `models` are those that it is planned from.
     pub fn as_model(&self, reference: &str, models: &DenseModels) -> NamedModel {
-        let tensor = |t: &OutputTensor| (t.name.clone(), NamedTensor { dtype: t.dtype, expr: t.expr.clone() });
-        let tensors = self.output.tensors.iter().map(tensor).collect();
+        let tensor = |t: &OutputTensor| {
+            let dtype = t.encoding.dtype()?;
+            Some((t.name.clone(), NamedTensor { dtype, expr: t.expr.clone() }))
+        };
+        let tensors = self.output.tensors.iter().filter_map(tensor).collect();
         let files = models.0.iter().flat_map(NamedModel::files).map(|files| files.to_owned()).collect();
         let tokenizer = &models.0[self.tokenizer];
         let config = self.output.config.clone();

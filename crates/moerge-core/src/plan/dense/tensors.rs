@@ -237,7 +237,7 @@ impl<'a> Planner<'a> {
         if !is_plain(first.dtype) {
             // Masks and tables of whole numbers: there is nothing to merge.
             let expr = first.expr.clone();
-            self.planned.tensors.push(OutputTensor { name, dtype: first.dtype, shape, expr });
+            self.planned.tensors.push(OutputTensor { name, encoding: first.dtype.into(), shape, expr });
             return Ok(());
         }
         let method = values::method(
@@ -261,7 +261,7 @@ impl<'a> Planner<'a> {
             (Method::Passthrough(passthrough), 1) if passthrough.scale == 1.0 => inputs.remove(0),
             _ => Expr::Combine { method, inputs },
         };
-        self.planned.tensors.push(OutputTensor { name, dtype, shape, expr });
+        self.planned.tensors.push(OutputTensor { name, encoding: dtype.into(), shape, expr });
         Ok(())
     }
 

@@ -31,7 +31,7 @@ impl ExprMaker<'_> {
     /// The method that merges the shared weights lacks a parameter, or does not take so many inputs.
     pub fn output_tensor(&self, tensor: &RoleTensor) -> Result<OutputTensor> {
         let expr = self.expr(tensor)?;
-        Ok(OutputTensor { name: tensor.name.clone(), dtype: self.dtype, shape: tensor.shape.clone(), expr })
+        Ok(OutputTensor { name: tensor.name.clone(), encoding: self.dtype.into(), shape: tensor.shape.clone(), expr })
     }
 
     /// How `tensor` of the output is made.
@@ -110,7 +110,7 @@ impl ExprMaker<'_> {
             let weight = base.weight(tensor.role).filter(|_| !in_all(layer))?;
             let expr = self.transform(tensor, weight, None, None);
             let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-            Some((tensor.role, OutputTensor { name, dtype: self.dtype, shape, expr }))
+            Some((tensor.role, OutputTensor { name, encoding: self.dtype.into(), shape, expr }))
         };
         base.description.tensors.iter().filter_map(stand_in).collect()
     }

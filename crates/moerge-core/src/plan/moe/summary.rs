@@ -133,7 +133,7 @@ impl PlanSummary {
             experts_per_token: plan.shape.top_k,
             parameters,
             active_parameters,
-            dtype: plan.output.tensors.first().map(|t| t.dtype.name().to_owned()).unwrap_or_default(),
+            dtype: plan.output.tensors.first().map(|t| t.encoding.name().to_owned()).unwrap_or_default(),
             tensors: plan.output.tensors.len(),
             tensors_copied: plan.output.tensors.iter().filter(|t| t.is_copy()).count(),
             weight_bytes: shards.iter().map(|s| s.bytes).sum(),

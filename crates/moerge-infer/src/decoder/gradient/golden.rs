@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_core::{
     error::Result,
     model::{
@@ -29,7 +29,7 @@ impl Golden {
         let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../moerge/tests/golden").join(family);
         let path = folder.join("config.json");
         let config = ModelConfig::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         Self {
             checkpoint: Checkpoint::open(&storage, &folder).unwrap(),
             description: describe(&config).unwrap(),

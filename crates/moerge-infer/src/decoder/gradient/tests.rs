@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, LocalStorage, Storage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 
 use super::{
     golden::{Golden, Reversed},
@@ -36,7 +36,7 @@ fn a_layer_gives_what_the_forward_pass_gives() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../moerge/tests/golden").join(family);
         let path = folder.join("config.json");
         let config = ModelConfig::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
         let (checkpoint, description) = (Checkpoint::open(&storage, &folder).unwrap(), describe(&config).unwrap());
         let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
         let options = &description.decoder;

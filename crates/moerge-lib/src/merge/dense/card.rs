@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moerge_checkpoint::ReadStorage;
+use moerge_checkpoint::{Dtype, ReadStorage};
 use moerge_core::{
     error::Result,
     model::named_model::NamedModel,
@@ -28,7 +28,8 @@ impl PreparedDense {
             DenseCardModel { reference: input.model.value.to_string(), layers, parameters }
         };
         let dirs = self.models.0.iter().flat_map(NamedModel::files).flat_map(|files| files.dirs());
-        let dtype = self.plan.output.tensors.iter().find(|t| t.dtype.is_float()).and_then(|t| t.dtype.torch_name());
+        let mut dtypes = self.plan.output.tensors.iter().filter_map(|t| t.encoding.dtype());
+        let dtype = dtypes.find(|dtype| dtype.is_float()).and_then(Dtype::torch_name);
         let summary = self.summary();
         Ok(DenseCardFacts {
             name: out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),

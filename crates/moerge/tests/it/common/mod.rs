@@ -56,7 +56,8 @@ pub fn write_model(dir: &Path, config: &Value, seed: u32) {
         let shape = tensor.stored_shape();
         specs.insert(tensor.name, shape);
     }
-    let specs = specs.into_iter().map(|(name, shape)| TensorSpec { name, dtype: Dtype::BF16, shape }).collect();
+    let specs =
+        specs.into_iter().map(|(name, shape)| TensorSpec { name, encoding: Dtype::BF16.into(), shape }).collect();
     let layout = ShardLayout::new(specs, u64::MAX).unwrap();
     let mut bytes = layout.shards[0].header.clone();
     for tensor in &layout.shards[0].tensors {
@@ -160,7 +161,7 @@ pub fn write_fused(from: &Path, to: &Path) {
             shape[0] = shape[0] * parts.len() / experts;
             shape.insert(0, experts);
         }
-        TensorSpec { name: name.clone(), dtype: first.dtype, shape }
+        TensorSpec { name: name.clone(), encoding: first.dtype.into(), shape }
     });
     let layout = ShardLayout::new(specs.collect(), u64::MAX).unwrap();
     let mut bytes = layout.shards[0].header.clone();
@@ -180,8 +181,11 @@ pub fn write_mixed(base: &Path, to: &Path, other: impl Fn(&str) -> Option<PathBu
     let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let open = |dir: &Path| Checkpoint::open(&storage, dir).unwrap();
     let from_base = open(base);
-    let specs =
-        from_base.tensors().map(|t| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() });
+    let specs = from_base.tensors().map(|t| TensorSpec {
+        name: t.name.clone(),
+        encoding: t.dtype.into(),
+        shape: t.shape.clone(),
+    });
     let layout = ShardLayout::new(specs.collect(), u64::MAX).unwrap();
     let mut bytes = layout.shards[0].header.clone();
     for tensor in &layout.shards[0].tensors {
@@ -227,7 +231,7 @@ pub fn write_changed(from: &Path, to: &Path, changes: &BTreeMap<String, Option<V
 pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>) {
     let spec = |(name, (dtype, shape, _)): (&String, &(Dtype, Vec<usize>, Vec<u8>))| TensorSpec {
         name: name.clone(),
-        dtype: *dtype,
+        encoding: (*dtype).into(),
         shape: shape.clone(),
     };
     let layout = ShardLayout::new(tensors.iter().map(spec).collect(), u64::MAX).unwrap();

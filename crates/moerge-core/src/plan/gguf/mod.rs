@@ -1,0 +1,109 @@
+//! The plan of a GGUF file: the tensors of a model under llama.cpp's names and in its types, and the metadata that its
+//! readers need.
+//!
+//! Facts are those of llama.cpp's converter and quantiser (`convert_hf_to_gguf.py` and `llama-quant.cpp`, as in
+//! llama-cpp-python 0.3.36).
+
+mod architecture;
+mod file_type;
+mod general;
+mod metadata;
+mod mix;
+mod model;
+mod names;
+mod pre_tokenizers;
+mod rope;
+mod tensors;
+mod vocabulary;
+
+use moerge_checkpoint::gguf::{self, Metadata, Value};
+
+pub use architecture::Architecture;
+pub use file_type::FileType;
+pub use general::General;
+pub use mix::TypeRule;
+pub use model::GgufModel;
+use pre_tokenizers::pre_tokenizer_by_pattern;
+pub use pre_tokenizers::{CHECK_TEXT, pre_tokenizer};
+pub use vocabulary::{TokenizerFiles, TokenizerKind, Vocabulary};
+
+use super::{OutputPlan, OutputTensor};
+use crate::{error::Result, ops::Identity};
+
+/// The key of the plan's identity in a file's metadata: what proves that moerge made it.
+pub const PLAN_ID_KEY: &str = "moerge.plan_id";
+
+/// What a GGUF file is to be.
+#[derive(Debug, Clone)]
+pub struct GgufOptions {
+    /// The mix of types.
+    pub file_type: FileType,
+    /// Types for tensors whose names match, before the mix: the first that matches counts.
+    pub rules: Vec<TypeRule>,
+    /// The most bytes of tensors in a file; more are split.
+    pub max_bytes: Option<u64>,
+    /// Name of the file without `.gguf`.
+    pub stem: String,
+}
+
+/// Everything about a GGUF file before a weight is read.
+#[derive(Debug)]
+pub struct GgufPlan {
+    /// What is written.
+    pub output: OutputPlan,
+    /// llama.cpp's name of the architecture.
+    pub architecture: Architecture,
+    /// The mix of types.
+    pub file_type: FileType,
+    /// The identity that the file has in its metadata.
+    pub id: String,
+    /// Names of tensors whose type is another than the mix says, since their rows do not fill its blocks.
+    pub fallbacks: Vec<String>,
+}
+
+impl GgufPlan {
+    /// Plans the file of a model.
+    ///
+    /// # Errors
+    /// The model, or something that its config asks for, has no place in GGUF.
+    pub fn new(model: &GgufModel, vocabulary: &Vocabulary, general: &General, options: &GgufOptions) -> Result<Self> {
+        let (architecture, mut warnings) = Architecture::of(model)?;
+        let named = tensors::tensors(model, architecture)?;
+        let mixed = mix::mix(model, architecture, &named, options);
+        let tensors: Vec<OutputTensor> = named
+            .into_iter()
+            .zip(&mixed.encodings)
+            .map(|(named, encoding)| OutputTensor {
+                name: named.name,
+                encoding: *encoding,
+                shape: named.shape,
+                expr: named.expr,
+            })
+            .collect();
+        warnings.extend(vocabulary.warnings.iter().cloned());
+        let mut metadata = metadata::metadata(model, architecture, general, options.file_type)?;
+        metadata.extend(vocabulary.metadata.iter().cloned());
+        let parameters: u64 = tensors.iter().map(OutputTensor::elements).sum();
+        general::add_size(&mut metadata, model, parameters);
+        let mut plan = OutputPlan {
+            config: model.config.raw.clone(),
+            tensors,
+            layout: moerge_checkpoint::ShardLayout { shards: Vec::new() },
+            seed: model.seed,
+            unused: Vec::new(),
+            warnings,
+        };
+        plan.layout = lay_out(&plan, &metadata, options)?;
+        let mut id = Identity::default();
+        plan.identify(&mut id)?;
+        let id = id.finish();
+        metadata.push((PLAN_ID_KEY.to_owned(), Value::String(id.clone())));
+        plan.layout = lay_out(&plan, &metadata, options)?;
+        Ok(Self { output: plan, architecture, file_type: options.file_type, id, fallbacks: mixed.fallbacks })
+    }
+}
+
+fn lay_out(plan: &OutputPlan, metadata: &Metadata, options: &GgufOptions) -> Result<moerge_checkpoint::ShardLayout> {
+    let specs = plan.tensors.iter().map(OutputTensor::spec).collect();
+    Ok(gguf::layout(&options.stem, metadata, specs, options.max_bytes)?)
+}

@@ -1,0 +1,335 @@
+//! A model's tokenizer as metadata: tokens, their types, merges, special tokens, chat template.
+
+use std::{collections::HashMap, path::Path};
+
+use moerge_checkpoint::{
+    ReadStorage,
+    gguf::{Metadata, Value as GgufValue},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    error::{Cause, Error, Result},
+    json_error::json_problem,
+    model::{
+        files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG},
+        source::{read_bytes, read_text},
+    },
+};
+
+/// The tokenizer's part of a file's metadata.
+#[derive(Debug, Clone)]
+pub struct Vocabulary {
+    /// The keys `tokenizer.*`.
+    pub metadata: Metadata,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// The files of a tokenizer, parsed.
+#[derive(Debug)]
+pub struct TokenizerFiles {
+    tokenizer: Map<String, Value>,
+    tokenizer_config: Map<String, Value>,
+    config: Map<String, Value>,
+    chat_template: Option<String>,
+    path: String,
+}
+
+/// The kinds of tokenizers that llama.cpp has and moerge can describe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenizerKind {
+    /// BPE on bytes, as GPT-2's (`gpt2`). Its pre-tokenizer has a name of its own.
+    ByteLevel,
+    /// BPE on characters with bytes for what is not in the vocabulary, as SentencePiece's in Llama 2 (`llama`).
+    SentencePiece,
+}
+
+/// Types of tokens (`llama_token_type`).
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// The special tokens that have a key, by their names in `tokenizer_config.json`.
+const SPECIAL: [(&str, &str); 7] = [
+    ("bos", "bos_token_id"),
+    ("eos", "eos_token_id"),
+    ("unk", "unknown_token_id"),
+    ("sep", "seperator_token_id"),
+    ("pad", "padding_token_id"),
+    ("cls", "cls_token_id"),
+    ("mask", "mask_token_id"),
+];
+
+/// A space at the beginning of a word in SentencePiece's vocabularies.
+const SPACE: char = '\u{2581}';
+
+impl TokenizerFiles {
+    /// Reads those in `dir`.
+    ///
+    /// # Errors
+    /// `tokenizer.json` is not there, or a file is not JSON.
+    pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
+        let path = dir.join(TOKENIZER);
+        let tokenizer = read_bytes(storage, &path).map_err(|e| {
+            e.hint("GGUF files hold the tokenizer; transformers writes tokenizer.json with save_pretrained")
+        })?;
+        let object = |path: &Path, bytes: &[u8]| {
+            serde_json::from_slice::<Map<String, Value>>(bytes)
+                .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))
+        };
+        let optional = |name: &str| {
+            let path = dir.join(name);
+            match storage.facts(&path) {
+                Ok(_) => object(&path, &read_bytes(storage, &path)?),
+                Err(_) => Ok(Map::new()),
+            }
+        };
+        let tokenizer = object(&path, &tokenizer)?;
+        let tokenizer_config = optional(TOKENIZER_CONFIG)?;
+        let config = optional(CONFIG)?;
+        let own = dir.join(CHAT_TEMPLATE);
+        let chat_template = match (storage.facts(&own), tokenizer_config.get("chat_template")) {
+            (_, Some(Value::String(template))) => Some(template.clone()),
+            (Ok(_), _) => Some(read_text(storage, &own)?),
+            (_, Some(Value::Array(templates))) => default_template(templates),
+            _ => None,
+        };
+        Ok(Self { tokenizer, tokenizer_config, config, chat_template, path: path.display().to_string() })
+    }
+
+    /// The kind of the tokenizer.
+    ///
+    /// # Errors
+    /// It is none that can be described.
+    pub fn kind(&self) -> Result<TokenizerKind> {
+        let model = self.tokenizer.get("model").and_then(Value::as_object);
+        let kind = model.and_then(|model| model.get("type")).and_then(Value::as_str).unwrap_or("BPE");
+        if kind != "BPE" {
+            return Err(Error::input(format!("{}: a tokenizer of type {kind} cannot be exported to GGUF", self.path))
+                .unsupported()
+                .hint("BPE tokenizers can, those of Llama, Mistral, Qwen and Phi among them"));
+        }
+        let byte_fallback = model.and_then(|model| model.get("byte_fallback")) == Some(&Value::Bool(true));
+        Ok(if byte_fallback { TokenizerKind::SentencePiece } else { TokenizerKind::ByteLevel })
+    }
+
+    /// llama.cpp's name of the pre-tokenizer, from the tokens of [`CHECK_TEXT`](super::CHECK_TEXT) or, where llama.cpp
+    /// does not know these, from the pattern that it splits by.
+    ///
+    /// # Errors
+    /// llama.cpp has no pre-tokenizer like it.
+    pub fn pre_tokenizer(&self, tokens_of_check_text: &[u32]) -> Result<&'static str> {
+        let hash = match super::pre_tokenizer(tokens_of_check_text) {
+            Ok(name) => return Ok(name),
+            Err(hash) => hash,
+        };
+        let ignores =
+            self.tokenizer.get("model").and_then(|model| model.get("ignore_merges")) == Some(&Value::Bool(true));
+        let own = self.tokenizer.get("pre_tokenizer").unwrap_or(&Value::Null);
+        super::pre_tokenizer_by_pattern(own, ignores).ok_or_else(|| {
+            Error::input(format!("{}: llama.cpp has no pre-tokenizer that is known to be like this one", self.path))
+                .fact("hash", hash)
+                .fact("pre_tokenizer", crate::suggest::shorten(&own.to_string()))
+                .cause(Cause::UnknownPreTokenizer)
+        })
+    }
+
+    /// The metadata for a model whose embeddings have `rows`. `pre_tokenizer` is llama.cpp's name of it.
+    ///
+    /// # Errors
+    /// The tokenizer has no vocabulary, or tokens beyond the embeddings.
+    pub fn vocabulary(&self, rows: usize, pre_tokenizer: &str) -> Result<Vocabulary> {
+        let kind = self.kind()?;
+        let (tokens, types) = self.tokens(kind, rows)?;
+        let (model, pre) = match kind {
+            TokenizerKind::ByteLevel => ("gpt2", pre_tokenizer),
+            TokenizerKind::SentencePiece => ("llama", "default"),
+        };
+        let text = |text: &str| GgufValue::String(text.to_owned());
+        let mut metadata = vec![
+            ("tokenizer.ggml.model".to_owned(), text(model)),
+            ("tokenizer.ggml.pre".to_owned(), text(pre)),
+            ("tokenizer.ggml.tokens".to_owned(), GgufValue::strings(tokens.iter().map(String::as_str))),
+        ];
+        let merges = self.merges();
+        if kind == TokenizerKind::SentencePiece {
+            metadata.push(("tokenizer.ggml.scores".to_owned(), GgufValue::floats(scores(&tokens, &merges))));
+        }
+        metadata.push(("tokenizer.ggml.token_type".to_owned(), GgufValue::ints(types)));
+        if kind == TokenizerKind::ByteLevel {
+            let joined = merges.iter().map(|(left, right)| format!("{} {}", encoded(left), encoded(right)));
+            metadata.push(("tokenizer.ggml.merges".to_owned(), GgufValue::strings(joined)));
+        }
+        metadata.extend(self.special_tokens(rows));
+        if kind == TokenizerKind::SentencePiece {
+            let key = "tokenizer.ggml.add_space_prefix".to_owned();
+            metadata.push((key, GgufValue::Bool(self.adds_space_prefix())));
+        }
+        if let Some(template) = &self.chat_template {
+            metadata.push(("tokenizer.chat_template".to_owned(), text(template)));
+        }
+        Ok(Vocabulary { metadata, warnings: Vec::new() })
+    }
+
+    fn added(&self) -> impl Iterator<Item = (usize, &str, bool)> {
+        let added = self.tokenizer.get("added_tokens").and_then(Value::as_array);
+        added.into_iter().flatten().filter_map(|token| {
+            let id = usize::try_from(token.get("id")?.as_u64()?).ok()?;
+            Some((id, token.get("content")?.as_str()?, token.get("special") == Some(&Value::Bool(true))))
+        })
+    }
+
+    /// All tokens by id, with their types. Ids without a token get names that nothing else has.
+    fn tokens(&self, kind: TokenizerKind, rows: usize) -> Result<(Vec<String>, Vec<i32>)> {
+        let mut tokens: Vec<Option<(String, i32)>> = vec![None; rows];
+        let vocabulary = self.tokenizer.get("model").and_then(|model| model.get("vocab")).and_then(Value::as_object);
+        let vocabulary = vocabulary.ok_or_else(|| Error::input(format!("{} has no vocabulary", self.path)))?;
+        let beyond = |id: u64, token: &str| {
+            Error::input(format!("{}: token {id}, {token:?}, has no row in the embeddings", self.path))
+                .fact("rows", rows.to_string())
+                .hint("readers of GGUF files refuse such a token; take it out of the tokenizer")
+        };
+        for (token, id) in vocabulary {
+            let id = id.as_u64().ok_or_else(|| Error::input(format!("{}: the id of {token:?} is none", self.path)))?;
+            let place = usize::try_from(id).ok().and_then(|id| tokens.get_mut(id)).ok_or_else(|| beyond(id, token))?;
+            let is_byte = kind == TokenizerKind::SentencePiece && is_byte(token);
+            *place = Some((token.clone(), if is_byte { BYTE } else { NORMAL }));
+        }
+        for (id, token, special) in self.added() {
+            let place = tokens.get_mut(id).ok_or_else(|| beyond(id as u64, token))?;
+            let own = if special || looks_special(token) {
+                (token.to_owned(), CONTROL)
+            } else {
+                // Readers look for these in text, where spaces are spaces.
+                (token.replace(SPACE, " "), USER_DEFINED)
+            };
+            *place = Some(own);
+        }
+        if kind == TokenizerKind::SentencePiece
+            && let Some((_, of)) = self.named("unk").and_then(|id| tokens.get_mut(id)).and_then(Option::as_mut)
+        {
+            *of = UNKNOWN;
+        }
+        let pad = |(id, token): (usize, Option<(String, i32)>)| token.unwrap_or_else(|| (format!("[PAD{id}]"), UNUSED));
+        Ok(tokens.into_iter().enumerate().map(pad).unzip())
+    }
+
+    /// The merges in order, in either spelling of `tokenizer.json`.
+    fn merges(&self) -> Vec<(String, String)> {
+        let merges = self.tokenizer.get("model").and_then(|model| model.get("merges")).and_then(Value::as_array);
+        let pair = |merge: &Value| match merge {
+            Value::String(text) => text.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())),
+            Value::Array(parts) => match parts.as_slice() {
+                [Value::String(left), Value::String(right)] => Some((left.clone(), right.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        merges.into_iter().flatten().filter_map(pair).collect()
+    }
+
+    /// The id of a special token that `tokenizer_config.json` names, or `config.json` numbers.
+    fn named(&self, which: &str) -> Option<usize> {
+        let content = match self.tokenizer_config.get(&format!("{which}_token")) {
+            Some(Value::String(token)) => Some(token.as_str()),
+            Some(Value::Object(token)) => token.get("content").and_then(Value::as_str),
+            _ => None,
+        };
+        let by_name = content.and_then(|content| self.added().find(|(_, token, _)| *token == content));
+        let number = || self.config.get(&format!("{which}_token_id"))?.as_u64().and_then(|id| usize::try_from(id).ok());
+        by_name.map(|(id, _, _)| id).or_else(number)
+    }
+
+    fn special_tokens(&self, rows: usize) -> Metadata {
+        let mut metadata = Metadata::new();
+        for (which, key) in SPECIAL {
+            if let Some(id) = self.named(which).filter(|id| *id < rows) {
+                metadata.push((format!("tokenizer.ggml.{key}"), GgufValue::Uint32(id as u32)));
+            }
+        }
+        for which in ["bos", "eos"] {
+            if let Some(adds) = self.adds(which) {
+                metadata.push((format!("tokenizer.ggml.add_{which}_token"), GgufValue::Bool(adds)));
+            }
+        }
+        metadata
+    }
+
+    /// Whether bos or eos is put around a text: as the post-processor has it, else as `tokenizer_config.json` says.
+    fn adds(&self, which: &str) -> Option<bool> {
+        let configured = || self.tokenizer_config.get(&format!("add_{which}_token")).and_then(Value::as_bool);
+        let processor = self.tokenizer.get("post_processor").filter(|processor| !processor.is_null());
+        let Some(processor) = processor else { return configured() };
+        let list = processor.get("processors").and_then(Value::as_array);
+        let all = list.map_or_else(|| vec![processor], |list| list.iter().collect());
+        let template = all.iter().find(|own| own.get("type").and_then(Value::as_str) == Some("TemplateProcessing"));
+        if let Some(single) = template.and_then(|template| template.get("single")).and_then(Value::as_array) {
+            let at = if which == "bos" { single.first() } else { single.last() };
+            let token =
+                at.and_then(|at| at.get("SpecialToken")).and_then(|token| token.get("id")).and_then(Value::as_str);
+            let named = self.named(which).and_then(|id| self.added().find(|(own, _, _)| *own == id));
+            let is_it = single.len() > 1 && token.is_some() && token == named.map(|(_, token, _)| token);
+            return if is_it { Some(true) } else { configured().or(Some(false)) };
+        }
+        let is_byte_level = all.iter().any(|own| own.get("type").and_then(Value::as_str) == Some("ByteLevel"));
+        if is_byte_level { Some(false) } else { configured() }
+    }
+
+    /// Whether a text gets a space before its first word.
+    fn adds_space_prefix(&self) -> bool {
+        if let Some(given) = self.tokenizer_config.get("add_prefix_space").and_then(Value::as_bool) {
+            return given;
+        }
+        let prepends = |node: Option<&Value>, list: &str| {
+            let Some(node) = node.filter(|node| !node.is_null()) else { return false };
+            let parts = node.get(list).and_then(Value::as_array);
+            let all: Vec<&Value> = parts.map_or_else(|| vec![node], |parts| parts.iter().collect());
+            all.iter().any(|part| match part.get("type").and_then(Value::as_str) {
+                Some("Prepend") => true,
+                Some("Metaspace") => part.get("prepend_scheme").and_then(Value::as_str) != Some("never"),
+                _ => false,
+            })
+        };
+        prepends(self.tokenizer.get("normalizer"), "normalizers")
+            || prepends(self.tokenizer.get("pre_tokenizer"), "pretokenizers")
+    }
+}
+
+/// llama.cpp's SentencePiece merges the pair whose token has the largest score: the rank of the merge that makes it,
+/// negative.
+fn scores(tokens: &[String], merges: &[(String, String)]) -> Vec<f32> {
+    let mut ranks = HashMap::new();
+    for (rank, (left, right)) in merges.iter().enumerate() {
+        ranks.entry(format!("{left}{right}")).or_insert(rank);
+    }
+    tokens.iter().map(|token| ranks.get(token).map_or(0.0, |rank| -(*rank as f32))).collect()
+}
+
+/// The one of several templates that is called `default`.
+fn default_template(templates: &[Value]) -> Option<String> {
+    let default = |template: &&Value| template.get("name").and_then(Value::as_str) == Some("default");
+    let template = templates.iter().find(default)?;
+    template.get("template").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// A part of a merge as GPT-2 spells bytes, where some tokenizers have plain spaces.
+fn encoded(part: &str) -> String {
+    part.replace(' ', "\u{120}")
+}
+
+fn is_byte(token: &str) -> bool {
+    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// Tokens that some models forget to mark as special.
+fn looks_special(token: &str) -> bool {
+    ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(&token)
+        || token.starts_with("<|") && token.ends_with("|>")
+        || token.starts_with("<\u{ff5c}") && token.ends_with("\u{ff5c}>")
+        || token.starts_with("<unused") && token.ends_with('>')
+}

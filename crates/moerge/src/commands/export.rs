@@ -1,0 +1,152 @@
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use moerge_checkpoint::{LocalStorage, OutputStorage, ReadStorage};
+use moerge_core::{
+    ErrorKind,
+    plan::gguf::{FileType, TypeRule},
+};
+use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
+use serde_json::json;
+
+use super::{folder, hub, on_hub, refuse_adapter_pair};
+use crate::{
+    console, interrupt,
+    numbers::{bytes, count, duration},
+    progress::Reporter,
+    sizes,
+    terminal::{HINT, LABEL, path_text, styled},
+};
+
+/// Write a model as a GGUF file for llama.cpp, LM Studio and Ollama
+///
+/// Reads the weights once and writes the file in one pass, with nothing in between. The types are those of llama-quantize.
+/// If a run is interrupted, run the same command again to resume.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  moerge export out out.gguf --quant q4_k_m
+  moerge export out out-q6.gguf --quant q6_k --tensor-type 'ffn_down=q8_0'
+  moerge export mistralai/Mistral-7B-v0.1 mistral.gguf --quant bf16")]
+pub struct Args {
+    /// A model folder, or org/name on the Hub (downloaded if needed)
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// The file to write
+    #[arg(value_name = "OUT.gguf")]
+    out: PathBuf,
+    /// Types of the weights: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, q4_1, q4_0, iq4_nl,
+    /// iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s
+    #[arg(long, value_name = "TYPE", value_parser = FileType::parse)]
+    quant: FileType,
+    /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
+    tensor_type: Vec<TypeRule>,
+    /// llama.cpp's name of the pre-tokenizer, where it cannot be recognized
+    #[arg(long, value_name = "NAME")]
+    pre: Option<String>,
+    /// The model's name in the file [default: the folder's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Replace OUT if moerge made it
+    #[arg(short, long)]
+    force: bool,
+    /// Memory budget; fewer threads run where it is small [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
+    memory: Option<u64>,
+    /// Number of threads [default: 2 per core, 4 to 16]
+    #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
+    num_threads: Option<u16>,
+    /// Print JSON events, one per line
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    /// Print only warnings and errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Writes the file and prints a summary.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(args.json, args.quiet, false);
+    let done = export(args, &reporter);
+    reporter.close();
+    match done {
+        Ok((prepared, report)) => {
+            print_summary(args, &prepared, &report, &reporter)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            reporter.failed(&error);
+            if error.kind() == ErrorKind::Interrupted {
+                console::status("stopped: the file is not complete; finished work is kept");
+                console::status(&format!("{} run the same command to resume", styled(HINT, "next:")));
+                return Ok(ExitCode::from(interrupt::INTERRUPTED));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExport, ExportReport)> {
+    refuse_adapter_pair(&args.model, "merge the adapter first")?;
+    let dir = match on_hub(&args.model) {
+        Some(id) => hub(reporter)?.ensure_repository_downloaded(&id, reporter)?,
+        None => folder(&args.model),
+    };
+    let reading: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+    let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
+    let out = folder(&args.out);
+    let options = ExportOptions {
+        file_type: args.quant,
+        rules: args.tensor_type.clone(),
+        pre_tokenizer: args.pre.clone(),
+        name: args.name.clone(),
+        force: args.force,
+        threads: args.num_threads.map(usize::from),
+        memory: args.memory,
+    };
+    let prepared = prepare_export(&reading, &dir, &out, &options)?;
+    let report = prepared.write(&writing, &out, &options, reporter)?;
+    Ok((prepared, report))
+}
+
+fn print_summary(
+    args: &Args,
+    prepared: &PreparedExport,
+    report: &ExportReport,
+    reporter: &Reporter,
+) -> anyhow::Result<()> {
+    for warning in &report.warnings {
+        reporter.warning(warning);
+    }
+    let plan = &prepared.plan;
+    if let Some(first) = plan.fallbacks.first() {
+        let tensors = count(plan.fallbacks.len(), "tensor");
+        reporter.warning(&format!(
+            "{tensors} of another type than {} says, since rows do not fill its blocks: {first}{}",
+            plan.file_type.name(),
+            if plan.fallbacks.len() > 1 { " and others" } else { "" }
+        ));
+    }
+    if args.json {
+        reporter.result(json!({
+            "out": args.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
+            "already_there": report.already_there, "architecture": plan.architecture.name(),
+            "quant": plan.file_type.name(), "tensors": plan.output.tensors.len(),
+        }))?;
+        return Ok(());
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let mut out = console::results();
+    let took =
+        if report.already_there { "already there".to_owned() } else { format!("in {}", duration(report.elapsed)) };
+    let what = [
+        format!("{} in {}", plan.architecture.name(), plan.file_type.name()),
+        bytes(report.bytes),
+        count(plan.output.tensors.len(), "tensor"),
+        took,
+    ];
+    out.line(&format!("{} {}", styled(LABEL, &path_text(&args.out)), what.join(", ")))?;
+    Ok(())
+}
