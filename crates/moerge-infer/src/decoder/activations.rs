@@ -1,13 +1,13 @@
-//! The values that flow through the model: a column per token.
+//! The activations of a model, one column per token.
 //!
-//! They are kept feature by feature, `[features, tokens]`, transposed against what most write. A few hundred tokens
-//! meet matrices of millions of weights, and in this order the product `W x` reads the weights as they lie in the
-//! file, without packing them first; the product's rows then come out where they belong.
+//! They are stored feature by feature, `[features, tokens]`: the transpose of the usual layout. A few hundred tokens
+//! are multiplied by matrices of millions of weights. In this layout the product `W x` reads the weights in file order,
+//! with no packing, and writes each row of the result to its final place.
 
 use std::ops::Range;
 
-/// Columns come in multiples of this, the width of the vector units; the last ones may be padding, which is zero. Less
-/// of them come in powers of two: a token alone is a vector without gaps.
+/// The number of columns is padded with zeros to a multiple of this, the width of the vector units. Smaller numbers are
+/// padded to a power of two, so a single token is a contiguous vector.
 const LANES: usize = 8;
 
 /// A matrix `[features, tokens]`.
@@ -20,18 +20,18 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Columns that `tokens` tokens take.
+    /// Columns for `tokens` tokens, padding included.
     pub(super) fn padded(tokens: usize) -> usize {
         if (1..LANES).contains(&tokens) { tokens.next_power_of_two() } else { tokens.next_multiple_of(LANES) }
     }
 
-    /// All zeros.
+    /// A matrix of zeros.
     pub fn zeros(features: usize, tokens: usize) -> Self {
         let columns = Self::padded(tokens);
         Self { features, tokens, columns, values: vec![0.0; features * columns] }
     }
 
-    /// From tokens of `features` values each, one after the other.
+    /// From `[tokens, features]`.
     pub(super) fn from_tokens(values: &[f32], features: usize) -> Self {
         let mut x = Self::zeros(features, values.len() / features.max(1));
         for (token, values) in values.chunks_exact(features.max(1)).enumerate() {
@@ -40,7 +40,7 @@ impl Activations {
         x
     }
 
-    /// Token after token: `[tokens, features]`.
+    /// As `[tokens, features]`.
     pub fn to_tokens(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.tokens * self.features];
         for (feature, row) in self.values.chunks_exact(self.columns.max(1)).enumerate() {
@@ -51,12 +51,12 @@ impl Activations {
         values
     }
 
-    /// Rows: the width of the stream.
+    /// The number of rows.
     pub fn features(&self) -> usize {
         self.features
     }
 
-    /// Tokens: the columns that are not padding.
+    /// The number of columns that are not padding.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
@@ -91,7 +91,7 @@ impl Activations {
         }
     }
 
-    /// The columns of these tokens, in this order.
+    /// A copy of the columns of `tokens`, in this order.
     pub fn gather(&self, tokens: &[usize]) -> Self {
         let mut part = Self::zeros(self.features, tokens.len());
         for (row, whole) in
@@ -104,7 +104,7 @@ impl Activations {
         part
     }
 
-    /// The columns of `self`, then those of `other`, which has as many features.
+    /// The columns of `self`, then those of `other`, which has the same number of features.
     pub fn beside(&self, other: &Self) -> Self {
         let mut both = Self::zeros(self.features, self.tokens + other.tokens);
         let columns = both.columns;
@@ -139,10 +139,10 @@ impl Activations {
         }
     }
 
-    /// The tokens cut into ranges of at most `most`.
-    pub(super) fn token_chunks(&self, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    /// Ranges of at most `max` tokens that cover all tokens.
+    pub(super) fn token_chunks(&self, max: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let tokens = self.tokens;
-        (0..tokens).step_by(most).map(move |start| start..(start + most).min(tokens))
+        (0..tokens).step_by(max).map(move |start| start..(start + max).min(tokens))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Causal self-attention with rotary positions, grouped key/value heads, and a sliding window where a layer has one.
+//! Causal self-attention with rotary embeddings, grouped key/value heads, and an optional sliding window per layer.
 //!
-//! `softmax(q k^T / sqrt(d)) v`, prompt by prompt and head by head. Queries go in blocks, so that the scores of a long
-//! prompt never exist all at once.
+//! `softmax(q k^T / sqrt(d)) v`, computed per sequence and head, in blocks of queries, so the full score matrix of a
+//! long prompt is never in memory.
 
 use std::ops::Range;
 
@@ -26,10 +26,10 @@ use moerge_core::{
     },
 };
 
-/// Queries whose scores exist at once, per head.
+/// Queries per block: a head's scores for this many are in memory at once.
 pub(super) const QUERY_BLOCK: usize = 256;
 
-/// What [`attention`] takes from the stream, in order.
+/// The weights that [`attention`] reads, in order.
 pub(super) fn roles(spec: &AttentionSpec, layer: usize) -> Vec<Role> {
     let [q, k, v, o] = Projection::ALL;
     let biases = |projections: &[Projection]| {
@@ -46,8 +46,8 @@ pub(super) fn roles(spec: &AttentionSpec, layer: usize) -> Vec<Role> {
     roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
 }
 
-/// Attention of layer `layer` over `x`, the normed residual stream: to the batch's own tokens, and to those before
-/// them that `cache` holds. The cache then holds the new ones, too.
+/// Attention of layer `layer` over `x`, the normalized residual stream. Queries attend to the batch's own tokens and to
+/// the earlier ones in `cache`, to which the new keys and values are appended.
 pub(super) fn attention(
     matrices: &mut impl Matrices,
     layer: usize,
@@ -111,7 +111,7 @@ pub(super) fn attention(
     Ok(out)
 }
 
-/// Rotary positions (arXiv 2104.09864) as Llama has them: feature `i` of a head is paired with `i + head_dim / 2`.
+/// Rotary embeddings (arXiv 2104.09864) in Llama's layout: feature `i` of a head is paired with `i + head_dim / 2`.
 fn rotate(x: &mut Activations, head_dim: usize, angles: &Angles) {
     let columns = x.columns();
     for head in x.values_mut().chunks_exact_mut((head_dim * columns).max(1)) {
@@ -123,8 +123,8 @@ fn rotate(x: &mut Activations, head_dim: usize, angles: &Angles) {
     }
 }
 
-/// What a sequence's queries look at: keys and values `[kv_heads * head_dim, ..]`, the sequence's from column `first`
-/// on, of which `before` are older than the first query.
+/// The keys and values that a sequence's queries attend to, `[kv_heads * head_dim, ..]`. The sequence starts at column
+/// `first`; its first `before` tokens precede the first query.
 struct Seen<'a> {
     keys: &'a Operand,
     values: &'a Operand,
@@ -137,7 +137,8 @@ struct Heads<'a> {
 }
 
 impl Heads<'_> {
-    /// `softmax(q k^T / sqrt(d)) v` for all heads of the queries `sequence`, written to their columns of `mixed`.
+    /// `softmax(q k^T / sqrt(d)) v` for all heads and for the queries in `sequence`, written to their columns of
+    /// `mixed`.
     fn mix(&self, q: &Operand, sequence: &Range<usize>, seen: &Seen<'_>, mixed: &mut Activations) -> Result<()> {
         let width = self.spec.head_dim;
         let columns = mixed.columns();
@@ -150,8 +151,8 @@ impl Heads<'_> {
             let kv = head / heads_per_kv;
             for first in sequence.clone().step_by(QUERY_BLOCK) {
                 let queries = first..(first + QUERY_BLOCK).min(sequence.end);
-                // Positions count from the sequence's first token. The first query of the block sees this far back,
-                // the last one no further than itself.
+                // Positions count from the sequence's first token. The block's first query determines the earliest key
+                // that is needed; its last query, the latest.
                 let position = |query: usize| query - sequence.start + seen.before;
                 let furthest = |query: usize| self.spec.window.map_or(0, |w| (position(query) + 1).saturating_sub(w));
                 let keys = furthest(first)..position(queries.end);

@@ -1,7 +1,7 @@
-//! The prompts of a pass, packed side by side: every token of every prompt is a column, and there is no padding.
+//! The sequences of a pass, packed side by side without padding between them: one column per token.
 //!
-//! Each prompt counts its positions from 0. Where a rope's frequencies depend on the length (dynamic, longrope), they
-//! follow each prompt's own length; transformers takes the longest position of the padded batch for all of them.
+//! Positions count from 0 in each sequence. RoPE types whose frequencies depend on the length (dynamic, longrope) use
+//! each sequence's own length; transformers uses the longest position of the padded batch for all of them.
 
 use std::ops::Range;
 
@@ -15,33 +15,33 @@ use moerge_core::{
 
 use super::{activations::Activations, weights::bug};
 
-/// Packed sequences, or the new tokens of sequences that a cache holds the beginnings of.
+/// Packed sequences, or the new tokens of sequences whose beginnings are in a KV cache.
 pub(super) struct Batch {
-    /// Which of the cache's sequences each one is.
+    /// The index of each sequence in the KV cache.
     pub(super) slots: Vec<usize>,
-    /// All tokens, sequence after sequence.
+    /// All tokens, sequence by sequence.
     pub(super) ids: Vec<u32>,
     /// The columns of each sequence.
     pub(super) ranges: Vec<Range<usize>>,
-    /// The rotary angles of each distinct rope.
+    /// The rotary angles of each distinct RoPE.
     pub(super) angles: Vec<Angles>,
-    /// Which of them a layer uses.
+    /// For each layer, an index into `angles`.
     pub(super) angles_of_layer: Vec<usize>,
 }
 
-/// `cos` and `sin` of the rotary angles of a rope, `[head_dim / 2, tokens]`.
+/// `cos` and `sin` of the angles of a RoPE, `[head_dim / 2, tokens]`.
 pub(super) struct Angles {
     pub(super) cos: Activations,
     pub(super) sin: Activations,
 }
 
 impl Batch {
-    /// Whole sequences.
+    /// A batch of whole sequences.
     pub(super) fn new(sequences: &[Vec<u32>], options: &DecoderOptions) -> Result<Self> {
         Self::after(sequences, &vec![0; sequences.len()], options)
     }
 
-    /// Sequences of which `before[i]` tokens came earlier.
+    /// A batch of the new tokens of sequences; `before[i]` tokens of sequence `i` are in the cache.
     pub(super) fn after(sequences: &[Vec<u32>], before: &[usize], options: &DecoderOptions) -> Result<Self> {
         let ids = sequences.concat();
         if let Some(id) = ids.iter().find(|id| **id as usize >= options.vocabulary) {
@@ -49,7 +49,7 @@ impl Batch {
                 "the tokenizer gave token {id}, but the model's embeddings have {} rows",
                 options.vocabulary
             ))
-            .hint("tokenizer.json and config.json must be of the same model"));
+            .hint("tokenizer.json and config.json must belong to the same model"));
         }
         let ranges = ranges(sequences);
         let (mut ropes, mut angles_of_layer): (Vec<(&Rope, usize)>, _) = (Vec::new(), Vec::new());
@@ -68,7 +68,6 @@ impl Batch {
         Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, angles, angles_of_layer })
     }
 
-    /// The rotary angles of a layer.
     pub(super) fn angles(&self, layer: usize) -> Result<&Angles> {
         let angles = self.angles_of_layer.get(layer).and_then(|index| self.angles.get(*index));
         angles.ok_or_else(|| bug(format!("a model without layer {layer}")))
@@ -76,7 +75,7 @@ impl Batch {
 }
 
 impl Angles {
-    /// For packed sequences of which `before[i]` tokens came earlier.
+    /// The angles for packed sequences; `before[i]` tokens of sequence `i` came before.
     fn new(rope: &Rope, head_dim: usize, tokens: usize, ranges: &[Range<usize>], before: &[usize]) -> Self {
         let half = head_dim / 2;
         let (mut cos, mut sin) = (Activations::zeros(half, tokens), Activations::zeros(half, tokens));
@@ -92,7 +91,7 @@ impl Angles {
     }
 }
 
-/// The columns that each of `sequences` has when they are packed.
+/// The columns of each of `sequences` when they are packed.
 pub fn ranges(sequences: &[Vec<u32>]) -> Vec<Range<usize>> {
     let mut end = 0;
     let place = |s: &Vec<u32>| {

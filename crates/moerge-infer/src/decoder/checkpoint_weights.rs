@@ -1,4 +1,4 @@
-//! Weights straight from a checkpoint's files.
+//! Weights read directly from a checkpoint's files.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -11,16 +11,15 @@ use moerge_core::{
     numeric::element::widen,
 };
 
-/// A checkpoint as its `config.json` describes it.
+/// The weights of a checkpoint, found by the description that its `config.json` gives.
 pub struct CheckpointWeights {
-    /// With the names, and the head, that the checkpoint has.
+    /// The description, adapted to the tensor names and the head that the checkpoint has.
     description: Description,
     views: HashMap<Role, TensorView>,
 }
 
 impl CheckpointWeights {
-    /// Finds the tensor of every role, in either layout, and checks that it has the shape that the description
-    /// promises.
+    /// Finds the tensor of every role, in either layout, and checks its shape against the description.
     pub fn new(checkpoint: &Checkpoint, description: &Description) -> Result<Self> {
         let find = |tensor: &RoleTensor| Ok((tensor.role, tensor.find(checkpoint)?));
         let description = description.stored_in(checkpoint);
@@ -40,7 +39,7 @@ impl Weights for CheckpointWeights {
 
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
         let rows = self.view(role)?.rows(rows)?;
-        // Exactly what a tile takes: a buffer that doubles would break the promise about memory.
+        // Reserve exactly: a buffer that doubles would exceed the stated memory.
         raw.clear();
         raw.reserve_exact(rows.len as usize);
         raw.resize(rows.len as usize, 0);

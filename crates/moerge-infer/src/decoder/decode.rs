@@ -1,4 +1,4 @@
-//! Attention of a single new token to those in the cache: memory-bound, so plain loops over features.
+//! Attention of one new token over the KV cache. It is memory-bound, so plain loops over features are enough.
 
 use rayon::prelude::*;
 
@@ -9,10 +9,10 @@ use super::{
 };
 use moerge_core::model::families::AttentionSpec;
 
-/// Cached values above which a token's heads are spread over threads.
-const WORTH_SPREADING: usize = 1 << 16;
+/// Number of cached values above which the heads are computed on several threads.
+const MIN_PARALLEL: usize = 1 << 16;
 
-/// `softmax(q k^T / sqrt(d)) v` of one query `[heads * head_dim]`, which is the cache's last token.
+/// `softmax(q k^T / sqrt(d)) v` for the query `[heads * head_dim]` of the last token in the cache.
 pub(super) fn decode(spec: &AttentionSpec, q: &[f32], cache: &LayerCache) -> Vec<f32> {
     let (width, heads_per_kv) = (spec.head_dim, spec.heads / spec.kv_heads);
     let tokens = cache.keys.tokens();
@@ -34,7 +34,7 @@ pub(super) fn decode(spec: &AttentionSpec, q: &[f32], cache: &LayerCache) -> Vec
             },
         );
     };
-    if seen.len() * q.len() < WORTH_SPREADING {
+    if seen.len() * q.len() < MIN_PARALLEL {
         q.chunks_exact(width).zip(mixed.chunks_exact_mut(width)).enumerate().for_each(head);
     } else {
         q.par_chunks_exact(width).zip(mixed.par_chunks_exact_mut(width)).enumerate().for_each(head);

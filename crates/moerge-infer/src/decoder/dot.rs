@@ -1,19 +1,19 @@
-//! The inner product of two vectors of f32, in lanes so that it becomes vector instructions.
+//! The dot product of two f32 vectors, summed in lanes so that it compiles to SIMD instructions.
 
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::V3;
 
-/// Sums kept side by side.
+/// Independent partial sums.
 const LANES: usize = 16;
 
-/// This processor's vector units, if it has AVX2.
+/// AVX2, if this processor has it.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn avx2() -> Option<V3> {
-    // The system must allow it as well, which pulp by itself does not ask.
+    // The operating system must support it too, which pulp does not check.
     if is_x86_feature_detected!("avx2") { V3::try_new() } else { None }
 }
 
-/// Calls `work` compiled for what [`avx2`] finds, or as it is. What it calls must be `#[inline(always)]`.
+/// Calls `work` compiled for AVX2 if [`avx2`] finds it. Everything that `work` calls must be `#[inline(always)]`.
 #[inline(always)]
 pub(super) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
@@ -23,7 +23,7 @@ pub(super) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// `sum over i of a[i] * b[i]`, always in the same order.
+/// `sum over i of a[i] * b[i]`, in a fixed order.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, a_rest) = a.as_chunks::<LANES>();

@@ -1,7 +1,8 @@
-//! The experts of a layer behind their router, and the shared expert beside them.
+//! The MoE FFN of a layer: router, experts, and an optional shared expert.
 //!
-//! `sum over the top k of p_e expert_e(x)`, `p = softmax(W x)`, as Mixtral (arXiv 2401.04088), Qwen2-MoE, Qwen3-MoE
-//! and DeepSeek-MoE (arXiv 2401.06066) have it. Every expert's matrices pass once and meet the tokens that chose it.
+//! `sum over the top k of p_e expert_e(x)` with `p = softmax(W x)`, as in Mixtral (arXiv 2401.04088), Qwen2-MoE,
+//! Qwen3-MoE and DeepSeek-MoE (arXiv 2401.06066). Each expert's matrices are read once and multiplied by the tokens
+//! routed to it.
 
 use std::ops::Range;
 
@@ -15,22 +16,22 @@ use moerge_core::{
     },
 };
 
-/// Where the tokens of a layer go.
+/// How the tokens of a layer are routed.
 pub struct Routes {
-    /// Per token the chosen experts with their weights, the largest first.
+    /// Per token, the chosen experts with their weights, largest first.
     pub experts: Vec<Vec<(usize, f32)>>,
-    /// Per token the shared expert's weight; empty where there is none.
+    /// Per token, the weight of the shared expert; empty if there is none.
     pub shared: Vec<f32>,
 }
 
-/// What [`route`] takes from the stream, in order.
+/// The weights that [`route`] reads, in order.
 pub(super) fn router_roles(shared: Option<SharedExpertOptions>) -> Vec<LayerRole> {
     let mut roles = vec![Router];
     roles.extend(shared.filter(|s| s.gated).map(|_| SharedExpertGate));
     roles
 }
 
-/// What [`experts`] takes from the stream, in order.
+/// The weights that [`experts`] reads, in order.
 pub(super) fn roles(experts: usize, shared: Option<SharedExpertOptions>) -> Vec<LayerRole> {
     let mut roles: Vec<_> = (0..experts).flat_map(|e| FfnMatrix::ALL.map(|m| Expert(e, m))).collect();
     if shared.is_some() {
@@ -39,7 +40,7 @@ pub(super) fn roles(experts: usize, shared: Option<SharedExpertOptions>) -> Vec<
     roles
 }
 
-/// Chooses the experts of every token of `x`, the normed residual stream.
+/// Chooses the experts of every token of `x`, the normalized residual stream.
 pub(super) fn route(
     matrices: &mut impl Matrices,
     spec: &ExpertsSpec,
@@ -62,7 +63,7 @@ pub(super) fn route(
     Ok(routes)
 }
 
-/// The experts of layer `layer` over `x`, the columns `tokens` of the normed residual stream.
+/// The output of the experts of layer `layer` for `x`, the columns `tokens` of the normalized residual stream.
 pub(super) fn experts(
     matrices: &mut impl Matrices,
     spec: &ExpertsSpec,
@@ -71,7 +72,7 @@ pub(super) fn experts(
     routes: &Routes,
     tokens: Range<usize>,
 ) -> Result<Activations> {
-    // Per expert, the tokens that chose it and the weight each gives it.
+    // Per expert, the tokens routed to it and their weights.
     let mut chosen = vec![(Vec::new(), Vec::new()); spec.experts];
     for (token, choices) in routes.experts[tokens.clone()].iter().enumerate() {
         for (expert, weight) in choices {
@@ -96,7 +97,7 @@ pub(super) fn experts(
     Ok(y)
 }
 
-/// The `top_k` experts of largest probability with their weights; of equal ones the first.
+/// The `top_k` most probable experts with their weights; ties go to the lower index.
 fn top(mut scores: Vec<f32>, top_k: usize, renormalise: bool) -> Vec<(usize, f32)> {
     softmax(&mut scores, 1.0);
     let mut ranked: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();

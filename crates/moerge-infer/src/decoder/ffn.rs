@@ -1,4 +1,4 @@
-//! The FFN of a layer: `down(act(gate x) * up x)`, one dense or several behind a router.
+//! The FFN of a layer: `down(act(gate x) * up x)`, either dense or as experts behind a router.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use moerge_core::{
     model::families::{Activation, FfnMatrix, FfnSpec, LayerRole, Role},
 };
 
-/// Tokens whose intermediate features exist at once: for Mistral-7B 235 MB. More tokens read the FFN's weights again,
-/// which by then takes a hundredth of the time of multiplying them.
+/// Tokens whose intermediate activations are in memory at once: 235 MB for Mistral-7B. The FFN's weights are read again
+/// for every further block of tokens, which takes a hundredth of the time of the products.
 pub(super) const FFN_TOKENS: usize = 2048;
 
-/// Activations that a thread computes at once.
+/// Activations per parallel task.
 const ACTIVATED: usize = 32 << 10;
 
-/// What [`ffn`] takes from the stream for `tokens` tokens, in order.
+/// The weights that [`ffn`] reads for `tokens` tokens, in order.
 pub(super) fn roles(spec: &FfnSpec, layer: usize, tokens: usize) -> Vec<Role> {
     let passes = tokens.div_ceil(FFN_TOKENS);
     let (mut roles, again) = match spec {
@@ -28,7 +28,7 @@ pub(super) fn roles(spec: &FfnSpec, layer: usize, tokens: usize) -> Vec<Role> {
     roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
 }
 
-/// The FFN of layer `layer` over `x`, the normed residual stream.
+/// The output of the FFN of layer `layer` for `x`, the normalized residual stream.
 pub(super) fn ffn(
     matrices: &mut impl Matrices,
     layer: usize,
@@ -57,7 +57,7 @@ pub(super) fn ffn(
     Ok(y)
 }
 
-/// A gated FFN whose matrices are `[gate, up, down]`.
+/// The output of a gated FFN with the matrices `[gate, up, down]`.
 pub(super) fn gated(
     matrices: &mut impl Matrices,
     activation: Activation,

@@ -1,6 +1,6 @@
-//! The forward pass over prompts: embeddings, then layer after layer, each weight read once.
+//! The forward pass over prompts: embeddings, then one layer after the other, with every weight read once.
 //!
-//! An [`Observer`] looks on and takes what it needs; the pass ends where nothing more is needed.
+//! An [`Observer`] sees the activations between layers. The caller chooses after which layer the pass ends.
 
 use super::{
     activations::Activations,
@@ -29,19 +29,19 @@ use moerge_core::{
     progress::{Progress, Stage},
 };
 
-/// Looks on while the layers run. Columns are the sequences' tokens, packed in order; see [`super::ranges`].
+/// Sees the activations while the layers run. Columns are the tokens of the packed sequences; see [`super::ranges`].
 pub trait Observer {
-    /// `x` is the residual stream entering `layer`; with `layer` the number of layers, leaving the last.
+    /// `x` is the residual stream before `layer`, or after the last layer if `layer` is the number of layers.
     fn entering(&mut self, _layer: usize, _x: &Activations) -> Result<()> {
         Ok(())
     }
 
-    /// `u` is what the FFN of `layer`, and so its router, is given: the stream after attention, normed.
+    /// `u` is the input of the FFN of `layer`, and of its router: the residual stream after attention, normalized.
     fn router_input(&mut self, _layer: usize, _u: &Activations) -> Result<()> {
         Ok(())
     }
 
-    /// Where the router of `layer` sends the tokens; they go where `routes` then says.
+    /// `routes` is how the router of `layer` routes the tokens. The observer may change it.
     fn routed(&mut self, _layer: usize, _routes: &mut Routes) -> Result<()> {
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Observer for () {}
 
 /// Runs layers `0..layers` over `sequences` of tokens and returns the residual stream after them.
 ///
-/// Reports every layer, and the bytes read, as [`Stage::Prompts`].
+/// Reports each layer, and the bytes read, as [`Stage::Prompts`].
 pub fn forward(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],
@@ -71,7 +71,7 @@ pub fn forward(
     })
 }
 
-/// Takes `x`, the embeddings of `batch`, through layers `0..layers`.
+/// Runs layers `0..layers` on `x`, the embeddings of `batch`.
 pub(super) fn run(
     matrices: &mut impl Matrices,
     mut x: Activations,
@@ -99,7 +99,7 @@ pub(super) fn run(
     Ok(x)
 }
 
-/// What a layer takes from the stream, in order.
+/// The weights that a layer reads, in order.
 fn layer_roles(spec: &LayerSpec, layer: usize, tokens: usize) -> Vec<Role> {
     let mut roles = vec![Role::Layer(layer, InputNorm)];
     roles.extend(attention::roles(spec.attention(), layer));
@@ -108,7 +108,7 @@ fn layer_roles(spec: &LayerSpec, layer: usize, tokens: usize) -> Vec<Role> {
     roles
 }
 
-/// The embeddings of `ids`, a column each. Reads only their rows.
+/// The embeddings of `ids`, one column each. Reads only their rows.
 pub fn embeddings(weights: &dyn Weights, ids: &[u32]) -> Result<Activations> {
     let hidden = weights.description().decoder.hidden;
     let mut x = Activations::zeros(hidden, ids.len());
@@ -121,13 +121,13 @@ pub fn embeddings(weights: &dyn Weights, ids: &[u32]) -> Result<Activations> {
     Ok(x)
 }
 
-/// `[vocabulary, tokens]`: the head's scores of the next token, from the stream that leaves the last layer.
+/// Next-token logits, `[vocabulary, tokens]`, from the residual stream after the last layer.
 pub fn logits(weights: &dyn Weights, x: &Activations, progress: &dyn Progress) -> Result<Activations> {
     let roles = [Role::FinalNorm, head(&weights.description().decoder)];
     with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x))
 }
 
-/// The head's scores of the next token.
+/// The same for a model whose weights are in use already.
 pub(super) fn scores(matrices: &mut impl Matrices, x: &Activations) -> Result<Activations> {
     let normed = rms_norm(x, &matrices.vector(Role::FinalNorm)?, matrices.options().norm_eps);
     let head = head(matrices.options());

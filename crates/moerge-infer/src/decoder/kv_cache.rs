@@ -1,14 +1,15 @@
-//! Keys and values of the tokens that a model has seen, so that a new token is computed alone.
+//! The KV cache: keys and values of earlier tokens, so that only new tokens are computed.
 
 use super::activations::Activations;
 use moerge_core::model::families::DecoderOptions;
 
-/// Tokens for which room is made at first; it grows by half from there.
+/// Initial capacity in tokens; it grows by half.
 const FIRST_ROOM: usize = 128;
-/// Values of a cache line. Room is an odd number of these, so that features do not all want the same part of a cache.
+/// Values per cache line. The capacity is an odd number of lines, so that features do not all map to the same cache
+/// sets.
 const LINE: usize = 16;
 
-/// What a model remembers of some sequences.
+/// The cache of several sequences.
 pub struct KvCache {
     /// `[sequence][layer]`.
     sequences: Vec<Vec<LayerCache>>,
@@ -21,7 +22,7 @@ pub(super) struct LayerCache {
     pub(super) values: Strip,
 }
 
-/// A matrix `[features, tokens]` that grows by tokens.
+/// A growable matrix `[features, tokens]`.
 #[derive(Clone, Default)]
 pub(super) struct Strip {
     features: usize,
@@ -30,30 +31,30 @@ pub(super) struct Strip {
     values: Vec<f32>,
 }
 
-/// The room made for a strip that has to hold this many tokens.
+/// The capacity of a strip that holds this many tokens.
 fn grown(tokens: usize) -> usize {
     (tokens + tokens / 2).max(FIRST_ROOM).next_multiple_of(2 * LINE) + LINE
 }
 
 impl KvCache {
-    /// Room for `sequences` sequences that are empty as yet.
+    /// A cache of `sequences` empty sequences.
     pub fn new(options: &DecoderOptions, sequences: usize) -> Self {
         Self { sequences: vec![vec![LayerCache::default(); options.layers.len()]; sequences] }
     }
 
-    /// Upper bound in bytes on a sequence of this many tokens, however it grew.
+    /// An upper bound on the bytes of a sequence of this many tokens, however it grew.
     pub(super) fn bytes(options: &DecoderOptions, tokens: usize) -> u64 {
         let room = if tokens <= grown(0) { grown(0) } else { grown(tokens) };
         let strips = 2 * options.layers.iter().map(|layer| layer.attention().kv_width()).sum::<usize>();
         (strips * room * size_of::<f32>()) as u64
     }
 
-    /// Tokens of sequence `sequence`.
+    /// The number of tokens of `sequence`.
     pub fn tokens(&self, sequence: usize) -> usize {
         self.sequences[sequence].first().map_or(0, |layer| layer.keys.tokens)
     }
 
-    /// Forgets all tokens of `sequence` but the first `tokens`.
+    /// Keeps only the first `tokens` tokens of `sequence`.
     pub fn truncate(&mut self, sequence: usize, tokens: usize) {
         for layer in &mut self.sequences[sequence] {
             layer.keys.tokens = layer.keys.tokens.min(tokens);
@@ -61,7 +62,7 @@ impl KvCache {
         }
     }
 
-    /// Makes `to` remember what `from` does.
+    /// Replaces sequence `to` by a copy of `from`.
     pub fn copy(&mut self, from: usize, to: usize) {
         self.sequences[to] = self.sequences[from].clone();
     }
@@ -101,7 +102,7 @@ impl Strip {
         self.tokens = tokens;
     }
 
-    /// As a matrix of its own.
+    /// A copy without the spare capacity.
     pub(super) fn to_activations(&self) -> Activations {
         let mut x = Activations::zeros(self.features, self.tokens);
         let columns = x.columns();

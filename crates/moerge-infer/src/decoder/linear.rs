@@ -1,8 +1,8 @@
-//! `y = W x` with `W` from the stream: chunk by chunk, each widened and multiplied by one thread while it is in its
-//! cache.
+//! `y = W x` with `W` from the weight stream. One thread converts a chunk of `W` to f32 and multiplies it while it is
+//! in the core's cache.
 //!
-//! A matrix's chunks are independent rows of the result, so they may be computed in any order, and a chunk's size is a
-//! constant: the result is the same to the last bit for any number of threads.
+//! Chunks are independent rows of the result and their size does not depend on the machine, so the result is
+//! bit-identical for any number of threads.
 
 use std::{
     ops::Range,
@@ -22,17 +22,17 @@ use moerge_core::{
     model::families::{DecoderOptions, Role},
 };
 
-/// Weights in a chunk of a small matrix, but at least a row: 512 KiB of f32, about a core's own cache.
+/// Weights per chunk of a small matrix (at least one row): 512 KiB in f32, about the size of a core's own cache.
 pub(super) const CHUNK_WEIGHTS: usize = 128 << 10;
-/// Weights in a chunk of a large one. A product packs all of `x` once more for every chunk: for 32 rows of 4096 that
-/// takes as long as half the product, for 256 a tenth.
-const MOST_CHUNK_WEIGHTS: usize = 1 << 20;
-/// Chunks of a matrix, where that makes them neither smaller nor larger than said: for that many threads.
+/// Weights per chunk of a large one. Every product packs all of `x` again: with 32 rows of 4096 that takes half as long
+/// as the product, with 256 rows a tenth.
+const MAX_CHUNK_WEIGHTS: usize = 1 << 20;
+/// Chunks per matrix within these limits, enough for this many threads.
 const CHUNKS: usize = 16;
-/// Elements of a chunk's product, in which it is computed before it is copied to its place.
-const MOST_PRODUCTS: usize = 4 << 20;
+/// Elements of a chunk's product, which is computed in a buffer and then copied.
+const MAX_PRODUCTS: usize = 4 << 20;
 
-/// The stream of a pass and how it multiplies.
+/// The weight stream of a pass as [`Matrices`].
 pub(super) struct Streamed<'s, 'w> {
     stream: &'s mut Stream<'w>,
     linear: Linear,
@@ -66,7 +66,7 @@ impl Matrices for Streamed<'_, '_> {
     }
 }
 
-/// How a pass multiplies: the rounding it applies first, and the memory it does it in.
+/// How a pass multiplies: the rounding of the weights, and buffers.
 #[derive(Default)]
 struct Linear {
     rounding: Option<WeightRounding>,
@@ -74,7 +74,7 @@ struct Linear {
 }
 
 impl Linear {
-    /// `W x` for each `W` of `roles`, which are the next matrices of the stream.
+    /// `W x` for each `W` in `roles`, which are the next matrices of the stream.
     fn apply<const N: usize>(
         &self,
         stream: &mut Stream<'_>,
@@ -87,7 +87,7 @@ impl Linear {
         }
         let x = Operand::new(x)?;
         let failure = Mutex::new(None);
-        // This thread takes tiles from the stream; the pool's threads multiply them. No tile waits for another.
+        // This thread takes tiles from the stream and the pool's threads multiply them, each independently.
         rayon::in_place_scope(|scope| -> Result<()> {
             for (role, y) in roles.into_iter().zip(&mut results) {
                 let (rows, inputs) = stream.shape(role)?;
@@ -127,10 +127,10 @@ impl Linear {
     }
 }
 
-/// Rows of a matrix of this shape that are multiplied at once with `x` of so many columns.
+/// Rows per chunk of a matrix of this shape that is multiplied by an `x` with `columns` columns.
 pub(super) fn chunk_rows((rows, inputs): (usize, usize), columns: usize) -> usize {
-    let weights = (rows * inputs / CHUNKS).clamp(CHUNK_WEIGHTS, MOST_CHUNK_WEIGHTS);
-    (weights / inputs.max(1)).min(MOST_PRODUCTS / columns.max(1)).max(1)
+    let weights = (rows * inputs / CHUNKS).clamp(CHUNK_WEIGHTS, MAX_CHUNK_WEIGHTS);
+    (weights / inputs.max(1)).min(MAX_PRODUCTS / columns.max(1)).max(1)
 }
 
 /// Cuts rows into chunks of `step`.

@@ -1,15 +1,15 @@
-//! From scores of the next token to the probabilities of those that came.
+//! From next-token logits to the log-probabilities of the actual tokens.
 
 use rayon::prelude::*;
 
 use super::activations::Activations;
 
-/// Tokens of one thread's work: their scores of one vocabulary entry are a few cache lines.
+/// Tokens per task: their logits of one vocabulary entry are a few cache lines.
 const TOGETHER: usize = 32;
 
 /// The natural logarithm of `softmax(scores)` at `targets[i]` in column `i` of `scores` `[vocabulary, tokens]`.
 ///
-/// Sums go through the vocabulary in order, whatever the number of threads.
+/// Sums run over the vocabulary in order, so they do not depend on the number of threads.
 pub fn log_probabilities(scores: &Activations, targets: &[u32]) -> Vec<f64> {
     let mut found = vec![0.0; targets.len().min(scores.tokens())];
     found.par_chunks_mut(TOGETHER).enumerate().for_each(|(chunk, found)| {

@@ -1,7 +1,7 @@
-//! The one place that multiplies matrices: candle's f32 product on the CPU, on buffers that are reused.
+//! f32 matrix products: candle's on the CPU, with reused buffers.
 //!
-//! Everything around it works on plain slices. Each weight chunk is widened into a [`Scratch`] and multiplied there,
-//! so that no memory is asked of the system per chunk.
+//! The rest of the decoder works on plain slices. A chunk of weights is converted into a [`Scratch`] and multiplied
+//! there, so no memory is allocated per chunk.
 
 use std::{
     cell::Cell,
@@ -13,16 +13,16 @@ use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use super::{activations::Activations, weights::bug};
 use moerge_core::error::{Error, Result};
 
-/// A matrix of a product, in f32.
+/// An operand of a product, in f32.
 pub struct Operand(Tensor);
 
-/// Room for one chunk of weights.
+/// A buffer for one chunk of weights.
 pub(super) struct Scratch {
     weights: usize,
     values: Tensor,
 }
 
-/// Scratches that nobody uses at the moment. There are never more than threads (and products nested in them).
+/// Free buffers: at most one per thread and nested product.
 #[derive(Default)]
 pub(super) struct ScratchPool(Mutex<Vec<Scratch>>);
 
@@ -31,28 +31,27 @@ impl Operand {
         Tensor::from_slice(x.values(), (x.features(), x.columns()), &Device::Cpu).map(Self).map_err(bug)
     }
 
-    /// Row `index`.
     pub(super) fn row(&self, index: usize) -> Result<Vec<f32>> {
         self.0.get(index).and_then(|row| row.to_vec1()).map_err(bug)
     }
 
-    /// The rows `first..first + rows` and columns `column..column + columns`, as a view.
+    /// A view of the rows `first..first + rows` and the columns `column..column + columns`.
     pub(super) fn block(&self, first: usize, rows: usize, column: usize, columns: usize) -> Result<Self> {
         self.0.narrow(0, first, rows).and_then(|t| t.narrow(1, column, columns)).map(Self).map_err(bug)
     }
 
-    /// The transpose, as a view.
+    /// A transposed view.
     pub(super) fn transposed(&self) -> Result<Self> {
         self.0.t().map(Self).map_err(bug)
     }
 
-    /// From `values`, row after row.
+    /// From `values` in row-major order.
     pub fn from_rows(values: Vec<f32>, columns: usize) -> Result<Self> {
         let rows = values.len() / columns.max(1);
         Tensor::from_vec(values, (rows, columns), &Device::Cpu).map(Self).map_err(bug)
     }
 
-    /// `self . right`, row after row.
+    /// `self . right` in row-major order.
     pub fn times(&self, right: &Self) -> Result<Vec<f32>> {
         with_values(&self.0.matmul(&right.0).map_err(bug)?, <[f32]>::to_vec)
     }
@@ -64,7 +63,8 @@ impl Scratch {
         Ok(Self { weights, values })
     }
 
-    /// Lets `fill` write `rows` rows of `columns` weights, and writes `rows . x` to `out`, row after row.
+    /// Calls `fill` to write `rows` rows of `columns` weights, then writes their product with `x` to `out` in row-major
+    /// order.
     pub(super) fn multiply(
         &self,
         (rows, columns): (usize, usize),
@@ -92,7 +92,7 @@ impl ScratchPool {
     }
 }
 
-/// candle hands out a tensor's memory for writing only to an operation in place: this one.
+/// An in-place operation: the only way to write into a candle tensor's memory.
 struct Fill<F> {
     weights: usize,
     fill: Cell<Option<F>>,
@@ -114,7 +114,7 @@ impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Fill<F> {
     }
 }
 
-/// Calls `read` with the values of a contiguous tensor that starts at the beginning of its memory.
+/// Calls `read` with the values of a contiguous tensor that starts at offset 0 of its storage.
 fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, _) = tensor.storage_and_layout();
     match &*storage {

@@ -1,7 +1,7 @@
-//! What the layers compute with: a model's weights as products, wherever they are.
+//! The operations that the layers need of a model's weights.
 //!
-//! The layers ([`super::attention`], [`super::ffn`], [`super::experts`]) are written once over [`Matrices`]. Weights
-//! that pass by as a stream ([`super::linear`]) and weights that stay in memory ([`super::resident`]) both are that.
+//! The layers ([`super::attention`], [`super::ffn`], [`super::experts`]) are generic over [`Matrices`], which is
+//! implemented for streamed weights ([`super::linear`]) and for weights in memory ([`super::resident`]).
 
 use super::activations::Activations;
 use moerge_core::{
@@ -9,21 +9,21 @@ use moerge_core::{
     model::families::{DecoderOptions, Role},
 };
 
-/// A model's weights. They are asked for in the order in which the layers use them, which is that of `roles` of
-/// attention and FFN; what is not needed is skipped.
+/// A model's weights. They are requested in the order of the `roles` functions of attention and FFN; unused ones are
+/// skipped.
 pub(super) trait Matrices {
-    /// How to run the model.
+    /// The model's options.
     fn options(&self) -> &DecoderOptions;
 
-    /// `W x` for each `W` of `roles`.
+    /// `W x` for each `W` in `roles`.
     fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]>;
 
-    /// A whole vector, such as a norm.
+    /// A vector, such as a norm's weight.
     fn vector(&mut self, role: Role) -> Result<Vec<f32>>;
 
-    /// Lets `role` pass unused.
+    /// Skips `role`.
     fn skip(&mut self, role: Role) -> Result<()>;
 
-    /// The embeddings of `ids`, a column each.
+    /// The embeddings of `ids`, one column each.
     fn embeddings(&mut self, ids: &[u32]) -> Result<Activations>;
 }

@@ -1,14 +1,13 @@
-//! Running a decoder, dense or MoE, in the memory of a few tiles of its weights.
+//! Decoders, dense or MoE, run with streamed weights or with weights in memory.
 //!
-//! [`forward()`] takes prompts through the layers; the weights pass by as one stream ([`stream`]), each read once and
-//! multiplied as soon as it is there ([`linear`]). All arithmetic is f32 on the CPU, whatever the weights are stored
-//! as, and its result is the same for any number of threads. candle is named only in [`matmul`]
-//! and [`quantised`].
+//! [`forward()`] runs prompts through the layers in the memory of a few tiles: the weights are one stream ([`stream`]),
+//! each read once and multiplied as soon as it arrives ([`linear`]). All arithmetic is f32 on the CPU, whatever the
+//! stored type, and the result is the same for any number of threads. Only [`matmul`] and [`quantised`] use candle.
 //!
-//! A [`ResidentModel`] keeps the weights in memory, quantised if wanted, and a [`KvCache`] what it has seen: it runs
-//! the same layers, token after token. What the layers need of either is [`matrices`].
+//! A [`ResidentModel`] holds the weights in memory, optionally quantised, and generates token by token with a
+//! [`KvCache`]. It runs the same layers, which are generic over [`matrices`].
 //!
-//! A [`Blend`] is a model between two FFNs, and says how its loss changes with the gates that blend them.
+//! A [`Blend`] is a model whose gates blend two FFNs per layer. It computes the gradients of these gates.
 
 mod activations;
 mod attention;

@@ -2,14 +2,14 @@
 
 use super::activations::Activations;
 
-/// The norm of every token, `weight` `[features]`.
+/// Normalizes every token; `weight` is `[features]`.
 pub(super) fn rms_norm(x: &Activations, weight: &[f32], eps: f64) -> Activations {
     let mut y = x.clone();
     rms_norm_in_place(&mut y, weight, eps);
     y
 }
 
-/// The norm of every token in every head: features come in groups of `weight.len()`, each normed on its own.
+/// Normalizes each group of `weight.len()` features of every token, for example each head, in place.
 pub(super) fn rms_norm_in_place(x: &mut Activations, weight: &[f32], eps: f64) {
     let columns = x.columns();
     for group in x.values_mut().chunks_exact_mut((weight.len() * columns).max(1)) {

@@ -1,5 +1,5 @@
-//! The most memory that a pass over prompts holds: what [`super::stream`], [`super::linear`], [`super::attention`] and
-//! [`super::ffn`] have in use at once, counted from shapes alone.
+//! Upper bounds on the memory of a pass over prompts and of generation, from shapes alone: what [`super::stream`],
+//! [`super::linear`], [`super::attention`] and [`super::ffn`] hold at once.
 
 use super::{
     activations::Activations,
@@ -15,11 +15,11 @@ use super::{
 use moerge_core::model::families::{AttentionSpec, Description, LayerRole, Role};
 
 const F32: usize = 4;
-/// What the library that multiplies packs of its operands, per thread: measured.
+/// Packing buffers of the matrix product, per thread (measured).
 const PACKED: usize = 1 << 20;
 
-/// Bytes that a pass over sequences of these `lengths` in tokens needs at most, its weights stored in
-/// `weight_bytes` each and multiplied by `threads` threads.
+/// An upper bound on the bytes of a pass over sequences of these `lengths` in tokens, with `weight_bytes` per stored
+/// weight and `threads` threads.
 pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: usize, threads: usize) -> u64 {
     let options = &description.decoder;
     let columns = Activations::padded(lengths.iter().sum());
@@ -34,10 +34,11 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     };
     let (hidden, q, kv) = (options.hidden, largest(AttentionSpec::q_width), largest(AttentionSpec::kv_width));
     let head_dim = largest(|spec| spec.head_dim);
-    // The stream, its norm and the angles; q, k, v, and either their copies beside the mix, or the mix, its copy and
-    // the result.
+    // Residual stream, its norm and the angles; q, k, v; and either their copies and the mixed values, or the mixed
+    // values, their copy and the result.
     let attention = 2 * hidden + head_dim + (q + 2 * kv) + q + (q + 2 * kv).max(q + hidden);
-    // The stream and both its norms; the inner features twice and a copy, and the result, for some tokens at a time.
+    // Residual stream and both norms; for a block of tokens, the intermediate activations twice, a copy, and the
+    // result.
     let is_inner = |role: Role| {
         matches!(role, Role::Layer(_, LayerRole::Ffn(_) | LayerRole::Expert(..) | LayerRole::SharedExpert(_)))
     };
@@ -59,8 +60,8 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     (tiles + activations + threads * per_thread) as u64
 }
 
-/// Upper bound in bytes on the memory of a resident model that writes a batch of texts, whose final `lengths` are in
-/// tokens. If `models` write one after another, the allocator may keep the freed KV cache of each pool thread that
+/// An upper bound on the bytes of a resident model that generates a batch of sequences with these final `lengths` in
+/// tokens. If `models` do so one after another, the allocator may keep the freed KV cache of each pool thread that
 /// allocated one.
 pub fn generation_memory(
     description: &Description,
@@ -74,9 +75,9 @@ pub fn generation_memory(
     let columns = Activations::padded(lengths.len());
     let matrices = description.tensors.iter().map(matrix_shape);
     let widest = matrices.clone().map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
-    // The scores and what is sorted of them, or the widest of a layer's products.
+    // The logits and their sorted copies, or the widest product of a layer.
     let activations = F32 * columns * 4 * widest;
-    // What a matrix is quantised from, or multiplied in.
+    // The f32 buffer that a matrix is quantised from or multiplied in.
     let multiplied = matrices.map(|shape| chunk_rows(shape, columns) * shape.1).max().unwrap_or(0);
     let scratch = F32 * multiplied.max(2 * CHUNK_WEIGHTS) + PACKED;
     let threads = rayon::current_num_threads() + 1;

@@ -1,8 +1,7 @@
-//! Products of matrices in memory with some tokens, spread over threads.
+//! Products of matrices in memory with tokens, on several threads.
 //!
-//! A few tokens read every weight once, as it is stored: that is what memory is fast enough for. Many tokens are
-//! multiplied in f32, a chunk of weights widened at a time: without special instructions for bytes that is as fast as
-//! products of bytes, and more exact.
+//! With few tokens, memory bandwidth is the limit, so every weight is read once in its stored format. With many, chunks
+//! of weights are converted to f32: without byte instructions that is as fast as products of bytes, and more exact.
 
 use std::sync::Mutex;
 
@@ -16,12 +15,12 @@ use super::{
 };
 use moerge_core::error::{Error, Result};
 
-/// Tokens that are few.
+/// At most this many tokens count as few.
 const FEW_TOKENS: usize = 8;
-/// Weights of a task, where there are few tokens: worth waking a thread for, and small enough to share evenly.
+/// Weights per task with few tokens: enough to be worth waking a thread, few enough to balance the load.
 const TASK_WEIGHTS: usize = 128 << 10;
 
-/// `W x` for each `W` of `matrices`, whose rows are as long as `x` has features.
+/// `W x` for each `W` in `matrices`, whose number of columns is the number of features of `x`.
 pub(super) fn times<const N: usize>(
     matrices: [&Matrix; N],
     x: &Activations,

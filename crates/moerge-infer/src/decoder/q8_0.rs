@@ -1,5 +1,5 @@
-//! llama.cpp's Q8_0 (`ggml-quants.c`): blocks of 32 weights in 8 bits with one f16 scale, and their inner products with
-//! activations that are rounded alike.
+//! llama.cpp's Q8_0 (`ggml-quants.c`): blocks of 32 8-bit weights with one f16 scale, and their dot products with
+//! activations that are rounded the same way.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m256i};
@@ -12,7 +12,7 @@ use pulp::{cast, x86::V3};
 use super::dot::avx2;
 use super::dot::vectorised;
 
-/// Weights of a block.
+/// Weights per block.
 pub(super) const BLOCK: usize = 32;
 
 /// 32 weights, `scale * quants[i]`.
@@ -23,7 +23,7 @@ pub(super) struct Block {
     quants: [i8; BLOCK],
 }
 
-/// Activations of a token in blocks of 32.
+/// The activations of a token in blocks of 32.
 pub(super) struct Rounded {
     scales: Vec<f32>,
     quants: Vec<[i8; BLOCK]>,
@@ -32,15 +32,15 @@ pub(super) struct Rounded {
 impl Block {
     pub(super) const ZERO: Self = Self { scale: f16::ZERO, quants: [0; BLOCK] };
 
-    /// The scale, which is no less than zero, in f32. (`f16::to_f32` asks the processor what it can do, every time.)
+    /// The scale, which is never negative, as f32. (`f16::to_f32` queries the processor's features on every call.)
     #[inline(always)]
     fn scale(&self) -> f32 {
-        // An f16's exponent counts from 2^-15, an f32's from 2^-127.
+        // The exponent bias is 15 in f16 and 127 in f32.
         const FROM_F16: f32 = (1u128 << 112) as f32;
         f32::from_bits(u32::from(self.scale.to_bits()) << 13) * FROM_F16
     }
 
-    /// Rounds whole blocks of weights.
+    /// Quantises `weights`, a whole number of blocks.
     pub(super) fn round(weights: &[f32], blocks: &mut [Self]) {
         vectorised(
             #[inline(always)]
@@ -53,7 +53,7 @@ impl Block {
         );
     }
 
-    /// The weights of whole blocks.
+    /// Converts `blocks` back to f32.
     pub(super) fn widen(blocks: &[Self], weights: &mut [f32]) {
         vectorised(
             #[inline(always)]
@@ -77,8 +77,8 @@ impl Rounded {
     }
 }
 
-/// The inner product of every row of `rows`, whose weights lie one row after the other, with every one of `tokens`.
-/// Writes those of a row to the first of `columns` places of `out`.
+/// The dot product of every row in `rows` (row-major) with each of `tokens`. The products of a row are written to the
+/// first of its `columns` elements of `out`.
 pub(super) fn products(rows: &[Block], tokens: &[Rounded], out: &mut [f32], columns: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = avx2() {
@@ -122,7 +122,7 @@ fn dot(w: &[Block], x: &Rounded) -> f32 {
     w.iter().zip(&x.quants).zip(&x.scales).map(block).sum()
 }
 
-/// The same in AVX2's way: its products of bytes want one side without signs, which go to the other side.
+/// The same with AVX2, whose byte product takes one unsigned operand: the signs are moved to the other one.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn dot_avx2(simd: V3, w: &[Block], x: &Rounded) -> f32 {
@@ -139,10 +139,10 @@ fn dot_avx2(simd: V3, w: &[Block], x: &Rounded) -> f32 {
     cast::<__m256, [f32; 8]>(sums).iter().sum()
 }
 
-/// `scale, quants` of a block, the largest value becoming 127.
+/// The scale and quantised values of a block; the largest magnitude becomes 127.
 #[inline(always)]
 fn rounded(values: &[f32; BLOCK]) -> (f32, [i8; BLOCK]) {
-    // The order of magnitudes is that of their bits.
+    // Magnitudes compare like their bits.
     let largest = f32::from_bits(values.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff)));
     let scale = largest / 127.0;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
@@ -155,7 +155,7 @@ fn rounded(values: &[f32; BLOCK]) -> (f32, [i8; BLOCK]) {
 mod tests {
     use super::*;
 
-    /// Numbers of all sizes, zeros among them.
+    /// Pseudo-random numbers of all magnitudes, including zeros.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
         let random = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / 8_388_608.0 - 1.0;
         (0..count as u32).map(|i| if i % 7 == 0 { 0.0 } else { random(i) * random(i + 9).exp2() }).collect()
@@ -199,7 +199,7 @@ mod tests {
         let (mut w, mut x) = (vec![0.0; rows * columns], vec![0.0; columns]);
         Block::widen(&weights, &mut w);
         for (token, values) in tokens.iter().enumerate() {
-            // Activations keep their scale in f32.
+            // Activations have f32 scales.
             for ((x, scale), quants) in x.chunks_mut(BLOCK).zip(&rounded[token].scales).zip(&rounded[token].quants) {
                 x.iter_mut().zip(quants).for_each(|(x, q)| *x = scale * f32::from(*q));
             }

@@ -1,8 +1,8 @@
-//! A weight matrix that stays in memory, plain or in llama.cpp's block formats, and its rows' products.
+//! A weight matrix in memory, in f32, bf16 or one of llama.cpp's block formats, and its products.
 //!
-//! With few tokens every weight is read once and multiplied as it is stored; in block formats the activations are then
-//! rounded to 8 bits per block, too, as llama.cpp does. Q4_K's loops are candle's. How products are put together and
-//! spread over threads is [`super::products`].
+//! With few tokens, every weight is read once and multiplied in its stored format. For block formats the activations
+//! are then also rounded to 8 bits per block, as in llama.cpp. The Q4_K loops are candle's. [`super::products`] splits
+//! products between threads.
 
 use candle_core::quantized::k_quants::{BlockQ4K, BlockQ8K, GgmlType};
 use half::bf16;
@@ -16,16 +16,17 @@ use super::{
 };
 use moerge_core::error::{Error, Result};
 
-/// How weights are kept in memory.
+/// The format of weights in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantisation {
-    /// 32 bits per weight: as exact as it gets.
+    /// 32 bits per weight.
     F32,
     /// 16 bits.
     BF16,
-    /// 8.5 bits: blocks of 32 with a scale.
+    /// 8.5 bits: blocks of 32 weights with a scale.
     Q8_0,
-    /// 4.5 bits: llama.cpp's Q4_K, in superblocks of 256. Rows that are no multiple of 256 are kept in Q8_0.
+    /// 4.5 bits: llama.cpp's Q4_K, in superblocks of 256 weights. Matrices whose rows are not a multiple of 256 use
+    /// Q8_0.
     Q4K,
 }
 
@@ -43,20 +44,20 @@ enum Values {
     Q4K(Vec<BlockQ4K>),
 }
 
-/// Activations of some tokens, as the products with the ways of keeping weights want them.
+/// The activations of some tokens in the formats that products with these matrices need.
 pub(super) struct Inputs {
-    /// Token after token.
+    /// `[tokens, features]`.
     plain: Vec<f32>,
     q8_0: Vec<Rounded>,
     q8_k: Vec<BlockQ8K>,
 }
 
 impl Quantisation {
-    /// All, with the names that users know.
+    /// All formats with their names on the command line.
     pub const TABLE: [(&'static str, Self); 4] =
         [("f32", Self::F32), ("bf16", Self::BF16), ("q8_0", Self::Q8_0), ("q4_k", Self::Q4K)];
 
-    /// What rows of this length can be kept in.
+    /// This format, or the one that replaces it if rows of this length do not fit it.
     fn fitting(self, columns: usize) -> Self {
         let in_blocks = |of: usize| columns > 0 && columns.is_multiple_of(of);
         match self {
@@ -67,7 +68,7 @@ impl Quantisation {
         }
     }
 
-    /// Bytes of a matrix kept so.
+    /// Bytes of a matrix in this format.
     pub fn bytes(self, rows: usize, columns: usize) -> u64 {
         let weights = rows as u64 * columns as u64;
         match self.fitting(columns) {
@@ -80,7 +81,7 @@ impl Quantisation {
 }
 
 impl Matrix {
-    /// Makes a matrix whose rows `read` gives: it is called for a range of rows with room for them, by several threads.
+    /// Builds a matrix. Several threads call `read` to fill a buffer with a range of rows.
     pub(super) fn build(
         quantisation: Quantisation,
         (rows, columns): (usize, usize),
@@ -105,7 +106,7 @@ impl Matrix {
         Ok(Self { rows, columns, values })
     }
 
-    /// Row `index` in f32.
+    /// Row `index` as f32.
     pub(super) fn row(&self, index: usize) -> Result<Vec<f32>> {
         if index >= self.rows {
             return Err(bug(format!("row {index} of a matrix of {} rows", self.rows)));
@@ -123,7 +124,7 @@ impl Matrix {
         self.columns
     }
 
-    /// Rows from `first` on in f32, as many as `out` has room for.
+    /// Fills `out` with the rows from `first` on as f32.
     pub(super) fn widen(&self, first: usize, out: &mut [f32]) {
         let (first, end) = (first * self.columns, first * self.columns + out.len());
         match &self.values {
@@ -139,8 +140,8 @@ impl Matrix {
         }
     }
 
-    /// Products of the rows from `first` on with each of the inputs, token by token in the first of `columns` places
-    /// per row; as many rows as `out` has room for.
+    /// Fills `out`, which has `columns` elements per row, with the products of the rows from `first` on and each input
+    /// token.
     pub(super) fn times_few(&self, first: usize, inputs: &Inputs, out: &mut [f32], columns: usize) {
         let (start, end) = (first * self.columns, first * self.columns + out.len() / columns * self.columns);
         match &self.values {
@@ -178,7 +179,7 @@ impl Matrix {
 }
 
 impl Inputs {
-    /// `tokens`, one after the other, made ready for products with `matrices`, whose rows are as long as a token.
+    /// Prepares `tokens`, `[tokens, features]`, for products with `matrices`, which have `features` columns.
     pub(super) fn new(tokens: Vec<f32>, matrices: &[&Matrix]) -> Self {
         let columns = matrices.first().map_or(1, |m| m.columns).max(1);
         let mut inputs = Self { plain: tokens, q8_0: Vec::new(), q8_k: Vec::new() };
@@ -204,7 +205,7 @@ fn widened(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
-/// Elements that stand for `block` weights each, made by `convert` of what `read` gives.
+/// Elements that hold `block` weights each: `convert` makes them from the f32 that `read` writes.
 fn filled<E: Clone + Send>(
     rows: usize,
     columns: usize,

@@ -1,22 +1,22 @@
-//! Weights rounded to llama.cpp's block formats and back: what `--load-in-8bit` and `--load-in-4bit` mean.
+//! Weights rounded to llama.cpp's block formats and back to f32, as mergekit-moe's 8-bit and 4-bit loading asks for.
 //!
-//! The prompt pass then computes with the weights that a quantised model would have. Blocks are 32 weights of one row,
-//! with one f16 scale (`ggml-quants.c`: `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
+//! The prompt pass then uses the weights that a quantised model would have. A block is 32 weights of a row with one f16
+//! scale (`ggml-quants.c`: `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
 
 use half::f16;
 
 use moerge_core::model::families::{LayerRole, Role};
 
-/// What the linear weights are rounded to before they are used. Norms, biases, embeddings, head and routers stay.
+/// The format that linear weights are rounded to. Norms, biases, embeddings, head and routers stay exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightRounding {
-    /// 8 bits: 255 steps between plus and minus the block's largest weight.
+    /// 8 bits: 255 levels between plus and minus the block's largest magnitude.
     Q8_0,
-    /// 4 bits: 16 steps, of which the lowest is the block's largest weight by magnitude.
+    /// 4 bits: 16 levels; the lowest is the block's weight of largest magnitude.
     Q4_0,
 }
 
-/// Weights in a block.
+/// Weights per block.
 const BLOCK: usize = 32;
 
 impl WeightRounding {

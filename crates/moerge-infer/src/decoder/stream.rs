@@ -1,8 +1,8 @@
-//! The weights as one stream in the order in which the forward pass uses them, read ahead of it.
+//! The weights as one stream, in the order in which the forward pass uses them, with read-ahead.
 //!
-//! Two threads read tiles (some rows of one matrix) into a fixed set of buffers, across matrices and layers, so that
-//! the disk does not wait while layers are computed. Every weight is read once, and memory is a few tiles whatever
-//! the model's size. The size of a tile is a constant: results must not depend on the machine.
+//! Two threads read tiles (some rows of a matrix) into a fixed set of buffers, across matrices and layers, so the disk
+//! stays busy while layers are computed. Every weight is read once, and memory is a few tiles whatever the model's
+//! size. The tile size is a constant, so results do not depend on the machine.
 
 use std::{
     collections::HashMap,
@@ -18,14 +18,14 @@ use moerge_core::{
     progress::{Progress, Stage},
 };
 
-/// Weights in a tile, but at least a row.
+/// Weights per tile (at least one row).
 const TILE_WEIGHTS: usize = 2 << 20;
-/// Threads that read.
+
 const READERS: usize = 2;
-/// Buffers, and so tiles, that are filled or in use.
+/// Buffers, and so tiles in memory.
 pub(super) const BUFFERS: usize = 10;
 
-/// The stream, as the forward pass sees it.
+/// The consumer's end of the stream.
 pub(super) struct Stream<'a> {
     pub(super) weights: &'a dyn Weights,
     pub(super) progress: &'a dyn Progress,
@@ -33,15 +33,15 @@ pub(super) struct Stream<'a> {
     position: usize,
 }
 
-/// Some rows of the weight at the head of the stream. Dropping it gives its buffer back to the readers.
+/// Some rows of the current weight. Dropping a tile returns its buffer to the readers.
 pub(super) struct Tile<'a> {
-    /// Which rows of the role.
+    /// Its rows within the weight.
     pub(super) rows: Range<usize>,
     raw: Vec<u8>,
     shared: &'a Shared,
 }
 
-/// Opens the stream of `roles`, calls `body` with it, and closes it.
+/// Calls `body` with the stream of `roles`.
 pub(super) fn with_stream<T>(
     weights: &dyn Weights,
     roles: &[Role],
@@ -54,10 +54,10 @@ pub(super) fn with_stream<T>(
     std::thread::scope(|scope| {
         let start = |_| std::thread::Builder::new().spawn_scoped(scope, || shared.read_ahead(weights)).ok();
         if (0..READERS).map_while(start).count() == 0 {
-            return Err(Error::input("the system gives no thread to read weights with")
+            return Err(Error::input("the system refused to start a thread for reading weights")
                 .hint("a limit on processes or memory may be too low; see `ulimit -a`"));
         }
-        // Dropped when `body` is over, however that ends: the scope waits for the readers, so they must end too.
+        // The scope waits for the readers, so they must end however `body` ends.
         let _close = Close(&shared);
         body(&mut Stream { weights, progress, shared: &shared, position: 0 })
     })
@@ -89,7 +89,7 @@ impl<'a> Stream<'a> {
         Ok(matrix_shape(tensor_of(self.weights.description(), role)?))
     }
 
-    /// The next tile, which must be one of `role`. Waits for the readers, and heeds the user's wish to stop.
+    /// The next tile, which must be of `role`. Waits for the readers; fails if the user stops the run.
     pub(super) fn next(&mut self, role: Role) -> Result<Tile<'a>> {
         self.progress.check()?;
         let job = self.shared.jobs.get(self.position).filter(|job| job.role == role);
@@ -102,7 +102,7 @@ impl<'a> Stream<'a> {
             if state.closed {
                 return Err(bug("a thread that reads weights ended early"));
             }
-            // Where this thread is itself one of the pool's, the tiles in use may be waiting for it.
+            // If this thread belongs to the pool, the tiles in use may be waiting for it.
             drop(state);
             let worked = rayon::yield_now() == Some(rayon::Yield::Executed);
             state = self.shared.lock();
@@ -119,14 +119,14 @@ impl<'a> Stream<'a> {
         Ok(Tile { rows: job.rows.clone(), raw, shared: self.shared })
     }
 
-    /// Lets `role` pass unused.
+    /// Skips `role`.
     pub(super) fn skip(&mut self, role: Role) -> Result<()> {
         let (rows, _) = self.shape(role)?;
         while self.next(role)?.rows.end < rows {}
         Ok(())
     }
 
-    /// A whole vector, such as a norm.
+    /// A vector, such as a norm's weight.
     pub(super) fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
         let (rows, columns) = self.shape(role)?;
         let mut vector = vec![0.0; rows * columns];
@@ -142,7 +142,7 @@ impl<'a> Stream<'a> {
 }
 
 impl Tile<'_> {
-    /// The fetched bytes of `rows`, which are some of this tile's.
+    /// The fetched bytes of `rows` of this tile.
     pub(super) fn bytes(&self, rows: Range<usize>) -> &[u8] {
         let row_bytes = self.raw.len() / self.rows.len().max(1);
         &self.raw[(rows.start - self.rows.start) * row_bytes..(rows.end - self.rows.start) * row_bytes]
@@ -156,7 +156,7 @@ impl Drop for Tile<'_> {
     }
 }
 
-/// What a reader fetches in one go.
+/// One fetch of a reader.
 struct Job {
     role: Role,
     rows: Range<usize>,
@@ -170,9 +170,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The next job that nobody has begun.
+    /// The first job that no reader has started.
     next: usize,
-    /// Tiles that were read, by the index of their job.
+    /// Tiles that were read, by job index.
     ready: HashMap<usize, Result<Vec<u8>>>,
     free: Vec<Vec<u8>>,
     closed: bool,
@@ -183,8 +183,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches job after job while there are buffers. A job gets its buffer when it is begun, in order, so that later
-    /// jobs can never starve the one that is waited for.
+    /// Fetches jobs while there are free buffers. Jobs take their buffers in order, so later jobs cannot starve the one
+    /// that the consumer waits for.
     fn read_ahead(&self, weights: &dyn Weights) {
         let _close = Close(self);
         loop {
@@ -209,13 +209,13 @@ impl Shared {
     }
 }
 
-/// Ends the stream: at its end for the one who uses it, and where a reader panics.
+/// Closes the stream when the consumer is done or a reader panics.
 struct Close<'a>(&'a Shared);
 
 impl Drop for Close<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        // A reader that finds nothing more to do leaves what the others still have to deliver.
+        // A reader that runs out of jobs must not close it: the others may still deliver tiles.
         state.closed |= std::thread::panicking() || state.next < self.0.jobs.len();
         drop(state);
         self.0.changed.notify_all();

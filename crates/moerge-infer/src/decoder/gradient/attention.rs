@@ -1,8 +1,8 @@
-//! Attention as [`super::super::attention`] has it, and its way back.
+//! Attention as in [`super::super::attention`], and its backward pass.
 //!
-//! With `P = softmax(q k^T / sqrt(d))` and `o = P v`: `dv = P^T do`, `dP = do v^T`, `dS = P (dP - sum(dP P))`, `dq = dS k /
-//! sqrt(d)`, `dk = dS^T q / sqrt(d)`. `P` is computed again on the way back, head by head: of a long sequence it is larger
-//! than all else.
+//! With `P = softmax(q k^T / sqrt(d))` and `o = P v`: `dv = P^T do`, `dP = do v^T`, `dS = P (dP - sum(dP P))`, `dq = dS
+//! k / sqrt(d)`, `dk = dS^T q / sqrt(d)`. The backward pass computes `P` again, head by head: for a long sequence it is
+//! larger than everything else.
 
 use std::ops::Range;
 
@@ -16,30 +16,30 @@ use moerge_core::{error::Result, model::families::AttentionSpec};
 
 /// The weights of a layer's attention.
 pub(super) struct Attention {
-    /// q, k, v, o.
+    /// Projections q, k, v, o.
     pub projections: [Matrix; 4],
-    /// The norms over q and k heads, where there are some.
+    /// The norms of q and k heads, if the layer has them.
     pub norms: Option<[Vec<f32>; 2]>,
     pub spec: AttentionSpec,
     /// Epsilon of the norms.
     pub eps: f64,
-    /// The layer, whose rotary angles a group knows.
+    /// The layer's index, by which a group knows its rotary angles.
     pub layer: usize,
 }
 
-/// What the way back needs.
+/// Activations that the backward pass needs.
 pub(super) struct Mixed {
-    /// Queries and keys, rotated, and values, `[tokens, heads * head_dim]`.
+    /// Rotated queries and keys, and values, `[tokens, heads * head_dim]`.
     q: Rows,
     k: Rows,
     v: Rows,
-    /// Of the norms of q and k.
+    /// State of the norms of q and k.
     norms: Option<[Norm; 2]>,
 }
 
 impl Attention {
-    /// Over `x`, the normed stream `[tokens, hidden]`.
-    pub fn up(&self, x: &Rows, group: &Group) -> Result<(Rows, Mixed)> {
+    /// The output for `x`, the normalized residual stream `[tokens, hidden]`.
+    pub fn forward(&self, x: &Rows, group: &Group) -> Result<(Rows, Mixed)> {
         let [q, k, v, o] = &self.projections;
         let (mut q, mut k, v) = (q.times(x)?, k.times(x)?, v.times(x)?);
         let norms = self
@@ -61,11 +61,11 @@ impl Attention {
         Ok((o.times(&out)?, mixed))
     }
 
-    /// The gradient by `x`, where the result has `grad`.
-    pub fn down(&self, mixed: Mixed, group: &Group, grad: &Rows) -> Result<Rows> {
+    /// The gradient with respect to `x`, given that of the output.
+    pub fn backward(&self, mixed: Mixed, group: &Group, grad: &Rows) -> Result<Rows> {
         let width = self.spec.head_dim;
         let [q, k, v, o] = &self.projections;
-        let d_out = o.back(grad)?;
+        let d_out = o.times_transposed(grad)?;
         let tokens = group.ids.len();
         let [mut dq, mut dk, mut dv] = [&mixed.q, &mixed.k, &mixed.v].map(|y| Rows::zeros(tokens, y.columns));
         let scale = 1.0 / (width as f32).sqrt();
@@ -87,16 +87,16 @@ impl Attention {
         rotate(&mut dq, width, group.angles(self.layer), -1.0);
         rotate(&mut dk, width, group.angles(self.layer), -1.0);
         if let (Some([q_weight, k_weight]), Some([q_norm, k_norm])) = (&self.norms, &mixed.norms) {
-            dq = q_norm.down(q_weight, &dq);
-            dk = k_norm.down(k_weight, &dk);
+            dq = q_norm.backward(q_weight, &dq);
+            dk = k_norm.backward(k_weight, &dk);
         }
-        let mut below = q.back(&dq)?;
-        below.add(&k.back(&dk)?);
-        below.add(&v.back(&dv)?);
+        let mut below = q.times_transposed(&dq)?;
+        below.add(&k.times_transposed(&dk)?);
+        below.add(&v.times_transposed(&dv)?);
         Ok(below)
     }
 
-    /// `softmax(q k^T / sqrt(d))` of a head over a sequence, `[tokens, tokens]`.
+    /// `softmax(q k^T / sqrt(d))` of a head for a sequence, `[tokens, tokens]`.
     fn probabilities(&self, mixed: &Mixed, range: &Range<usize>, head: usize) -> Result<Rows> {
         let width = self.spec.head_dim;
         let kv = head / (self.spec.heads / self.spec.kv_heads);
@@ -111,7 +111,7 @@ impl Attention {
     }
 }
 
-/// Rotary positions; a `sign` of -1 turns back, which is how gradients go.
+/// Rotary embeddings. A `sign` of -1 inverts the rotation, for gradients.
 fn rotate(x: &mut Rows, head_dim: usize, [cos, sin]: &[Vec<f32>; 2], sign: f32) {
     let half = head_dim / 2;
     let angles = cos.chunks_exact(half.max(1)).zip(sin.chunks_exact(half.max(1)));

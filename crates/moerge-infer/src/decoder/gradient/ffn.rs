@@ -1,5 +1,5 @@
-//! A gated FFN, and its way back: with `h = act(gate u) * up u` and `y = down h`, `dh = down^T dy`, and `du = gate^T (dh up(u)
-//! act'(gate u)) + up^T (dh act(gate u))`.
+//! A gated FFN and its backward pass: with `h = act(gate u) * up u` and `y = down h`, `dh = down^T dy` and `du = gate^T
+//! (dh up(u) act'(gate u)) + up^T (dh act(gate u))`.
 
 use super::product::{Matrix, Rows};
 use crate::decoder::{WeightRounding, Weights, ffn::activate};
@@ -15,7 +15,7 @@ pub(super) struct Ffn {
     down: Matrix,
 }
 
-/// What the way back needs: the two inner features, and the result.
+/// The output, and the intermediate activations that the backward pass needs.
 pub(super) struct Inner {
     gate: Rows,
     up: Rows,
@@ -23,7 +23,7 @@ pub(super) struct Inner {
 }
 
 impl Ffn {
-    /// The FFN of a dense model, or the first expert of an MoE.
+    /// Reads the FFN of a dense model, or the first expert of an MoE.
     pub fn read(weights: &dyn Weights, layer: usize, rounding: Option<WeightRounding>) -> Result<Self> {
         let read = |m: FfnMatrix| {
             let dense = Role::Layer(layer, LayerRole::Ffn(m));
@@ -34,7 +34,7 @@ impl Ffn {
         Ok(Self { gate: read(FfnMatrix::Gate)?, up: read(FfnMatrix::Up)?, down: read(FfnMatrix::Down)? })
     }
 
-    pub fn up(&self, activation: Activation, u: &Rows) -> Result<Inner> {
+    pub fn forward(&self, activation: Activation, u: &Rows) -> Result<Inner> {
         let (gate, up) = (self.gate.times(u)?, self.up.times(u)?);
         let mut inner = gate.clone();
         inner.values.iter_mut().zip(&up.values).for_each(|(x, up)| *x = activate(activation, *x) * up);
@@ -42,15 +42,15 @@ impl Ffn {
         Ok(Inner { gate, up, y })
     }
 
-    /// The gradient by `u`, where the result has `grad`.
-    pub fn down(&self, activation: Activation, inner: Inner, grad: &Rows) -> Result<Rows> {
+    /// The gradient with respect to `u`, given that of the output.
+    pub fn backward(&self, activation: Activation, inner: Inner, grad: &Rows) -> Result<Rows> {
         let Inner { mut gate, mut up, .. } = inner;
-        let d_inner = self.down.back(grad)?;
+        let d_inner = self.down.times_transposed(grad)?;
         for ((gate, up), d) in gate.values.iter_mut().zip(&mut up.values).zip(&d_inner.values) {
             (*gate, *up) = (d * *up * slope(activation, *gate), d * activate(activation, *gate));
         }
-        let mut below = self.gate.back(&gate)?;
-        below.add(&self.up.back(&up)?);
+        let mut below = self.gate.times_transposed(&gate)?;
+        below.add(&self.up.times_transposed(&up)?);
         Ok(below)
     }
 }

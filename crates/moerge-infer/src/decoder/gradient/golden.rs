@@ -1,4 +1,4 @@
-//! Golden models with their gradients by PyTorch, for the tests here and in moerge-lib.
+//! Golden models with gradients computed by PyTorch, for the tests here and in moerge-lib.
 
 use std::{
     ops::Range,
@@ -17,7 +17,7 @@ use moerge_core::{
 };
 use moerge_infer::decoder::{Blend, CheckpointWeights, Text, Weights, gradient_memory};
 
-/// A golden model, and what PyTorch says of its gates.
+/// A golden model and PyTorch's gradients of its gates.
 pub(crate) struct Golden {
     checkpoint: Checkpoint,
     pub description: Description,
@@ -46,7 +46,7 @@ impl Golden {
         bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()
     }
 
-    /// By layer, where it is of gates.
+    /// The values `name`, by layer if they belong to gates.
     pub fn floats(&self, name: &str) -> Vec<Vec<f32>> {
         let bytes = self.expected.get(name).unwrap().read().unwrap();
         let all: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
@@ -73,7 +73,7 @@ impl Golden {
     }
 }
 
-/// A model whose FFNs come in reverse order of layers.
+/// A model with its FFNs in reverse order of layers.
 pub(crate) struct Reversed(pub CheckpointWeights);
 
 impl Reversed {

@@ -1,20 +1,19 @@
-//! The sequences of a step, some at a time: attention stays within a sequence, so a layer goes up and down
-//! group by group.
+//! Groups of the sequences of a step. Attention stays within a sequence, so a layer runs group by group.
 
 use std::ops::Range;
 
 use crate::decoder::batch::Batch;
 use moerge_core::{error::Result, model::families::DecoderOptions};
 
-/// Tokens of a group, but at least a sequence. A constant: results must not depend on the machine.
+/// Tokens per group (at least one sequence). A constant, so that results do not depend on the machine.
 pub(super) const GROUP_TOKENS: usize = 256;
 
-/// A sequence to learn from.
+/// A training sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
-    /// Its tokens.
+    /// The tokens.
     pub tokens: Vec<u32>,
-    /// Token by token the one that comes next, where that counts.
+    /// For each token the next one, if it counts in the loss.
     pub targets: Vec<Option<u32>>,
 }
 
@@ -25,9 +24,9 @@ pub(super) struct Group {
     pub ranges: Vec<Range<usize>>,
     /// `cos` and `sin` of the rotary angles of each distinct rope, `[tokens, head_dim / 2]`.
     angles: Vec<[Vec<f32>; 2]>,
-    /// Which of them a layer uses.
+    /// For each layer, an index into `angles`.
     angles_of_layer: Vec<usize>,
-    /// Rows that count, with the token that came.
+    /// Rows that count in the loss, with the next token.
     pub targets: Vec<(usize, u32)>,
 }
 

@@ -1,9 +1,9 @@
-//! The loss and its gradient by what leaves the last layer.
+//! The loss, and its gradient with respect to the output of the last layer.
 //!
-//! The head goes by in tiles of its vocabulary, once: sums of `exp(score)` and of `exp(score) W` are kept relative to the
-//! largest score so far and brought down where a larger one comes (as FlashAttention does, arXiv 2205.14135). Then
-//! `log(sum) - score` is the loss and `sum W / sum - W[came]` its gradient by the normed stream; the scores of the whole
-//! vocabulary never exist at once.
+//! The head is processed once, in tiles of its vocabulary. The sums of `exp(score)` and of `exp(score) W` are kept
+//! relative to the largest score so far and rescaled when a larger one appears (as in FlashAttention, arXiv
+//! 2205.14135). The loss is `log(sum) - score[target]`, and its gradient with respect to the normalized residual stream
+//! is `sum W / sum - W[target]`. The scores of the whole vocabulary are never in memory.
 
 use rayon::prelude::*;
 
@@ -28,14 +28,14 @@ use moerge_core::{
 pub(super) struct Head<'a> {
     model: &'a dyn Weights,
     norm: Vec<f32>,
-    /// Entries of the vocabulary in a tile.
+    /// Vocabulary entries per tile.
     step: usize,
-    /// The head's tiles, where they are kept.
+    /// The head's tiles, if they are kept in memory.
     kept: Option<Vec<Matrix>>,
 }
 
 impl<'a> Head<'a> {
-    /// Reads the norm, and all else where it is to be kept.
+    /// Reads the norm, and with `keep` also the head.
     pub fn new(model: &'a dyn Weights, keep: bool) -> Result<Self> {
         Self::in_tiles(model, keep, tile_rows(model.description().decoder.hidden))
     }
@@ -63,7 +63,7 @@ impl<'a> Head<'a> {
         Matrix::rows_of(self.model, self.role(), first..first + rows, None)
     }
 
-    /// The mean loss of the tokens that count, and per group its gradient by `x`, `[tokens, hidden]`.
+    /// The mean loss, and per group its gradient with respect to `x`, `[tokens, hidden]`.
     pub fn loss(
         &self,
         options: &DecoderOptions,
@@ -84,15 +84,15 @@ impl<'a> Head<'a> {
             };
             sums.par_iter_mut().try_for_each(|sums| sums.add(tile.0, weights))?;
         }
-        let count = sums.iter().map(|sums| sums.came.len()).sum::<usize>().max(1) as f64;
+        let count = sums.iter().map(|sums| sums.targets.len()).sum::<usize>().max(1) as f64;
         let loss = sums.iter().flat_map(Sums::losses).sum::<f64>() / count;
         let grads = sums.into_iter().zip(x).map(|(sums, x)| sums.grad(&self.norm, x, count));
         Ok((loss, grads.collect()))
     }
 
-    /// The tokens of a group that count, normed.
+    /// Starts the sums of a group, whose tokens are normalized.
     fn begin(&self, options: &DecoderOptions, x: &Rows, group: &Group) -> Sums {
-        let (rows, came): (Vec<usize>, Vec<u32>) = group.targets.iter().copied().unzip();
+        let (rows, targets): (Vec<usize>, Vec<u32>) = group.targets.iter().copied().unzip();
         let tokens = rows.len();
         let mut normed = Rows::zeros(tokens, x.columns);
         for (token, row) in normed.rows_mut().zip(&rows) {
@@ -103,49 +103,49 @@ impl<'a> Head<'a> {
             rows,
             norm,
             normed,
-            came,
+            targets,
             largest: vec![f32::NEG_INFINITY; tokens],
             sums: vec![0.0; tokens],
             score: vec![0.0; tokens],
             mean: vec![0.0; tokens * options.hidden],
-            own: vec![0.0; tokens * options.hidden],
+            target_rows: vec![0.0; tokens * options.hidden],
         }
     }
 }
 
-/// What is known of a group's tokens so far.
+/// The sums over the vocabulary so far, for the tokens of a group.
 struct Sums {
     rows: Vec<usize>,
     norm: Norm,
     normed: Rows,
-    /// The tokens that came next.
-    came: Vec<u32>,
+    /// The next tokens.
+    targets: Vec<u32>,
     /// The largest score.
     largest: Vec<f32>,
     /// Sum of `exp(score - largest)`.
     sums: Vec<f64>,
-    /// The score of the token that came.
+    /// The score of the next token.
     score: Vec<f32>,
     /// Sum of `exp(score - largest) W`, `[tokens, hidden]`.
     mean: Vec<f32>,
-    /// `W` of the token that came.
-    own: Vec<f32>,
+    /// `W` of the next token.
+    target_rows: Vec<f32>,
 }
 
 impl Sums {
-    /// The vocabulary's entries from `first` on, whose rows of the head are `weights`.
+    /// Adds the vocabulary entries from `first` on, whose rows of the head are `weights`.
     fn add(&mut self, first: usize, weights: &Matrix) -> Result<()> {
-        if self.came.is_empty() {
+        if self.targets.is_empty() {
             return Ok(());
         }
         let (entries, hidden) = (weights.outputs(), self.normed.columns);
         let mut scores = weights.times(&self.normed)?;
         for (token, scores) in scores.rows_mut().enumerate() {
             let largest = scores.iter().fold(self.largest[token], |m, s| m.max(*s));
-            let brought_down = (self.largest[token] - largest).exp();
+            let rescale = (self.largest[token] - largest).exp();
             self.largest[token] = largest;
-            self.mean[token * hidden..][..hidden].iter_mut().for_each(|x| *x *= brought_down);
-            if let Some(score) = (self.came[token] as usize).checked_sub(first).and_then(|entry| scores.get(entry)) {
+            self.mean[token * hidden..][..hidden].iter_mut().for_each(|x| *x *= rescale);
+            if let Some(score) = (self.targets[token] as usize).checked_sub(first).and_then(|entry| scores.get(entry)) {
                 self.score[token] = *score;
             }
             let mut sum = 0.0f64;
@@ -153,14 +153,14 @@ impl Sums {
                 *score = (*score - largest).exp();
                 sum += f64::from(*score);
             }
-            self.sums[token] = self.sums[token] * f64::from(brought_down) + sum;
+            self.sums[token] = self.sums[token] * f64::from(rescale) + sum;
         }
-        let parts = weights.back(&scores)?.values;
+        let parts = weights.times_transposed(&scores)?.values;
         self.mean.iter_mut().zip(parts).for_each(|(mean, part)| *mean += part);
-        for (token, came) in self.came.iter().enumerate() {
-            let entry = (*came as usize).checked_sub(first).filter(|entry| *entry < entries);
+        for (token, target) in self.targets.iter().enumerate() {
+            let entry = (*target as usize).checked_sub(first).filter(|entry| *entry < entries);
             if let Some(entry) = entry {
-                self.own[token * hidden..][..hidden].copy_from_slice(&weights.row(entry)?);
+                self.target_rows[token * hidden..][..hidden].copy_from_slice(&weights.row(entry)?);
             }
         }
         Ok(())
@@ -171,14 +171,14 @@ impl Sums {
         sums.map(|((sum, largest), score)| sum.ln() + f64::from(*largest) - f64::from(*score))
     }
 
-    /// The gradient of the mean loss of `count` tokens by `x`.
+    /// The gradient of the mean loss of `count` tokens with respect to `x`.
     fn grad(self, weight: &[f32], x: &Rows, count: f64) -> Rows {
         let hidden = x.columns;
         let mut grad = Rows { columns: hidden, values: self.mean };
-        for ((mean, own), sum) in grad.rows_mut().zip(self.own.chunks_exact(hidden.max(1))).zip(&self.sums) {
-            mean.iter_mut().zip(own).for_each(|(m, own)| *m = ((f64::from(*m) / sum - f64::from(*own)) / count) as f32);
+        for ((mean, row), sum) in grad.rows_mut().zip(self.target_rows.chunks_exact(hidden.max(1))).zip(&self.sums) {
+            mean.iter_mut().zip(row).for_each(|(m, w)| *m = ((f64::from(*m) / sum - f64::from(*w)) / count) as f32);
         }
-        let of_rows = self.norm.down(weight, &grad);
+        let of_rows = self.norm.backward(weight, &grad);
         let mut below = Rows { columns: hidden, values: vec![0.0; x.values.len()] };
         for (row, grad) in self.rows.iter().zip(of_rows.rows()) {
             below.values[row * hidden..(row + 1) * hidden].copy_from_slice(grad);

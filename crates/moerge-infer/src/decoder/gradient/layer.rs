@@ -1,7 +1,7 @@
-//! A decoder layer whose FFN a gate blends of two, up and down.
+//! A decoder layer in which a gate blends two FFNs: its forward and backward passes.
 //!
-//! With `s = sigmoid(v . u)` and `y = x + base + s (expert - base)`: the FFNs get `(1 - s) dy` and `s dy`, and `v . u` gets `dz
-//! = s (1 - s) dy . (expert - base)`, of which the gate's gradient is `sum dz u`.
+//! With `s = sigmoid(v . u)` and `y = x + base + s (expert - base)`, the gradients of the FFN outputs are `(1 - s) dy`
+//! and `s dy`; that of `v . u` is `dz = s (1 - s) dy . (expert - base)`, and that of the gate is `sum dz u`.
 
 use super::{
     attention::Attention,
@@ -28,7 +28,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Layer `layer` of `model`, and beside its FFN that of `base`.
+    /// Reads layer `layer` of `model`, and the FFN of that layer of `base`.
     pub fn read(
         model: &dyn Weights,
         base: &dyn Weights,
@@ -63,15 +63,15 @@ impl Layer {
         })
     }
 
-    /// What leaves the layer, `[tokens, hidden]`, where `x` enters it.
-    pub fn up(&self, x: &Rows, group: &Group, gate: &[f32]) -> Result<Rows> {
+    /// The output `[tokens, hidden]` for the input `x`.
+    pub fn forward(&self, x: &Rows, group: &Group, gate: &[f32]) -> Result<Rows> {
         let mut u = x.clone();
         rms_norm(&mut u, &self.input_norm, self.eps);
         let mut x = x.clone();
-        x.add(&self.attention.up(&u, group)?.0);
+        x.add(&self.attention.forward(&u, group)?.0);
         u.values.copy_from_slice(&x.values);
         rms_norm(&mut u, &self.ffn_norm, self.eps);
-        let (base, expert) = (self.base.up(self.activation, &u)?.y, self.expert.up(self.activation, &u)?.y);
+        let (base, expert) = (self.base.forward(self.activation, &u)?.y, self.expert.forward(self.activation, &u)?.y);
         for (((x, u), base), expert) in x.rows_mut().zip(u.rows()).zip(base.rows()).zip(expert.rows()) {
             let part = sigmoid(dot(u, gate));
             for ((x, base), expert) in x.iter_mut().zip(base).zip(expert) {
@@ -81,16 +81,16 @@ impl Layer {
         Ok(x)
     }
 
-    /// The gradients by `x`, and by the gate, where what leaves the layer has `grad`.
-    pub fn down(&self, x: &Rows, group: &Group, gate: &[f32], grad: &Rows) -> Result<(Rows, Vec<f32>)> {
+    /// The gradients with respect to `x` and the gate, given that of the output.
+    pub fn backward(&self, x: &Rows, group: &Group, gate: &[f32], grad: &Rows) -> Result<(Rows, Vec<f32>)> {
         let mut u = x.clone();
         let input_norm = rms_norm(&mut u, &self.input_norm, self.eps);
-        let (attended, mixed) = self.attention.up(&u, group)?;
+        let (attended, mixed) = self.attention.forward(&u, group)?;
         u.values.copy_from_slice(&x.values);
         u.add(&attended);
         drop(attended);
         let ffn_norm = rms_norm(&mut u, &self.ffn_norm, self.eps);
-        let (base, expert) = (self.base.up(self.activation, &u)?, self.expert.up(self.activation, &u)?);
+        let (base, expert) = (self.base.forward(self.activation, &u)?, self.expert.forward(self.activation, &u)?);
 
         let (mut to_base, mut to_expert) = (grad.clone(), grad.clone());
         let mut d_scores = Vec::with_capacity(group.ids.len());
@@ -102,18 +102,18 @@ impl Layer {
             to_base.iter_mut().for_each(|d| *d *= 1.0 - part);
             to_expert.iter_mut().for_each(|d| *d *= part);
         }
-        let mut du = self.base.down(self.activation, base, &to_base)?;
-        du.add(&self.expert.down(self.activation, expert, &to_expert)?);
+        let mut du = self.base.backward(self.activation, base, &to_base)?;
+        du.add(&self.expert.backward(self.activation, expert, &to_expert)?);
         let mut d_gate = vec![0.0; gate.len()];
         for ((d, u), du) in d_scores.iter().zip(u.rows()).zip(du.rows_mut()) {
             d_gate.iter_mut().zip(u).for_each(|(sum, u)| *sum += d * u);
             du.iter_mut().zip(gate).for_each(|(du, v)| *du += d * v);
         }
 
-        let mut below = ffn_norm.down(&self.ffn_norm, &du);
+        let mut below = ffn_norm.backward(&self.ffn_norm, &du);
         below.add(grad);
-        let through = self.attention.down(mixed, group, &below)?;
-        below.add(&input_norm.down(&self.input_norm, &through));
+        let through = self.attention.backward(mixed, group, &below)?;
+        below.add(&input_norm.backward(&self.input_norm, &through));
         Ok((below, d_gate))
     }
 }

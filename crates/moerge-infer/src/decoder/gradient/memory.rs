@@ -1,34 +1,34 @@
-//! The memory that training gates takes, from shapes alone.
+//! The memory needed to train gates, from shapes alone.
 
 use super::{super::weights::matrix_shape, group::GROUP_TOKENS};
 use crate::decoder::stream::tile_rows;
 use moerge_core::model::families::{Description, LayerRole, Role, RoleTensor};
 
 const F32: u64 = 4;
-/// Matrices `[tokens, intermediate]` that exist at once per FFN: the inner features, their gradients, and copies.
+/// Matrices `[tokens, intermediate]` in memory at once per FFN: intermediate activations, their gradients, and copies.
 const INNER: u64 = 5;
-/// Matrices `[tokens, tokens]` of a head of attention.
+/// Matrices `[tokens, tokens]` per attention head.
 const SCORES: u64 = 6;
-/// Matrices as wide as the stream or the queries.
+/// Matrices as wide as the residual stream or the queries.
 const STREAM: u64 = 24;
 
-/// What [`super::Blend`] needs, in bytes.
+/// The memory of [`super::Blend`] in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GradientMemory {
     /// All weights in f32.
     weights: u64,
-    /// Those of the largest part of them that is alive at a time.
+    /// The largest part of the weights that is in memory if they are read in every step.
     part: u64,
-    /// What enters the layers, for all tokens of a step.
+    /// The inputs of all layers for all tokens of a step.
     inputs: u64,
-    /// Inner values and gradients of one group of sequences.
+    /// Activations and gradients of one group of sequences.
     group: u64,
-    /// Groups that are computed at once if there is room.
+    /// Maximum number of groups in parallel.
     threads: u64,
 }
 
-/// The need of blending `model` with the FFNs of `base`, in steps of at most `tokens` tokens in sequences of at most
-/// `longest`, on `threads` threads.
+/// The memory for blending `model` with the FFNs of `base`, in steps of at most `tokens` tokens in sequences of at most
+/// `longest` tokens, on `threads` threads.
 pub fn gradient_memory(
     model: &Description,
     base: &Description,
@@ -41,7 +41,7 @@ pub fn gradient_memory(
         let (rows, columns) = matrix_shape(t);
         (rows * columns) as u64
     };
-    // Of an MoE one expert, and neither routers nor shared experts.
+    // One expert of an MoE, without routers and shared experts.
     let used = |t: &&RoleTensor| match t.role {
         Role::Layer(_, LayerRole::Expert(e, _)) => e == 0,
         Role::Layer(_, LayerRole::Router | LayerRole::SharedExpert(_) | LayerRole::SharedExpertGate) => false,
@@ -54,7 +54,7 @@ pub fn gradient_memory(
     let layer: u64 = both().filter(of_layer).map(elements).sum();
     let tile = (tile_rows(options.hidden) * options.hidden) as u64;
     let inner: u64 = both().filter(of_layer).filter(is_ffn).map(|t| t.shape.first().copied().unwrap_or(0) as u64).sum();
-    // Gate and up give a row each for every inner feature, down gives the stream: half of the first two.
+    // Gate and up have one row each per intermediate feature, and down has `hidden` rows.
     let inner = inner.saturating_sub(2 * options.hidden as u64) / 2;
 
     let (hidden, longest) = (options.hidden as u64, longest as u64);
@@ -74,24 +74,24 @@ pub fn gradient_memory(
 }
 
 impl GradientMemory {
-    /// The least that will do: a layer's weights at a time, a group at a time.
-    pub fn least(&self) -> u64 {
+    /// The minimum: the weights of one layer and one group at a time.
+    pub fn min(&self) -> u64 {
         self.part + self.inputs + self.group
     }
 
-    /// With all weights kept, on all threads.
+    /// The bytes if all weights are kept and all threads are used.
     pub fn keeping(&self) -> u64 {
         self.weights + self.inputs + self.threads * self.group
     }
 
-    /// What is used where there are `memory` bytes.
+    /// The bytes that are used if `memory` bytes are available.
     pub fn within(&self, memory: u64) -> u64 {
         let keeps = self.keeping() <= memory;
         let weights = if keeps { self.weights } else { self.part };
         weights + self.inputs + self.at_once(keeps, memory) as u64 * self.group
     }
 
-    /// How many groups there is room for, one at the least.
+    /// How many groups there is room for, at least one.
     pub(super) fn at_once(&self, keeps: bool, memory: u64) -> usize {
         let weights = if keeps { self.weights } else { self.part };
         let room = memory.saturating_sub(weights + self.inputs) / self.group.max(1);

@@ -1,18 +1,17 @@
-//! Gradients of gates: by how much the loss of a text changes with the gate vectors of a model, all of whose weights stay
-//! as they are.
+//! Gradients of the loss with respect to gate vectors, for a model with frozen weights.
 //!
-//! The model is dense but for its FFN, which a gate per layer blends of two: `base(u) + sigmoid(v . u) (expert(u) -
-//! base(u))` (PHATGOOSE, arXiv 2402.05859). A step runs forward and keeps what enters each layer, nothing within
-//! ([`layer`]); from the last layer down it computes the layer again and goes back through it, for the gradient of its gate
-//! and of what entered it. So one layer's weights and inner values are alive at a time, whatever the model's
-//! size. The loss is the mean cross entropy of the tokens that count ([`head`]).
+//! In each layer a gate blends two FFNs: `base(u) + sigmoid(v . u) (expert(u) - base(u))` (PHATGOOSE, arXiv
+//! 2402.05859). The forward pass keeps only the input of each layer ([`layer`]). The backward pass starts at the last
+//! layer: it computes the layer again and returns the gradients of its gate and its input. So the weights and
+//! activations of only one layer are in memory, whatever the model's size. The loss is the mean cross-entropy of the
+//! tokens that count ([`head`]).
 //!
-//! The derivatives are written out, each beside what it is of. candle has them, too, but its differentiation computes the
-//! gradients of weights that nobody wants, keeps everything, and its elementwise operations meet at barriers that spin,
-//! in one pool for the whole process: on examples/tiny it takes 2.7 times the processor time.
+//! The derivatives are written by hand, each next to its forward pass. candle's automatic differentiation also computes
+//! the gradients of the weights and keeps all activations, and its elementwise operations synchronize with spinning
+//! barriers: on examples/tiny it takes 2.7 times the processor time.
 //!
-//! Sequences go in groups of a fixed size, and sums run in the order of the groups: the result is the same for any number
-//! of threads.
+//! Sequences are processed in groups of a fixed size, and sums run in the order of the groups, so the result is the
+//! same for any number of threads.
 
 mod attention;
 mod ffn;
@@ -38,30 +37,30 @@ use moerge_core::{
 };
 use product::Rows;
 
-/// A dense model between two FFNs.
+/// A dense model whose gates blend two FFNs per layer.
 pub struct Blend<'a> {
     model: &'a dyn Weights,
     base: &'a dyn Weights,
     rounding: Option<WeightRounding>,
-    /// Groups of sequences that are computed at once.
+    /// Groups of sequences in parallel.
     at_once: usize,
-    /// All layers, where there is room for them.
+    /// All layers, if there is room for them.
     kept: Option<Vec<Layer>>,
     head: Head<'a>,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients {
-    /// Mean cross entropy of the tokens that count, in nats.
+    /// Mean cross-entropy in nats of the tokens that count.
     pub loss: f64,
-    /// Per layer the gradient `[hidden]` of its gate.
+    /// Per layer, the gradient of its gate, `[hidden]`.
     pub gates: Vec<Vec<f32>>,
 }
 
 impl<'a> Blend<'a> {
-    /// `model` gives all weights and the expert's FFN, `base` the other FFN. Within `memory` bytes: where all weights have
-    /// room, they are read once, and otherwise anew in every step.
+    /// `model` has all weights and the expert's FFN; `base` has the other FFN. If all weights fit into `memory` bytes,
+    /// they are read once, otherwise in every step.
     pub fn new(
         model: &'a dyn Weights,
         base: &'a dyn Weights,
@@ -85,7 +84,7 @@ impl<'a> Blend<'a> {
         Layer::read(self.model, self.base, layer, self.rounding)
     }
 
-    /// Calls `work` with the weights of layer `index`.
+    /// Calls `work` with layer `index`, which is read if it is not kept.
     fn with_layer<T>(&self, index: usize, work: impl FnOnce(&Layer) -> Result<T>) -> Result<T> {
         match self.kept.as_ref().and_then(|layers| layers.get(index)) {
             Some(layer) => work(layer),
@@ -93,8 +92,8 @@ impl<'a> Blend<'a> {
         }
     }
 
-    /// The loss of `texts` and its gradient by `gates`, `[layers][hidden]`. Reports every layer as [`Stage::Gates`], once
-    /// on the way up and once on the way down.
+    /// The loss of `texts` and its gradient with respect to `gates`, `[layers][hidden]`. Reports each layer twice as
+    /// [`Stage::Gates`]: once in the forward and once in the backward pass.
     pub fn step(&self, texts: &[Text], gates: &[Vec<f32>], progress: &dyn Progress) -> Result<Gradients> {
         let options = &self.model.description().decoder;
         let groups = Group::of(texts, options)?;
@@ -104,8 +103,9 @@ impl<'a> Blend<'a> {
         let mut x = groups.iter().map(enter).collect::<Result<Vec<_>>>()?;
         let mut inputs = Vec::with_capacity(gates.len());
         for (index, gate) in gates.iter().enumerate() {
-            let next =
-                self.with_layer(index, |layer| self.each(&groups, |group, i| layer.up(&x[i], group, gate), progress))?;
+            let next = self.with_layer(index, |layer| {
+                self.each(&groups, |group, i| layer.forward(&x[i], group, gate), progress)
+            })?;
             inputs.push(std::mem::replace(&mut x, next));
             progress.advance(Stage::Gates, 1);
         }
@@ -115,7 +115,7 @@ impl<'a> Blend<'a> {
         for (index, gate) in gates.iter().enumerate().rev() {
             let x = inputs.pop().unwrap_or_default();
             let down = self.with_layer(index, |layer| {
-                self.each(&groups, |group, i| layer.down(&x[i], group, gate, &grads[i]), progress)
+                self.each(&groups, |group, i| layer.backward(&x[i], group, gate, &grads[i]), progress)
             })?;
             let mut sum = vec![0.0f64; options.hidden];
             grads = Vec::with_capacity(down.len());
@@ -130,7 +130,7 @@ impl<'a> Blend<'a> {
         Ok(Gradients { loss, gates: found })
     }
 
-    /// `work` of every group, some at once; in order.
+    /// The results of `work` for all groups, in order; several groups run in parallel.
     fn each<T: Send>(
         &self,
         groups: &[Group],

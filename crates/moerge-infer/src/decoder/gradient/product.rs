@@ -1,4 +1,4 @@
-//! Rows of values, a row per token, and their products with weights and with each other.
+//! Matrices with one row per token, and their products with weights and with each other.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::decoder::{
 };
 use moerge_core::{error::Result, model::families::Role};
 
-/// `[rows, columns]`, row after row.
+/// `[rows, columns]` in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rows {
     pub columns: usize,
@@ -36,14 +36,14 @@ impl Rows {
         self.values.iter_mut().zip(&other.values).for_each(|(x, y)| *x += y);
     }
 
-    /// The rows `range` of head `head`, whose columns are `width`.
+    /// A copy of the rows `range` of the columns of head `head`, which are `width` wide.
     pub fn block(&self, range: &Range<usize>, head: usize, width: usize) -> Self {
         let rows = self.values[range.start * self.columns..range.end * self.columns].chunks_exact(self.columns);
         let values = rows.flat_map(|row| &row[head * width..(head + 1) * width]).copied().collect();
         Self { columns: width, values }
     }
 
-    /// Adds `block` to the rows `range` of head `head`.
+    /// Adds `block` to the rows `range` of the columns of head `head`.
     pub fn add_block(&mut self, range: &Range<usize>, head: usize, block: &Self) {
         let (columns, width) = (self.columns, block.columns);
         let rows = self.values[range.start * columns..range.end * columns].chunks_exact_mut(columns);
@@ -73,7 +73,7 @@ impl Rows {
     }
 }
 
-/// A matrix of weights in f32, with its bias.
+/// A weight matrix in f32 with its bias.
 pub(super) struct Matrix {
     weight: Operand,
     bias: Option<Vec<f32>>,
@@ -82,7 +82,7 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
-    /// Some rows of `role`.
+    /// Reads some rows of `role`.
     pub fn rows_of(
         weights: &dyn Weights,
         role: Role,
@@ -95,7 +95,7 @@ impl Matrix {
         Ok(Self { weight, bias: None, outputs, inputs })
     }
 
-    /// All of `role`, and `bias` where there is one.
+    /// Reads all of `role`, and its `bias`.
     pub fn read(
         weights: &dyn Weights,
         role: Role,
@@ -121,8 +121,8 @@ impl Matrix {
         Ok(y)
     }
 
-    /// `W^T x` of every row `x`: the gradient by what went in.
-    pub fn back(&self, x: &Rows) -> Result<Rows> {
+    /// `W^T x` of every row `x`: the gradient with respect to the input.
+    pub fn times_transposed(&self, x: &Rows) -> Result<Rows> {
         Ok(Rows { columns: self.inputs, values: x.operand()?.times(&self.weight)? })
     }
 
@@ -132,13 +132,13 @@ impl Matrix {
     }
 }
 
-/// A whole vector.
+/// Reads a vector.
 pub(super) fn vector(weights: &dyn Weights, role: Role) -> Result<Vec<f32>> {
     let (rows, _) = matrix_shape(tensor_of(weights.description(), role)?);
     values(weights, role, 0..rows, None)
 }
 
-/// `rows` of `role` in f32, rounded first where `rounding` says so.
+/// Reads `rows` of `role` as f32 and applies `rounding`.
 fn values(weights: &dyn Weights, role: Role, rows: Range<usize>, rounding: Option<WeightRounding>) -> Result<Vec<f32>> {
     let (_, columns) = matrix_shape(tensor_of(weights.description(), role)?);
     let rounding = rounding.filter(|_| WeightRounding::applies_to(role));

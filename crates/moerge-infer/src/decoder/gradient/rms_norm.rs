@@ -1,17 +1,17 @@
-//! RMS norm as [`super::super::norm`] has it, and its way back.
+//! RMS norm as in [`super::super::norm`], and its backward pass.
 //!
 //! `y = w x s` with `s = 1 / sqrt(mean(x^2) + eps)`, so `dx = s w dy - x s^3 mean(w dy x)`.
 
 use super::product::Rows;
 
-/// What the way back needs.
+/// State that the backward pass needs.
 pub(super) struct Norm {
     x: Rows,
-    /// Of each group of features that is normed on its own.
+    /// The scale of each normalized group of features.
     scales: Vec<f32>,
 }
 
-/// Norms groups of `weight.len()` features in place.
+/// Normalizes groups of `weight.len()` features in place.
 pub(super) fn rms_norm(x: &mut Rows, weight: &[f32], eps: f64) -> Norm {
     let before = x.clone();
     let width = weight.len().max(1);
@@ -26,8 +26,8 @@ pub(super) fn rms_norm(x: &mut Rows, weight: &[f32], eps: f64) -> Norm {
 }
 
 impl Norm {
-    /// The gradient by what was normed with `weight`, where the result has `grad`.
-    pub fn down(&self, weight: &[f32], grad: &Rows) -> Rows {
+    /// The gradient with respect to the input, given that of the output.
+    pub fn backward(&self, weight: &[f32], grad: &Rows) -> Rows {
         let mut below = grad.clone();
         let width = weight.len().max(1);
         let groups = below.values.chunks_exact_mut(width).zip(self.x.values.chunks_exact(width));

@@ -1,5 +1,5 @@
-//! The golden models, blended with themselves in reverse order of layers, against the forward pass, against finite
-//! differences and against PyTorch (`tests/golden/phatgoose.py`).
+//! Golden models blended with themselves in reverse order of layers, compared with the forward pass, finite differences
+//! and PyTorch (`tests/golden/phatgoose.py`).
 
 use std::{path::Path, sync::Arc};
 
@@ -27,7 +27,7 @@ impl Observer for Streams {
     }
 }
 
-/// Between a model and itself a gate changes nothing: the states and the loss are those of the forward pass.
+/// A gate between a model and itself changes nothing: activations and loss equal those of the forward pass.
 #[test]
 fn a_layer_gives_what_the_forward_pass_gives() {
     let families = ["llama", "llama3_rope", "llama_yarn", "llama_dynamic", "mistral", "phi3", "qwen2", "qwen3"];
@@ -48,7 +48,7 @@ fn a_layer_gives_what_the_forward_pass_gives() {
         let mut x = Rows { columns: options.hidden, values: streams.0[0].to_tokens() };
         for (layer, stream) in streams.0[1..].iter().enumerate() {
             let made = Layer::read(&weights, &weights, layer, None).unwrap();
-            x = made.up(&x, group, &vec![0.3; options.hidden]).unwrap();
+            x = made.forward(&x, group, &vec![0.3; options.hidden]).unwrap();
             let pairs = x.values.iter().zip(stream.to_tokens());
             let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(largest < 1e-4, "{family}: layer {layer} differs by {largest}");
@@ -77,7 +77,7 @@ fn gradients_are_pytorchs() {
         let gates = golden.floats("gates");
         let step = |memory| golden.blend(&model, &base, memory).step(&golden.texts(), &gates, &Silent).unwrap();
         let found = step(ALL);
-        assert_eq!(step(0), found, "the same whether weights are kept or read anew");
+        assert_eq!(step(0), found, "the same whether weights are kept or read again");
 
         let loss = golden.floats("loss")[0][0];
         assert!((found.loss as f32 - loss).abs() < 1e-5 * loss, "{family}: loss {} {loss}", found.loss);
