@@ -1,4 +1,4 @@
-//! A model whose weights stay in memory, so that it can be asked again and again.
+//! A model whose weights stay in memory, for generation and repeated passes.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use moerge_core::{
 /// A model in memory.
 pub struct ResidentModel {
     options: DecoderOptions,
-    /// The rows that tokens become. Where they are the head as well, that is kept a second time for its products.
+    /// The embeddings. A tied head is stored a second time, in the format for products.
     embeddings: Matrix,
     matrices: HashMap<Role, Matrix>,
     vectors: HashMap<Role, Vec<f32>>,
@@ -30,8 +30,8 @@ pub struct ResidentModel {
 }
 
 impl ResidentModel {
-    /// Reads all weights, and keeps them as `quantisation` says. Norms, biases and routers stay f32, embeddings at
-    /// least bf16, the head at least q8_0. Reports weights as [`Stage::Load`].
+    /// Reads all weights in the format `quantisation`. Norms, biases and routers stay f32, embeddings are at least
+    /// bf16, and the head is at least q8_0. Reports weights as [`Stage::Load`].
     pub fn load(weights: &dyn Weights, quantisation: Quantisation, progress: &dyn Progress) -> Result<Self> {
         let description = weights.description();
         progress.start(Stage::Load, Self::bytes(description, quantisation), 0);
@@ -74,7 +74,7 @@ impl ResidentModel {
         })
     }
 
-    /// Bytes of memory that [`ResidentModel::load`] takes for the weights, norms and biases aside.
+    /// Bytes of memory that [`ResidentModel::load`] needs for the weights, without norms and biases.
     pub fn bytes(description: &Description, quantisation: Quantisation) -> u64 {
         let bytes = |tensor: &RoleTensor| {
             let (rows, columns) = matrix_shape(tensor);
@@ -89,13 +89,13 @@ impl ResidentModel {
         description.tensors.iter().map(bytes).sum()
     }
 
-    /// How the model runs.
+    /// The model's options.
     pub fn options(&self) -> &DecoderOptions {
         &self.options
     }
 
-    /// Takes the next tokens of some of the cache's sequences, `(sequence, tokens)` each, and returns the residual
-    /// stream that leaves the last layer, a column per token. Heeds the user's wish to stop.
+    /// Runs the model on the next tokens of some sequences of the cache, `(sequence, tokens)` each. Returns the
+    /// residual stream after the last layer, one column per token. Fails if the user stops the run.
     pub fn forward(
         &self,
         cache: &mut KvCache,
@@ -109,11 +109,28 @@ impl ResidentModel {
         batch.slots = next.iter().map(|(sequence, _)| *sequence).collect();
         let mut matrices = self;
         let x = matrices.embeddings(&batch.ids)?;
-        // Inside the pool: from outside, each of the hundreds of products of a token would wait for it to wake up.
+        // Enter the pool once: otherwise each of a token's hundreds of products would wake it up.
         rayon::scope(|_| run(&mut matrices, x, &batch, Some(cache), self.options.layers.len(), observer, progress))
     }
 
-    /// The residual stream that leaves the last layer over whole sequences, packed in order; nothing is remembered.
+    /// Runs the model like [`ResidentModel::forward`] and returns the logits after the last token of each sequence, in
+    /// the order of `next`: one step of generation.
+    pub fn step(
+        &self,
+        cache: &mut KvCache,
+        next: &[(usize, &[u32])],
+        observer: &mut (dyn Observer + Send),
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
+        let x = self.forward(cache, next, observer, progress)?;
+        let ends = next.iter().scan(0, |end, (_, tokens)| {
+            *end += tokens.len();
+            Some(*end - 1)
+        });
+        self.logits(&x.gather(&ends.collect::<Vec<_>>()))
+    }
+
+    /// The residual stream after the last layer for whole sequences, packed in order, without a cache.
     pub fn forward_whole(
         &self,
         sequences: &[Vec<u32>],
@@ -126,14 +143,14 @@ impl ResidentModel {
         run(&mut matrices, x, &batch, None, self.options.layers.len(), observer, progress)
     }
 
-    /// `[vocabulary, tokens]`: scores of the next token, from what [`ResidentModel::forward`] returned.
+    /// Next-token logits, `[vocabulary, tokens]`, from the result of [`ResidentModel::forward`].
     pub fn logits(&self, x: &Activations) -> Result<Activations> {
         let mut matrices = self;
         scores(&mut matrices, x)
     }
 }
 
-/// How a tensor is kept.
+/// How a tensor is stored.
 enum Kept {
     Vector,
     Matrix(Quantisation),

@@ -23,12 +23,7 @@ pub fn generate_batch(
     for _ in 0..tokens {
         let next: Vec<(usize, &[u32])> =
             sequences.iter().zip(&seen).enumerate().map(|(i, (tokens, seen))| (i, &tokens[*seen..])).collect();
-        let mut ends = Vec::with_capacity(next.len());
-        for (_, tokens) in &next {
-            ends.push(ends.last().map_or(0, |last| last + 1) + tokens.len() - 1);
-        }
-        let x = model.forward(&mut cache, &next, &mut (), progress)?;
-        let scores = model.logits(&x.gather(&ends))?;
+        let scores = model.step(&mut cache, &next, &mut (), progress)?;
         for (index, (sequence, sampler)) in sequences.iter_mut().zip(&mut samplers).enumerate() {
             seen[index] = sequence.len();
             let token = sampler.choose(scores.token(index), sequence, banned);

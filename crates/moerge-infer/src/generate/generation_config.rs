@@ -32,7 +32,7 @@ impl GenerationConfig {
         let generation: Map<String, Value> = match storage.facts(&path) {
             Ok(_) => serde_json::from_str(&read_text(storage, &path)?).map_err(|e| {
                 Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
-                    .hint("copy it again from where the model is from, or remove it")
+                    .hint("copy it again from where the model came from, or remove it")
             })?,
             Err(_) => Map::new(),
         };

@@ -19,7 +19,7 @@ pub struct Generator<'a> {
     tokens: Vec<u32>,
     /// Maximum length in tokens.
     context: usize,
-    /// Scores `[vocabulary]` of what follows the tokens.
+    /// Logits `[vocabulary]` of the next token.
     scores: Vec<f32>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Generator<'a> {
         self.tokens.len() < self.context
     }
 
-    /// Scores `[vocabulary]` of what follows.
+    /// Logits `[vocabulary]` of the next token.
     pub fn scores(&self) -> &[f32] {
         &self.scores
     }
@@ -60,8 +60,8 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// As [`Generator::set`], computing all of it: `scored` gets, token after token, the scores `[vocabulary]` of what
-    /// follows it.
+    /// Like [`Generator::set`], but computes all tokens: `scored` receives the next-token logits `[vocabulary]` after
+    /// each.
     pub fn set_scored(
         &mut self,
         tokens: &[u32],
@@ -71,7 +71,8 @@ impl<'a> Generator<'a> {
         self.check(tokens)?;
         self.clear();
         for part in tokens.chunks(PROMPT_TOKENS) {
-            let x = self.forward(part, &mut (), progress)?;
+            let x = self.model.forward(&mut self.cache, &[(0, part)], &mut (), progress);
+            let x = self.appended(part, x)?;
             let columns: Vec<usize> = (0..part.len()).collect();
             for columns in columns.chunks(SCORED_TOKENS) {
                 progress.check()?;
@@ -91,7 +92,7 @@ impl<'a> Generator<'a> {
         self.tokens.clear();
     }
 
-    /// Whether a sequence may be `tokens`.
+    /// Checks the length of `tokens`.
     fn check(&self, tokens: &[u32]) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::input("the prompt has no tokens").hint("write at least a word"));
@@ -107,29 +108,24 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Appends a token, and computes what follows.
+    /// Appends a token and computes the next logits.
     pub fn push(&mut self, token: u32, observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         self.read(&[token], observer, progress)
     }
 
     fn read(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
-        let x = self.forward(tokens, observer, progress)?;
-        self.scores = self.model.logits(&x.gather(&[x.tokens() - 1]))?.token(0);
+        let scores = self.model.step(&mut self.cache, &[(0, tokens)], observer, progress);
+        self.scores = self.appended(tokens, scores)?.token(0);
         Ok(())
     }
 
-    fn forward(
-        &mut self,
-        tokens: &[u32],
-        observer: &mut (dyn Observer + Send),
-        progress: &dyn Progress,
-    ) -> Result<Activations> {
-        let read = self.model.forward(&mut self.cache, &[(0, tokens)], observer, progress);
-        match read {
+    /// Records the outcome of running the model on `tokens`.
+    fn appended(&mut self, tokens: &[u32], outcome: Result<Activations>) -> Result<Activations> {
+        match outcome {
             Ok(_) => self.tokens.extend(tokens),
             // Some layers may have seen the tokens, others not.
             Err(_) => self.cache.truncate(0, self.tokens.len()),
         }
-        read
+        outcome
     }
 }

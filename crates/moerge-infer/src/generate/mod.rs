@@ -1,4 +1,6 @@
-//! Text from a model in memory: sampling, one sequence at a time or many at once, and the model's chat template.
+//! Text from a model in memory: sampling, chat templates, and the two ways to generate. [`answer`] streams one sequence
+//! for a user and keeps its cache for the next turn; [`generate_batch`] runs many of the same length in lockstep. Both
+//! are a [`Sampler`] around [`ResidentModel::step`](crate::decoder::ResidentModel::step).
 
 mod answer;
 mod batch;

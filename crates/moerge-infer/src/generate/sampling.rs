@@ -1,26 +1,26 @@
-//! Choosing the next token from the model's scores, as transformers' generation does: repetition penalty, temperature,
-//! then top-k, top-p and min-p.
+//! Samples the next token from the model's logits, in the order of transformers: repetition penalty, temperature, then
+//! top-k, top-p and min-p.
 
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
-/// How the next token is chosen.
+/// Sampling options.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Divides the scores; 0 takes the most likely token always.
+    /// Divides the logits; 0 always picks the most likely token.
     pub temperature: f32,
     /// Only the `top_k` most likely tokens; 0 for all.
     pub top_k: usize,
     /// Only the most likely tokens that together have this probability; 1 for all.
     pub top_p: f32,
-    /// Only tokens with at least this share of the most likely one's probability; 0 for all.
+    /// Only tokens with at least this fraction of the most likely one's probability; 0 for all.
     pub min_p: f32,
-    /// Divides positive scores of tokens that were there already, and multiplies negative ones; 1 for none
-    /// (arXiv 1909.05858).
+    /// Divides positive logits of tokens that already occurred, and multiplies negative ones; 1 for no penalty (arXiv
+    /// 1909.05858).
     pub repetition_penalty: f32,
-    /// The same seed, the same choices.
+    /// The same seed gives the same choices.
     pub seed: u64,
 }
 
@@ -30,7 +30,7 @@ impl Default for Sampling {
     }
 }
 
-/// Chooses tokens, one after the other.
+/// Chooses the tokens of a sequence.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
@@ -38,14 +38,14 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The sampler of sequence `sequence`: each has random numbers of its own.
+    /// The sampler of sequence `sequence`; each sequence has its own random numbers.
     pub fn new(sampling: Sampling, sequence: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(sampling.seed);
         random.set_stream(sequence);
         Self { sampling, random }
     }
 
-    /// The next token after `previous`, by its `scores` `[vocabulary]`; never one of `banned`.
+    /// The token after `previous`, chosen by its logits `scores` `[vocabulary]`; never one of `banned`.
     pub fn choose(&mut self, mut scores: Vec<f32>, previous: &[u32], banned: &[u32]) -> u32 {
         let Sampling { temperature, repetition_penalty, .. } = self.sampling;
         if repetition_penalty != 1.0 {
@@ -63,7 +63,7 @@ impl Sampler {
                 *score = f32::NEG_INFINITY;
             }
         }
-        // The random number is taken in any case, so that what is chosen here does not move later choices.
+        // Always draw a random number, so this choice does not shift later ones.
         let random = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         if temperature <= 0.0 {
             return best(&scores);
@@ -71,7 +71,7 @@ impl Sampler {
         self.draw(&scores, random).unwrap_or_else(|| best(&scores))
     }
 
-    /// The token at place `random` of `0..1` in the weights of those that may be chosen, the likeliest first.
+    /// The token at position `random` in `0..1` of the cumulative weights of the candidates, most likely first.
     fn draw(&self, scores: &[f32], random: f64) -> Option<u32> {
         let Sampling { top_p, min_p, .. } = self.sampling;
         let mut ranked = self.candidates(scores);
@@ -79,7 +79,7 @@ impl Sampler {
         if top_p < 1.0 || min_p > 0.0 {
             let enough = if top_p < 1.0 { f64::from(top_p) * total } else { f64::INFINITY };
             (kept, total) = (0, 0.0);
-            // The token that reaches the mark is kept, too. The likeliest has weight 1, so `min_p` is a weight.
+            // The token that reaches the mark is included. The most likely one has weight 1, so `min_p` is a weight.
             while (kept == 0 || total < enough)
                 && let Some((_, weight)) = ranked.get(kept).filter(|(_, weight)| *weight >= f64::from(min_p))
             {
@@ -97,7 +97,7 @@ impl Sampler {
         ranked.get(kept.checked_sub(1)?).map(|(token, _)| token)
     }
 
-    /// The `top_k` likeliest tokens with their weights, `exp((score - largest) / temperature)`.
+    /// The `top_k` most likely tokens with their weights, `exp((score - largest) / temperature)`.
     fn candidates(&self, scores: &[f32]) -> Ranked {
         let Sampling { temperature, top_k, .. } = self.sampling;
         let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
@@ -111,19 +111,19 @@ impl Sampler {
     }
 }
 
-/// Tokens with their weights, put in order only as far as somebody looks: of a vocabulary of 50 000, a few dozen.
+/// Tokens with their weights, sorted lazily: typically a few dozen of 50 000 are needed in order.
 struct Ranked {
     tokens: Vec<(u32, f64)>,
-    /// How many are in order, the likeliest first. The others are less likely than all of these.
-    ordered: usize,
+    /// How many are sorted, most likely first. The others are less likely than all of these.
+    sorted: usize,
 }
 
-/// Tokens put in order at first; as many again as there are whenever these are not enough.
-const FIRST_ORDERED: usize = 64;
+/// Number of tokens sorted at first; doubled whenever more are needed.
+const FIRST_SORTED: usize = 64;
 
 impl Ranked {
     fn new(tokens: Vec<(u32, f64)>) -> Self {
-        Self { tokens, ordered: 0 }
+        Self { tokens, sorted: 0 }
     }
 
     fn len(&self) -> usize {
@@ -135,23 +135,23 @@ impl Ranked {
         self.tokens.iter().map(|(_, weight)| weight).sum()
     }
 
-    /// The token of rank `index` with its weight; of equally likely ones the first has the lower rank.
+    /// The token of rank `index` with its weight; ties go to the lower id.
     fn get(&mut self, index: usize) -> Option<(u32, f64)> {
-        while index >= self.ordered && self.ordered < self.tokens.len() {
+        while index >= self.sorted && self.sorted < self.tokens.len() {
             let likelier = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-            let rest = &mut self.tokens[self.ordered..];
-            let more = self.ordered.max(FIRST_ORDERED).min(rest.len());
+            let rest = &mut self.tokens[self.sorted..];
+            let more = self.sorted.max(FIRST_SORTED).min(rest.len());
             if more < rest.len() {
                 rest.select_nth_unstable_by(more - 1, likelier);
             }
             rest[..more].sort_unstable_by(likelier);
-            self.ordered += more;
+            self.sorted += more;
         }
         self.tokens.get(index).copied()
     }
 }
 
-/// The first of the largest.
+/// The index of the maximum; the first of several.
 fn best(scores: &[f32]) -> u32 {
     let better = |best: (u32, f32), this: (u32, f32)| if this.1 > best.1 { this } else { best };
     (0..).zip(scores.iter().copied()).fold((0, f32::NEG_INFINITY), better).0
@@ -164,7 +164,7 @@ mod tests {
     const PLAIN: Sampling =
         Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 7 };
 
-    /// How often each token of four is chosen.
+    /// The frequency of each of four tokens.
     fn shares(sampling: Sampling, banned: &[u32]) -> [f64; 4] {
         let scores: Vec<f32> = [0.5f32, 0.25, 0.2, 0.05].iter().map(|p| p.ln() + 3.0).collect();
         let mut sampler = Sampler::new(sampling, 0);
@@ -191,7 +191,7 @@ mod tests {
         near(shares(Sampling { temperature: 0.0, ..PLAIN }, &[]), [1.0, 0.0, 0.0, 0.0]);
     }
 
-    /// What may be chosen, with everything put in order first: the definition that [`Sampler::draw`] is quicker than.
+    /// The candidates by definition, with all tokens sorted; [`Sampler::draw`] is faster.
     fn kept(sampling: Sampling, scores: &[f32]) -> Vec<(u32, f64)> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = sampling;
         let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_is_not_looked_at_need_not_be_in_order() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
-        // Steps of a quarter, so that many are equally likely.
+        // Multiples of a quarter, so that there are many ties.
         let mut scores = |tokens: usize| -> Vec<f32> {
             (0..tokens)
                 .map(|_| (random.next_u32() >> 8) as f32 / 2f32.powi(24) * 40.0)

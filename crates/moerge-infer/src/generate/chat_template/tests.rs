@@ -1,3 +1,5 @@
+//! Rendering of chat templates, and which of a model's files is used.
+
 use super::*;
 
 const CHATML: &str = "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}\
