@@ -1,5 +1,5 @@
-//! A model folder as the set of its tensors. Opening it reads the index and the headers, never the
-//! weights, and checks that they agree: what it gives out is complete and can be relied on.
+//! A model folder as a set of tensors. Opening it reads the index and the headers, never the
+//! weights, and checks that they agree, so an opened checkpoint is complete.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::storage::ReadStorage;
 use crate::tensor_view::TensorView;
 use crate::workers;
 
-/// Threads that read headers. They wait for the disk rather than compute.
+/// Threads that read headers: more than cores, because they wait for the disk.
 const READERS: usize = 8;
 
 /// All tensors of a model folder, or of one file.
@@ -38,12 +38,12 @@ impl Checkpoint {
         }
     }
 
-    /// A checkpoint without files, for a model that is made rather than read.
+    /// A checkpoint without files, for a model that a recipe makes.
     pub fn without_files(dir: &Path) -> Checkpoint {
         Checkpoint { dir: dir.to_owned(), files: Vec::new(), tensors: BTreeMap::new() }
     }
 
-    /// Whether a folder holds all files of a model's weights. They are not opened.
+    /// Whether a folder contains all weight files of a model. They are not opened.
     pub fn is_in(storage: &dyn ReadStorage, dir: &Path) -> bool {
         source_folder::find_weights(storage, dir).is_ok()
     }
@@ -107,7 +107,7 @@ impl Checkpoint {
         &self.files
     }
 
-    /// Every tensor, in the order of their names.
+    /// All tensors, sorted by name.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorView> {
         self.tensors.values()
     }
@@ -117,12 +117,12 @@ impl Checkpoint {
         self.tensors.get(name)
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
@@ -136,8 +136,8 @@ impl Checkpoint {
     }
 }
 
-/// Opens files side by side. Of several errors the first by file order is returned, so that it does
-/// not depend on chance.
+/// Opens files in parallel. Of several errors, that of the first file is returned, so the result is
+/// deterministic.
 fn open_all(storage: &Arc<dyn ReadStorage>, paths: &[PathBuf]) -> Result<Vec<Opened>> {
     workers::try_map(paths, READERS, |path| SourceFile::open(storage, path)).map_err(|(_, error)| error)
 }

@@ -1,6 +1,6 @@
-//! The element types of the safetensors format, version 0.8: their names as files spell them and
-//! their widths. Some are narrower than a byte, so widths are counted in bits, and a tensor of
-//! such a type is valid only when its elements fill whole bytes.
+//! The element types of the safetensors format, version 0.8, with their names and widths. Some are
+//! narrower than a byte, so widths are counted in bits, and a tensor of such a type is valid only if
+//! its elements fill whole bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ macro_rules! dtypes {
         }
 
         impl Dtype {
-            /// Every type that this crate knows.
+            /// All types.
             pub const ALL: &[Dtype] = &[$(Dtype::$variant),*];
 
             /// Width of one element in bits.
@@ -64,17 +64,17 @@ dtypes! {
     U64 64 false "Unsigned 64-bit integer.";
 }
 
-/// PyTorch's names of the types that weights are made in, as `config.json` and recipes have them.
+/// PyTorch's names, used in `config.json` and recipes, of the types that outputs can have.
 const TORCH_NAMES: [(&str, Dtype); 4] =
     [("bfloat16", Dtype::BF16), ("float16", Dtype::F16), ("float32", Dtype::F32), ("float64", Dtype::F64)];
 
 impl Dtype {
-    /// PyTorch's name, such as `bfloat16`; `None` of a type that weights are not made in.
+    /// PyTorch's name, such as `bfloat16`; `None` for types that outputs cannot have.
     pub fn torch_name(self) -> Option<&'static str> {
         TORCH_NAMES.iter().find(|(_, dtype)| *dtype == self).map(|(name, _)| *name)
     }
 
-    /// The type that PyTorch calls `name`, with `torch.` before it or not.
+    /// The type with this PyTorch name, with or without the prefix `torch.`.
     pub fn from_torch_name(name: &str) -> Option<Dtype> {
         let name = name.strip_prefix("torch.").unwrap_or(name);
         TORCH_NAMES.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
@@ -85,7 +85,7 @@ impl Dtype {
         Dtype::ALL.iter().copied().find(|dtype| dtype.name() == name)
     }
 
-    /// Bytes at a multiple of which an element should start: its width, or 1 below a byte.
+    /// Alignment of an element in bytes: its width, or 1 for types narrower than a byte.
     pub const fn alignment(self) -> u64 {
         match self.size_bits() / 8 {
             0 => 1,

@@ -1,6 +1,5 @@
-//! Which names may stand for a file inside a folder. Names come from index files and recipes that
-//! strangers wrote; one that is not plain could lead out of the folder, so it is refused before it
-//! meets a path.
+//! Which strings are valid file names within a folder. Names come from untrusted index files and
+//! recipes and could lead out of the folder, so they are checked before they become part of a path.
 
 /// Whether `name` is a plain file name on every system: not empty, not `.` or `..`, no separators,
 /// no drive or stream colon, no control characters.

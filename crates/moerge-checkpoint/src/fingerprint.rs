@@ -1,7 +1,6 @@
-//! What identifies a tensor's bytes: their XXH3-128 hash, taken from the bytes in flight while they
-//! are copied. It notices accidents (a flipped bit, a lost write, the wrong tensor). It is *not*
-//! cryptographic: whoever wants to can make two tensors with the same fingerprint, so it proves
-//! nothing about an adversary.
+//! The fingerprint of a tensor: the XXH3-128 hash of its bytes, computed while they are copied. It
+//! detects accidents (a flipped bit, a lost write, the wrong tensor). It is *not* cryptographic: an
+//! adversary can make two tensors with the same fingerprint.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +13,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 pub struct Fingerprint(pub u128);
 
 impl Fingerprint {
-    /// The fingerprint of bytes that are all at hand.
+    /// The fingerprint of `bytes`.
     pub fn of(bytes: &[u8]) -> Fingerprint {
         Fingerprint(xxh3_128(bytes))
     }
@@ -23,18 +22,17 @@ impl Fingerprint {
 /// A shard's tensors by name, in the order of their bytes, each with its fingerprint.
 pub type TensorFingerprints = Vec<(String, Fingerprint)>;
 
-/// Takes a fingerprint of bytes that arrive in order and in pieces; how they are cut does not
-/// matter.
+/// Computes a fingerprint from pieces of the bytes, in order. How they are split does not matter.
 #[derive(Clone, Default)]
 pub struct Fingerprinter(Xxh3);
 
 impl Fingerprinter {
-    /// A fingerprinter that has seen nothing yet.
+    /// A fingerprinter of no bytes.
     pub fn new() -> Fingerprinter {
         Fingerprinter(Xxh3::new())
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -63,7 +61,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The text was not 32 hex digits.
+/// A string is not 32 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a fingerprint is 32 hex digits, found `{0}`")]
 pub struct ParseFingerprintError(String);
@@ -104,7 +102,7 @@ mod tests {
         assert_eq!(pieces.finish(), Fingerprint::of(&bytes));
     }
 
-    /// The algorithm is part of the format of `moerge.json`: it must never change unnoticed.
+    /// The algorithm is part of the format of `moerge.json`, so it must never change.
     #[test]
     fn is_xxh3_128_with_seed_zero() {
         assert_eq!(Fingerprint::of(b"").to_string(), "99aa06d3014798d86001c324468d497f");

@@ -1,7 +1,6 @@
-//! The header of a safetensors file: 8 bytes that say how long it is (little-endian), then that
-//! many bytes of JSON with the name, type, shape and place of every tensor, then the data without
-//! gaps. Reading is stricter than the format's own library in one point (names that occur twice)
-//! and equal to it in the others; writing is deterministic.
+//! The header of a safetensors file: its length in 8 bytes (little-endian), then JSON with the name,
+//! type, shape and offsets of every tensor; the data follows without gaps. The parser is as strict
+//! as the reference implementation, and also refuses duplicate names; the writer is deterministic.
 //!
 //! Format: <https://github.com/huggingface/safetensors#format>
 
@@ -14,23 +13,23 @@ use crate::dtype::{BadSize, Dtype};
 use crate::error::{HeaderError, Result};
 use crate::json_entries::Entries;
 
-/// The longest header that readers accept, in bytes; the format's own library has the same limit.
+/// The maximum length of a header in bytes, as in the reference implementation.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// The bytes before the JSON, which say how long it is.
+/// The number of bytes of the length before the JSON.
 pub(crate) const LENGTH_BYTES: u64 = 8;
 
-/// The entry that is free text rather than a tensor.
+/// The key of the metadata, which is not a tensor.
 pub(crate) const METADATA: &str = "__metadata__";
 
-/// What a header says. The tensors are in the order of their bytes.
+/// A parsed header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Every tensor, by offset.
+    /// All tensors, by offset.
     pub tensors: Vec<HeaderTensor>,
-    /// Free text, such as `format: pt`.
+    /// Metadata, such as `format: pt`.
     pub metadata: BTreeMap<String, String>,
-    /// Where the data starts, in bytes from the start of the file.
+    /// The offset of the data in the file.
     pub data_start: u64,
 }
 
@@ -59,7 +58,7 @@ impl Header {
         if !text.starts_with('{') {
             return Err(HeaderError::NotAnObject);
         }
-        // In two steps: the first finds what is not JSON, the second can name the tensor at fault.
+        // Two steps: the first finds invalid JSON, the second can name the tensor with the error.
         let entries: Entries<&RawValue> =
             serde_json::from_str(text).map_err(|error| HeaderError::NotJson { message: error.to_string() })?;
         if let Some(name) = entries.repeated_key() {
@@ -74,15 +73,15 @@ impl Header {
                 tensors.push(parse_tensor(name, value)?);
             }
         }
-        // Stable, and empty tensors go before the one that starts at the same place.
+        // Empty tensors sort before the tensor that begins at the same offset.
         tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
         let data_start = LENGTH_BYTES + json.len() as u64;
         check_places(&tensors, data_start, file_len)?;
         Ok(Header { tensors, metadata, data_start })
     }
 
-    /// The first bytes of a file with these tensors: length, JSON, and spaces up to a multiple of
-    /// 8. Equal input gives equal bytes; the tensors are written in the given order.
+    /// Encodes the header of a file with these tensors, in this order: length, JSON, and spaces up to a
+    /// multiple of 8. Deterministic.
     ///
     /// # Errors
     /// The header would be longer than [`MAX_HEADER_BYTES`].
@@ -127,7 +126,7 @@ fn push_entry(bytes: &mut Vec<u8>, name: &str, value: &impl Serialize) {
     if bytes.last() != Some(&b'{') {
         bytes.push(b',');
     }
-    // Writing text and numbers to memory has no way to fail.
+    // Writing strings and numbers to memory cannot fail.
     let _ = serde_json::to_writer(&mut *bytes, name);
     bytes.push(b':');
     let _ = serde_json::to_writer(&mut *bytes, value);
@@ -177,7 +176,7 @@ fn parse_tensor(name: String, value: &RawValue) -> Result<HeaderTensor, HeaderEr
     Ok(HeaderTensor { name, dtype, shape: dims, begin, end })
 }
 
-/// The tensors, sorted by place, must cover the file from `data_start` to its end without a gap.
+/// Checks that the tensors, sorted by offset, cover the file from `data_start` to its end without gaps.
 fn check_places(tensors: &[HeaderTensor], data_start: u64, file_len: u64) -> Result<(), HeaderError> {
     let mut expected = 0;
     let mut previous = "";

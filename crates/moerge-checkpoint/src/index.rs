@@ -1,6 +1,5 @@
-//! `model.safetensors.index.json`: which shard holds which tensor. It comes from outside, so the
-//! file names in it must be plain names of `.safetensors` files: nothing may be read outside of the
-//! model's folder.
+//! `model.safetensors.index.json`: which shard contains which tensor. It is untrusted, so its file
+//! names must be plain names of `.safetensors` files, and nothing outside the model's folder is read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,10 +16,10 @@ use crate::storage::{Kind, ReadStorage};
 /// The name of the index in a model folder.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// Its name where the shards are Python's pickles.
+/// Its name if the shards are pickles.
 pub(crate) const PICKLED_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 
-/// The longest index that is read, in bytes. The largest models have some ten megabytes.
+/// The maximum length of an index in bytes. Those of the largest models have about ten megabytes.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
 
 /// The content of an index file.
@@ -28,13 +27,13 @@ const MAX_INDEX_BYTES: u64 = 100_000_000;
 pub struct Index {
     /// Tensor name to file name.
     pub weight_map: BTreeMap<String, String>,
-    /// Bytes of all tensors, headers not counted, as the file claims. Many files in the wild are
-    /// wrong here, so nothing relies on it.
+    /// Bytes of all tensors without headers, according to the file. This is wrong in many published
+    /// files, so nothing relies on it.
     pub total_size: Option<u64>,
 }
 
 impl Index {
-    /// The index of a model that is about to be written.
+    /// The index of a new model.
     pub fn of(layout: &ShardLayout) -> Index {
         let weight_map = layout
             .shards
@@ -79,7 +78,7 @@ impl Index {
         Index::parse_with(json, ".safetensors")
     }
 
-    /// The same for files of another ending.
+    /// The same for files with another ending.
     fn parse_with(json: &[u8], ending: &'static str) -> Result<Index, IndexError> {
         #[derive(Deserialize)]
         #[serde(expecting = "an object with weight_map")]
@@ -100,13 +99,13 @@ impl Index {
         }
         let total_size = raw.metadata.and_then(|metadata| {
             let size = metadata.get("total_size")?;
-            // Some writers put a float there.
+            // Some writers use a float.
             size.as_u64().or_else(|| size.as_f64().filter(|size| *size >= 0.0).map(|size| size as u64))
         });
         Ok(Index { weight_map: raw.weight_map.0.into_iter().collect(), total_size })
     }
 
-    /// The bytes of the file, as transformers writes it: two spaces, sorted names, a last newline.
+    /// Encodes the file like transformers: indented by two spaces, sorted, with a final newline.
     pub fn encode(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Raw<'a> {
@@ -114,7 +113,7 @@ impl Index {
             weight_map: &'a BTreeMap<String, String>,
         }
         let metadata = self.total_size.map(|size| ("total_size", size)).into_iter().collect();
-        // Writing text and numbers to memory has no way to fail.
+        // Writing strings and numbers to memory cannot fail.
         let mut bytes = serde_json::to_vec_pretty(&Raw { metadata, weight_map: &self.weight_map }).unwrap_or_default();
         bytes.push(b'\n');
         bytes

@@ -1,6 +1,5 @@
-//! A JSON object as the list of its entries, in the file's order and with repeated keys kept.
-//! serde_json's own maps keep the last of two equal keys without a word, which would hide a tensor
-//! that is named twice.
+//! A JSON object as a list of entries in file order, including duplicate keys. serde_json's maps
+//! silently keep only the last of two equal keys, which would hide a duplicate tensor.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -2,10 +2,10 @@
 //!
 //! This crate reads model folders without loading them ([`Checkpoint`], [`TensorView`]), lays out
 //! the shards of a new model to the byte before any is written ([`ShardLayout`]), and writes them
-//! so that a folder under its final name is always complete, whatever is killed or unplugged, and
-//! whenever ([`OutputDir`], [`ShardWriter`]). It knows no machine learning, no network and no
-//! terminal. All I/O goes through two small traits, [`ReadStorage`] and [`OutputStorage`], so that
-//! the tests can cut the power at every single operation.
+//! so that a folder under its final name is always complete, even after a crash or a power cut
+//! ([`OutputDir`], [`ShardWriter`]). It contains no machine learning, networking or terminal code. All
+//! I/O goes through two small traits, [`ReadStorage`] and [`OutputStorage`], so tests can simulate a
+//! power cut at every operation.
 
 mod checkpoint;
 mod dtype;

@@ -1,14 +1,14 @@
-//! The folder being born. While a model is built, everything lies in a work folder beside the
-//! output, `.OUT.moerge-build/`:
+//! The output folder while it is built. Everything is in a work folder next to the output,
+//! `.OUT.moerge-build/`:
 //!
 //! ```text
-//! made-by-moerge  proves that the folder is ours; written before anything below
+//! made-by-moerge  marks the folder as ours; written before anything below
 //! lock       held by the process that builds
-//! plan-id    what is being built; a run with another plan starts afresh
-//! model/     the output folder to be: finished files, and unfinished ones that end in .part
-//! kept/      what a resumed run needs besides: routers, fingerprints of finished shards
-//! old/       the previous output folder, during the moment of replacing it
-//! trash/     the previous output folder, once the new one is in place
+//! plan-id    identifies the plan; a run with another plan starts over
+//! model/     the future output folder; unfinished files end in .part
+//! kept/      other state for a resumed run: routers, fingerprints of finished shards
+//! old/       the previous output folder while it is being replaced
+//! trash/     the previous output folder after that
 //! ```
 //!
 //! One rename, `model/` to OUT, publishes the model, so OUT is complete whenever it exists. The
@@ -17,9 +17,9 @@
 //! Where OUT is a single file, that file in `model/` is what is renamed. It replaces an earlier
 //! OUT in the same step, so there is no `old/`.
 //!
-//! What a cut at any point leaves, and what the next run makes of it (`recover`):
-//! * no `plan-id`: the work folder is worth nothing. It is written last when a build starts and
-//!   removed first when one is given up, each time with a sync between.
+//! The states that a crash can leave, and what the next run does (`recover`):
+//! * no `plan-id`: the work folder is discarded. `plan-id` is written last when a build starts and
+//!   removed first when it is abandoned, each time with a sync in between.
 //! * `plan-id` and `model/`: an unfinished build. It is resumed, or discarded if the plan differs.
 //! * `plan-id` without `model/`, and OUT there: published; only the cleaning up is left. The same
 //!   of a single file that is not in `model/` any more, but whose fingerprints are in `kept/`.
@@ -46,7 +46,7 @@ mod ownership;
 mod publish;
 mod recover;
 
-/// The ending of a file that is still being written. One such in `model/` stops publication.
+/// The ending of an unfinished file. Publication fails if there is one in `model/`.
 pub(crate) const PART: &str = ".part";
 
 const LOCK: &str = "lock";
@@ -55,7 +55,7 @@ const MARKER: &str = "made-by-moerge";
 const MARKER_BYTES: &[u8] = b"moerge work folder\n";
 const PLAN_ID: &str = "plan-id";
 
-/// An output folder under construction. The process holds its lock for as long as this lives.
+/// An output folder under construction. The lock is held until this is dropped.
 #[derive(Debug)]
 pub struct OutputDir {
     storage: Arc<dyn OutputStorage>,
@@ -66,29 +66,28 @@ pub struct OutputDir {
     file: Option<String>,
     overwrite: bool,
     published: bool,
-    // Last, so that it is let go of last.
+    // Last, so that it is released last.
     _lock: Lock,
 }
 
-/// What [`OutputDir::open`] found.
+/// The state that [`OutputDir::open`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing: the build starts from zero.
+    /// No earlier build.
     Fresh,
-    /// An unfinished build of the same plan: finished shards and kept files are there.
+    /// An unfinished build of the same plan, with its finished shards and kept files.
     Resumed,
-    /// An unfinished build of another plan. It was discarded; this build starts from zero.
+    /// An unfinished build of another plan, which was discarded.
     OtherPlanDiscarded,
-    /// The same plan was already built and published completely, only the cleaning up was cut off.
-    /// There is nothing to write; [`OutputDir::publish`] cleans up.
+    /// The same plan was built and published, but the cleanup was interrupted. Nothing is left to
+    /// write; [`OutputDir::publish`] cleans up.
     AlreadyPublished,
 }
 
 impl OutputDir {
-    /// Takes hold of the output folder `out`, and of what an earlier run left of it. `plan_id`
-    /// is any text that differs for builds that differ in a single byte. With `overwrite` an
-    /// existing `out` is replaced when the new one is complete, and not touched before; an empty
-    /// folder is always replaced. Folders above `out` are created as needed.
+    /// Locks the output folder `out` and recovers what an earlier run left. `plan_id` must differ for
+    /// builds whose outputs differ. With `overwrite`, an existing `out` is replaced once the new one is
+    /// complete, and not touched before; an empty folder is always replaced. Parent folders are created.
     ///
     /// # Errors
     /// Another process is building `out`; `out` is a file, a mount point, or has no name; it
@@ -106,8 +105,8 @@ impl OutputDir {
     /// `overwrite` an existing file is replaced when the new one is complete.
     ///
     /// # Errors
-    /// Another process is building `out`; it is no regular file, has no name, or exists and `overwrite` is false; or the
-    /// system refuses something.
+    /// Another process is building `out`; it is no regular file, has no name, or exists and `overwrite` is false; or
+    /// the system refuses something.
     pub fn open_file(
         storage: &Arc<dyn OutputStorage>,
         out: &Path,
@@ -123,35 +122,34 @@ impl OutputDir {
         &self.out
     }
 
-    /// Where the files of the model are until they are published.
+    /// The folder of the model's files until they are published.
     pub fn model_dir(&self) -> PathBuf {
         self.work.join("model")
     }
 
-    /// The file system that it is on.
+    /// The storage.
     pub fn storage(&self) -> &Arc<dyn OutputStorage> {
         &self.storage
     }
 
-    /// Bytes that can still be written where the output goes.
+    /// Free bytes on the output's file system.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system reports an error.
     pub fn free_space(&self) -> Result<u64> {
         self.storage.free_space(&self.work).map_err(io_at("ask for the free space of", &self.work))
     }
 
-    /// For each shard the fingerprints of its tensors if an earlier run finished it, else `None`.
-    /// Finished is a shard whose file has its final name, its exact length and its exact header,
-    /// and whose fingerprints are kept and name its tensors.
+    /// For each shard, the fingerprints of its tensors if an earlier run finished it. A finished shard
+    /// has its final name, exact length and exact header, and kept fingerprints that name its tensors.
     ///
     /// # Errors
-    /// A file is there but cannot be read.
+    /// A file exists but cannot be read.
     pub fn finished_shards(&self, layout: &ShardLayout) -> Result<Vec<Option<TensorFingerprints>>> {
         layout.shards.iter().map(|shard| finished::fingerprints(self, shard)).collect()
     }
 
-    /// Writes a file of the model, durably and all or nothing. One that exists is replaced.
+    /// Writes a file of the model durably and atomically. An existing one is replaced.
     ///
     /// # Errors
     /// `name` is not a plain file name, or the file cannot be written.
@@ -159,7 +157,7 @@ impl OutputDir {
         self.write_durably(&self.model_dir(), name, bytes)
     }
 
-    /// Keeps something for a resumed run, outside of the model; durably and all or nothing.
+    /// Keeps a file for a resumed run, outside the model; durably and atomically.
     ///
     /// # Errors
     /// `name` is not a plain file name, or the file cannot be written.
@@ -167,29 +165,28 @@ impl OutputDir {
         self.write_durably(&self.kept_dir(), name, bytes)
     }
 
-    /// What [`keep`](OutputDir::keep) kept under this name, in this run or in one before.
+    /// The content that [`keep`](OutputDir::keep) wrote under this name in this or an earlier run.
     ///
     /// # Errors
-    /// `name` is not a plain file name, or the file is there but cannot be read.
+    /// `name` is not a plain file name, or the file exists but cannot be read.
     pub fn kept(&self, name: &str) -> Result<Option<Vec<u8>>> {
         check_name(name)?;
         self.read_if_any(&self.kept_dir().join(name))
     }
 
-    /// Puts the finished model in its place and removes the work folder. On success the output is
-    /// complete and durable. Paths into [`model_dir`](OutputDir::model_dir) lead nowhere afterwards,
-    /// and Windows refuses to rename a folder with open files, so close what reads there before.
+    /// Moves the finished model to its final place and removes the work folder. On success the output
+    /// is complete and durable. Close readers of [`model_dir`](OutputDir::model_dir) before: its paths
+    /// become invalid, and Windows does not rename a folder with open files.
     ///
     /// # Errors
-    /// A file is unfinished, the output path was taken meanwhile, or the system refuses something.
-    /// After [`Error::Cleanup`] the output is complete and in place. After any other error it may
-    /// be, too, but else the previous output, if there was one, is still there. In every case the
-    /// same build can be opened again and goes on from where it is.
+    /// A file is unfinished, the output path was taken meanwhile, or the system reports an error. After
+    /// [`Error::Cleanup`] the output is complete and in place. After any other error, either the new or
+    /// the previous output is in place. The build can always be opened again and resumed.
     pub fn publish(self) -> Result<()> {
         publish::publish(self)
     }
 
-    /// Gives up the build and removes the work folder. The output folder is not touched.
+    /// Abandons the build and removes the work folder. The output folder is not touched.
     ///
     /// # Errors
     /// Something cannot be removed.
@@ -201,7 +198,7 @@ impl OutputDir {
         self.work.join("kept")
     }
 
-    /// Where the fingerprints of a finished shard are kept.
+    /// The name under which a finished shard's fingerprints are kept.
     pub(crate) fn fingerprints_name(shard: &Shard) -> String {
         Self::fingerprints_of(&shard.file_name)
     }
@@ -227,7 +224,7 @@ impl OutputDir {
         }
     }
 
-    /// What is at `path` itself; symbolic links are not followed.
+    /// Metadata of `path` itself; symbolic links are not followed.
     fn facts(&self, path: &Path) -> Result<Option<Facts>> {
         link_facts_if_any(&*self.storage, path).map_err(io_at("look at", path))
     }
@@ -253,7 +250,7 @@ impl OutputDir {
     }
 }
 
-/// Names for files of the model and kept files: plain, and not of the form of an unfinished file.
+/// Checks that a file name is plain and not that of an unfinished file.
 fn check_name(name: &str) -> Result<()> {
     if file_name::is_plain(name) && !name.ends_with(PART) {
         Ok(())
@@ -262,7 +259,7 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Writes the file `name` in `dir` so that it exists only with its whole content, and lasts.
+/// Writes the file `name` in `dir` durably and atomically.
 pub fn write_durably(storage: &dyn OutputStorage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     let part = dir.join(format!("{name}{PART}"));

@@ -1,5 +1,5 @@
-//! Where every byte of a new model will lie, decided before any is written. Pure: equal tensors and
-//! limit give equal shards, headers included.
+//! The layout of a new model: the offset of every byte, decided before any is written. Pure: equal
+//! tensors and limits give equal shards, including their headers.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,14 +8,14 @@ use crate::encoding::Encoding;
 use crate::error::{Error, Result};
 use crate::header::{Header, HeaderTensor, METADATA};
 
-/// A tensor that is to be written.
+/// A tensor of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// Its name, unique in the model.
     pub name: String,
     /// How its elements are stored.
     pub encoding: Encoding,
-    /// Its dimensions, the slowest first.
+    /// Its dimensions, outermost first.
     pub shape: Vec<usize>,
 }
 
@@ -39,7 +39,7 @@ pub struct Shard {
     pub file_len: u64,
 }
 
-/// A tensor's place in its shard.
+/// A tensor and its location in a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The tensor.
@@ -64,14 +64,14 @@ impl TensorSpec {
 }
 
 impl ShardLayout {
-    /// Fills shards with the tensors in the given order, each up to `max_shard_bytes` of tensor
-    /// bytes (headers not counted, as Hugging Face counts). A larger tensor gets a shard of its
-    /// own. Within a shard tensors of wider types come first, so that each lies at a multiple of
-    /// its element's width; otherwise the given order is kept.
+    /// Fills shards with the tensors in the given order, each up to `max_shard_bytes` of tensor bytes
+    /// (without headers, like Hugging Face). A larger tensor gets its own shard. Within a shard,
+    /// tensors of wider types come first, so that each is aligned to its element's width; otherwise
+    /// the given order is kept.
     ///
     /// # Errors
-    /// Two tensors of one name, a tensor without a valid size, or a shard with too many tensors
-    /// for one header.
+    /// Two tensors have the same name, a tensor has no valid size, or a shard has too many tensors for
+    /// one header.
     pub fn new(tensors: Vec<TensorSpec>, max_shard_bytes: u64) -> Result<ShardLayout> {
         let mut names = HashSet::with_capacity(tensors.len());
         if let Some(twice) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
@@ -90,18 +90,18 @@ impl ShardLayout {
         Ok(ShardLayout { shards })
     }
 
-    /// Bytes of all shards, headers included: what they take on the disk.
+    /// Bytes of all shards including headers: their size on the disk.
     pub fn total_file_bytes(&self) -> u64 {
         sum(self.shards.iter().map(|shard| shard.file_len))
     }
 
-    /// Bytes of all tensors, headers not counted.
+    /// Bytes of all tensors without headers.
     pub fn total_tensor_bytes(&self) -> u64 {
         sum(self.shards.iter().flat_map(|shard| &shard.tensors).map(|tensor| tensor.len))
     }
 }
 
-/// Cuts the list into shards. There is always one, if only an empty one.
+/// Splits the list into shards. There is always at least one, possibly empty.
 fn group(tensors: Vec<TensorSpec>, max_shard_bytes: u64) -> Result<Vec<Vec<(TensorSpec, u64)>>> {
     let mut groups = vec![Vec::new()];
     let mut filled: u64 = 0;
@@ -135,7 +135,7 @@ fn file_name(index: usize, count: usize) -> String {
 
 impl Shard {
     fn new(file_name: String, mut tensors: Vec<(TensorSpec, u64)>) -> Result<Shard> {
-        // Sizes are multiples of their element's width, so this order keeps each one aligned.
+        // Every size is a multiple of the element's width, so this order keeps all tensors aligned.
         tensors.sort_by_key(|(spec, _)| std::cmp::Reverse(spec.encoding.dtype().map(Dtype::alignment)));
         let too_large = |what| Error::ShardTooLarge { tensors: tensors.len(), what };
         let mut end: u64 = 0;

@@ -1,14 +1,12 @@
-//! One shard being written, by as many threads as like. It is called `<name>.part` until it is
-//! whole.
+//! Writes one shard, from several threads. It is called `<name>.part` until it is complete.
 //!
-//! The order of the last steps makes a cut at any point safe:
-//! 1. sync the file: its bytes last, under the name `.part`, which counts for nothing;
-//! 2. write the fingerprints beside, durably: without a finished shard they count for nothing;
-//! 3. rename to the final name: a file of this name is whole, and its fingerprints are there.
+//! The order of the last steps makes a crash at any point safe:
+//! 1. sync the file: its bytes are durable, under a name that does not count as a shard;
+//! 2. write the fingerprints durably: without a finished shard they are ignored;
+//! 3. rename to the final name: a file with this name is complete and has fingerprints.
 //!
-//! A cut before 3 costs this one shard's work; the next run writes it again from the start. With 2
-//! after 3 a cut could leave a shard under its final name whose fingerprints nobody has; it would
-//! have to be read again to be trusted.
+//! A crash before 3 loses the work on this shard; the next run writes it again. With 2 after 3, a
+//! crash could leave a finished shard without fingerprints, which would have to be read again.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,9 +19,9 @@ use crate::output_dir::{OutputDir, PART, write_durably};
 use crate::shard_layout::Shard;
 use crate::storage::{OutputStorage, WriteAt};
 
-/// Bytes of a tensor after which the medium is to begin with them: it is busy from the start, and little is left for the
-/// sync at the end.
-const BEGIN_EVERY: u64 = 8 << 20;
+/// Bytes of a tensor after which the system is asked to start writing them to the medium. This keeps the medium busy
+/// and leaves little for the final sync.
+const WRITE_BACK_EVERY: u64 = 8 << 20;
 
 /// A shard under construction. Threads share it by reference.
 pub struct ShardWriter {
@@ -33,20 +31,20 @@ pub struct ShardWriter {
     kept_dir: PathBuf,
     part: PathBuf,
     shard: Shard,
-    /// Bytes written so far, per tensor: so that a hole can never be published.
+    /// Bytes written so far per tensor, so that a missing part is never published.
     written: Vec<AtomicU64>,
 }
 
 impl ShardWriter {
-    /// Creates the file with its full length and its header. An unfinished one is started over.
+    /// Creates the file with its full length and its header. An unfinished one is overwritten.
     ///
     /// # Errors
     /// The file cannot be created or written.
     pub fn create(output: &OutputDir, shard: &Shard) -> Result<ShardWriter> {
         let (storage, model_dir) = (output.storage().clone(), output.model_dir());
         let part = model_dir.join(format!("{}{PART}", shard.file_name));
-        // A shard that is written once more must not look finished meanwhile: its old file could
-        // meet its new fingerprints.
+        // A shard that is written again must not look finished meanwhile: its old file could be
+        // combined with the new fingerprints.
         let path = model_dir.join(&shard.file_name);
         match storage.remove_file(&path) {
             Ok(()) => storage.sync_dir(&model_dir).map_err(io_at("sync", &model_dir))?,
@@ -61,17 +59,16 @@ impl ShardWriter {
         Ok(ShardWriter { storage, file, model_dir, kept_dir, part, shard, written })
     }
 
-    /// The shard that is being written.
+    /// The shard.
     pub fn shard(&self) -> &Shard {
         &self.shard
     }
 
-    /// Writes `bytes` of the shard's tensor number `placement`, from byte `offset` of that tensor
-    /// on. Each byte is to be written once (zeros do not replace what was written before); the order
-    /// does not matter.
+    /// Writes `bytes` at byte `offset` of the tensor with index `placement`. Write each byte once
+    /// (zeros do not replace earlier bytes), in any order.
     ///
     /// # Errors
-    /// There is no such tensor, the bytes reach outside of it, or they cannot be written.
+    /// There is no such tensor, the bytes exceed it, or they cannot be written.
     pub fn write(&self, placement: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = bytes.len() as u64;
         let outside =
@@ -82,11 +79,12 @@ impl ShardWriter {
         if offset.checked_add(len).is_none_or(|end| end > place.len) {
             return Err(outside(&place.spec.name, place.len));
         }
-        // The file was made of zeros: leaving them out keeps holes holes, as `cp` does.
+        // The new file is all zeros: not writing zeros keeps it sparse, as `cp` does.
         if !is_zero(bytes) {
             self.file.write_all_at(bytes, place.offset + offset).map_err(io_at("write", &self.part))?;
         }
-        let (begun, end) = (offset / BEGIN_EVERY * BEGIN_EVERY, (offset + len) / BEGIN_EVERY * BEGIN_EVERY);
+        let (begun, end) =
+            (offset / WRITE_BACK_EVERY * WRITE_BACK_EVERY, (offset + len) / WRITE_BACK_EVERY * WRITE_BACK_EVERY);
         if begun < end {
             self.file.start_writing(place.offset + begun, end - begun);
         }
@@ -94,17 +92,17 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Completes the shard: durable, with its fingerprints, under its final name. `fingerprints`
-    /// are those of its tensors, in their order.
+    /// Makes the shard durable under its final name, with the `fingerprints` of its tensors in their
+    /// order.
     ///
     /// # Errors
-    /// A tensor has not all its bytes, the fingerprints are of other tensors, or the system refuses
-    /// something. The shard is then unfinished.
+    /// A tensor is incomplete, the fingerprints are those of other tensors, or the system reports an
+    /// error. The shard is then unfinished.
     pub fn finish(self, fingerprints: &[(String, Fingerprint)]) -> Result<()> {
         self.check_complete()?;
         self.check_fingerprints(fingerprints)?;
         self.file.sync().map_err(io_at("sync", &self.part))?;
-        // Writing text to memory has no way to fail; an empty file would only cost a second try.
+        // Writing strings to memory cannot fail; an empty file would only mean that the shard is rewritten.
         let kept = serde_json::to_vec(fingerprints).unwrap_or_default();
         let kept_name = OutputDir::fingerprints_name(&self.shard);
         write_durably(&*self.storage, &self.kept_dir, &kept_name, &kept)?;
@@ -141,7 +139,7 @@ impl ShardWriter {
     }
 }
 
-/// Whether all bytes are zero; ends at the first that is not.
+/// Whether all bytes are zero.
 fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)

@@ -1,6 +1,6 @@
-//! Names from outside, made fit for a message.
+//! Untrusted names in messages.
 
-/// A name from outside as it may be printed: control characters escaped, shortened if endless.
+/// An untrusted name, shortened and with control characters escaped.
 pub(crate) fn shown(name: &str) -> String {
     const LIMIT: usize = 200;
     let mut text: String = name.chars().take(LIMIT).flat_map(char::escape_debug).collect();

@@ -1,7 +1,6 @@
-//! A file that a build reads from: where it is, how long it was and when it was last changed when
-//! it was opened, and a handle to read it with. Large merges read hundreds of shards while systems
-//! allow a process as few as 256 open files, so only the first hundred handles stay open; the
-//! others live as long as someone reads.
+//! A file that a build reads: its path, its length and modification time when it was opened, and a
+//! handle. Large merges read hundreds of shards, and some systems limit a process to 256 open files,
+//! so only the first hundred handles stay open; the others are closed after use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,23 +14,23 @@ use crate::header::{Header, LENGTH_BYTES, MAX_HEADER_BYTES};
 use crate::pickle;
 use crate::storage::{Facts, Kind, ReadAt, ReadStorage};
 
-/// How many handles stay open although nobody reads from them, in the whole process.
+/// Maximum number of unused handles that stay open, per process.
 const KEPT_OPEN: usize = 100;
 
-/// Bytes of a piece that goes into a file's content tag.
+/// Bytes per sample of a content tag.
 const TAG_PIECE: u64 = 16 << 10;
-/// Pieces that go into a file's content tag.
+/// Samples of a content tag.
 const TAG_PIECES: u64 = 33;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// One safetensors file of a checkpoint.
+/// A weight file of a checkpoint.
 pub struct SourceFile {
     /// Where it is.
     pub path: PathBuf,
     /// Its length in bytes.
     pub len: u64,
-    /// When it was last changed, in nanoseconds since 1970.
+    /// Its modification time in nanoseconds since 1970.
     pub modified_ns: i64,
     storage: Arc<dyn ReadStorage>,
     handle: Mutex<Handle>,
@@ -44,7 +43,7 @@ enum Handle {
     Closed,
 }
 
-/// A file and what its header says.
+/// A file and its parsed header.
 pub(crate) type Opened = (Arc<SourceFile>, Header);
 
 impl SourceFile {
@@ -63,10 +62,10 @@ impl SourceFile {
         Ok((Arc::new(file), header))
     }
 
-    /// A handle to read with; it stays valid for as long as it is held.
+    /// A handle for reading, which stays open while it is held.
     ///
     /// # Errors
-    /// The file cannot be opened any more, or has another length than before.
+    /// The file cannot be opened any more, or its length changed.
     pub fn handle(&self) -> Result<Arc<dyn ReadAt>> {
         let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         match &*handle {
@@ -91,10 +90,10 @@ impl SourceFile {
         Ok(open)
     }
 
-    /// Checks that the file is still the one that was opened, by length and time of change.
+    /// Checks that length and modification time are those of when the file was opened.
     ///
     /// # Errors
-    /// It is not, or it cannot be asked any more.
+    /// They changed, or cannot be read any more.
     pub fn check_unchanged(&self) -> Result<()> {
         let now = self.storage.facts(&self.path).map_err(io_at("look at", &self.path))?;
         if now.len != self.len {
@@ -106,8 +105,9 @@ impl SourceFile {
         Ok(())
     }
 
-    /// What its content is known by on every machine: a hash of its length and of the hash that the storage knows, or
-    /// else of pieces spread evenly over it, the header among them. Files that differ in nothing but a few values between the pieces share a tag.
+    /// A hash that identifies the content on every machine: of the length, and of the hash that the storage knows or
+    /// else of evenly spaced samples, including the header. Files that differ only between the samples have the same
+    /// tag.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -159,19 +159,19 @@ impl fmt::Debug for SourceFile {
 }
 
 impl Header {
-    /// Reads the header of a file, and nothing else of it.
+    /// Reads only the header of a file.
     ///
     /// # Errors
-    /// The file cannot be read, is no file, is a git-lfs pointer, or breaks the format.
+    /// The file cannot be read, is not a file, is a git-lfs pointer, or breaks the format.
     pub fn read(storage: &dyn ReadStorage, path: &Path) -> Result<Header> {
         Ok(read_header(storage, path)?.0)
     }
 }
 
-/// What starts a git-lfs pointer (<https://git-lfs.com/spec/v1>).
+/// The start of a git-lfs pointer (<https://git-lfs.com/spec/v1>).
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
-/// Reads what a `pytorch_model.bin` holds, as if it had a header: places count from the start of the file.
+/// Reads the tensors of a `pytorch_model.bin` as a header with offsets from the start of the file.
 fn read_pickle(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)> {
     let facts = storage.facts(path).map_err(io_at("open", path))?;
     if facts.kind != Kind::File {
@@ -187,11 +187,11 @@ fn read_pickle(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)
     Ok((Header { tensors, metadata: Default::default(), data_start: 0 }, facts))
 }
 
-/// Reads a file's header: its first 8 bytes, then as many as these say.
+/// Reads the header of a safetensors file.
 pub(crate) fn read_header(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)> {
     let facts = storage.facts(path).map_err(io_at("open", path))?;
     if facts.kind != Kind::File {
-        // Opening a pipe could wait forever, so this comes first.
+        // Check first, because opening a pipe could block forever.
         return Err(Error::NotAFile { path: path.to_owned() });
     }
     let broken = |problem| Error::Header { file: path.to_owned(), problem };

@@ -1,4 +1,4 @@
-//! The weight files of a folder on disk, and what to say about a folder that has none or not all of them.
+//! Finds the weight files of a folder, and explains why a folder has none or not all of them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ pub(crate) fn find_weights(storage: &dyn ReadStorage, dir: &Path) -> Result<Weig
         Some(_) => {}
     }
     let names = storage.list(dir).map_err(io_at("list", dir))?;
-    // Names that are not Unicode cannot be any that is looked for.
+    // Names that are not Unicode are none of those.
     let names: BTreeSet<String> = names.into_iter().filter_map(as_text).collect();
     let there = |name: &str, called_for_by: &str| check_there(storage, dir, name, &names, called_for_by);
     match WeightFiles::among(&names).map_err(|problem| incomplete(dir, problem))? {
@@ -57,7 +57,7 @@ fn incomplete(dir: &Path, problem: IncompleteShards) -> Error {
     }
 }
 
-/// Checks that `name` is in the folder and leads to something.
+/// Checks that `name` is in the folder and is not a dangling link.
 fn check_there(
     storage: &dyn ReadStorage,
     dir: &Path,
@@ -65,8 +65,8 @@ fn check_there(
     names: &BTreeSet<String>,
     called_for_by: &str,
 ) -> Result<()> {
-    // The system is asked even about a name that the list has not: on some it is found in another
-    // case, and on some a listed name is a link that leads nowhere.
+    // Ask the system even if the name is not listed: file names may be case-insensitive, and a listed
+    // name may be a dangling link.
     let file = dir.join(name);
     if facts_if_any(storage, &file).map_err(io_at("open", &file))?.is_some() {
         Ok(())
@@ -81,7 +81,7 @@ fn as_text(name: OsString) -> Option<String> {
     name.into_string().ok()
 }
 
-/// Files that look like weights of another format or name, for the error message.
+/// Files that look like weights in another format or with another name, for the error message.
 fn other_weights(names: &BTreeSet<String>) -> Vec<String> {
     const ENDINGS: [&str; 7] = [".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".h5"];
     const NOT_WEIGHTS: [&str; 3] = ["training_args.bin", "tokenizer.bin", "scheduler.pt"];

@@ -1,5 +1,5 @@
-//! One tensor's place in a source file: name, type, shape, offset, length. It holds no bytes and is
-//! cheap to clone; the bytes come from the file when they are asked for.
+//! A tensor in a source file: name, type, shape, offset and length. It holds no bytes and is cheap to
+//! clone; the bytes are read on request.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct TensorView {
     pub name: String,
     /// Type of its elements.
     pub dtype: Dtype,
-    /// Its dimensions, the slowest first.
+    /// Its dimensions, outermost first.
     pub shape: Vec<usize>,
     /// The file that holds it.
     pub file: Arc<SourceFile>,
@@ -26,11 +26,10 @@ pub struct TensorView {
 }
 
 impl TensorView {
-    /// The view of rows `range` of the first dimension, which are one run of bytes. An empty range
-    /// gives an empty view.
+    /// A view of the indices `range` of the first dimension, which are contiguous. May be empty.
     ///
     /// # Errors
-    /// The tensor is a scalar or has fewer rows, or the rows do not start at whole bytes (types
+    /// The tensor is a scalar or has fewer rows, or the rows do not start at whole bytes (for types
     /// narrower than a byte).
     pub fn rows(&self, range: Range<usize>) -> Result<TensorView> {
         self.narrowed(&range).ok_or_else(|| Error::NoSuchRows {
@@ -57,10 +56,10 @@ impl TensorView {
         Some(TensorView { shape, offset: self.offset + before, len, ..self.clone() })
     }
 
-    /// Fills `buffer` with the tensor's bytes from `offset` (counted from its first byte) on.
+    /// Fills `buffer` with the tensor's bytes from `offset` on.
     ///
     /// # Errors
-    /// They are outside of the tensor, or the file cannot be read.
+    /// They exceed the tensor, or the file cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let len = buffer.len() as u64;
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
@@ -71,22 +70,22 @@ impl TensorView {
         self.file.handle()?.read_exact_at(buffer, self.offset + offset).map_err(io_at("read", path))
     }
 
-    /// All of the tensor's bytes.
+    /// Reads all bytes of the tensor.
     ///
     /// # Errors
-    /// They do not fit the memory, or the file cannot be read.
+    /// They do not fit into memory, or the file cannot be read.
     pub fn read(&self) -> Result<Vec<u8>> {
         let too_large = || Error::TooLargeForMemory { tensor: self.name.clone(), len: self.len };
         let len = usize::try_from(self.len).map_err(|_| too_large())?;
-        // Only asks whether there is room: `vec!` gets zeroed pages from the system without touching
-        // them, but ends the process where there is none.
+        // Check whether there is room: `vec!` gets zeroed pages from the system without touching them, but
+        // aborts the process if it fails.
         Vec::<u8>::new().try_reserve_exact(len).map_err(|_| too_large())?;
         let mut bytes = vec![0; len];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().map(|&dim| dim as u64).product()
     }

@@ -1,12 +1,12 @@
-//! Which files of a model folder hold its weights, by names alone, so that a folder on disk and a listing of the Hub are
-//! read by one rule.
+//! Which files of a model folder contain its weights, by name alone: one rule for folders on disk and for listings of
+//! the Hub.
 
 use std::collections::BTreeSet;
 
 use crate::index::{INDEX_FILE, PICKLED_INDEX_FILE};
 
-/// The names that are tried, in this order: transformers' own, and after each format its shards without an index, which
-/// transformers does not read.
+/// The names in order of preference: transformers' own, and for each format also shards without an index, which
+/// transformers does not support.
 const FORMATS: [Format; 2] = [
     Format { single: "model.safetensors", index: INDEX_FILE, prefix: "model-", suffix: ".safetensors" },
     Format { single: "pytorch_model.bin", index: PICKLED_INDEX_FILE, prefix: "pytorch_model-", suffix: ".bin" },
@@ -19,23 +19,23 @@ struct Format {
     suffix: &'static str,
 }
 
-/// The files that hold the weights of a folder.
+/// The weight files of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightFiles {
-    /// One file.
+    /// A single file.
     Single(&'static str),
-    /// The shards that this index names.
+    /// The shards listed in this index.
     Indexed(&'static str),
     /// Numbered shards without an index, in order.
     Numbered(Vec<String>),
 }
 
-/// Why numbered shards are no complete set.
+/// Why numbered shards are not a complete set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IncompleteShards {
-    /// Two shards count differently.
+    /// Two shards have different totals in their names.
     Mixed {
-        /// One of them.
+        /// One of the shards.
         first: String,
         /// The other.
         second: String,
@@ -44,16 +44,16 @@ pub enum IncompleteShards {
     Missing {
         /// Its name.
         file: String,
-        /// A shard that is there and counts it.
+        /// A shard whose name implies it.
         counted_by: String,
     },
 }
 
 impl WeightFiles {
-    /// Chooses among the `names` of a folder's files; `None` if none of them can be weights.
+    /// Chooses from the `names` of a folder's files; `None` if none of them can be weights.
     ///
     /// # Errors
-    /// Only an incomplete set of numbered shards is there.
+    /// There is only an incomplete set of numbered shards.
     pub fn among(names: &BTreeSet<String>) -> Result<Option<Self>, IncompleteShards> {
         for format in &FORMATS {
             if names.contains(format.single) {
@@ -71,14 +71,14 @@ impl WeightFiles {
 }
 
 impl Format {
-    /// The complete set of numbered shards, in order; `None` if there is not even one.
+    /// The complete set of numbered shards, in order; `None` if there are none.
     fn shards(&self, names: &BTreeSet<String>) -> Result<Option<Vec<String>>, IncompleteShards> {
         let mut shards = names.iter().filter_map(|name| Some((name, self.shard_number(name)?)));
         let Some((first, (_, count))) = shards.next() else { return Ok(None) };
         if let Some((second, _)) = shards.find(|(_, (_, other))| *other != count) {
             return Err(IncompleteShards::Mixed { first: first.clone(), second: second.clone() });
         }
-        // The count is only a claim: look for each name in turn and stop at the first that is absent.
+        // Do not trust the count: look for each name and stop at the first that is missing.
         let mut set = Vec::new();
         for number in 1..=count {
             let file = format!("{}{number:05}-of-{count:05}{}", self.prefix, self.suffix);
@@ -90,7 +90,7 @@ impl Format {
         Ok(Some(set))
     }
 
-    /// Number and count of `model-00002-of-00010.safetensors`.
+    /// The number and count of a name such as `model-00002-of-00010.safetensors`.
     fn shard_number(&self, name: &str) -> Option<(u32, u32)> {
         let numbers = name.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
         let (number, count) = numbers.split_once("-of-")?;

@@ -1,5 +1,5 @@
-//! A pool of threads for independent pieces of work, the one of its kind. Results come in the order of the items, and so
-//! does the first error, whatever the number of threads.
+//! The worker pool: runs independent pieces of work on several threads. Results, and the first error, are in the order
+//! of the items, whatever the number of threads.
 
 use std::{
     sync::{
@@ -9,9 +9,9 @@ use std::{
     thread,
 };
 
-/// Maps every item on at most `threads` threads, the calling one included. No item is started after an error. Returns
-/// the results in order, or the error of the first item that failed, with its index: items are started in order and
-/// always finished, so that is the same item on every run.
+/// Maps every item on at most `threads` threads, including the calling one. Returns the results in order, or the error
+/// of the first failed item with its index. No item is started after an error; items are started in order and always
+/// finished, so the failed item is the same on every run.
 pub fn try_map<T: Sync, R: Send, E: Send>(
     items: &[T],
     threads: usize,
@@ -20,7 +20,7 @@ pub fn try_map<T: Sync, R: Send, E: Send>(
     try_map_with(items, threads, || (), |(), item| work(item))
 }
 
-/// [`try_map`] with a value per thread, such as a buffer.
+/// [`try_map`] with a per-thread state, such as a buffer.
 pub fn try_map_with<T: Sync, S, R: Send, E: Send>(
     items: &[T],
     threads: usize,
@@ -53,7 +53,7 @@ pub fn try_map_with<T: Sync, S, R: Send, E: Send>(
         }
     };
     thread::scope(|scope| {
-        // Where the system gives no more threads, those that there are do the work.
+        // If the system refuses more threads, the existing ones do the work.
         let start = |_| thread::Builder::new().spawn_scoped(scope, run).ok();
         (1..threads.min(items.len())).map_while(start).for_each(drop);
         run();

@@ -1,5 +1,5 @@
-//! What can be wrong inside a safetensors header and inside an index file. These know no path:
-//! parsing is pure, and [`Error`](crate::Error) adds the file.
+//! Malformations of safetensors headers and index files. Parsing is pure, so these errors have no
+//! path; [`Error`](crate::Error) adds it.
 
 use crate::dtype::Dtype;
 use crate::shown::shown;
@@ -7,21 +7,21 @@ use crate::shown::shown;
 /// A malformation of a safetensors header. All positions and sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[allow(missing_docs)] // What a field holds is what the sentence shows in its place.
+#[allow(missing_docs)] // The messages show what the fields mean.
 pub enum HeaderError {
-    /// The file has no bytes.
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
-    /// No room for the 8 bytes that say how long the header is.
+    /// The file is too short for the length of the header.
     #[error("the file has {file_len} bytes, a safetensors file has at least 10")]
     TooShort { file_len: u64 },
-    /// The header is longer than any reader accepts.
+    /// The header exceeds the maximum length.
     #[error("the header claims to be {len} bytes long, at most {limit} are allowed")]
     TooLong { len: u64, limit: u64 },
     /// The file ends inside its header.
     #[error("the header ends at byte {header_end}, but the file has only {file_len} bytes")]
     Truncated { header_end: u64, file_len: u64 },
-    /// The header is not text.
+    /// The header is not UTF-8.
     #[error("the header is not UTF-8: bad byte at {at} of the header")]
     NotUtf8 { at: usize },
     /// The header does not start with `{`.
@@ -33,16 +33,16 @@ pub enum HeaderError {
     /// `__metadata__` is not an object of strings.
     #[error("`__metadata__` is not an object of strings: {message}")]
     BadMetadata { message: String },
-    /// A tensor's entry lacks a field or has one of another type.
+    /// A field of a tensor's entry is missing or has another type.
     #[error("the entry of tensor `{}` is malformed: {message}", shown(tensor))]
     BadEntry { tensor: String, message: String },
     /// Two entries have the same name.
     #[error("`{}` occurs twice in the header", shown(name))]
     DuplicateName { name: String },
-    /// A type that the format does not have.
+    /// A dtype that the format does not define.
     #[error("tensor `{}` has the unknown dtype `{}`", shown(tensor), shown(found))]
     UnknownDtype { tensor: String, found: String },
-    /// The size of the shape does not fit 64 bits.
+    /// The size in bits does not fit into 64 bits.
     #[error("tensor `{}` has a shape of more bytes than can be counted: {dtype} {}", shown(tensor), dims(shape))]
     ShapeOverflow { tensor: String, dtype: Dtype, shape: Vec<u64> },
     /// Elements narrower than a byte do not fill the last one.
@@ -79,9 +79,9 @@ pub enum HeaderError {
 /// A malformation of a `model.safetensors.index.json`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[allow(missing_docs)] // What a field holds is what the sentence shows in its place.
+#[allow(missing_docs)] // The messages show what the fields mean.
 pub enum IndexError {
-    /// Longer than any real index.
+    /// The index exceeds the maximum length.
     #[error("the index has {len} bytes, at most {limit} are allowed")]
     TooLong { len: u64, limit: u64 },
     /// Not JSON, or without `weight_map`.
@@ -90,7 +90,7 @@ pub enum IndexError {
     /// A tensor is named twice.
     #[error("tensor `{}` occurs twice in `weight_map`", shown(tensor))]
     DuplicateTensor { tensor: String },
-    /// A file name that could lead out of the folder, or that is no safetensors file.
+    /// A file name that could lead out of the folder, or that has another ending.
     #[error("tensor `{}` is placed in `{}`, expected the plain name of a {ending} file", shown(tensor), shown(file))]
     BadFileName { tensor: String, file: String, ending: &'static str },
 }

@@ -1,4 +1,4 @@
-//! What to do about an error, where there is something to do: the text after `hint:`.
+//! Advice for errors: the text after `hint:`.
 
 use std::io::ErrorKind;
 

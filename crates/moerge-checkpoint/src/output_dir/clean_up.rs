@@ -1,5 +1,4 @@
-//! Removing the work folder, or what is in it, such that a cut on the way leaves nothing that could
-//! be taken for something else.
+//! Removes the work folder, or its content, in an order in which a crash leaves no misleading state.
 
 use std::io;
 use std::path::Path;
@@ -8,13 +7,13 @@ use super::{LOCK, MARKER, OutputDir, PLAN_ID};
 use crate::error::{Error, Result};
 
 impl OutputDir {
-    /// Makes the work folder worthless in one step that a cut cannot undo.
+    /// Invalidates the build in one durable step.
     pub(super) fn forget_plan(&self) -> Result<()> {
         self.remove_file_if_any(&self.work.join(PLAN_ID))?;
         self.sync_dir(&self.work)
     }
 
-    /// Makes the previous output worthless, in one step; for when the new one is in place.
+    /// Invalidates the previous output in one step, once the new one is in place.
     pub(super) fn retire_old(&self) -> Result<()> {
         let (old, trash) = (self.work.join("old"), self.work.join("trash"));
         if self.facts(&old)?.is_some() {
@@ -25,7 +24,7 @@ impl OutputDir {
         Ok(())
     }
 
-    /// Removes all but the marker, `plan-id` and `lock` from the work folder.
+    /// Removes everything except the marker, `plan-id` and `lock` from the work folder.
     pub(super) fn empty_work(&self) -> Result<()> {
         for name in self.list(&self.work)? {
             let path = self.work.join(&name);
@@ -41,20 +40,20 @@ impl OutputDir {
         Ok(())
     }
 
-    /// Removes the work folder with all that is in it. An output in `old/` counts as replaced, and
-    /// `model/`, if it is there, as given up.
+    /// Removes the work folder with its content. An output in `old/` counts as replaced, and `model/` as
+    /// abandoned.
     pub(super) fn remove_work(&self) -> Result<()> {
         self.retire_old()?;
         if !self.published {
             self.forget_plan()?;
         }
-        // Of a published build `plan-id` stays until the end, so that the next run after a cut
+        // `plan-id` of a published build stays until the end, so that the next run after a crash
         // recognises it.
         self.empty_work()?;
         self.forget_plan()?;
         self.remove_file_if_any(&self.work.join(MARKER))?;
-        // The lock goes last. From that moment on another process may have moved in; then the
-        // folder is not empty, and not ours.
+        // The lock is removed last. Then another process may take over; in that case the folder is not
+        // empty and no longer ours.
         self.remove_file_if_any(&self.work.join(LOCK))?;
         match self.storage.remove_dir(&self.work) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {

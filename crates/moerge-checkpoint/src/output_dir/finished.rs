@@ -1,4 +1,4 @@
-//! Which shards an earlier run finished, judged by what is on the disk and nothing else.
+//! Which shards an earlier run finished, according to the files on the disk alone.
 
 use super::OutputDir;
 use crate::error::{Result, io_at};
@@ -6,7 +6,7 @@ use crate::fingerprint::TensorFingerprints;
 use crate::shard_layout::Shard;
 use crate::storage::Kind;
 
-/// The fingerprints of a finished shard, or `None` if it has to be written (again).
+/// The fingerprints of a finished shard, or `None` if it must be written.
 pub(super) fn fingerprints(output: &OutputDir, shard: &Shard) -> Result<Option<TensorFingerprints>> {
     let path = output.model_dir().join(&shard.file_name);
     match output.facts(&path)? {

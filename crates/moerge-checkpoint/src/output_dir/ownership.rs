@@ -1,7 +1,7 @@
-//! Proof that a work folder is one that moerge made. Its name is predictable, so in a shared folder
-//! anybody can put something there first: a symbolic link to a folder worth keeping, or a folder of
-//! their own. Everything in a work folder is later deleted or published, so nothing is touched
-//! before this check. No symbolic link is followed on the way.
+//! Checks that moerge made a work folder. Its name is predictable, so in a shared folder anybody
+//! could create it first: a symbolic link to a valuable folder, or a folder of their own. Everything
+//! in a work folder is later deleted or published, so nothing is touched before this check, which
+//! follows no symbolic links.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,13 +13,13 @@ use crate::storage::{Kind, OutputStorage, link_facts_if_any};
 
 /// The folders in a work folder.
 const FOLDERS: [&str; 4] = ["model", "kept", "old", "trash"];
-/// Those of them that hold plain files only.
+/// Those that contain only files.
 const FLAT: [&str; 2] = ["model", "kept"];
-/// How often a work folder that vanishes or changes while it is looked at is looked at again.
+/// How often the check is repeated if the work folder changes meanwhile.
 const MAX_TRIES: u32 = 100;
 
-/// Checks that `work` does not exist, or is a real folder with the marker, or one that holds nothing
-/// but the files that come before the marker. The latter is what a cut leaves at the very start.
+/// Checks that `work` does not exist, or is a real folder with the marker, or contains only files that
+/// are written before the marker, as after a crash at the very start.
 pub(super) fn check(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
     for _ in 0..MAX_TRIES {
         match link_facts_if_any(storage, work).map_err(io_at("look at", work))?.map(|facts| facts.kind) {
@@ -29,7 +29,7 @@ pub(super) fn check(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
             Some(_) => return Err(foreign(work, "it is not a folder")),
         }
         let names = match storage.list(work) {
-            // The process that held it has just removed it.
+            // Another process has just removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.map_err(io_at("list", work))?,
         };
@@ -58,8 +58,8 @@ pub(super) fn check(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
     Err(foreign(work, "it keeps changing"))
 }
 
-/// Checks, while the lock is held, that the work folder holds only what moerge puts there, each a
-/// real file or a real folder.
+/// Checks, while the lock is held, that the work folder contains only what moerge puts there, and only
+/// real files and folders.
 pub(super) fn check_content(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
     let list = |dir: &Path| storage.list(dir).map_err(io_at("list", dir));
     for name in list(work)? {
@@ -91,7 +91,7 @@ fn expect(storage: &dyn OutputStorage, work: &Path, path: &Path, expected: Kind)
     }
 }
 
-/// Names that are there before the marker is: the lock, and the marker while it is written.
+/// Files that may exist before the marker: the lock, and the unfinished marker.
 fn precedes_marker(name: &OsStr) -> bool {
     name == LOCK || name.to_str().and_then(|name| name.strip_suffix(PART)) == Some(MARKER)
 }

@@ -1,4 +1,4 @@
-//! The moment of publication, step by step; the states it goes through are in the parent module.
+//! Publication, step by step; the parent module lists the states in between.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 pub(super) fn publish(mut output: OutputDir) -> Result<()> {
     if !output.published {
         refuse_unfinished(&output)?;
-        // The files were synced one by one, so their names are all that is left.
+        // The files are already synced; this makes their names durable.
         output.sync_dir(&output.model_dir())?;
         swap(&output)?;
         output.published = true;
     } else {
-        // An earlier run made the rename; it may be that no sync has followed yet.
+        // An earlier run made the rename, but perhaps not the sync.
         sync_both(&output, &output.parent, &output.work)?;
     }
     output.remove_work().map_err(|problem| Error::Cleanup {
@@ -33,7 +33,7 @@ fn refuse_unfinished(output: &OutputDir) -> Result<()> {
     Ok(())
 }
 
-/// Moves the previous output aside, if there is one, and the new one into its place.
+/// Moves the previous output aside, if there is one, and the new one to its final place.
 fn swap(output: &OutputDir) -> Result<()> {
     if let Some(name) = &output.file {
         output.check_out()?;
@@ -41,15 +41,14 @@ fn swap(output: &OutputDir) -> Result<()> {
         return sync_both(output, &output.parent, &output.model_dir());
     }
     let (model, old) = (output.model_dir(), output.work.join("old"));
-    // Asked again: hours may have passed.
+    // Check again: hours may have passed.
     if output.check_out()? {
         output.rename(&output.out, &old)?;
-        // No sync in between: it would only make the moment without an OUT longer. Should the second
-        // rename outlive a cut and the first one not, then the new output is there, complete.
+        // No sync in between: it would only prolong the time without an OUT. If only the second rename
+        // survives a crash, the new output is in place and complete.
         let published = output.rename(&model, &output.out);
         if published.is_err() {
-            // No reason to leave the user without the old one. Should this fail too, the next run
-            // does it.
+            // Restore the old output. If this fails too, the next run does it.
             let _ = output.rename(&old, &output.out);
         }
         published?;
@@ -59,7 +58,7 @@ fn swap(output: &OutputDir) -> Result<()> {
     sync_both(output, &output.parent, &output.work)
 }
 
-/// After a rename between two folders.
+/// Syncs both folders after a rename between them.
 fn sync_both(output: &OutputDir, first: &Path, second: &Path) -> Result<()> {
     output.sync_dir(first)?;
     output.sync_dir(second)

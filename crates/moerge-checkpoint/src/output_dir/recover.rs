@@ -1,5 +1,5 @@
-//! Taking hold of an output folder: lock, put right what an earlier run left, and decide whether to
-//! resume. The states are listed in the parent module.
+//! Opens an output folder: locks it, repairs what an earlier run left, and decides whether to resume.
+//! The parent module lists the states.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ pub(super) fn open(
     plan_id: &str,
     overwrite: bool,
 ) -> Result<(OutputDir, Found)> {
-    // A link to a folder stands for that folder: it is the folder that is replaced, where it is.
+    // A link to a folder stands for that folder, which is replaced where it is.
     let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
     let (parent, work) = beside(&out)?;
     if link_facts_if_any(&**storage, &work).map_err(io_at("look at", &work))?.is_none() {
-        // So that a refused run leaves nothing behind. With a work folder there is more to it.
+        // Check first, so that a refused run leaves nothing behind. With a work folder, `recover` checks.
         check_out(&**storage, &out, &parent, file.is_some(), overwrite)?;
     }
     let lock = lock_work(&**storage, &work)?.ok_or_else(|| Error::Locked { out: out.clone() })?;
     let storage = storage.clone();
-    // Once more: now nobody else changes it, and all of it can be looked at.
+    // Check again: with the lock held, nobody else changes it, and all of it can be checked.
     ownership::check(&*storage, &work)?;
     ownership::check_content(&*storage, &work)?;
     if link_facts_if_any(&*storage, &work.join(MARKER)).map_err(io_at("look at", &work))?.is_none() {
@@ -36,7 +36,7 @@ pub(super) fn open(
     Ok((output, found))
 }
 
-/// Creates the work folder if needed and locks it.
+/// Creates the work folder if necessary and locks it.
 fn lock_work(storage: &dyn OutputStorage, work: &Path) -> Result<Option<Lock>> {
     let path = work.join(LOCK);
     let mut tries = 0;
@@ -45,14 +45,14 @@ fn lock_work(storage: &dyn OutputStorage, work: &Path) -> Result<Option<Lock>> {
         create_durably(storage, work)?;
         tries += 1;
         match storage.lock(&path) {
-            // Whoever held it has just removed the folder.
+            // The previous holder has just removed the folder.
             Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => {}
             other => return other.map_err(io_at("lock", &path)),
         }
     }
 }
 
-/// From here on nobody else touches the work folder.
+/// Recovers the work folder, which is locked.
 fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     restore_old(output)?;
     let earlier = output.read_if_any(&output.work.join(PLAN_ID))?;
@@ -64,7 +64,7 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     }
     if let Err(refused) = output.check_out() {
         if earlier.is_none() {
-            // Nobody's build, so a refused run can at least tidy up. What matters is the refusal.
+            // No build to keep, so clean up. The refusal matters more than an error here.
             let _ = output.remove_work();
         }
         return Err(refused);
@@ -81,7 +81,7 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     Ok(if discarded { Found::OtherPlanDiscarded } else { Found::Fresh })
 }
 
-/// Undoes the first half of a publication that was cut off between its two renames.
+/// Undoes the first half of a publication that was interrupted between its two renames.
 fn restore_old(output: &OutputDir) -> Result<()> {
     let old = output.work.join("old");
     if output.facts(&old)?.is_none() {
@@ -89,8 +89,8 @@ fn restore_old(output: &OutputDir) -> Result<()> {
     }
     if output.facts(&output.out)?.is_none() {
         if !output.is_dir(&output.model_dir())? {
-            // Published, and then removed by someone. With the old output in its place it must not
-            // look published.
+            // Published, and then removed by someone. With the old output restored it must not look
+            // published.
             output.forget_plan()?;
         }
         output.rename(&old, &output.out)?;
@@ -98,14 +98,14 @@ fn restore_old(output: &OutputDir) -> Result<()> {
         return output.sync_dir(&output.work);
     }
     if output.is_dir(&output.model_dir())? {
-        // Someone else put something at OUT. Neither it nor the old output is ours to remove.
+        // Someone put something else at OUT. Remove neither it nor the old output.
         return Err(Error::OutputInTheWay { out: output.out.clone(), aside: old });
     }
     Ok(())
 }
 
 fn start_afresh(output: &OutputDir, plan_id: &str) -> Result<()> {
-    // `old` can only be there beside a complete OUT; see `restore_old`.
+    // If `old` exists, OUT is complete; see `restore_old`.
     output.retire_old()?;
     output.forget_plan()?;
     output.empty_work()?;
@@ -114,7 +114,7 @@ fn start_afresh(output: &OutputDir, plan_id: &str) -> Result<()> {
     write_durably(&*output.storage, &output.work, PLAN_ID, plan_id.as_bytes())
 }
 
-/// Removes what an earlier run was in the middle of writing.
+/// Removes unfinished files of an earlier run.
 fn sweep(output: &OutputDir, dir: &Path) -> Result<()> {
     for name in output.list(dir)? {
         if name.as_encoded_bytes().ends_with(PART.as_bytes()) {
@@ -179,7 +179,7 @@ fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, is_file: bo
     Ok(true)
 }
 
-/// The folder that holds `out`, and the work folder beside it.
+/// The parent folder of `out`, and the work folder in it.
 fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
     let Some(name) = out.file_name() else {
         return Err(Error::OutputUnnamed { out: out.to_owned() });
@@ -194,7 +194,7 @@ fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((parent.to_owned(), parent.join(work_name)))
 }
 
-/// Creates a folder and those above it, each of which lasts.
+/// Creates a folder and its parents durably.
 fn create_durably(storage: &dyn OutputStorage, dir: &Path) -> Result<()> {
     let is_dir = |path: &Path| {
         let facts = facts_if_any(storage, path).map_err(io_at("look at", path))?;

@@ -1,20 +1,20 @@
-//! Python's pickle machine, as far as rebuilding tensors needs it. It calls nothing: the few things that may be called are
-//! written down as values, and everything else is refused where it is named.
+//! The subset of Python's pickle machine that rebuilds tensors. It calls nothing: the few callables that are allowed
+//! become values, and any other name is an error.
 
 use std::collections::HashMap;
 
 use super::PickleError;
 use crate::dtype::Dtype;
 
-/// Most instructions of a pickle, which bounds memory too. A model of ten thousand tensors has half a million.
-const MOST_STEPS: usize = 10_000_000;
-/// Most values that are made.
-const MOST_VALUES: usize = 4_000_000;
+/// Maximum number of instructions, which also bounds memory. A model of ten thousand tensors needs half a million.
+const MAX_STEPS: usize = 10_000_000;
+/// Maximum number of values.
+const MAX_VALUES: usize = 4_000_000;
 
-/// A value's number. Values refer to each other by it, so that none is copied and nothing is as deep as it is nested.
+/// The index of a value. Values refer to each other by index, so none is copied and nesting needs no recursion.
 pub(super) type Id = u32;
 
-/// What the machine can hold.
+/// A value on the stack.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     None,
@@ -26,11 +26,11 @@ pub(super) enum Value {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Callable(Callable),
-    /// Something harmless that is no weight: a dtype, a device, a set, bytes. Nothing can be done with it.
+    /// A harmless value other than a weight, such as a dtype, device, set or bytes. No operation accepts it.
     Other,
-    /// The type of a storage: what its elements are.
+    /// The type of a storage, that is, of its elements.
     StorageType(Dtype),
-    /// Bytes in the file.
+    /// The bytes of a storage in the file.
     Storage {
         dtype: Dtype,
         key: String,
@@ -45,7 +45,7 @@ pub(super) enum Value {
     },
 }
 
-/// What may be called.
+/// An allowed callable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Callable {
     OrderedDict,
@@ -53,18 +53,18 @@ pub(super) enum Callable {
     RebuildParameter,
     /// `_rebuild_from_type_v2(function, type, arguments, state)`: a tensor with attributes.
     RebuildFromType,
-    /// `torch.Tensor`, which is only named.
+    /// `torch.Tensor`, which is referred to but never called.
     TensorType,
-    /// `torch.nn.Parameter`, named or called.
+    /// `torch.nn.Parameter`, referred to or called.
     ParameterType,
     /// `torch.Size`: a tuple.
     Size,
-    /// Gives a [`Value::Other`], whatever its arguments are.
+    /// Returns [`Value::Other`] for any arguments.
     Harmless,
 }
 
-/// Everything that a pickle of weights may name: what `torch.load(weights_only=True)` accepts (torch/_weights_only_unpickler.py)
-/// and has a meaning among dense weights.
+/// The globals that a pickle of weights may refer to: those that `torch.load(weights_only=True)` accepts
+/// (torch/_weights_only_unpickler.py) and that can occur in dense weights.
 fn global(module: &str, name: &str) -> Option<Value> {
     use Dtype::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
     Some(match (module, name) {
@@ -101,7 +101,7 @@ fn global(module: &str, name: &str) -> Option<Value> {
     })
 }
 
-/// Whether `name` is a dtype of torch, such as `float32` or `float8_e4m3fn`.
+/// Whether `name` is a torch dtype, such as `float32` or `float8_e4m3fn`.
 fn is_dtype(name: &str) -> bool {
     let digits = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     name == "bool"
@@ -110,11 +110,11 @@ fn is_dtype(name: &str) -> bool {
             .any(|kind| name.strip_prefix(kind).is_some_and(digits))
 }
 
-/// Runs a pickle; all values, and the one that it makes.
+/// Runs a pickle. Returns all values and the index of the result.
 pub(super) fn run(pickle: &[u8]) -> Result<(Vec<Value>, Id), PickleError> {
     let mut machine =
         Machine { pickle, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
-    for _ in 0..MOST_STEPS {
+    for _ in 0..MAX_STEPS {
         if let Some(root) = machine.step()? {
             return Ok((machine.values, root));
         }
@@ -124,17 +124,17 @@ pub(super) fn run(pickle: &[u8]) -> Result<(Vec<Value>, Id), PickleError> {
 
 struct Machine<'a> {
     pickle: &'a [u8],
-    /// The byte after the last that was read.
+    /// The offset of the next byte.
     at: usize,
     values: Vec<Value>,
     stack: Vec<Id>,
-    /// Heights of the stack.
+    /// Stack heights at the marks.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// One instruction; the result if it was the last.
+    /// Executes one instruction; returns the result if it was the last.
     fn step(&mut self) -> Result<Option<Id>, PickleError> {
         let [opcode] = self.bytes()?;
         match opcode {
@@ -229,11 +229,11 @@ impl<'a> Machine<'a> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(name), Value::Text(module)) = (self.value(name).clone(), self.value(module).clone())
                 else {
-                    return Err(self.damaged("a name that is no text"));
+                    return Err(self.damaged("a name that is not a string"));
                 };
                 self.global(&module, &name)?;
             }
-            // EMPTY_SET, ADDITEMS as torch reads them: metadata of a training.
+            // EMPTY_SET, ADDITEMS as in torch: metadata of a training run.
             0x8f => self.push(Value::Other)?,
             0x81 => self.call()?,
             b'Q' => self.storage()?,
@@ -288,7 +288,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, value: Value) -> Result<(), PickleError> {
-        if self.values.len() >= MOST_VALUES {
+        if self.values.len() >= MAX_VALUES {
             return Err(self.damaged("it makes more values than any model has"));
         }
         self.stack.push(self.values.len() as Id);
@@ -296,7 +296,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The height of the stack at the last mark; what is below belongs to others.
+    /// The stack height at the last mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -327,7 +327,7 @@ impl<'a> Machine<'a> {
 
     fn put(&mut self, index: u32) -> Result<(), PickleError> {
         let top = self.top()?;
-        if self.memo.len() >= MOST_VALUES {
+        if self.memo.len() >= MAX_VALUES {
             return Err(self.damaged("it remembers more values than any model has"));
         }
         self.memo.insert(index, top);
@@ -349,7 +349,7 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match self.values.get_mut(list as usize) {
             Some(Value::List(list)) => list.extend_from_slice(items),
-            _ => return Err(self.damaged("something is appended to what is no list")),
+            _ => return Err(self.damaged("an append to something other than a list")),
         }
         Ok(())
     }
@@ -362,7 +362,7 @@ impl<'a> Machine<'a> {
         }
         match self.values.get_mut(dict as usize) {
             Some(Value::Dict(dict)) => dict.extend(pairs.filter_map(|p| Some((*p.first()?, *p.get(1)?)))),
-            _ => return Err(self.damaged("something is set in what is no dict")),
+            _ => return Err(self.damaged("an item set in something other than a dict")),
         }
         Ok(())
     }
@@ -370,7 +370,7 @@ impl<'a> Machine<'a> {
     /// `('storage', torch.FloatStorage, key, location, elements)` becomes bytes in the file.
     fn storage(&mut self) -> Result<(), PickleError> {
         let id = self.pop()?;
-        let Value::Tuple(parts) = self.value(id) else { return Err(self.damaged("a storage that is no tuple")) };
+        let Value::Tuple(parts) = self.value(id) else { return Err(self.damaged("a storage that is not a tuple")) };
         let parts: Vec<&Value> = parts.iter().map(|id| self.value(*id)).collect();
         let storage = match parts.as_slice() {
             [Value::Text(kind), Value::StorageType(dtype), Value::Text(key), Value::Text(_), Value::Int(elements)]
@@ -419,7 +419,8 @@ impl<'a> Machine<'a> {
                     Value::Callable(Callable::TensorType | Callable::ParameterType)
                 ) =>
             {
-                // The last is the attributes, which are no weights. The inner call is one of the above, so this ends.
+                // The last argument is the attributes, which are not weights. The inner call is one of the above, so
+                // this recursion ends.
                 self.stack.extend([*function, *arguments]);
                 self.call()
             }
@@ -433,9 +434,11 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `OrderedDict([(key, value), ...])`, as PyTorch before 1.0 and Python 2 write it.
+    /// `OrderedDict([(key, value), ...])`, written by PyTorch before 1.0 and by Python 2.
     fn ordered(&mut self, items: Id) -> Result<(), PickleError> {
-        let Value::List(items) = self.value(items) else { return Err(self.damaged("a dict of no list")) };
+        let Value::List(items) = self.value(items) else {
+            return Err(self.damaged("a dict that is not made of a list"));
+        };
         let pair = |id: &Id| match self.value(*id) {
             Value::Tuple(pair) | Value::List(pair) => Some((*pair.first()?, *pair.get(1)?)),
             _ => None,
@@ -455,7 +458,7 @@ impl<'a> Machine<'a> {
                 Value::Int(number) => Some(*number),
                 _ => None,
             };
-            // No tensor has more dimensions than this in PyTorch.
+            // PyTorch's maximum number of dimensions.
             if items.len() > 64 { None } else { items.iter().map(number).collect() }
         };
         let shape: Option<Vec<usize>> = numbers(shape)?.into_iter().map(|n| usize::try_from(n).ok()).collect();
@@ -464,7 +467,7 @@ impl<'a> Machine<'a> {
         (shape.len() == stride.len()).then_some(Value::Tensor { storage, offset, shape, stride })
     }
 
-    /// Attributes of an OrderedDict: a state dict has `_metadata`, which is no weight.
+    /// Attributes of an OrderedDict: a state dict has `_metadata`, which is not a weight.
     fn build(&mut self) -> Result<(), PickleError> {
         let state = self.pop()?;
         let target = self.top()?;
@@ -488,7 +491,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The names of `pickletools` for what is refused and known to be used in attacks.
+/// pickletools' names of refused instructions that are used in attacks.
 fn opcode_name(opcode: u8) -> String {
     let name = match opcode {
         b'i' => "INST",

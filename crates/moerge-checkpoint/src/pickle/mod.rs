@@ -1,11 +1,11 @@
-//! `pytorch_model.bin`: weights as `torch.save` writes them (PyTorch 1.6 and later), read without running anything.
+//! `pytorch_model.bin`: weights written by `torch.save` (PyTorch 1.6 and later), read without running any code.
 //!
-//! The file is a zip whose entries are stored as they are: `data.pkl` says which tensors there are, `data/<key>` holds
-//! their bytes. A pickle is a program that can call anything; this one knows the few calls that rebuild tensors and refuses
-//! every other by its name, so that a file that does more than hold weights is never half used. What comes out are places of
-//! tensors in the file, as from a safetensors header; their bytes are read where they lie.
+//! The file is an uncompressed zip: `data.pkl` lists the tensors, `data/<key>` contains their bytes. A pickle is a
+//! program that can call anything. This reader allows the few calls that rebuild tensors and refuses every other one by
+//! name. The result is the tensors' locations in the file, as from a safetensors header; their bytes are read in place.
 //!
-//! Formats: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, Python's `pickletools`, `torch/serialization.py`.
+//! Formats: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, Python's `pickletools`,
+//! `torch/serialization.py`.
 
 mod machine;
 mod state_dict;
@@ -17,27 +17,27 @@ pub use crate::error::PickleError;
 
 use crate::{header::HeaderTensor, storage::ReadAt};
 
-/// The longest `data.pkl` that is read, in bytes. That of a model of ten thousand tensors has two megabytes.
+/// The maximum length of `data.pkl` in bytes. A model of ten thousand tensors needs two megabytes.
 const MAX_PICKLE_BYTES: u64 = 100_000_000;
 
-/// What starts a file of PyTorch before 1.6: a pickled magic number.
+/// The start of a file written by PyTorch before 1.6: a pickled magic number.
 const LEGACY: &[u8] = &[0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// What starts a zip.
+/// The start of a zip.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Where the bytes of a storage lie in the file.
+/// The location of a storage's bytes in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredBytes {
     /// The first byte, from the start of the file.
     pub offset: u64,
-    /// How many.
+    /// The number of bytes.
     pub len: u64,
 }
 
-/// Reads which tensors a file holds, and where. Offsets count from the start of the file.
+/// Reads the names and locations of a file's tensors. Offsets count from the start of the file.
 ///
 /// # Errors
-/// It cannot be read, is no such file, or holds anything but tensors by name.
+/// The file cannot be read, has another format, or contains anything but tensors by name.
 pub fn read_tensors(file: &dyn ReadAt) -> Result<Vec<HeaderTensor>, PickleError> {
     let mut start = [0; LEGACY.len()];
     let known = start.len().min(usize::try_from(file.len()).unwrap_or(usize::MAX));
@@ -76,11 +76,10 @@ pub fn read_tensors(file: &dyn ReadAt) -> Result<Vec<HeaderTensor>, PickleError>
     }
 }
 
-/// The tensors that the content of a `data.pkl` rebuilds, in the order of their names; `storage` tells where the bytes of
-/// one lie.
+/// The tensors that a `data.pkl` rebuilds, sorted by name; `storage` returns the location of a storage.
 ///
 /// # Errors
-/// It does anything but rebuild tensors by name, or they are not where it says.
+/// The pickle does anything but rebuild tensors by name, or a tensor exceeds its storage.
 pub fn tensors_of(
     pickle: &[u8],
     storage: &mut dyn FnMut(&str) -> Option<StoredBytes>,

@@ -1,4 +1,4 @@
-//! From what a pickle made to tensors by name, with their places in the file.
+//! Converts the result of a pickle to tensors by name with their locations in the file.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::header::HeaderTensor;
 
-/// The tensors of the dict `root`, in the order of their names.
+/// The tensors of the dict `root`, sorted by name.
 pub(super) fn tensors(
     values: &[Value],
     root: Id,
@@ -31,7 +31,7 @@ pub(super) fn tensors(
         let place = place.ok_or_else(|| wrong(format!("it has no data/{}", key.escape_debug())))?;
         let bytes = u64::from(dtype.size_bits() / 8);
         if elements.checked_mul(bytes) != Some(place.len) {
-            return Err(wrong(format!("{elements} {dtype} are promised where {} bytes are", place.len)));
+            return Err(wrong(format!("it declares {elements} {dtype}, but has {} bytes", place.len)));
         }
         if !follow_each_other(shape, stride) {
             return Err(PickleError::Strides { name: name.clone(), shape: shape.clone(), stride: stride.clone() });
@@ -49,7 +49,7 @@ pub(super) fn tensors(
     Ok(tensors.into_values().collect())
 }
 
-/// Whether the elements lie in the order of their indices, without gaps. Strides of dimensions that do not move do not count.
+/// Whether the elements are contiguous in row-major order. Strides of dimensions of size 1 do not matter.
 fn follow_each_other(shape: &[usize], stride: &[i64]) -> bool {
     if shape.contains(&0) {
         return true;

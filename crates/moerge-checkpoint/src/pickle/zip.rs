@@ -1,14 +1,14 @@
-//! A zip's list of entries, as far as `torch.save` uses the format: nothing compressed, nothing encrypted, 64-bit sizes.
+//! The central directory of a zip, as far as `torch.save` uses the format: no compression, no encryption, 64-bit sizes.
 
 use super::{PickleError, StoredBytes, read_at};
 use crate::storage::ReadAt;
 
-/// The end record without its comment, and the longest comment.
+/// Lengths of the end record without its comment, and of the longest comment.
 const END: u64 = 22;
 const LONGEST_COMMENT: u64 = 65_535;
-/// The longest list of entries that is read, in bytes.
+/// The maximum length of the central directory in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
-/// What stands in a 32-bit field whose value is in the 64-bit extra field.
+/// The value of a 32-bit field whose real value is in the 64-bit extra field.
 const IN_EXTRA: u64 = 0xffff_ffff;
 
 /// The entries of a zip.
@@ -17,7 +17,7 @@ pub(super) struct Archive {
     file_len: u64,
 }
 
-/// One entry, as the list at the file's end tells of it.
+/// An entry of the central directory.
 pub(super) struct Entry {
     name: String,
     method: u16,
@@ -31,14 +31,14 @@ fn damaged(what: impl Into<String>) -> PickleError {
     PickleError::Zip(what.into())
 }
 
-/// Little-endian numbers at a place; `None` past the end.
+/// A little-endian number at an offset; `None` past the end.
 fn number(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(width)?)?;
     Some(field.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte)))
 }
 
 impl Archive {
-    /// Reads the list at the file's end.
+    /// Reads the central directory at the end of the file.
     pub fn read(file: &dyn ReadAt) -> Result<Self, PickleError> {
         let file_len = file.len();
         let tail_len = file_len.min(END + LONGEST_COMMENT);
@@ -82,7 +82,7 @@ impl Archive {
         self.entries.get(at)
     }
 
-    /// What stands before `name` in the one entry that is called so: the archive's top folder with a `/`.
+    /// The archive's top folder with a `/`: the prefix of the only entry whose last component is `name`.
     pub fn folder_of(&self, name: &str) -> Result<String, PickleError> {
         let folder = |e: &Entry| {
             let folder = e.name.strip_suffix(name)?;
@@ -96,7 +96,7 @@ impl Archive {
         }
     }
 
-    /// Where an entry's bytes lie.
+    /// The location of an entry's bytes.
     pub fn place(&self, file: &dyn ReadAt, entry: &Entry) -> Result<StoredBytes, PickleError> {
         let name = entry.name.escape_debug();
         if entry.method != 0 || entry.flags & 1 != 0 || entry.stored != entry.len {
@@ -115,7 +115,7 @@ impl Archive {
             && field(26, 2) == entry.name.len() as u64
             && header.get(30..) == Some(entry.name.as_bytes());
         if !same {
-            return Err(damaged(format!("its entry {name} is another one in the list than in its place")));
+            return Err(damaged(format!("its entry {name} has another name in its local header")));
         }
         let offset = entry.header + fixed + field(28, 2);
         if offset.checked_add(entry.len).is_none_or(|end| end > self.file_len) {
@@ -124,12 +124,12 @@ impl Archive {
         Ok(StoredBytes { offset, len: entry.len })
     }
 
-    /// An entry's bytes, at most `most`.
-    pub fn contents(&self, file: &dyn ReadAt, entry: &Entry, most: u64) -> Result<Vec<u8>, PickleError> {
+    /// Reads the bytes of an entry, at most `max`.
+    pub fn contents(&self, file: &dyn ReadAt, entry: &Entry, max: u64) -> Result<Vec<u8>, PickleError> {
         let place = self.place(file, entry)?;
-        if place.len > most {
+        if place.len > max {
             let name = entry.name.escape_debug();
-            return Err(damaged(format!("its entry {name} has {} bytes, at most {most} are read", place.len)));
+            return Err(damaged(format!("its entry {name} has {} bytes, at most {max} are read", place.len)));
         }
         let mut bytes = vec![0; place.len as usize];
         read_at(file, &mut bytes, place.offset)?;
@@ -137,7 +137,7 @@ impl Archive {
     }
 }
 
-/// Count, size and place of the list, from the 64-bit end record that the locator before `end` leads to.
+/// Count, size and offset of the central directory, from the 64-bit end record that the locator before `end` points to.
 fn end64(file: &dyn ReadAt, end: u64) -> Result<(u64, u64, u64), PickleError> {
     let missing = || damaged("its 64-bit end record is not there");
     let mut locator = [0; 20];
@@ -155,7 +155,7 @@ fn end64(file: &dyn ReadAt, end: u64) -> Result<(u64, u64, u64), PickleError> {
     Ok((field(32), field(40), field(48)))
 }
 
-/// The first entry of the list, and what follows it. `None` if the list ends.
+/// Parses the first entry of the directory; returns it with the rest, or `None` at the end.
 fn entry(list: &[u8]) -> Option<Result<(Entry, &[u8]), PickleError>> {
     if !list.starts_with(b"PK\x01\x02") {
         return None;
@@ -167,7 +167,7 @@ fn entry(list: &[u8]) -> Option<Result<(Entry, &[u8]), PickleError>> {
     let rest = list.get(46 + name_len + extra_len + comment_len..)?;
     let mut wide = wide_fields(extra).into_iter();
     let mut widened = |value: u64| if value == IN_EXTRA { wide.next() } else { Some(value) };
-    // In the order in which the extra field holds them.
+    // In the order of the extra field.
     let (len, stored, header) = (widened(field(24, 4)?), widened(field(20, 4)?), widened(field(42, 4)?));
     let (Some(len), Some(stored), Some(header)) = (len, stored, header) else {
         return Some(Err(damaged("an entry's 64-bit size is not there")));
@@ -179,7 +179,7 @@ fn entry(list: &[u8]) -> Option<Result<(Entry, &[u8]), PickleError>> {
     Some(Ok((entry, rest)))
 }
 
-/// The numbers of the extra field 1: sizes and places that do not fit 32 bits.
+/// The numbers of extra field 1: sizes and offsets that do not fit into 32 bits.
 fn wide_fields(mut extra: &[u8]) -> Vec<u64> {
     while let (Some(id), Some(len)) = (number(extra, 0, 2), number(extra, 2, 2)) {
         let end = 4 + len as usize;

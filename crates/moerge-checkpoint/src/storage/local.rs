@@ -1,5 +1,5 @@
-//! The machine's own file system, through the standard library: positioned reads and writes, no
-//! memory mapping (a mapped file that shrinks kills the process, and its pages count as memory).
+//! The local file system, through the standard library: positioned reads and writes, no memory
+//! mapping (a mapped file that shrinks kills the process, and its pages count as memory).
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 
 use super::{Facts, Kind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt, not_regular};
 
-/// The file system of this machine.
+/// The local file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalStorage;
 
@@ -23,8 +23,8 @@ impl LocalStorage {
 
 impl ReadStorage for LocalStorage {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
-        // Asked before opening, because merely opening some devices has an effect, and after,
-        // because the path may lead elsewhere by then.
+        // Check before opening, because merely opening some devices has side effects, and after, because
+        // the path may have changed.
         regular(&fs::metadata(path)?)?;
         let mut options = OpenOptions::new();
         let file = without_blocking(options.read(true)).open(path)?;
@@ -94,7 +94,7 @@ impl OutputStorage for LocalStorage {
     #[cfg(unix)]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         match File::open(dir)?.sync_all() {
-            // Some network and FUSE file systems know no sync of folders; there is nothing to do.
+            // Some network and FUSE file systems do not support syncing folders.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
             other => other,
         }
@@ -110,8 +110,8 @@ impl OutputStorage for LocalStorage {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        // The holder removes its lock file at the very end. Whoever opened it just before would
-        // then lock a file that has no name any more, so the name is checked once the lock is held.
+        // The holder finally removes its lock file. Another process that opened it just before would lock
+        // a file without a name, so check the name once the lock is held.
         for _ in 0..100 {
             let mut options = OpenOptions::new();
             options.create(true).truncate(false).read(true).write(true);
@@ -120,7 +120,7 @@ impl OutputStorage for LocalStorage {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                // A file system without locks: better unguarded than unusable.
+                // A file system without locks: better unlocked than unusable.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -168,7 +168,7 @@ fn without_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
 }
 
-/// As [`without_blocking`]; a symbolic link as the last part of the path is an error.
+/// Like [`without_blocking`], and a symbolic link as the last component is an error.
 #[cfg(unix)]
 fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
     use rustix::fs::OFlags;
@@ -186,7 +186,7 @@ fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Whether `path` still leads to this open file.
+/// Whether `path` still refers to this open file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -280,12 +280,12 @@ impl WriteAt for WriteFile {
         self.0.sync_all()
     }
 
-    /// Linux begins to write dirty pages that it is told will not be needed. Pages that wait to be written stay cached;
-    /// so it is to be said once, right after they were written.
+    /// On this advice, Linux starts writing dirty pages; they stay cached until they are written. Call this once per
+    /// range, right after writing it.
     #[cfg(target_os = "linux")]
     fn start_writing(&self, offset: u64, len: u64) {
         let len = std::num::NonZeroU64::new(len);
-        // Where a system does not take the advice, the sync at the end has more to do.
+        // If the advice is not supported, the final sync takes longer.
         rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::DontNeed).ok();
     }
 

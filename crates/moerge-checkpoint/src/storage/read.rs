@@ -1,4 +1,4 @@
-//! Reading: what a model may come from, be it a disk or the Hub. Nothing here can change a file.
+//! Reading files, for example from a disk or from the Hub.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(doc)]
 use super::OutputStorage;
 
-/// Where models are read. Paths are used as given; nothing here searches or expands them.
+/// A storage of models. Paths are used as given; nothing here searches or expands them.
 pub trait ReadStorage: Send + Sync + fmt::Debug {
     /// Opens a regular file for reading. Symbolic links are followed. Anything else, such as a
     /// folder, a pipe or a device, is refused without blocking (see [`not_regular`]).
@@ -26,7 +26,7 @@ pub trait ReadStorage: Send + Sync + fmt::Debug {
 
 /// An open file that many threads may read at once.
 pub trait ReadAt: Send + Sync {
-    /// Fills `buffer` from byte `offset` on. `UnexpectedEof` if the file ends before.
+    /// Fills `buffer` from byte `offset` on. `UnexpectedEof` if the file is too short.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Length of the file in bytes when it was opened.
     fn len(&self) -> u64;
@@ -36,21 +36,21 @@ pub trait ReadAt: Send + Sync {
     }
 }
 
-/// What a file system says about a path.
+/// Metadata of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Bytes, for a file.
+    /// The length of a file in bytes.
     pub len: u64,
-    /// Time of the last change in nanoseconds since 1970, as precise as the file system keeps it;
-    /// 0 where it keeps none.
+    /// Modification time in nanoseconds since 1970, as precise as the file system stores it; 0 if it
+    /// stores none.
     pub modified_ns: i64,
-    /// File, folder, or neither.
+    /// File, folder or other.
     pub kind: Kind,
-    /// Number of the file system that holds it; 0 where that is unknown.
+    /// Id of its file system; 0 if unknown.
     pub device: u64,
 }
 
-/// What a path leads to.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.

@@ -1,9 +1,8 @@
-//! A disk in memory that can lose power and fail, for tests. It keeps two images: the live one,
-//! which the program sees, and the durable one, which is what syncs have made safe.
-//! [`SimulatedDisk::crash`] gives the disk that a machine would find after it starts again, and
-//! [`SimulatedDisk::fail_operation`] makes any one operation fail. Every call through
-//! [`ReadStorage`], [`OutputStorage`], [`ReadAt`] and [`WriteAt`] that touches the disk counts as one operation; folders are created
-//! and removed entry by entry, each of which counts.
+//! A disk in memory that can lose power and fail, for tests. It has two images: the live one, which the program sees,
+//! and the durable one, which contains what was synced. [`SimulatedDisk::crash`] returns the disk after a restart, and
+//! [`SimulatedDisk::fail_operation`] makes any one operation fail. Every call through [`ReadStorage`],
+//! [`OutputStorage`], [`ReadAt`] and [`WriteAt`] that touches the disk counts as one operation; folders are created and
+//! removed entry by entry, each of which counts.
 
 use std::fmt;
 use std::io;
@@ -29,18 +28,18 @@ pub struct SimulatedDisk(Arc<Mutex<State>>);
 pub enum Fault {
     /// No space left. A write leaves half of its bytes.
     NoSpace,
-    /// The medium is faulty.
+    /// An I/O error of the medium.
     Io,
     /// A read finds the end of the file too early; other operations fail as with [`Fault::Io`].
     ShortRead,
 }
 
-/// What is found after a crash.
+/// What survives a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Survives {
     /// Only what was synced: a power cut at its worst.
     Synced,
-    /// All that was done: the process was killed, the machine ran on.
+    /// Everything: the process was killed, but the machine kept running.
     Everything,
     /// What was synced and a pseudo-random part of the rest, by this seed; writes may be torn.
     Some(u64),
@@ -78,7 +77,7 @@ impl SimulatedDisk {
         Arc::new(self.clone())
     }
 
-    /// How many operations there were so far.
+    /// The number of operations so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
@@ -93,24 +92,23 @@ impl SimulatedDisk {
         self.state().power_off = Some(n);
     }
 
-    /// The disk that is found after a crash at this moment, with power, without locks. The disk
-    /// itself is not changed.
+    /// The disk after a crash at this moment, with power and without locks. `self` is not changed.
     pub fn crash(&self, survives: Survives) -> SimulatedDisk {
         SimulatedDisk::of(self.state().tree.after_crash(survives))
     }
 
-    /// What [`OutputStorage::free_space`] says.
+    /// Sets the result of [`OutputStorage::free_space`].
     pub fn set_free_space(&self, bytes: u64) {
         self.state().free_space = bytes;
     }
 
-    /// Puts a durable file there, folders included; not counted as operations.
+    /// Creates a durable file and its folders, without counting operations.
     pub fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.state().tree.put(path.as_ref(), bytes);
     }
 
-    /// Every file below `dir` and its content, as the program sees it; empty if there is no such
-    /// folder. Paths are relative to `dir`. Not counted as operations.
+    /// All files below `dir` with their content, as the program sees them; empty if there is no such
+    /// folder. Paths are relative to `dir`. Counts no operations.
     pub fn files(&self, dir: impl AsRef<Path>) -> Vec<(PathBuf, Vec<u8>)> {
         self.state().tree.files(dir.as_ref())
     }
@@ -138,7 +136,7 @@ impl Fault {
 }
 
 impl State {
-    /// Counts an operation; the fault if it has to fail.
+    /// Counts an operation; returns the fault if it must fail.
     fn step(&mut self) -> Option<Fault> {
         let number = self.operations;
         self.operations += 1;

@@ -1,5 +1,4 @@
-//! Writing: what an output folder asks of a file system so that a crash leaves either the old
-//! state or the new one.
+//! Writing files and folders so that a crash leaves either the old or the new state.
 
 use std::any::Any;
 use std::fmt;
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use super::Kind;
 use super::read::{Facts, ReadStorage, if_any};
 
-/// Where an output is written, and read back to check it and to resume.
+/// A storage of outputs, which are read back to check and to resume them.
 pub trait OutputStorage: ReadStorage {
     /// Creates a file for writing; an existing regular file is emptied, anything else at `path`,
     /// symbolic links included, is refused.
@@ -30,33 +29,33 @@ pub trait OutputStorage: ReadStorage {
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Removes a folder and everything in it. Does not follow symbolic links.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Makes the names in a folder durable. Does nothing where a system has no such call.
+    /// Makes the names in a folder durable. Does nothing on systems without such a call.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Bytes that this user may still write to the file system that holds `path`.
+    /// Bytes available to this user on the file system of `path`.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
-    /// Locks the file at `path`, which is created if needed, against all other processes and
-    /// callers until the [`Lock`] is dropped. `None` if another holds it. A process that dies
-    /// releases its locks.
+    /// Locks the file at `path`, which is created if necessary, against other processes and callers
+    /// until the [`Lock`] is dropped. `None` if it is locked already. A process that dies releases
+    /// its locks.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
 }
 
-/// A file being written, by many threads at once.
+/// An open file that many threads may write at once.
 pub trait WriteAt: Send + Sync {
     /// Writes all of `bytes` at byte `offset`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes the file this long; new bytes are zero.
+    /// Sets the length; new bytes are zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes content and metadata durable.
     fn sync(&self) -> io::Result<()>;
-    /// Asks the system to begin to write these bytes to the medium, without waiting for it and without any promise.
+    /// Asks the system to start writing these bytes to the medium. Does not wait and guarantees nothing.
     fn start_writing(&self, offset: u64, len: u64);
 }
 
-/// A held lock; dropping it lets go.
+/// A held lock. Dropping it releases the lock.
 pub struct Lock(#[allow(dead_code)] Box<dyn Any + Send + Sync>);
 
 impl Lock {
-    /// Wraps what releases the lock when dropped.
+    /// Wraps a value that releases the lock when dropped.
     pub fn new(guard: impl Any + Send + Sync) -> Lock {
         Lock(Box::new(guard))
     }

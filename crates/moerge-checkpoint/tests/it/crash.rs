@@ -158,7 +158,7 @@ fn power_cut_during_the_rerun() {
             disk.power_off_at(n);
             let _ = build(&disk.shared(), "A", before.overwrite(), &mut Done::default());
             let first = disk.crash(if n % 2 == 0 { Survives::Synced } else { Survives::Some(n) });
-            // A build that was over is started anew, over its own output.
+            // A finished build is started again over its own output.
             let old = if is_over(&first, &new) { Some(new.clone()) } else { before.old() };
             for m in (n % 3..u64::MAX).step_by(3) {
                 let disk = first.crash(Survives::Everything);

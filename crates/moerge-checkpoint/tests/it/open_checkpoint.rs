@@ -1,4 +1,4 @@
-//! Opening model folders: which files count, what is said about folders that are something else,
+//! Opening model folders: which files count, errors for folders that are something else,
 //! links as download caches make them, and files that change while they are read.
 
 use std::fs;
