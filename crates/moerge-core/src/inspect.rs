@@ -1,4 +1,4 @@
-//! What a model folder is, told from its headers and small files: dense model, MoE, adapter, or something unknown.
+//! Describes a model folder from its headers and small files: a dense model, MoE, adapter, or something unknown.
 //!
 //! No weights are read. A folder that moerge cannot use is described all the same, with its tensors grouped by name.
 
@@ -58,7 +58,7 @@ pub struct Inspection {
     pub chat_template: Option<String>,
     /// The run that made it, where moerge did.
     pub made_by: Option<Provenance>,
-    /// Why something could not be told.
+    /// Why something is unknown.
     pub notes: Vec<String>,
 }
 
@@ -151,7 +151,7 @@ pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection>
         Ok((config, description)) => (Some((config, description.stored_in(&weights))), Vec::new()),
         Err(error) => (None, vec![error.parts().message.clone()]),
     };
-    // Who made it is a comfort: what is in the folder can be told without.
+    // The record is optional: the content of the folder is described without it.
     let record = folder.record().unwrap_or_else(|error| {
         notes.push(error.parts().message.clone());
         None

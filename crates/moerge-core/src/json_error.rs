@@ -1,5 +1,5 @@
-//! What serde_json finds wrong with a text, in words of JSON rather than of Rust: objects, lists and texts, where it says
-//! maps, sequences and structs.
+//! What serde_json finds wrong with a text, in words of JSON rather than of Rust: objects, lists and texts, where it
+//! says maps, sequences and structs.
 
 use serde_json::Error;
 
@@ -29,7 +29,7 @@ fn in_words(text: &str) -> String {
     }
     for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
         if let Some((found, expected)) = text.strip_prefix(prefix).and_then(|rest| rest.rsplit_once(", expected ")) {
-            // Only a list is said to have another length than a struct.
+            // serde reports a wrong length only for lists.
             let found = if prefix == "invalid length " { "a list".to_owned() } else { found_words(found) };
             return format!("expected {}, found {found}", expected_words(expected));
         }

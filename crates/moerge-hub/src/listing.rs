@@ -28,7 +28,7 @@ pub struct Listing {
     pub id: HubId,
     /// The commit of the revision: 40 hexadecimal digits.
     pub commit: String,
-    /// The files at the top of the repository; files in folders are no part of a model.
+    /// The files at the top of the repository; files in folders are not part of a model.
     pub files: Vec<RemoteFile>,
 }
 

@@ -9,7 +9,7 @@ use super::settings::Token;
 
 /// What is printed in place of the token.
 const REPLACEMENT: &str = "[token]";
-/// Shorter secrets are no tokens; replacing them would only garble messages.
+/// Shorter secrets are not tokens; replacing them would only garble messages.
 const MIN_SECRET: usize = 4;
 /// The beginning or the end of the token is removed from this length on.
 const MIN_PART: usize = 8;
@@ -107,8 +107,8 @@ impl Form {
     }
 }
 
-/// The character at `at`, written as itself, `%41` (also encoded again: `%2541`), `\u0041`, `\x41` or `&#65;`, and where
-/// it ends.
+/// The character at `at`, written as itself, `%41` (also encoded again: `%2541`), `\u0041`, `\x41` or `&#65;`, and
+/// where it ends.
 fn decoded(text: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = text.get(at..)?;
     let hex = |digits: Option<&[u8]>| u8::from_str_radix(std::str::from_utf8(digits?).ok()?, 16).ok();

@@ -16,8 +16,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// A token without the whitespace around it; `None` if nothing is left. An error says why it cannot be sent: a header
-    /// consists of visible ASCII.
+    /// A token without the whitespace around it; `None` if nothing is left. An error says why it cannot be sent: a
+    /// header consists of visible ASCII.
     pub fn new(written: &str, from: impl Into<String>) -> Result<Option<Self>, String> {
         let (secret, from) = (written.trim(), from.into());
         let Some(bad) = secret.chars().find(|c| !c.is_ascii_graphic()) else {
@@ -32,7 +32,7 @@ impl Token {
         Err(format!("the token in {from} is ignored: it contains {what}"))
     }
 
-    /// The token in a file; `None` where there is no such file.
+    /// The token in a file; `None` if there is no such file.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, String> {
         let from = printable(&path.display().to_string());
         let ignored = |e: io::Error| format!("the token in {from} is ignored: it cannot be read ({e})");

@@ -18,7 +18,7 @@ use moerge_core::{
         config::ModelConfig,
         families::{Description, MoeFamily},
         folder::ModelFolder,
-        locate::{HubCache, NotHere, locate},
+        locate::{HubCache, ModelNotFound, locate},
         source::Source,
         tied_head,
     },
@@ -60,7 +60,7 @@ impl Model {
     /// are those of `here`.
     pub fn open(storage: &Arc<dyn ReadStorage>, reference: &str, here: &Path, cache: &HubCache) -> Result<Self> {
         let parsed = ModelRef::parse(reference).map_err(|why| Error::input(format!("{reference}: {why}")))?;
-        let folders = locate(storage.as_ref(), &parsed, here, cache).map_err(|e: NotHere| Error::from(e))?;
+        let folders = locate(storage.as_ref(), &parsed, here, cache).map_err(|e: ModelNotFound| Error::from(e))?;
         let folder = ModelFolder::open(storage, &folders.model)?;
         if folder.is_adapter() {
             return Err(Error::input(format!("{} holds a LoRA adapter, not a model", folders.model.display()))

@@ -89,7 +89,7 @@ impl Tokenizer {
         self.encode_with(text, false)
     }
 
-    /// The same with, for each token, the bytes of `text` up to its end; a token that is no part of the text, such as
+    /// The same with, for each token, the bytes of `text` up to its end; a token that is not part of the text, such as
     /// the bos token, ends where the one before it does.
     pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
         self.check_length(text)?;

@@ -4,6 +4,7 @@ pub mod diff;
 pub mod evaluate;
 pub mod export;
 pub mod extract_lora;
+mod markup;
 pub mod memory;
 pub mod merge;
 pub mod route;

@@ -39,7 +39,7 @@ pub struct VerifyReport {
     pub tensors: usize,
     /// Bytes of all tensors; all were read.
     pub bytes: u64,
-    /// Tensors whose fingerprint is the one in `moerge.json`; `None` where there is no such file.
+    /// Tensors whose fingerprint is the one in `moerge.json`; `None` if there is no such file.
     pub fingerprints_equal: Option<usize>,
     /// Which of the files beside the weights were there and looked at: `tokenizer`, `chat template`, ...
     pub small_files: Vec<String>,
@@ -80,7 +80,7 @@ pub enum FindingKind {
     Unreadable,
     /// A file beside the weights that no reader takes: a tokenizer that is not JSON, a chat template with a mistake.
     SmallFile,
-    /// Quantised weights, of which `config.json` says nothing.
+    /// Quantised weights that `config.json` does not mention.
     Quantised,
     /// Tensor names with another prefix than `config.json` calls for.
     Names,
@@ -124,7 +124,7 @@ impl VerifyReport {
     }
 }
 
-/// Checks the model, or the adapter, in `dir`. Errors only where there is no folder, or where the user stops it.
+/// Checks the model, or the adapter, in `dir`. It fails only if there is no folder or the user stops it.
 pub fn verify(
     storage: &Arc<dyn ReadStorage>,
     dir: &Path,

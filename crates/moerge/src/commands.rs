@@ -15,7 +15,11 @@ use moerge_core::{
 };
 use moerge_hub::{Hub, HubSettings};
 
-use crate::{interrupt, progress::Reporter, terminal::path_text};
+use crate::{
+    console, interrupt,
+    progress::Reporter,
+    terminal::{HINT, path_text, quoted, styled},
+};
 
 mod build;
 pub mod chat;
@@ -97,6 +101,17 @@ fn on_hub(path: &Path) -> Option<HubId> {
     let reference = ModelRef::parse(written).ok().filter(|r| r.adapter.is_none())?;
     let mut parts = locate::on_hub(&LocalStorage, &reference, Path::new("."), &HubCache::from_env());
     parts.pop().map(|part| part.id)
+}
+
+/// Writes a page or picture that is viewed in a browser.
+fn write_page(path: &Path, content: &str) -> moerge_core::Result<()> {
+    let path = folder(path);
+    std::fs::write(&path, content).map_err(|e| moerge_core::Error::io("write", &path, &e))
+}
+
+/// The next step after [`write_page`].
+fn print_open(path: &Path) {
+    console::status(&format!("{} open {} in a browser", styled(HINT, "next:"), quoted(path)));
 }
 
 /// The two parts of an argument `model+adapter` that is not itself a path.

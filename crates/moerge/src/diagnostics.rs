@@ -83,7 +83,7 @@ fn rendered(parts: &ErrorParts, columns: Option<usize>) -> String {
     text
 }
 
-/// Columns for lines of the user's file where stderr is no terminal.
+/// Columns for lines of the user's file if stderr is not a terminal.
 const DEFAULT_COLUMNS: usize = 140;
 
 /// The message with the line it is about. `None` if the span is not one of the text's, which would be a bug of ours.

@@ -214,7 +214,7 @@ fn title(stage: Stage) -> String {
     styled(LABEL, &format!("{:<9} ", stage.name()))
 }
 
-/// Prints one event as a line. That nobody can read it is no reason to stop the work.
+/// Prints one event as a line. Ignores errors: a closed output must not stop the work.
 fn event(event: Value) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{event}").and_then(|()| out.flush());

@@ -34,7 +34,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// Bytes of a shard. mergekit's spelling counts too, where `B` is a billion: `5B`, `1b`, `500M`. 0 is no limit.
+/// Bytes of a shard. mergekit's spelling counts too, where `B` is a billion: `5B`, `1b`, `500M`. 0 means no limit.
 pub fn shard(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text)?;
     match unit.as_str() {

@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{columns::visible, terminal::styled};
 
-/// `text` with its long lines wrapped to `width` columns; as it is where there is no width. Continuation lines are
+/// `text` with its long lines wrapped to `width` columns; unchanged without a width. Continuation lines are
 /// indented to the last column of the line, if it looks like a row of a table.
 pub fn wrap(text: &str, width: Option<usize>) -> String {
     match width {

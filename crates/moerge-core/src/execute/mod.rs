@@ -29,7 +29,7 @@ use crate::{
 pub struct Written {
     /// Fingerprints of all tensors, in shard order.
     pub fingerprints: Vec<(String, Fingerprint)>,
-    /// What to tell the user: tensors that hold values that are no numbers, as their source does.
+    /// Warnings: copied tensors with NaN or infinities.
     pub warnings: Vec<String>,
 }
 

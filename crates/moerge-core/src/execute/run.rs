@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
         self.change(|outcome| outcome.warnings.push(warning));
     }
 
-    /// Ends the run. The first reason is the one that is told.
+    /// Ends the run. The first reason is reported.
     pub fn fail(&self, error: Error) {
         self.over.store(true, Ordering::Relaxed);
         self.change(|outcome| {

@@ -1,3 +1,5 @@
+//! Inspection of golden models, adapters, and folders that are neither.
+
 use std::path::PathBuf;
 
 use moerge_checkpoint::LocalStorage;

@@ -1,8 +1,8 @@
 //! A typed view of a model's `config.json`.
 //!
-//! Only what moerge computes with is typed; everything else stays in `raw` and is carried into the output verbatim.
-//! Both spellings of newer and older transformers are read: `rope_parameters` (5.x) and `rope_theta` with
-//! `rope_scaling` (4.x), `dtype` and `torch_dtype`.
+//! Only the keys that moerge computes with are typed; all others stay in `raw` and are copied to the output verbatim.
+//! The spellings of transformers 4 and 5 are both read: `rope_theta` with `rope_scaling` and `rope_parameters`,
+//! `torch_dtype` and `dtype`.
 
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,11 @@ use crate::{
 /// The keys of `config.json` that moerge computes with. Sizes are numbers of elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// The file, for messages.
+    /// The file's path, for messages.
     pub path: PathBuf,
-    /// The whole file in its own order; of a multimodal model, the text part.
+    /// The whole file in its own order, or the text part of a multimodal model.
     pub raw: Map<String, Value>,
-    /// `model_type` of the multimodal model whose text part this is.
+    /// `model_type` of the multimodal model if this is its text part.
     pub part_of: Option<String>,
     /// `model_type`: the family's name in transformers.
     pub model_type: String,
@@ -51,13 +51,12 @@ pub struct ModelConfig {
     pub rope: Rope,
     /// Whether the LM head is the embedding matrix.
     pub tied_embeddings: bool,
-    /// Longest context in tokens.
+    /// Maximum context in tokens.
     pub max_positions: usize,
 }
 
-/// Sizes above these are taken for nonsense rather than for a model, so that nothing is allocated for them and no
-/// product of them overflows.
-fn largest(key: &str) -> u64 {
+/// The maximum of a size. Larger values are refused, so nothing is allocated for them and no product overflows.
+fn max_size(key: &str) -> u64 {
     match key {
         "num_hidden_layers" => 4096,
         "num_experts" | "num_local_experts" | "n_routed_experts" | "n_shared_experts" | "num_experts_per_tok" => 4096,
@@ -72,7 +71,7 @@ impl ModelConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
             Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
-                .hint("config.json comes with the model; copy it again from where the model is from")
+                .hint("config.json comes with the model; copy it again from where the model came from")
         })?;
         let (raw, part_of) = text_part(raw, path)?;
         let keys = Keys { raw: &raw, path };
@@ -95,7 +94,7 @@ impl ModelConfig {
         };
         if head_dim % 2 == 1 {
             let message = format!("{}: a head is {head_dim} wide, expected an even width", path.display());
-            return Err(Error::input(message).hint("rotary embeddings turn pairs of elements"));
+            return Err(Error::input(message).hint("rotary embeddings rotate pairs of elements"));
         }
         let norm_eps = keys.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps);
         if norm_eps < 0.0 {
@@ -125,12 +124,12 @@ impl ModelConfig {
         })
     }
 
-    /// A number of the file that has no field of its own.
+    /// A positive number that has no field of its own.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
         self.keys().size_or_null(key)
     }
 
-    /// A number of the file that may be 0 and has no field of its own.
+    /// A number that may be 0 and has no field of its own.
     pub fn count(&self, key: &str) -> Result<Option<usize>> {
         self.keys().count_or_null(key)
     }
@@ -152,12 +151,12 @@ impl ModelConfig {
         self.keys().wrong(key, expected)
     }
 
-    /// A flag of the file that has no field of its own; absent and `null` are `None`.
+    /// A flag that has no field of its own; `None` if it is absent or `null`.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.keys().flag(key)
     }
 
-    /// Whether the key is there and not `null`.
+    /// Whether the key is present and not `null`.
     pub fn has(&self, key: &str) -> bool {
         self.raw.get(key).is_some_and(|v| !v.is_null())
     }
@@ -172,13 +171,13 @@ fn rope_error(raw: &Map<String, Value>, path: &Path, why: &str) -> Error {
     if Rope::is_of_unknown_type(raw) { error.unsupported() } else { error }
 }
 
-/// Sizes without which no config describes a transformer that moerge knows.
+/// The sizes that every supported config has.
 const SIZES: [&str; 4] = ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"];
 
-/// Keys that hold the text part of a multimodal model's config.
+/// Keys of the text part in a multimodal model's config.
 const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 
-/// The text part of a multimodal config with the type of the whole; any other config as it is.
+/// The text part of a multimodal config with the type of the whole model; any other config unchanged.
 fn text_part(whole: Map<String, Value>, path: &Path) -> Result<(Map<String, Value>, Option<String>)> {
     let keys = Keys { raw: &whole, path };
     let known = whole.get("model_type").and_then(Value::as_str).is_some_and(|name| Family::named(name).is_some());
@@ -240,8 +239,8 @@ impl Keys<'_> {
     fn count_or_null(&self, key: &str) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64() {
-            Some(n) if n <= largest(key) => Ok(Some(n as usize)),
-            Some(_) => Err(self.wrong(key, &format!("at most {}", largest(key)))),
+            Some(n) if n <= max_size(key) => Ok(Some(n as usize)),
+            Some(_) => Err(self.wrong(key, &format!("at most {}", max_size(key)))),
             None => Err(self.wrong(key, "a whole number")),
         }
     }

@@ -32,7 +32,7 @@ pub fn is_plain(dtype: Dtype) -> bool {
 pub const UNQUANTISED: &str =
     "the weights must be BF16, F16, F32 or F64; for a quantised model, use the one it was made from";
 
-/// Why the weights are taken for quantised, as a sentence that names a tensor; `None` where nothing says so.
+/// Why the weights seem to be quantised, as a sentence that names a tensor; `None` if they do not.
 pub fn quantised(checkpoint: &Checkpoint) -> Option<String> {
     let sign = |tensor: &TensorView| {
         let (end, kind) = QUANTISED.iter().find(|(end, _)| tensor.name.ends_with(end))?;

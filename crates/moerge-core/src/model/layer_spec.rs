@@ -1,4 +1,4 @@
-//! What a decoder computes, layer by layer: everything that distinguishes the families for whoever runs them.
+//! What a decoder computes, layer by layer: everything that distinguishes the families when they run.
 //!
 //! A [`LayerSpec`] says how one layer mixes tokens, which feed-forward network follows, and where the norms are. It
 //! knows no tensor names; the weights a layer needs, with their shapes, follow from it ([`LayerSpec::weights`]).

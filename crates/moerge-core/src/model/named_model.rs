@@ -41,7 +41,7 @@ pub struct NamedModel {
     pub config: Map<String, Value>,
     /// Its tensors, with its adapter merged.
     pub tensors: BTreeMap<String, NamedTensor>,
-    /// Its tokenizer, where that is no file of its folder.
+    /// Its tokenizer, if it is not a file in its folder.
     pub tokenizer: Option<TokenizerFile>,
     files: Vec<OwnedSourceFiles>,
     stacks: BTreeMap<String, usize>,

@@ -1,4 +1,4 @@
-//! Rotary position embeddings as `config.json` describes them, and the angles they mean.
+//! Rotary position embeddings (RoPE) as described in `config.json`, and their frequencies.
 //!
 //! The formulas are those of transformers' `modeling_rope_utils.py` (default, linear, dynamic, yarn, longrope, llama3).
 
@@ -8,74 +8,74 @@ use serde_json::{Map, Value};
 
 use crate::suggest::shorten;
 
-/// How the rotary angles of a model are made.
+/// The RoPE parameters of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the geometric series of frequencies.
     pub theta: f64,
     /// How the frequencies are stretched for long contexts.
     pub scaling: RopeScaling,
-    /// Share of each head that is rotated; 1 for all families that can join an MoE today.
+    /// Fraction of each head that is rotated; 1 for every supported family.
     pub partial: f64,
-    /// The scaling object as it was found (either spelling), without `rope_theta`; empty for plain rope.
+    /// The scaling object of the file (either spelling) without `rope_theta`; empty for plain RoPE.
     pub raw: Map<String, Value>,
 }
 
 /// Values of `rope_type`; `su` is an older name of longrope.
 const TYPES: [&str; 6] = ["default", "linear", "dynamic", "yarn", "longrope", "llama3"];
 
-/// The kinds of rope scaling.
+/// The types of RoPE scaling.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// None.
+    /// No scaling.
     Default,
     /// Positions divided by `factor`.
     Linear {
-        /// Stretch.
+        /// Scaling factor of the context length.
         factor: f64,
     },
-    /// NTK-aware base that grows with the sequence once it is longer than the original context.
+    /// NTK-aware scaling: the base grows with the length of a sequence longer than the original context.
     Dynamic {
-        /// Stretch.
+        /// Scaling factor of the context length.
         factor: f64,
         /// The context that the model was trained with, in tokens.
         original: usize,
     },
     /// YaRN (arXiv 2309.00071).
     Yarn {
-        /// Stretch.
+        /// Scaling factor of the context length.
         factor: f64,
         /// The context that the model was trained with, in tokens.
         original: usize,
-        /// Rotations above which a frequency is left alone.
+        /// Number of rotations above which a frequency is not scaled.
         beta_fast: f64,
-        /// Rotations below which a frequency is fully stretched.
+        /// Number of rotations below which a frequency is fully scaled.
         beta_slow: f64,
-        /// Scale of the attention logits' root.
+        /// Factor on cos and sin, and so, squared, on the attention logits.
         attention_factor: f64,
-        /// Whether the ramp's ends are rounded to whole dimensions.
+        /// Whether the ends of the ramp are rounded to whole dimensions.
         truncate: bool,
     },
-    /// Llama 3.1's smooth ramp.
+    /// Llama 3.1's smooth ramp between scaled and unscaled frequencies.
     Llama3 {
-        /// Stretch of the low frequencies.
+        /// Scaling factor of the low frequencies.
         factor: f64,
-        /// Wavelengths above `original / low` are stretched.
+        /// Wavelengths above `original / low` are scaled.
         low: f64,
-        /// Wavelengths below `original / high` are left alone.
+        /// Wavelengths below `original / high` are not scaled.
         high: f64,
         /// The context that the model was trained with, in tokens.
         original: usize,
     },
-    /// LongRoPE (arXiv 2402.13753): a divisor per frequency, one list for short and one for long sequences.
+    /// LongRoPE (arXiv 2402.13753): one divisor per frequency, in two lists for short and long sequences.
     LongRope {
-        /// Divisors up to the original context.
+        /// Divisors for sequences up to the original context.
         short: Vec<f64>,
-        /// Divisors beyond it.
+        /// Divisors for longer sequences.
         long: Vec<f64>,
         /// The context that the model was trained with, in tokens.
         original: usize,
-        /// Scale of the attention logits' root.
+        /// Factor on cos and sin, and so, squared, on the attention logits.
         attention_factor: f64,
     },
 }
@@ -84,7 +84,8 @@ impl Rope {
     /// Reads either spelling. `max_positions` is `max_position_embeddings`, the default of the original context;
     /// `default_theta` is the family's base.
     ///
-    /// The error is a sentence about the key that is wrong.
+    /// # Errors
+    /// A sentence that names the wrong key.
     pub fn from_config(
         config: &Map<String, Value>,
         head_dim: usize,
@@ -112,12 +113,12 @@ impl Rope {
         };
         let theta = top(inner_theta, "rope_theta", default_theta)?;
         let partial = top(inner_partial, "partial_rotary_factor", 1.0)?;
-        // A null is nobody's: without it the two spellings of the key cannot contradict each other.
+        // Ignore nulls, so the two spellings of a key cannot contradict each other.
         raw.retain(|_, value| !value.is_null());
         let kind = match raw.get("rope_type").or(raw.get("type")) {
             None => "default".to_owned(),
             Some(Value::String(kind)) => kind.clone(),
-            Some(other) => return Err(format!("`rope_type` is {}, expected a text", shorten(&other.to_string()))),
+            Some(other) => return Err(format!("`rope_type` is {}, expected a string", shorten(&other.to_string()))),
         };
         let original = context(&raw)?.or(context(config)?).unwrap_or(max_positions);
         let scaling = Fields { raw: &raw, kind: &kind, head_dim, max_positions, original }.scaling()?;
@@ -127,7 +128,7 @@ impl Rope {
         Ok(Self { theta, scaling, partial, raw })
     }
 
-    /// Whether a config that [`Rope::from_config`] refuses may be right: another type, or one for each kind of layer.
+    /// Whether a config that [`Rope::from_config`] refuses may be valid: another type, or one object per type of layer.
     pub fn is_of_unknown_type(config: &Map<String, Value>) -> bool {
         let unknown = |rope: &Map<String, Value>| {
             let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str);
@@ -136,7 +137,7 @@ impl Rope {
         ["rope_parameters", "rope_scaling"].into_iter().filter_map(|key| config.get(key)?.as_object()).any(unknown)
     }
 
-    /// Inverse frequencies `[head_dim / 2]` and the factor on cos and sin, for a sequence of `length` tokens.
+    /// The inverse frequencies `[head_dim / 2]` and the factor on cos and sin for a sequence of `length` tokens.
     pub fn frequencies(&self, head_dim: usize, length: usize) -> (Vec<f64>, f64) {
         let half = head_dim / 2;
         let plain =
@@ -191,7 +192,7 @@ impl Rope {
     }
 }
 
-/// `original_max_position_embeddings`, in either of the two objects that may have it.
+/// `original_max_position_embeddings`, from either of the two objects that may contain it.
 fn context(config: &Map<String, Value>) -> Result<Option<usize>, String> {
     let key = "original_max_position_embeddings";
     match config.get(key) {
@@ -235,7 +236,7 @@ impl Fields<'_> {
                 original: self.original,
             },
             "longrope" | "su" => self.longrope()?,
-            other => return Err(format!("rope type `{}` is not known ({})", shorten(other), TYPES.join(", "))),
+            other => return Err(format!("rope type `{}` is not supported ({})", shorten(other), TYPES.join(", "))),
         })
     }
 

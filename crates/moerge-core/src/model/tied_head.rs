@@ -1,5 +1,5 @@
-//! A head that is stored beside the embeddings that `config.json` ties it to. transformers 5 uses it, transformers 4 and
-//! llama.cpp's converter do not, so a head that is no copy of the embeddings makes two models of one folder.
+//! A head that is stored beside the embeddings that `config.json` ties it to. transformers 5 uses it, transformers 4
+//! and llama.cpp's converter do not, so a folder whose head differs from the embeddings is two different models.
 
 use moerge_checkpoint::{Checkpoint, TensorView};
 

@@ -1,4 +1,5 @@
-//! `tokenizer.json` as a table of tokens that can be cut and added to, for merges of models with different vocabularies.
+//! `tokenizer.json` as a table of tokens that can be cut and added to, for merges of models with different
+//! vocabularies.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -69,7 +70,7 @@ impl TokenizerFile {
     /// Takes out the tokens without an embedding, those from id `rows` on.
     ///
     /// # Errors
-    /// There are such tokens and the model is no BPE, from which tokens cannot be taken.
+    /// There are such tokens, and the model is not a BPE, so tokens cannot be removed from it.
     pub fn cut(&mut self, rows: usize) -> Result<()> {
         let beyond = |id: u32| id as usize >= rows;
         let unused: HashSet<String> =
@@ -141,7 +142,7 @@ impl TokenizerFile {
         match self.json.get("model").and_then(|model| model.get("vocab")) {
             Some(Value::Object(vocabulary)) => {
                 for (token, id) in vocabulary {
-                    let id = number(id).ok_or_else(|| wrong("an id of the vocabulary is no whole number"))?;
+                    let id = number(id).ok_or_else(|| wrong("an id in the vocabulary is not a whole number"))?;
                     ids.insert(token.clone(), id);
                 }
             }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use moerge_checkpoint::Dtype;
 
-/// How many values are no numbers.
+/// The number of NaN values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NonFinite {
     /// Number of NaN.

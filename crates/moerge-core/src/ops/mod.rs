@@ -1,6 +1,6 @@
 //! Tensor expressions: how an output tensor is made of source tensors, and the one evaluator of such expressions.
 //!
-//! An [`Expr`] is a pure description. [`Evaluator`] turns it into rows of f32 for whoever asks: the writer of shards,
+//! An [`Expr`] is a pure description. [`Evaluator`] turns it into rows of f32 for the writer of shards,
 //! the pass that fits routers, or a decoder that runs a model with an adapter. Arithmetic is f32, sums are f64, and the
 //! only rounding to the output's dtype is the reader's, at the end.
 

@@ -1,4 +1,5 @@
-//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same plan.
+//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same
+//! plan.
 //!
 //! [`OutputPlan`] is all that writing needs. It knows no MoE: [`moe`] makes one.
 
@@ -104,7 +105,7 @@ impl OutputPlan {
     /// # Errors
     /// A source cannot be read.
     pub fn identify(&self, id: &mut Identity) -> Result<()> {
-        // What is left out and what is said about it changes no byte.
+        // Unused weights and warnings do not change the output.
         let Self { config, tensors, layout, seed, unused: _, warnings: _ } = self;
         id.text(env!("CARGO_PKG_VERSION")).text(&serde_json::to_string(config).unwrap_or_default()).number(*seed);
         id.list(layout.shards.iter(), |id, shard| {

@@ -99,7 +99,7 @@ fn check_number_of_experts(findings: &mut Findings) {
             let base = &recipe.base_model.span;
             findings.error(match base.is_empty() {
                 true => error,
-                false => error.at(recipe.snippet(base, "the base alone is no Mixture of Experts")),
+                false => error.at(recipe.snippet(base, "the base alone is not a Mixture of Experts")),
             });
         }
         [only] => {

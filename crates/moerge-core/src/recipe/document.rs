@@ -60,7 +60,7 @@ impl Document {
         Self::read(name, &Arc::from(text), None)
     }
 
-    /// Every model of the output and of the earlier documents that is no earlier document itself, with repetitions.
+    /// All models of the output and of the earlier documents, except earlier documents themselves, with repetitions.
     pub fn models(&self) -> Vec<&Located<ModelRef>> {
         let output = match &self.output {
             Output::Moe(recipe) => recipe.models().collect::<Vec<_>>(),

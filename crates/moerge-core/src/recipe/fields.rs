@@ -189,7 +189,7 @@ impl<'a> Field<'a> {
     /// string "no", not a boolean. Only null is none: that is what YAML makes of a line somebody forgot to fill in.
     ///
     /// A prompt in a list may be empty: the gates are then made of the bos token alone, as in mergekit. An empty value
-    /// without a list is no prompt.
+    /// without a list is not a prompt.
     pub fn prompts(&self) -> Result<Vec<String>> {
         match &self.entry.value.kind {
             Kind::Scalar(scalar) if scalar.text.trim().is_empty() => Ok(Vec::new()),

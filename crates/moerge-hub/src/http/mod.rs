@@ -38,7 +38,7 @@ const MAX_REDIRECTS: usize = 8;
 /// Time for a request whose answer is read whole, all tries together.
 const ANSWER_TIME: Duration = Duration::from_secs(300);
 
-/// The body of a request, made anew for each try.
+/// The body of a request, made again for each try.
 pub(super) enum Payload<'a> {
     /// No body.
     None,

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{DiffReport, Distance, LayerDiff, module::order};
+use crate::markup::escaped;
 
 const STYLE: &str = include_str!("heat_map.css");
 /// Width of the labels at the left, and height of a row.
@@ -159,29 +160,12 @@ fn shortened(reference: &str) -> String {
     }
 }
 
-/// Text for XML, without characters that no XML may have.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn percents_and_names_fit() {
+    fn percents_fit() {
         assert_eq!([0.0, 0.000_05, 0.005, 0.034, 1.2].map(percent), ["0 %", "5e-3 %", "0.50 %", "3.4 %", "120 %"]);
-        assert_eq!(escaped("a<b>&\"\u{1b}"), "a&lt;b&gt;&amp;&quot;\u{fffd}");
     }
 }

@@ -85,7 +85,7 @@ fn result(yaml: &mut String, dataset: &str, metrics: &[(&str, &str, Estimate)]) 
     }
 }
 
-/// Four significant digits; what is no number is null.
+/// Four significant digits; NaN and infinities are null.
 fn rounded(value: f64) -> String {
     if !value.is_finite() {
         return String::from("null");

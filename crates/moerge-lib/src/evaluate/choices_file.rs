@@ -1,8 +1,8 @@
 //! Reads multiple-choice questions from JSON Lines, and makes prompts of them.
 //!
-//! The prompts are those of the lm-evaluation-harness: a `context` alone is used as it is (HellaSwag); a `question` becomes
-//! `Question: ..` and `Answer:` on the next line (ARC), after its `context` if it has one (SciQ). A space precedes
-//! each choice, and an empty line follows each solved example.
+//! The prompts are those of the lm-evaluation-harness: a `context` alone is used as it is (HellaSwag); a `question`
+//! becomes `Question: ..` and `Answer:` on the next line (ARC), after its `context` if it has one (SciQ). A space
+//! precedes each choice, and an empty line follows each solved example.
 
 use std::path::Path;
 
@@ -102,7 +102,7 @@ impl Item {
         let answer = match line.answer {
             Some(Value::Number(number)) => number.as_u64().and_then(|n| usize::try_from(n).ok()),
             Some(Value::String(text)) => choices.iter().position(|c| *c == text).or_else(|| letter(&text)),
-            Some(_) => return Err("`answer` is no number, letter or text".into()),
+            Some(_) => return Err("`answer` is not a number, letter or text".into()),
             None => return Err("a line without `answer`".into()),
         };
         match answer.filter(|answer| *answer < choices.len()) {

@@ -72,7 +72,7 @@ impl Prepared {
         let Some(output) = publication.open(&id, options.force, max_bytes, progress)? else {
             return Ok(already_there());
         };
-        self.tell(&files, progress);
+        self.log(&files, progress);
         let (routers, routing) = self.routers(&output, tokenizer.as_ref(), &memory, options, progress)?;
         if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
             progress.note(
@@ -115,8 +115,8 @@ impl Prepared {
         Ok(report(warnings, routing, bytes, false))
     }
 
-    /// What is left out of adapters, and for those who ask for more: what was chosen, and from what.
-    fn tell(&self, files: &[OutputFile], progress: &dyn Progress) {
+    /// Notes what of the adapters is unused; in detail, also what was chosen and why.
+    fn log(&self, files: &[OutputFile], progress: &dyn Progress) {
         progress.detail(&format!("{}: {}", self.plan.family.class, self.plan.why));
         for source in &self.models.sources {
             if let Some(adapter) = &source.adapter {
@@ -136,7 +136,7 @@ impl Prepared {
         progress.detail(&format!("files beside the weights: {}", names.join(", ")));
     }
 
-    /// Experts that turned out to have equal feed-forward networks although they are made of different files.
+    /// Warnings about experts with equal FFNs that are made from different files.
     fn equal_experts(&self, fingerprints: &[(String, Fingerprint)]) -> Vec<String> {
         let fingerprints: HashMap<_, _> = fingerprints.iter().map(|(name, f)| (name.as_str(), f)).collect();
         let slots = &self.plan.routing.slots;
@@ -145,7 +145,7 @@ impl Prepared {
         found.iter().filter(|s| !self.plan.same_ffn.contains(s)).map(|s| s.warning(&self.models, slots)).collect()
     }
 
-    /// What is copied though no reader can take it.
+    /// Warnings about copied files that readers will refuse.
     fn broken_files(&self, files: &[OutputFile]) -> Vec<String> {
         let warning = |file: &OutputFile| {
             let problem = small_files::problem(&file.name, &file.bytes)?;

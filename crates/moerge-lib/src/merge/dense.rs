@@ -13,7 +13,7 @@ use moerge_core::{
     execute,
     model::{
         files::{CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG},
-        locate::{NotHere, locate},
+        locate::{ModelNotFound, locate},
         named_model::NamedModel,
         source::{Vocabulary, read_text},
         tokenizer_file::TokenizerFile,
@@ -151,7 +151,7 @@ fn plan_dense(
             if error.parts().snippet.is_some() { error } else { error.at(recipe.snippet(&reference.span, "")) }
         };
         let folders = locate(storage.as_ref(), &reference.value, recipe_dir, &options.cache)
-            .map_err(|e: NotHere| place(Error::from(e)))?;
+            .map_err(|e: ModelNotFound| place(Error::from(e)))?;
         let (model, adapter) = (&folders.model, folders.adapter.as_deref());
         models.push(NamedModel::open(storage, &name, model, adapter, options.lora_dtype).map_err(place)?);
     }

@@ -34,7 +34,7 @@ impl Prepared {
         }
         let who = differences.iter().zip(names).enumerate().filter(|(_, (d, _))| **d > 1e-3);
         let who: Vec<String> = who.map(|(e, (d, name))| format!("expert {e} ({name}) by {:.1} %", 100.0 * d)).collect();
-        // Averaging is no advice where attention works in another way than the base's.
+        // Averaging is no remedy if attention works differently from the base's.
         let base = self.models.base();
         let alike = |index: &usize| attention::differences(base, &self.models.sources[*index]).is_empty();
         let advice =
@@ -48,7 +48,8 @@ impl Prepared {
     }
 }
 
-/// `|expert - base| / |base|` over some rows of every weight that the MoE has only once; 0 where they are the same bytes.
+/// `|expert - base| / |base|` over some rows of every weight that the MoE has only once; 0 where they are the same
+/// bytes.
 fn shared_difference(base: &Source, expert: &Source) -> Result<f64> {
     let (ours, theirs) = (SourceWeights::new(base)?, SourceWeights::new(expert)?);
     let (mut difference, mut size) = (0.0f64, 0.0f64);

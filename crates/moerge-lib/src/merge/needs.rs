@@ -1,4 +1,4 @@
-//! What a build needs, known before it begins: bytes on disk, bytes in memory, the base's tokenizer.
+//! What a build needs, known before it starts: bytes on disk, bytes in memory, the base's tokenizer.
 
 use std::path::Path;
 
@@ -18,18 +18,20 @@ use moerge_core::{
 };
 use moerge_infer::tokenizer::Tokenizer;
 
-/// An upper bound of the bytes of a token in the file of what the experts wrote: its number, and its text escaped.
+/// An upper bound on the bytes of a token in the file of self-written text: its id and its escaped text.
 const TOKEN_BYTES: u64 = 96;
 
 impl Prepared {
-    /// Every file beside the weights that is known before a run, and an upper bound of the finished folder's bytes.
+    /// All files besides the weights that are known before a run, and an upper bound on the bytes of the finished
+    /// folder.
     pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
         let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
         let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
         Ok((files, beside + self.max_bytes_of_results()))
     }
 
-    /// An upper bound of the finished folder's bytes, without reading what is copied into it. Weights are exact.
+    /// An upper bound on the bytes of the finished folder, without reading the files that are copied. Weights are
+    /// exact.
     pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<u64> {
         let base = &self.models.base().dir;
         let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
@@ -38,7 +40,7 @@ impl Prepared {
         Ok(beside.sum::<u64>() + self.max_bytes_of_results())
     }
 
-    /// Weights, record, routing report and the experts' own text.
+    /// An upper bound on the bytes of weights, record, routing report and self-written text.
     fn max_bytes_of_results(&self) -> u64 {
         let record = self.record(&"0".repeat(32), &[]);
         let fitted = self.plan.routing.gate_mode.is_fitted();
@@ -48,14 +50,14 @@ impl Prepared {
         self.plan.output.layout.total_file_bytes() + record.bytes.len() as u64 + report + written
     }
 
-    /// The record of a build with this id.
+    /// The record of the build with this id.
     pub(super) fn record(&self, id: &str, fingerprints: &[(String, Fingerprint)]) -> OutputFile {
         let sources: Vec<_> = self.models.sources.iter().flat_map(Source::files).collect();
         record(id, &self.recipe.text, &sources, &self.plan.output, fingerprints)
     }
 
-    /// What a build will hold in memory at the most. Reads the base's tokenizer where prompts are asked for; without
-    /// one, a prompt is taken to have as many tokens as bytes.
+    /// An upper bound on the memory of a build. Reads the base's tokenizer if there are prompts; without a tokenizer, a
+    /// prompt counts as one token per byte.
     pub fn memory(
         &self,
         storage: &dyn ReadStorage,
@@ -66,7 +68,7 @@ impl Prepared {
         self.memory_with(storage, tokenizer.as_ref(), options, progress)
     }
 
-    /// Tokens that go through a model to make the routers.
+    /// The number of tokens that run through a model to make the routers.
     pub fn router_tokens(&self, storage: &dyn ReadStorage, progress: &dyn Progress) -> Result<usize> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
         Ok(self.lengths(tokenizer.as_ref(), progress)?.0.into_iter().sum())
@@ -93,7 +95,8 @@ impl Prepared {
         Ok(MemoryNeed::of(&self.plan, &self.models, &inputs))
     }
 
-    /// Tokens of each sequence that goes through a model to make the routers, and of each text that one expert writes.
+    /// The lengths in tokens of the sequences that run through a model to make the routers, and of the samples that one
+    /// expert writes.
     fn lengths(&self, tokenizer: Option<&Tokenizer>, progress: &dyn Progress) -> Result<(Vec<usize>, Vec<usize>)> {
         let routing = &self.plan.routing;
         let (settings, writers) = (&routing.fit.self_text, self.writers());
@@ -118,7 +121,7 @@ impl Prepared {
         Ok((lengths, longest))
     }
 
-    /// What the tokenizer shows of the prompts: those longer than what the base was made for, and those without tokens.
+    /// Warnings about prompts that exceed the base's context or have no tokens.
     pub(super) fn prompt_warnings(
         &self,
         tokenizer: Option<&Tokenizer>,
@@ -129,7 +132,7 @@ impl Prepared {
         let (longest, context) = (lengths.into_iter().max().unwrap_or(0), self.models.base().config.max_positions);
         if longest > context {
             warnings.push(format!(
-                "a prompt has {longest} tokens, and the base's context is {context}; what comes after it says little"
+                "a prompt has {longest} tokens, and the base's context is {context}; what comes after that adds little"
             ));
         }
         let routing = &self.plan.routing;
@@ -147,7 +150,7 @@ impl Prepared {
         Ok(warnings)
     }
 
-    /// The base's tokenizer, where the routers are made of text.
+    /// The base's tokenizer, if the routers are made from text.
     pub(super) fn tokenizer(&self, storage: &dyn ReadStorage) -> Result<Option<Tokenizer>> {
         let mode = self.plan.routing.gate_mode;
         let needed = mode.needs_prompts() || mode.is_fitted();

@@ -9,7 +9,7 @@ use crate::routers;
 use moerge_core::{
     error::{Error, Result},
     model::{
-        locate::{HubCache, NotHere, locate},
+        locate::{HubCache, ModelNotFound, locate},
         named_model::NamedModel,
         source::{Source, Vocabulary, token_without_row},
         source_files::SourceFiles,
@@ -110,7 +110,7 @@ fn open_models(
             return Ok(sources.len() - 1);
         }
         let folders = locate(storage.as_ref(), &reference.value, recipe_dir, cache)
-            .map_err(|e: NotHere| place(Error::from(e)))?;
+            .map_err(|e: ModelNotFound| place(Error::from(e)))?;
         let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref()).map_err(place)?;
         sources.push(source);
         Ok(sources.len() - 1)

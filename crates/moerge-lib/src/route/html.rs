@@ -5,13 +5,15 @@
 use std::fmt::Write as _;
 
 use super::{BalancedLoad, RouteReport, TextReport};
+use crate::markup::escaped;
 
 mod charts;
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
 
-/// Number of expert colours (Okabe and Ito, distinguishable with most forms of colour blindness); more experts reuse them.
+/// Number of expert colours (Okabe and Ito, distinguishable with most forms of colour blindness); more experts reuse
+/// them.
 const COLOURS: usize = 8;
 
 /// The page.
@@ -106,7 +108,7 @@ fn balanced(page: &mut String, report: &RouteReport) {
         page,
         "<h2>Balanced</h2>\n<p>Part of all choices that each expert gets on the text that the routers were fitted to. \
          {}.</p>\n<div class=\"maps\">",
-        escaped(&balance.told())
+        escaped(&balance.summary())
     );
     for (when, load) in [("before", &balance.load_before), ("after", load_after)] {
         let map = charts::load_map(report, load);
@@ -185,23 +187,6 @@ fn most_often(experts: &[usize]) -> usize {
     let count = |expert: usize| experts.iter().filter(|e| **e == expert).count();
     let most = experts.iter().copied().max_by_key(|expert| (count(*expert), std::cmp::Reverse(*expert)));
     most.unwrap_or(0)
-}
-
-/// Escapes a string for HTML.
-fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\n' | '\t' => html.push(c),
-            c if c.is_control() => html.push('\u{fffd}'),
-            c => html.push(c),
-        }
-    }
-    html
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Text for fitting routers, as tokens with labels; wherever it comes from.
+//! The labelled tokens that routers are fitted to.
 
 use moerge_core::{
     error::Result,
@@ -16,29 +16,29 @@ use super::{
 /// Maximum number of tokens of a sequence; longer texts are cut.
 pub const WINDOW: usize = 512;
 
-/// One token in so many, or one sequence where there are as many, is kept back to measure on.
+/// One sequence in this many is held out for measuring, or one token if there are fewer sequences.
 const KEPT_BACK: usize = 5;
 
-/// The sequences of tokens that show what an expert is for.
+/// The text of an expert as sequences of tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExpertTokens {
-    /// What it is for.
+    /// Text that the expert is for.
     pub positive: Vec<Vec<u32>>,
-    /// What it is not for.
+    /// Text that it is not for.
     pub negative: Vec<Vec<u32>>,
 }
 
-/// All sequences of a fit, and what their tokens are.
+/// All sequences of a fit, with the labels of their tokens.
 #[derive(Debug, Clone)]
 pub struct Calibration {
     pub(super) sequences: Vec<Vec<u32>>,
-    /// A column per token of the packed sequences.
+    /// One label per token of the packed sequences.
     pub(super) samples: Samples,
 }
 
 impl ExpertTokens {
-    /// The tokens of `prompts`: long texts cut into sequences of [`WINDOW`], and of these as many as `max_tokens`
-    /// allow, spread evenly over them.
+    /// Tokenizes `prompts`. Long texts are cut into sequences of [`WINDOW`] tokens, of which an evenly spaced subset of
+    /// `max_tokens` tokens is used.
     pub fn of(prompts: &Prompts, tokenizer: &Tokenizer, max_tokens: usize, progress: &dyn Progress) -> Result<Self> {
         let tokens = |texts: &[String]| -> Result<Vec<Vec<u32>>> {
             let mut sequences = Vec::new();
@@ -59,7 +59,7 @@ impl From<ExpertText> for ExpertTokens {
 }
 
 impl Calibration {
-    /// Labels every token with whose text it is in. `shared` is the shared expert's text, where it has a gate.
+    /// Labels every token with the expert of its text. `shared` is the text of a shared expert that has a gate.
     pub fn new(experts: &[ExpertTokens], shared: Option<&ExpertTokens>) -> Self {
         let texts = experts
             .iter()
@@ -82,7 +82,7 @@ impl Calibration {
             for _ in sequence {
                 tokens += 1;
                 self.samples.classes.push(Some(class));
-                // Tokens of one sequence are alike; a whole one kept back says more about text not yet seen.
+                // Tokens of a sequence are similar; holding out whole sequences says more about unseen text.
                 let place = if whole { index + 1 } else { tokens };
                 self.samples.held_out.push(place % KEPT_BACK == 0);
             }
@@ -90,8 +90,8 @@ impl Calibration {
         }
     }
 
-    /// Where all sequences begin with the same token (bos), it says nothing about whose they are; its vector is the same in
-    /// all of them, and far from every other.
+    /// Whether all sequences begin with the same token (bos). It says nothing about the expert: its vector is the same
+    /// in all of them, and far from all others.
     fn pass_over_first_tokens(&mut self) {
         let mut firsts = self.sequences.iter().map(|s| s.first());
         let first = firsts.next().flatten();
@@ -105,15 +105,14 @@ impl Calibration {
         }
     }
 
-    /// The tokens of text for `expert`, and how many of them are kept back.
+    /// The number of tokens of `expert`, and how many of them are held out.
     pub(super) fn tokens_of(&self, expert: usize) -> (usize, usize) {
         let own = |class: &Option<Class>| *class == Some(Class::Expert(expert));
         let tokens = self.samples.classes.iter().zip(&self.samples.held_out).filter(|(class, _)| own(class));
         tokens.fold((0, 0), |(all, held), (_, h)| (all + 1, held + usize::from(*h)))
     }
 
-    /// The sequences that are text for some expert: all, or some that lie evenly among them and have `most` tokens or
-    /// little more.
+    /// The sequences that belong to an expert: all, or an evenly spaced subset of about `most` tokens.
     pub(super) fn texts_of_experts(&self, most: usize) -> Vec<Vec<u32>> {
         let of_experts = |range: &std::ops::Range<usize>| {
             self.samples.classes[range.clone()].iter().any(|class| matches!(class, Some(Class::Expert(_))))
@@ -123,13 +122,13 @@ impl Calibration {
         spread(texts.map(|(sequence, _)| sequence.clone()).collect(), Vec::len, most)
     }
 
-    /// All tokens.
+    /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.samples.classes.len()
     }
 }
 
-/// The texts of the recipe as tokens: the experts', and the shared expert's where it has a gate.
+/// The tokenized texts of the recipe: the experts', and that of a shared expert with a gate.
 pub fn recipe_texts(
     routing: &Routing,
     tokenizer: &Tokenizer,
@@ -140,7 +139,7 @@ pub fn recipe_texts(
     Ok((experts, routing.shared_expert.as_ref().map(tokens).transpose()?))
 }
 
-/// How long the sequences of the recipe's texts are, in tokens.
+/// The lengths in tokens of the sequences of the recipe's texts.
 pub fn text_lengths(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Vec<usize>> {
     let (experts, shared) = recipe_texts(routing, tokenizer, progress)?;
     let sequences = |tokens: ExpertTokens| tokens.positive.into_iter().chain(tokens.negative);
@@ -157,7 +156,7 @@ mod tests {
         let few = ExpertTokens { positive: vec![vec![1, 2, 3, 4, 5, 6]], negative: Vec::new() };
         let calibration = Calibration::new(&[many, few], None);
         assert_eq!(calibration.tokens(), 30 + 2 + 6);
-        // The first token, the same in all, counts for nobody.
+        // The first token, the same in all, is unlabelled.
         assert_eq!(calibration.tokens_of(0), (20, 4), "every fifth sequence");
         assert_eq!(calibration.tokens_of(1), (5, 1), "every fifth token");
         assert_eq!(calibration.samples.classes[31], Some(Class::NotExpert(0)));

@@ -1,5 +1,5 @@
-//! `cheap_embed`: the sum of the embeddings of all tokens of all prompts, the same row for every layer. Nothing of the
-//! model is read but these rows.
+//! `cheap_embed`: the sum of the embeddings of all prompt tokens, as the row of every layer. Only these embeddings are
+//! read.
 
 use super::{
     Routers,

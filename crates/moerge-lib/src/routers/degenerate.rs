@@ -1,21 +1,21 @@
-//! Whether a layer's gates can tell the experts apart at all.
+//! Detects layers whose gates cannot distinguish experts.
 //!
-//! Where two rows nearly coincide, the same tokens choose both or neither. mergekit measures that by the condition
-//! number of the gate matrix and warns above 5. So do we, but opposite rows, which tell experts apart best, count as
-//! orthogonal, and the warning names the two experts that are most alike. A row of zeros is reported as such.
+//! If two rows nearly coincide, the same tokens choose both or neither. mergekit measures this by the condition number
+//! of the gate matrix and warns above 5. So does this module, except that opposite rows, which distinguish best, count
+//! as orthogonal, and that the warning names the two most similar experts. Zero rows are reported separately.
 
 use std::collections::BTreeMap;
 
 use super::Routers;
 use moerge_core::{plan::Slots, suggest::ranges};
 
-/// Above this condition number a layer is called degenerate.
+/// Condition number above which a layer is degenerate.
 const LARGEST_CONDITION: f64 = 5.0;
 
-/// What the user should know about `routers`: a sentence for each pair of experts that is too much alike, with the
-/// layers it is about. `names` are the experts', in order, and `slots` says where they are.
+/// The warnings about `routers`: a sentence for each pair of experts that are too similar, with the layers. `names` are
+/// the experts' names in order, and `slots` their slots.
 pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<String> {
-    // Pair of experts -> layers, and the largest cosine.
+    // By pair of experts: layers and the largest cosine.
     let mut alike: BTreeMap<(usize, usize), (Vec<usize>, f64)> = BTreeMap::new();
     let mut zeros: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (layer, gate) in routers.gates.iter().enumerate() {
@@ -47,7 +47,7 @@ pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<Strin
     };
     let sentence = |((a, b), (layers, cosine)): ((usize, usize), (Vec<usize>, f64))| {
         format!(
-            "the router hardly tells {} from {} in {} of {} layers ({}): their gates have a cosine of up to {cosine:.3}; \
+            "the router hardly distinguishes {} from {} in {} of {} layers ({}): their gates have a cosine of up to {cosine:.3}; \
              give them prompts that differ more, or take `gate_mode: self_calibrated`, which needs none",
             name(a),
             name(b),
@@ -58,7 +58,7 @@ pub fn warnings(routers: &Routers, slots: &Slots, names: &[String]) -> Vec<Strin
     };
     let zero = |(expert, layers): (usize, Vec<usize>)| {
         format!(
-            "the gates of {} are zero in layers {}: its prompts do not tell it from the others",
+            "the gates of {} are zero in layers {}: its prompts do not distinguish it from the others",
             name(expert),
             ranges(&layers)
         )
@@ -74,14 +74,15 @@ fn products(gate: &[f32], experts: usize, hidden: usize) -> Vec<Vec<f64>> {
     (0..experts).map(|i| (0..experts).map(|j| dot(row(i), row(j))).collect()).collect()
 }
 
-/// The two rows of largest cosine, and that cosine.
+/// The two rows with the largest cosine, and that cosine.
 fn most_alike(products: &[Vec<f64>]) -> Option<((usize, usize), f64)> {
     let pairs = (0..products.len()).flat_map(|i| (i + 1..products.len()).map(move |j| (i, j)));
     let cosine = |(i, j): (usize, usize)| products[i][j] / (products[i][i] * products[j][j]).sqrt().max(1e-30);
     pairs.map(|pair| (pair, cosine(pair))).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// Largest singular value over the smallest, as `numpy.linalg.cond`: roots of the eigenvalues of `G G^T`.
+/// The ratio of the largest to the smallest singular value, as in `numpy.linalg.cond`: square roots of the eigenvalues
+/// of `G G^T`.
 fn condition_number(products: Vec<Vec<f64>>, hidden: usize) -> f64 {
     let rank = products.len().min(hidden);
     let mut eigenvalues = eigenvalues(products);
@@ -114,7 +115,7 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     a.iter().enumerate().map(|(i, row)| row[i]).collect()
 }
 
-/// Makes `a[p][q]` zero.
+/// Rotates so that `a[p][q]` becomes zero.
 fn rotate(a: &mut [Vec<f64>], p: usize, q: usize) {
     let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
     let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
@@ -144,7 +145,7 @@ mod tests {
         // numpy.linalg.cond([[1, 2, 3], [4, 5, 6], [7, 8, 10]])
         let matrix = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0];
         assert!((condition(&matrix, 3) - 88.448_280).abs() < 1e-5, "{}", condition(&matrix, 3));
-        // More experts than dimensions: only as many singular values as dimensions count.
+        // With more experts than dimensions, only as many singular values as dimensions count.
         assert!((condition(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 3) - 1.0).abs() < 1e-9);
         assert!(condition(&[1.0, 2.0, 1.0, 2.0], 2) > 1e7);
         assert_eq!(condition(&[0.0; 8], 2), f64::INFINITY);
@@ -161,13 +162,13 @@ mod tests {
         assert_eq!(
             warnings(&routers, &Slots::all(3, 4), &names),
             [
-                "the router hardly tells expert 1 (code) from expert 2 (math) in 3 of 4 layers (0-1, 3): their gates have a \
+                "the router hardly distinguishes expert 1 (code) from expert 2 (math) in 3 of 4 layers (0-1, 3): their gates have a \
               cosine of up to 1.000; give them prompts that differ more, or take `gate_mode: self_calibrated`, which needs none"
             ]
         );
     }
 
-    /// Fault 14: gates that point in opposite directions were called hard to tell apart.
+    /// Fault 14: gates in opposite directions were reported as similar.
     #[test]
     fn opposite_gates_are_told_apart_and_zeros_are_not() {
         let warned = |gate: Vec<f32>| {
@@ -180,7 +181,7 @@ mod tests {
         assert!(warned(vec![1.0, 0.0, 1.0, 0.01])[0].contains("expert 0 from expert 1"));
         assert_eq!(
             warned(vec![1.0, 0.0, 0.0, 0.0]),
-            ["the gates of expert 1 are zero in layers 0: its prompts do not tell it from the others"]
+            ["the gates of expert 1 are zero in layers 0: its prompts do not distinguish it from the others"]
         );
     }
 }

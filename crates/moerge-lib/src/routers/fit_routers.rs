@@ -1,9 +1,8 @@
-//! The fitting pass: every layer's router fitted to what it will be given, while the MoE as merged so far runs on the
-//! experts' text.
+//! The fitting pass: runs the planned MoE on the experts' text and fits every layer's router to its actual inputs.
 //!
-//! One pass over the weights. When the pass comes to a layer's router, its true inputs are there: the stream that came
-//! through the layers below with their routers fitted already. The fit takes them, and the tokens then go to the experts
-//! that the new gate chooses.
+//! It is one pass over the weights. When it reaches a layer's router, the router's true inputs are known, because the
+//! layers below already use their fitted routers. The router is fitted to them, and the tokens are then routed by the
+//! new gate.
 
 use super::{
     Routers,
@@ -22,13 +21,13 @@ use moerge_core::{
 };
 use moerge_infer::decoder::{Activations, Observer, WeightRounding, forward};
 
-/// Tokens of an expert without which its text has no spread.
-const LEAST_TOKENS: usize = 2;
+/// Minimum number of tokens per expert: fewer have no variance.
+const MIN_TOKENS: usize = 2;
 
-/// Fits the routers of `plan` to `calibration`; where gates are `trained`, makes them of these.
+/// Fits the routers of `plan` to `calibration`, or makes them from `trained` gates.
 ///
-/// The result is the same for any number of threads. Every weight is read once (more often only where there are more
-/// tokens than an FFN takes at once).
+/// The result is the same for any number of threads. Every weight is read once (FFN weights more often if there are
+/// more tokens than fit into one block).
 pub fn fit_routers(
     plan: &MoePlan,
     calibration: &Calibration,
@@ -59,21 +58,21 @@ pub fn fit_routers(
     Ok((routers, RoutingReport::new(plan, experts, reports)))
 }
 
-/// Bytes that a fit to so many `tokens` takes beside the pass of the text through the layers: the sums of a layer's fit,
-/// or the scores of the next token where losses decide.
+/// Bytes that a fit to `tokens` tokens needs in addition to the pass: the sums of a layer's fit, or logits if labels
+/// are decided by losses.
 pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u64 {
     let fitting = statistics_bytes(decoder.hidden, threads) + regression_bytes(decoder.hidden, tokens);
     fitting.max(scores_bytes(decoder.vocabulary, tokens))
 }
 
-/// The text of expert `index` in numbers; none at all is refused.
+/// The text statistics of expert `index`; an error if it has too little text.
 fn expert(plan: &MoePlan, calibration: &Calibration, index: usize) -> Result<ExpertReport> {
     let (tokens, held_out) = calibration.tokens_of(index);
-    if tokens < LEAST_TOKENS {
+    if tokens < MIN_TOKENS {
         let mode = plan.routing.gate_mode.name();
         return Err(Error::input(format!("expert {index} has too little text for gate_mode {mode}"))
-            .fact("tokens", format!("{tokens} (a first one that all texts share does not count)"))
-            .fact("needed", format!("{LEAST_TOKENS}, and some hundred to route well"))
+            .fact("tokens", format!("{tokens} (without the first one if all texts share it)"))
+            .fact("needed", format!("{MIN_TOKENS}; a few hundred to route well"))
             .hint("give it more `positive_prompts`, a `positive_prompts_file`, or more `self_text`"));
     }
     Ok(ExpertReport { tokens: tokens as u64, held_out: held_out as u64 })
@@ -100,8 +99,8 @@ impl Observer for Fitting<'_> {
             None => fit(u, &samples, shape)?,
         };
         if fit.gate.iter().chain(fit.shared_gate.iter().flatten()).any(|w| !w.is_finite()) {
-            return Err(Error::input(format!("the numbers that the router of layer {layer} is given are not finite"))
-                .hint("a model's weights may hold NaN or infinite numbers, or not fit its config.json"));
+            return Err(Error::input(format!("the inputs of the router of layer {layer} are not finite"))
+                .hint("a model's weights may contain NaN or infinities, or not match its config.json"));
         }
         let gate = slots.spread(layer, &fit.gate);
         self.merged.set_gate(layer, gate.clone())?;

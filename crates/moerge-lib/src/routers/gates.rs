@@ -1,4 +1,4 @@
-//! Routers as data, and as the file that keeps them for a resumed run.
+//! The routers of a model, and the file that keeps them for a resumed run.
 
 use moerge_checkpoint::{Dtype, Header, ShardLayout, TensorSpec};
 
@@ -14,13 +14,13 @@ use moerge_core::{
 /// The gates of all layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Routers {
-    /// Rows of a gate.
+    /// Rows per gate.
     pub experts: usize,
-    /// Width of a row.
+    /// Columns per gate.
     pub hidden: usize,
-    /// Per layer, the gate matrix `[experts, hidden]`, row after row.
+    /// Per layer, the gate matrix `[experts, hidden]` in row-major order.
     pub gates: Vec<Vec<f32>>,
-    /// Per layer, the shared expert's gate `[1, hidden]`; empty where there is none.
+    /// Per layer, the shared expert's gate `[1, hidden]`; empty if there is none.
     pub shared_gates: Vec<Vec<f32>>,
 }
 
@@ -28,7 +28,7 @@ const GATES: &str = "gates";
 const SHARED_GATES: &str = "shared_gates";
 
 impl Routers {
-    /// A safetensors file of `gates` `[layers, experts, hidden]` and, if there are any, `shared_gates`
+    /// Encodes a safetensors file with `gates` `[layers, experts, hidden]` and, if there are any, `shared_gates`
     /// `[layers, 1, hidden]`.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let spec = |name: &str, layers: usize, rows: usize| TensorSpec {
@@ -51,7 +51,7 @@ impl Routers {
         Ok(bytes)
     }
 
-    /// The values of the tensors of `plan` that are computed, by name.
+    /// The values of the computed tensors of `plan`, by name.
     pub fn computed(&self, plan: &MoePlan) -> HashMap<String, Vec<f32>> {
         let gate = |role| match role {
             Role::Layer(layer, LayerRole::Router) => self.gates.get(layer),
@@ -62,11 +62,11 @@ impl Routers {
         computed.filter_map(|(role, tensor)| Some((tensor.name.clone(), gate(role)?.clone()))).collect()
     }
 
-    /// Reads what [`Routers::to_bytes`] made.
+    /// Decodes the result of [`Routers::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(bytes).ok_or_else(|| {
-            Error::input("the routers kept from the run before are damaged")
-                .hint("remove the work folder beside the output folder; the routers are then made again")
+            Error::input("the routers kept from the previous run are damaged")
+                .hint("remove the work folder next to the output folder to make them again")
         })
     }
 

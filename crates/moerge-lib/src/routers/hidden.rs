@@ -1,7 +1,7 @@
-//! `hidden` and `hidden_avg`: the residual stream that enters each layer of the base, at the last token of each prompt
-//! or averaged over its tokens.
+//! `hidden` and `hidden_avg`: the residual stream before each layer of the base, at the last token of each prompt or
+//! averaged over its tokens.
 //!
-//! mergekit's `hidden_avg` also averages the padding of its batch in; here a prompt is averaged over its own tokens.
+//! mergekit's `hidden_avg` includes the padding of the batch in the average; here it is over the prompt's own tokens.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub(super) fn hidden(
     progress: &dyn Progress,
 ) -> Result<Routers> {
     let options = &weights.description().decoder;
-    // The stream that enters the last layer is the last that is needed.
+    // The residual stream before the last layer is the last one needed.
     let layers = options.layers.len().saturating_sub(1);
     let average = routing.gate_mode == GateMode::HiddenAvg;
     let mut rows = Rows { prompts, tokens: ranges(&prompts.sequences), average, layers: Vec::new() };
@@ -37,7 +37,7 @@ pub(super) fn hidden(
     assemble(routing, options.hidden, rows.layers, progress)
 }
 
-/// Takes each layer's rows while its stream is there.
+/// Collects the rows of each layer during the pass.
 struct Rows<'a> {
     prompts: &'a PromptSet,
     tokens: Vec<Range<usize>>,

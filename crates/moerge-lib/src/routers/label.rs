@@ -1,5 +1,5 @@
-//! `label: loss`: every token is for the expert that says the next one best, whoever's text it is in (MergeME, arXiv
-//! 2502.00997, routes by perplexity; here a stock router learns it).
+//! `label: loss`: labels every token with the expert that has the lowest next-token loss, whichever text it is in.
+//! (MergeME, arXiv 2502.00997, routes by perplexity; here a standard router learns to.)
 
 use super::{calibration::Calibration, fit::Class, losses::next_token_losses, merged::Merged};
 use moerge_core::{
@@ -9,7 +9,7 @@ use moerge_core::{
 };
 use moerge_infer::decoder::WeightRounding;
 
-/// Labels the tokens of `calibration` anew. One pass over the shared weights and an expert's, for each expert.
+/// Relabels the tokens of `calibration`. For each expert, one pass over the shared weights and its own.
 pub fn label_by_loss(
     plan: &MoePlan,
     calibration: &mut Calibration,
@@ -64,7 +64,7 @@ mod tests {
         let prepared = prepare(&storage, recipe, &tiny, &MergeOptions::default()).unwrap();
         let tokenizer = Tokenizer::open(&LocalStorage, &tiny.join("base")).unwrap();
         let tokens = |text| vec![tokenizer.encode_prompt(text).unwrap()];
-        // Text that changes its kind, and text that must not be for the expert that says it best.
+        // A text that changes its kind, and a text that is not for its expert although that has the lowest loss.
         let mixed = tokens("def main(argv):\n    return None\nProblem: Leo has 12 shells. Answer: 12");
         let code = ExpertTokens { positive: mixed, negative: tokens("class Error(Exception):\n    pass") };
         let math = ExpertTokens { positive: tokens("Divide both sides by 4: x = 48 / 4"), negative: Vec::new() };

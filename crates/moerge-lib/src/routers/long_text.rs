@@ -1,19 +1,19 @@
-//! Text of any length for the tokenizer: in pieces that take a fraction of a second each, and not many more of them than
-//! will be used.
+//! Splits long text for the tokenizer: into pieces that take a fraction of a second each, and not many more of them
+//! than are used.
 
-/// Bytes of a piece. Shorter texts are tokenized whole.
+/// Bytes per piece. Shorter texts are tokenized as a whole.
 const PIECE: usize = 64 << 10;
 
-/// Bytes of text that are tokenized for each token that will be used: ordinary text has four.
+/// Bytes that are tokenized per used token; typical text has four bytes per token.
 const BYTES_PER_TOKEN: usize = 64;
 
-/// The `texts` in pieces; of much text as many, spread evenly, as `max_tokens` tokens can come from.
+/// The `texts` in pieces; of long text, an evenly spaced subset that yields at least `max_tokens` tokens.
 pub(super) fn pieces(texts: &[String], max_tokens: usize) -> Vec<&str> {
     let all = texts.iter().flat_map(|text| split(text)).collect();
     spread(all, |piece: &&str| piece.len(), max_tokens.saturating_mul(BYTES_PER_TOKEN))
 }
 
-/// Cuts a long text after line breaks, or else before spaces, or else anywhere.
+/// Splits a long text after line breaks, else before spaces, else anywhere.
 fn split(mut text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     while text.len() > PIECE {
@@ -30,13 +30,13 @@ fn split(mut text: &str) -> Vec<&str> {
     pieces
 }
 
-/// Of `all` some that lie evenly among them and whose lengths add up to `max` or little more.
+/// An evenly spaced subset of `all` with a total length of about `max`.
 pub(super) fn spread<T>(all: Vec<T>, len: impl Fn(&T) -> usize, max: usize) -> Vec<T> {
     let total: usize = all.iter().map(&len).sum();
     if total <= max {
         return all;
     }
-    // One is taken whenever the sum so far passes another multiple of what one taken unit stands for.
+    // Take one whenever the running sum passes another multiple of the ratio between total and `max`.
     let mut taken = Vec::new();
     let (mut seen, mut kept) = (0usize, 0usize);
     for item in all {
@@ -75,7 +75,7 @@ mod tests {
         }
     }
 
-    /// Attack A9: a prompt file of 64 MiB took minutes of tokenization for 8192 tokens.
+    /// Attack A9: a prompt file of 64 MiB took minutes to tokenize, for 8192 tokens.
     #[test]
     fn of_much_text_little_more_is_tokenized_than_is_used() {
         let text = ["some words of a line\n".repeat(1 << 20)];

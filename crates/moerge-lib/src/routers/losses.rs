@@ -1,13 +1,13 @@
-//! How well a model says each next token of some sequences.
+//! The loss of a model on each next token of some sequences.
 
 use moerge_core::{error::Result, progress::Progress};
 use moerge_infer::decoder::{Observer, WeightRounding, Weights, forward, log_probabilities, logits, ranges};
 
-/// Scores that exist at once: 64 MiB of them, each block of tokens reading the head once.
+/// Logits in memory at once: 64 MiB. The head is read once per block of tokens.
 const SCORES: usize = 16 << 20;
 
-/// For every token of the packed `sequences`, minus the natural logarithm of the probability that `weights` give to the
-/// token after it; `None` for the last of each sequence.
+/// For every token of the packed `sequences`, the negative log-probability (in nats) of the token after it under
+/// `weights`; `None` for the last token of each sequence.
 pub(super) fn next_token_losses(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],
@@ -18,7 +18,7 @@ pub(super) fn next_token_losses(
     losses_at(weights, sequences, |_| true, rounding, observer, progress)
 }
 
-/// The same for those tokens only that are `counted`, while `observer` looks on.
+/// The same for `counted` tokens only, with an observer.
 pub(super) fn losses_at(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],
@@ -30,7 +30,7 @@ pub(super) fn losses_at(
     let options = &weights.description().decoder;
     let x = forward(weights, sequences, options.layers.len(), rounding, observer, progress)?;
     let mut losses = vec![None; x.tokens()];
-    // A token that the model does not know has no loss.
+    // A token outside the model's vocabulary has no loss.
     let mut wanted: Vec<(usize, u32)> = Vec::new();
     for (range, sequence) in ranges(sequences).into_iter().zip(sequences) {
         let next = sequence.iter().skip(1).copied();
@@ -47,12 +47,12 @@ pub(super) fn losses_at(
     Ok(losses)
 }
 
-/// Bytes that the scores of so many tokens take at the most.
+/// An upper bound on the bytes of the logits of this many tokens.
 pub(super) fn scores_bytes(vocabulary: usize, tokens: usize) -> u64 {
     (SCORES.max(vocabulary).min(vocabulary * tokens) * size_of::<f32>()) as u64
 }
 
-/// `exp` of the mean of the losses that are known.
+/// `exp` of the mean of the known losses.
 pub(super) fn perplexity(losses: &[Option<f64>]) -> f64 {
     let known: Vec<f64> = losses.iter().flatten().copied().collect();
     (known.iter().sum::<f64>() / known.len().max(1) as f64).exp()

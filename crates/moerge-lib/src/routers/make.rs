@@ -1,4 +1,4 @@
-//! From a [`Routing`] to [`Routers`].
+//! Makes [`Routers`] from a [`Routing`], for all modes that are not fitted.
 
 use super::{Routers, cheap_embed::cheap_embed, hidden::hidden, prompts::PromptSet, random::random_routers};
 use moerge_core::{
@@ -12,10 +12,10 @@ use moerge_infer::{
     tokenizer::Tokenizer,
 };
 
-/// Makes the routers that `routing` asks for, `weights` being the base model's.
+/// Makes the routers described by `routing`; `weights` are those of the base.
 ///
-/// Only modes that need prompts ask for the tokenizer; only `hidden` and its like read the layers, with their weights
-/// rounded as `rounding` says.
+/// The tokenizer is needed only for modes with prompts. Only `hidden` and `hidden_avg` read the layers, with their
+/// weights rounded by `rounding`.
 pub fn make_routers(
     routing: &Routing,
     weights: &dyn Weights,
@@ -40,7 +40,7 @@ pub fn make_routers(
     }
 }
 
-/// The first expert with nothing to make a row of.
+/// The first expert without positive prompts.
 fn without_prompts(routing: &Routing) -> Option<String> {
     let expert = routing.experts.iter().position(|p| p.positive.is_empty()).map(|e| format!("expert {e}"));
     expert.or_else(|| {

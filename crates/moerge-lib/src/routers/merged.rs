@@ -1,9 +1,8 @@
-//! The MoE as merged so far: a plan's weights as the transformer reads them, before any of them is written.
+//! The planned MoE as [`Weights`] for the decoder, before anything is written.
 //!
-//! Every weight is made as [`moerge_core::execute`] makes it, adapters, noise, scale and the rounding to the output's type
-//! included, so that routers are fitted to what the finished model will compute. Only the routers are not there yet:
-//! whoever looks on ([`moerge_infer::decoder::Observer`]) sets a layer's gate when the pass has come to it, and the layer
-//! then uses it.
+//! Every weight is made exactly as in [`moerge_core::execute`], including adapters, noise, scale and rounding to the
+//! output's type, so routers are fitted to what the finished model computes. Only the routers are missing at first: an
+//! [`Observer`](moerge_infer::decoder::Observer) sets the gate of a layer when the pass reaches it.
 
 use std::{collections::HashMap, ops::Range, sync::OnceLock};
 
@@ -26,13 +25,13 @@ pub struct Merged {
     gates: Gates,
 }
 
-/// How one weight is made, and the dtype that the output rounds it to where it is no copy.
+/// The expression of a weight, and the dtype that the output rounds it to if it is not a copy.
 struct Part {
     evaluator: Evaluator,
     rounded: Option<Dtype>,
 }
 
-/// The gates of all layers by tensor name, once they are known.
+/// The gates by tensor name, once they are known.
 #[derive(Default)]
 struct Gates {
     names: HashMap<Role, String>,
@@ -46,13 +45,13 @@ impl ComputedValues for Gates {
 }
 
 impl Merged {
-    /// The whole MoE.
+    /// The whole MoE, without routers.
     pub fn new(plan: &MoePlan) -> Result<Self> {
         let written = |role| (!matches!(role, Role::Layer(_, LayerRole::Ffn(_)))).then_some(role);
         Self::with(plan, plan.description.clone(), written)
     }
 
-    /// The whole MoE with the routers it will have.
+    /// The whole MoE with `routers`.
     pub(super) fn with_routers(plan: &MoePlan, routers: &Routers) -> Result<Self> {
         let merged = Self::new(plan)?;
         for (layer, gate) in routers.gates.iter().enumerate() {
@@ -64,8 +63,8 @@ impl Merged {
         Ok(merged)
     }
 
-    /// The MoE with `expert` as its only one: the dense model that the expert is behind the shared weights, with the
-    /// base's FFN in layers that the expert is not in.
+    /// The MoE with `expert` as its only expert: the dense model of the shared weights with the expert's FFNs, and with
+    /// the base's FFN in layers without the expert.
     pub fn only(plan: &MoePlan, expert: usize) -> Result<Self> {
         let slots = &plan.routing.slots;
         let keep = |role| match role {
@@ -127,12 +126,12 @@ impl Merged {
         Ok(Self { description, parts, gates })
     }
 
-    /// Gives `layer` its router `[experts, hidden]`.
+    /// Sets the router `[experts, hidden]` of `layer`.
     pub fn set_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
         self.set(Role::Layer(layer, LayerRole::Router), gate)
     }
 
-    /// Gives `layer` the gate `[1, hidden]` of its shared expert.
+    /// Sets the gate `[1, hidden]` of the shared expert of `layer`.
     pub fn set_shared_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
         self.set(Role::Layer(layer, LayerRole::SharedExpertGate), gate)
     }
@@ -159,7 +158,7 @@ impl Weights for Merged {
 
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
         if self.gate(role).is_some() {
-            // A gate that does not exist yet cannot be read ahead; `widen` is called when it is used.
+            // A gate that is not set yet cannot be read ahead; `widen` reads it when it is used.
             raw.clear();
             return Ok(());
         }

@@ -1,9 +1,9 @@
-//! The routers of the new MoE: one gate matrix `[experts, hidden]` per layer, made from prompts or at random.
+//! The routers of the new MoE: one gate matrix `[experts, hidden]` per layer.
 //!
-//! Every mode gives each expert a row of its own; a token goes to the experts whose rows point most in its direction.
-//! mergekit's modes make the rows of what the base says to the prompts ([`make_routers`]); [`warnings`] says where they
-//! are too much alike. The others fit them to what the routers of the new MoE are really given ([`fit_routers()`]), or
-//! train them ([`train_gates`]), and report how well that went.
+//! Each expert has one row; a token goes to the experts whose rows have the largest dot product with it. mergekit's
+//! modes compute the rows from the base's activations on the prompts, or at random ([`make_routers`]); [`warnings`]
+//! reports rows that are too similar. The other modes fit the rows to the actual inputs of the new MoE's routers
+//! ([`fit_routers()`]) or train them ([`train_gates`]), and report their accuracy.
 
 mod balance;
 mod calibration;

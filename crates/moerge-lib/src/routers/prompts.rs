@@ -1,4 +1,4 @@
-//! The prompts of all experts as token sequences, each distinct one once.
+//! The prompts of all experts as token sequences, without duplicates.
 
 use std::collections::HashMap;
 
@@ -10,35 +10,35 @@ use moerge_core::{
 };
 use moerge_infer::tokenizer::Tokenizer;
 
-/// Bytes per token of the context that a prompt may have: twice what English text has.
+/// Maximum bytes of a prompt per token of the context: twice the average of English text.
 const MAX_BYTES_PER_TOKEN: usize = 8;
-/// A prompt may have as many bytes in a model of any context. Their tokenization takes about a second, which is how
-/// long the user may wait for the run to stop.
+/// Maximum bytes of a prompt for any context. Tokenizing this many takes about a second, which bounds how long a run
+/// takes to stop.
 const MAX_PROMPT: usize = 256 << 10;
-/// However short the context.
+/// The limit is at least this, however short the context.
 const MIN_PROMPT: usize = 4 << 10;
 
-/// What is to be computed, and who needs which of it.
+/// The sequences to run, and which expert needs which.
 pub(super) struct PromptSet {
-    /// The distinct sequences of tokens.
+    /// The distinct token sequences.
     pub(super) sequences: Vec<Vec<u32>>,
-    /// Each expert's prompts, the shared expert's last.
+    /// The prompts of each expert; those of the shared expert are last.
     pub(super) experts: Vec<PromptIndices>,
 }
 
-/// An expert's prompts, as indices of [`PromptSet::sequences`].
+/// The prompts of an expert as indices into [`PromptSet::sequences`].
 pub(super) struct PromptIndices {
     pub(super) positive: Vec<usize>,
     pub(super) negative: Vec<usize>,
 }
 
-/// Bytes that a prompt of a recipe may have where `gate_mode` runs prompts in one piece through a model with a context
-/// of `context` tokens. `None` for the modes that cut text into windows or use none.
+/// Maximum bytes of a prompt if `gate_mode` runs prompts as a whole through a model with a context of `context` tokens.
+/// `None` for modes that split text into windows or use none.
 pub fn max_prompt_bytes(gate_mode: GateMode, context: usize) -> Option<usize> {
     let of_context = context.saturating_mul(MAX_BYTES_PER_TOKEN).clamp(MIN_PROMPT, MAX_PROMPT);
     match gate_mode {
         GateMode::Hidden | GateMode::HiddenAvg | GateMode::HiddenLast | GateMode::SelfCalibrated => Some(of_context),
-        // A sum of embeddings knows no positions.
+        // A sum of embeddings does not depend on positions.
         GateMode::CheapEmbed => Some(MAX_PROMPT),
         GateMode::Random
         | GateMode::UniformRandom
@@ -48,12 +48,12 @@ pub fn max_prompt_bytes(gate_mode: GateMode, context: usize) -> Option<usize> {
     }
 }
 
-/// Number of tokens of each distinct prompt.
+/// The length in tokens of each distinct prompt.
 pub fn prompt_lengths(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Vec<usize>> {
     Ok(PromptSet::new(routing, tokenizer, progress)?.sequences.iter().map(Vec::len).collect())
 }
 
-/// The experts with prompts that have no tokens: empty ones, where the tokenizer has no bos token.
+/// The experts with prompts that have no tokens: empty prompts if the tokenizer has no bos token.
 pub fn experts_with_ignored_prompts(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (expert, prompts) in all_experts(routing) {
@@ -67,14 +67,14 @@ pub fn experts_with_ignored_prompts(routing: &Routing, tokenizer: &Tokenizer) ->
     Ok(names)
 }
 
-/// Every expert that has a gate, by its name.
+/// All experts with a gate, with their names.
 fn all_experts(routing: &Routing) -> impl Iterator<Item = (String, &Prompts)> {
     let experts = routing.experts.iter().enumerate().map(|(index, prompts)| (format!("expert {index}"), prompts));
     experts.chain(routing.shared_expert.iter().map(|prompts| ("the shared expert".to_owned(), prompts)))
 }
 
 impl PromptSet {
-    /// Tokenizes the prompts. One without tokens is left out, as the sum of no embeddings is zero.
+    /// Tokenizes the prompts. Prompts without tokens are left out: their sum of embeddings is zero.
     pub(super) fn new(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Self> {
         let mut indices: HashMap<Vec<u32>, usize> = HashMap::new();
         let mut sequences = Vec::new();

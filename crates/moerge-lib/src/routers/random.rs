@@ -1,4 +1,4 @@
-//! Gates without prompts: random rows, as an untrained MoE begins.
+//! Random gates, like those of an untrained MoE.
 
 use super::Routers;
 use moerge_core::{
@@ -7,9 +7,11 @@ use moerge_core::{
     recipe::GateMode,
 };
 
-/// `random`: N(0, 1); `uniform_random`: U(-1/sqrt(H), 1/sqrt(H)), as `torch.nn.Linear` begins. Neither is normalised.
+/// `random`: N(0, 1); `uniform_random`: U(-1/sqrt(H), 1/sqrt(H)), the initialization of `torch.nn.Linear`. Not
+/// normalized.
 ///
-/// A row depends on the seed, the layer and the expert's number only: experts added at the end change no other's.
+/// A row depends only on the seed, the layer and the expert's index, so appending experts does not change the others'
+/// rows.
 pub(super) fn random_routers(routing: &Routing, layers: usize, hidden: usize) -> Routers {
     let gate = |name: String, rows: usize| {
         if routing.gate_mode == GateMode::UniformRandom {
@@ -73,7 +75,7 @@ mod tests {
         assert_ne!(normal.gates[0][..1024], normal.shared_gates[0]);
     }
 
-    /// The bits themselves: a change here changes everybody's models.
+    /// The exact bits: a change here would change users' models.
     #[test]
     fn are_the_same_on_every_machine() {
         let bits = |routers: Routers| [routers.gates[1][5].to_bits(), routers.shared_gates[2][9].to_bits()];

@@ -1,6 +1,6 @@
-//! How well fitted routers route, as `routing_report.json` beside the weights has it.
+//! `routing_report.json`: how well fitted routers route.
 //!
-//! A plan knows an upper bound of the file's length before anything is computed.
+//! A plan includes an upper bound on the file's length before anything is computed.
 
 use std::io;
 
@@ -17,68 +17,68 @@ use moerge_core::{
 /// The file's name in the model folder.
 pub const ROUTING_REPORT: &str = "routing_report.json";
 
-/// With more experts than this, layers have no confusion matrix: it would outgrow the routers.
+/// Maximum number of experts for which layers have a confusion matrix: a larger one would outgrow the routers.
 const CONFUSION_UP_TO: usize = 64;
 
-/// What the routers do on the text that was kept back from their fit.
+/// The performance of the routers on text that was held out from their fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoutingReport {
-    /// How they were made, as the recipe spells it.
+    /// The gate mode, spelled as in the recipe.
     pub gate_mode: String,
-    /// The median over the layers of the part of the tokens whose own expert comes first.
+    /// The fraction of tokens whose own expert is the first choice: the median over the layers.
     pub median_accuracy: f64,
-    /// The text there was, expert by expert.
+    /// The text of each expert.
     pub experts: Vec<ExpertReport>,
-    /// Layer by layer.
+    /// The layers.
     pub layers: Vec<LayerReport>,
-    /// Experts that are the same in some layers: there the router's choice between them changes nothing.
+    /// Experts that are identical in some layers, where the choice between them changes nothing.
     pub same_ffn: Vec<SameFfn>,
-    /// For each expert, how far its attention, norms, embeddings and head are from the base's: the norm of the difference
-    /// over the norm of the base's, on a sample of their rows.
+    /// For each expert, the difference of its attention, norms, embeddings and head from the base's: the norm of the
+    /// difference divided by the norm of the base's, on a sample of rows.
     pub shared_difference: Vec<f64>,
-    /// How sharply the routers decide, where more than one expert a token is mixed.
+    /// How sharply the routers decide, if a token has more than one expert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharpness: Option<Sharpness>,
-    /// What `--balance` did.
+    /// The result of balancing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<Balance>,
-    /// Perplexities on text that nothing was fitted to, where the recipe gives some.
+    /// Perplexities on the validation text of the recipe, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
 }
 
-/// An expert's text.
+/// The text of an expert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpertReport {
-    /// Tokens of it.
+    /// Number of tokens.
     pub tokens: u64,
-    /// Those kept back.
+    /// Number of held-out tokens.
     pub held_out: u64,
 }
 
-/// One layer.
+/// The router of a layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerReport {
-    /// The part of the tokens kept back whose own expert comes first, averaged over the experts.
+    /// The fraction of held-out tokens whose own expert is the first choice, averaged over the experts.
     pub accuracy: f64,
-    /// Whether that is less than half way from chance to certainty.
+    /// Whether that is less than halfway between chance and certainty.
     pub degenerate: bool,
-    /// What the rows were divided by so that their softmax is calibrated.
+    /// The temperature that calibrates the softmax; the rows are divided by it.
     pub temperature: f64,
-    /// The penalty of the logistic regression that the rows are from; 0 where they are the discriminant's.
+    /// The penalty of the logistic regression; 0 if the rows are those of the discriminant.
     #[serde(default)]
     pub penalty: f64,
-    /// The expert in each slot, where not every expert is in every layer. One may be there twice.
+    /// The expert in each slot, if not every expert is in every layer. An expert may occur twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<u64>,
-    /// The part of all choices that each expert gets; 0 for one that is not in the layer.
+    /// The fraction of all choices that each expert gets; 0 for experts that are not in the layer.
     pub load: Vec<f64>,
-    /// `[own][first]`: the part of the tokens of each expert for which each expert comes first.
+    /// `[own][first]`: for each expert, the fraction of its tokens whose first choice is each expert.
     pub confusion: Vec<Vec<f64>>,
 }
 
 impl LayerReport {
-    /// Of the `fit` of `layer`, in which each slot gets its part of `load`.
+    /// The report of `layer` for its `fit`; `load` is the fraction of each slot.
     pub(super) fn new(slots: &Slots, layer: usize, fit: &LayerFit, load: &[f64]) -> Self {
         let members = slots.members(layer);
         let mut report = Self::empty(slots, layer);
@@ -99,7 +99,7 @@ impl LayerReport {
         }
     }
 
-    /// The report of `layer` before anything is known.
+    /// An empty report of `layer`.
     fn empty(slots: &Slots, layer: usize) -> Self {
         let experts = slots.experts();
         let here = slots.in_layer(layer).iter().map(|expert| *expert as u64);
@@ -127,7 +127,7 @@ impl RoutingReport {
         }
     }
 
-    /// An upper bound of the file's length in bytes, whatever is found.
+    /// An upper bound on the file's length in bytes, whatever its content.
     pub fn max_bytes(plan: &MoePlan) -> u64 {
         let (experts, layers) = (plan.routing.slots.experts() as u64, plan.routing.slots.layers() as u64);
         let matrix = if experts <= CONFUSION_UP_TO as u64 { experts * experts } else { 0 };
@@ -135,13 +135,13 @@ impl RoutingReport {
         (layers + 1) * (fields + number * (3 * experts + matrix)) + experts * fields + 16 * fields
     }
 
-    /// Adds what `--balance` did, after which each expert has its part of `load`, layer by layer.
+    /// Adds the result of balancing; `load` is per layer the fraction of each expert afterwards.
     pub fn set_balance(&mut self, balance: Balance, load: Vec<Vec<f64>>) {
         self.layers.iter_mut().zip(load).for_each(|(layer, load)| layer.load = load);
         self.balance = Some(balance);
     }
 
-    /// Mean over the layers of the part of all choices that each expert gets.
+    /// The fraction of all choices that each expert gets, averaged over the layers.
     pub fn load(&self) -> Vec<f64> {
         let mean = |e: usize| {
             let loads = self.layers.iter().filter_map(|l| l.load.get(e));
@@ -150,14 +150,14 @@ impl RoutingReport {
         (0..self.experts.len()).map(mean).collect()
     }
 
-    /// The layers by accuracy, the worst first.
+    /// The layers by ascending accuracy.
     pub fn worst_layers(&self) -> Vec<(usize, f64)> {
         let mut layers: Vec<(usize, f64)> = self.layers.iter().map(|l| l.accuracy).enumerate().collect();
         layers.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         layers
     }
 
-    /// What the user should know; `names` are the experts', in order.
+    /// The warnings; `names` are the experts' names in order.
     pub fn warnings(&self, names: &[String]) -> Vec<String> {
         let name = |e: usize| format!("expert {e} ({})", names.get(e).map_or("", String::as_str));
         let mut warnings = Vec::new();
@@ -171,7 +171,7 @@ impl RoutingReport {
                 "give them more text, or text that differs more"
             };
             warnings.push(format!(
-                "the router hardly tells {who} in {} of {} layers ({}); {advice}",
+                "the router hardly distinguishes {who} in {} of {} layers ({}); {advice}",
                 degenerate.len(),
                 self.layers.len(),
                 ranges(&degenerate)
@@ -180,7 +180,7 @@ impl RoutingReport {
         warnings
     }
 
-    /// The two experts that are taken for each other most in these layers.
+    /// The two experts that are confused most in these layers.
     fn most_confused(&self, layers: &[usize]) -> Option<(usize, usize)> {
         let experts = self.experts.len();
         let share = |a: usize, b: usize| {
@@ -192,17 +192,17 @@ impl RoutingReport {
         counted.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(pair, _)| pair)
     }
 
-    /// The text of the file.
+    /// Encodes the file.
     pub fn to_text(&self) -> String {
         let mut bytes = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, ObjectPerLine::default());
-        // Writing to memory, and of no maps, does not fail.
+        // Writing to memory cannot fail, and there are no maps with other keys than strings.
         let _ = self.serialize(&mut serializer);
         bytes.push(b'\n');
         String::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Reads what [`RoutingReport::to_text`] made.
+    /// Decodes the result of [`RoutingReport::to_text`].
     pub fn parse(text: &str) -> Result<Self> {
         serde_json::from_str(text).map_err(|e| Error::input(format!("{ROUTING_REPORT} cannot be read: {e}")))
     }
@@ -218,7 +218,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// JSON with an object a line, and numbers of four digits: what is measured is not known better.
+/// JSON with one object per line and numbers of four digits, which is the accuracy of what is measured.
 #[derive(Default)]
 struct ObjectPerLine {
     depth: usize,

@@ -1,4 +1,5 @@
-//! From vectors of prompts to rows of gates: mean, minus what the expert is not for, divided by the norm.
+//! Combines the vectors of prompts into gate rows: the mean of the positive prompts minus that of the negative ones,
+//! divided by the norm.
 
 use super::{Routers, prompts::PromptIndices};
 use moerge_core::{
@@ -7,7 +8,7 @@ use moerge_core::{
     progress::Progress,
 };
 
-/// Norms below this are taken for it, as mergekit does.
+/// Smaller norms are replaced by this, as in mergekit.
 const SMALLEST_NORM: f64 = 1e-8;
 
 /// Divides by the L2 norm.
@@ -16,7 +17,7 @@ pub(super) fn normalise(vector: &mut [f64]) {
     vector.iter_mut().for_each(|x| *x /= norm);
 }
 
-/// An expert's row `[hidden]` in one layer: `combine` makes one vector of those of several prompts.
+/// The row `[hidden]` of an expert in a layer; `combine` reduces the vectors of several prompts to one.
 pub(super) fn row(prompts: &PromptIndices, combine: impl Fn(&[usize]) -> Vec<f64>) -> Vec<f32> {
     let mut row = combine(&prompts.positive);
     if !prompts.negative.is_empty() {
@@ -26,7 +27,7 @@ pub(super) fn row(prompts: &PromptIndices, combine: impl Fn(&[usize]) -> Vec<f64
     row.into_iter().map(|x| x as f32).collect()
 }
 
-/// Puts the rows `layers[layer][expert]`, the shared expert's last, together, and refuses those that say nothing.
+/// Makes routers of the rows `layers[layer][expert]`, with the shared expert's row last, and refuses meaningless rows.
 pub(super) fn assemble(
     routing: &Routing,
     hidden: usize,
@@ -49,14 +50,14 @@ pub(super) fn assemble(
     Ok(Routers { experts: routing.slots.width(), hidden, gates, shared_gates })
 }
 
-/// Two prompts that end in the same token begin alike, so a row may be zero in a layer or two, but not in all.
+/// A row may be zero in the first layers, for prompts that end in the same token, but not in all layers.
 fn check<'a>(name: &str, rows: impl Iterator<Item = &'a [f32]>, progress: &dyn Progress) -> Result<()> {
     let (mut zero, mut layers) = (Vec::new(), 0);
     for row in rows {
         if row.iter().any(|x| !x.is_finite()) {
-            return Err(Error::input(format!("the base model's numbers for the prompts of {name} are not finite"))
+            return Err(Error::input(format!("the base's activations on the prompts of {name} are not finite"))
                 .fact("layer", layers.to_string())
-                .hint("its weights may hold NaN or infinite numbers, or not fit its config.json"));
+                .hint("its weights may contain NaN or infinities, or not match its config.json"));
         }
         if row.iter().all(|x| *x == 0.0) {
             zero.push(layers.to_string());

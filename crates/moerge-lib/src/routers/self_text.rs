@@ -1,8 +1,8 @@
-//! What an expert writes when nobody asks it anything: text that shows what it is for, without prompts or data.
+//! Text that the experts generate themselves, so routers can be fitted without prompts or data.
 //!
-//! Each expert continues its prompts, or bos alone where it has none: by default a dozen samples of 64 tokens at
-//! temperature 1 and top-p 0.95, without ever ending the text (ROUTERS: the routers fitted to it route as those fitted
-//! to real text do).
+//! Each expert continues its prompts, or bos alone if it has none: by default a dozen samples of 64 tokens at
+//! temperature 1 and top-p 0.95, without end-of-text tokens. Routers fitted to it route like those fitted to real text
+//! (docs/routers.md).
 
 use serde::{Deserialize, Serialize};
 
@@ -18,33 +18,34 @@ use moerge_infer::{
     tokenizer::Tokenizer,
 };
 
-/// Name of the file in the output that holds what the experts wrote.
+/// The output file with the generated text.
 pub const SELF_TEXT_FILE: &str = "self_text.json";
 
-/// Probability mass that is sampled from: the unlikely rest is where a model derails.
+/// Top-p: the unlikely tail is where a model derails.
 const TOP_P: f32 = 0.95;
 
-/// What one expert wrote.
+/// The text of one expert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpertText {
-    /// The expert's number.
+    /// The expert's index.
     pub expert: usize,
-    /// Its model, as the recipe calls it.
+    /// Its model, as named in the recipe.
     pub model: String,
-    /// Its texts.
+    /// The samples.
     pub samples: Vec<Sample>,
 }
 
-/// One text of an expert.
+/// A sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The text, its prompt included.
+    /// The text, including its prompt.
     pub text: String,
-    /// Its tokens, from bos on.
+    /// Its tokens, including bos.
     pub tokens: Vec<u32>,
 }
 
-/// Lets the model with these `weights` write, kept in memory as `quantisation` says. `seed` is this expert's own.
+/// Generates text with the model of these `weights`, which is loaded in the format `quantisation`. `seed` is this
+/// expert's own.
 pub fn write_samples(
     weights: &dyn Weights,
     tokenizer: &Tokenizer,
@@ -55,8 +56,8 @@ pub fn write_samples(
     progress: &dyn Progress,
 ) -> Result<Vec<Sample>> {
     let begins = beginnings(tokenizer, prompts, settings.samples)?;
-    // Marks such as end of text would end a sample before it says anything; ids above the base's vocabulary mean
-    // nothing to the MoE.
+    // Tokens such as end of text would end a sample early; ids above the base's vocabulary are unknown to the
+    // MoE.
     let vocabulary = weights.description().decoder.vocabulary as u32;
     let mut banned = tokenizer.special_tokens();
     let end = tokenizer.last_token().map_or(0, |(id, _)| id.saturating_add(1));
@@ -79,13 +80,13 @@ pub fn write_samples(
     begins.iter().zip(written).map(sample).collect()
 }
 
-/// How long each text of an expert will be, in tokens, with what it begins with.
+/// The final length in tokens of each sample of an expert, including its prompt.
 pub fn sample_lengths(tokenizer: &Tokenizer, prompts: &Prompts, settings: &SelfText) -> Result<Vec<usize>> {
     let begins = beginnings(tokenizer, prompts, settings.samples)?;
     Ok(begins.iter().map(|begin| begin.len() + settings.tokens).collect())
 }
 
-/// What each of `samples` texts begins with: the prompts in turn, or bos, or what is nearest to it.
+/// The beginnings of `samples` samples: the prompts in turn, or bos or its closest substitute.
 fn beginnings(tokenizer: &Tokenizer, prompts: &Prompts, samples: usize) -> Result<Vec<Vec<u32>>> {
     let begins: Vec<Vec<u32>> = if prompts.positive.is_empty() {
         vec![tokenizer.beginning()?]

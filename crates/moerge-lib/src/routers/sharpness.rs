@@ -1,10 +1,10 @@
-//! How sharply routers decide between the experts that a token goes to.
+//! Chooses how sharply routers weight the experts of a token.
 //!
-//! The fit's temperature makes the softmax say how likely each expert is the token's own. Where more than one expert a
-//! token is mixed, that need not be the best weight for their outputs: where experts' texts overlap much it is too
-//! soft. So the MoE reads the experts' text with its weights as they are and with sharper ones, and the sharpness with
-//! the least loss is taken. All go through one pass over the weights, each with a copy of the text of its own. It is
-//! all the text: the fifth that is kept back is too little to tell differences of half a percent.
+//! The temperature of the fit makes the softmax the probability that an expert is the token's own. If a token has
+//! several experts, these probabilities need not be the best weights of their outputs: if the experts' texts overlap
+//! much, they are too soft. So the MoE runs on the experts' text with the fitted weights and with sharper ones, and the
+//! factor with the lowest loss is used. One pass over the weights measures all factors, each on its own copy of the
+//! text. All text is used: the held-out fifth is too little to distinguish differences of half a percent.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,14 +21,14 @@ use moerge_core::{
 };
 use moerge_infer::decoder::{Observer, Routes, WeightRounding};
 
-/// What the rows may be multiplied by.
+/// The factors that are tried.
 const FACTORS: [f64; 2] = [1.0, 2.0];
 
-/// Tokens of text that are read at the most, or little more.
+/// Maximum number of tokens, approximately.
 const TOKENS: usize = 4096;
 
-/// Lengths of the sequences in the longest pass over text of these `lengths`: all of it in the fit, or some of it with
-/// each factor.
+/// The lengths of the sequences in the longest pass over text of these `lengths`: all of it in the fit, or a subset of
+/// it per factor.
 pub fn pass_lengths(plan: &MoePlan, lengths: &[usize]) -> Vec<usize> {
     let all = lengths.iter().sum::<usize>();
     let (copies, most) =
@@ -41,33 +41,33 @@ pub fn pass_lengths(plan: &MoePlan, lengths: &[usize]) -> Vec<usize> {
     lengths.iter().copied().cycle().take(copies * lengths.len()).take_while(fits).collect()
 }
 
-/// What the rows of all layers were multiplied by, and why.
+/// The factor on the rows of all layers, and the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sharpness {
-    /// It has the least perplexity of those that were tried.
+    /// The factor with the lowest perplexity.
     pub factor: f64,
-    /// Perplexity of the experts' text with each factor.
+    /// The perplexity on the experts' text with each factor.
     pub tried: Vec<TriedFactor>,
 }
 
 /// A factor that was tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TriedFactor {
-    /// What the rows are multiplied by.
+    /// The factor on the rows.
     pub factor: f64,
-    /// Of the experts' text.
+    /// On the experts' text.
     pub perplexity: f64,
 }
 
 impl Sharpness {
-    /// Whether it means anything: one expert alone has weight 1 in any case, and the largest of several may have so only
-    /// where the weights are those of the chosen experts alone.
+    /// Whether sharpness matters: the weight of a single expert is always 1, and sharpening only makes sense if the
+    /// weights are normalized over the chosen experts.
     pub(super) fn matters(plan: &MoePlan) -> bool {
         plan.shape.top_k > 1 && plan.description.decoder.experts().is_some_and(|spec| spec.renormalise)
     }
 }
 
-/// Multiplies the rows of `routers` by what suits the experts' text in `calibration` best.
+/// Multiplies the rows of `routers` by the factor with the lowest loss on the experts' text in `calibration`.
 pub fn sharpen(
     plan: &MoePlan,
     routers: &mut Routers,
@@ -80,14 +80,14 @@ pub fn sharpen(
     }
     let sequences = calibration.texts_of_experts(TOKENS);
     let tried = try_factors(plan, routers, &sequences, rounding, progress)?;
-    // The first of equals: where there is nothing to tell them apart, the rows stay as they are.
+    // The first of equal ones, so rows stay unchanged if nothing distinguishes the factors.
     let best = tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
     let factor = best.map_or(1.0, |best| best.factor);
     routers.gates.iter_mut().flatten().for_each(|w| *w *= factor as f32);
     Ok(Some(Sharpness { factor, tried }))
 }
 
-/// The MoE's perplexity of `sequences` with each of the factors.
+/// The MoE's perplexity on `sequences` with each factor.
 fn try_factors(
     plan: &MoePlan,
     routers: &Routers,
@@ -109,9 +109,9 @@ fn try_factors(
         .collect())
 }
 
-/// Gives each copy of the text the weights that its factor makes.
+/// Routes each copy of the text with the weights of its factor.
 struct Sharpen {
-    /// Tokens of a copy.
+    /// Tokens per copy.
     tokens: usize,
 }
 
@@ -119,7 +119,7 @@ impl Observer for Sharpen {
     fn routed(&mut self, _layer: usize, routes: &mut Routes) -> Result<()> {
         for (copy, factor) in routes.experts.chunks_mut(self.tokens.max(1)).zip(FACTORS) {
             for choices in copy {
-                // exp(s x) = exp(x)^s, and what the others have drops out when the sum is made 1.
+                // exp(s x) = exp(x)^s; the constant factor cancels when the sum is normalized to 1.
                 choices.iter_mut().for_each(|(_, weight)| *weight = weight.powf(factor as f32));
                 let sum: f32 = choices.iter().map(|(_, weight)| weight).sum();
                 choices.iter_mut().for_each(|(_, weight)| *weight /= sum);
@@ -143,7 +143,7 @@ mod tests {
     use moerge_core::{progress::Silent, recipe::Recipe};
     use moerge_infer::tokenizer::Tokenizer;
 
-    /// One pass over copies says what a pass with the rows multiplied says, and the best is what is taken.
+    /// One pass over copies gives the same perplexities as passes with multiplied rows, and the best factor is chosen.
     #[test]
     fn the_factor_with_the_least_perplexity_is_taken() {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny");
@@ -183,7 +183,7 @@ mod tests {
         let factor = found.factor as f32;
         assert!(routers.gates.iter().flatten().zip(fitted.gates.iter().flatten()).all(|(a, b)| *a == b * factor));
 
-        // One expert a token has all the weight.
+        // With one expert per token, its weight is always 1.
         assert_eq!(sharpen(&plan(1), &mut routers, &calibration, None, &Silent).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the new MoE makes of text that nothing was fitted to, beside the models it is made of.
+//! Compares the perplexity of the new MoE with that of its models on the recipe's validation text.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,12 @@ use moerge_infer::{
     tokenizer::Tokenizer,
 };
 
-/// Perplexities on the `validation` texts.
+/// Perplexities on the validation texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// The experts that have such text; the columns of the table.
+    /// The columns: the experts with validation text.
     pub texts_of: Vec<usize>,
-    /// The base, each expert on its own, the best of the experts for each text, and the MoE; the rows.
+    /// The rows: the base, each expert alone, the best expert for each text, and the MoE.
     pub models: Vec<ModelPerplexity>,
 }
 
@@ -32,9 +32,9 @@ pub struct Validation {
 pub struct ModelPerplexity {
     /// `base`, `expert 0`, `best expert`, `moe`.
     pub model: String,
-    /// Its perplexity on each text.
+    /// The perplexity on each text.
     pub perplexity: Vec<f64>,
-    /// Their geometric mean.
+    /// The geometric mean of the perplexities.
     pub geometric_mean: f64,
 }
 
@@ -46,7 +46,7 @@ impl ModelPerplexity {
 }
 
 impl Validation {
-    /// A table of the size that `plan`'s will have.
+    /// An empty table with the size of that of `plan`.
     pub(super) fn blank(plan: &MoePlan) -> Self {
         let texts = plan.routing.validation.iter().enumerate();
         let texts_of: Vec<usize> = texts.filter(|(_, texts)| !texts.is_empty()).map(|(expert, _)| expert).collect();
@@ -57,8 +57,8 @@ impl Validation {
     }
 }
 
-/// Measures the MoE with `routers`, the experts alone behind the same shared weights, and the base. A pass over the
-/// weights for each.
+/// Measures the MoE with `routers`, each expert alone with the same shared weights, and the base, with one pass over
+/// the weights for each.
 pub fn validate(
     plan: &MoePlan,
     routers: &Routers,

@@ -44,7 +44,8 @@ pub(super) fn check(
             }
             Some(_) => {}
             None => {
-                let message = format!("{} is no part of a {} model; readers ignore it", tensor.name, config.model_type);
+                let message =
+                    format!("{} is not part of a {} model; readers ignore it", tensor.name, config.model_type);
                 report.add(Severity::Warning, FindingKind::Unexpected, Some(&tensor.name), message);
             }
         }

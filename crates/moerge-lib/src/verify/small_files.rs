@@ -1,5 +1,5 @@
-//! The files beside the weights that readers parse: JSON, the tokenizer, the chat template. What they say is not judged,
-//! only whether a reader can take it.
+//! The files beside the weights that readers parse: JSON, the tokenizer, the chat template. What they say is not
+//! judged, only whether a reader can take it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{FindingKind, Severity, VerifyReport};
 use moerge_core::{json_error::json_problem, model::folder::ModelFolder};
 
 /// What a broken file is, and is taken from again.
-const HINT: &str = "copy it again from where the model is from";
+const HINT: &str = "copy it again from where the model came from";
 
 /// Files that hold a JSON object, and what they are for.
 const OBJECTS: [(&str, &str); 8] = [
@@ -93,13 +93,13 @@ fn template_problem(name: &str, bytes: &[u8]) -> Option<String> {
     let texts = templates(name, bytes)?;
     let wrong = texts.iter().find_map(|text| moerge_infer::generate::template_problem(text))?;
     Some(if name == JINJA {
-        format!("is no template: {wrong}")
+        format!("is not a template: {wrong}")
     } else {
         format!("has a broken `chat_template`: {wrong}")
     })
 }
 
-/// Why a tokenizer that is JSON is of no use.
+/// Why a tokenizer that is valid JSON is unusable.
 fn unusable(name: &str, bytes: &[u8]) -> Option<String> {
     let problem = (name == "tokenizer.json").then(|| moerge_infer::tokenizer::problem(bytes)).flatten()?;
     Some(format!("cannot be used: {problem}"))

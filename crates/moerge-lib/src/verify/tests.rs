@@ -1,3 +1,5 @@
+//! Golden models with one thing broken, and the finding about it.
+
 use std::{fs, path::PathBuf};
 
 use moerge_checkpoint::{Fingerprint, LocalStorage};
@@ -144,7 +146,7 @@ fn files_beside_the_weights_that_no_reader_takes_are_errors() {
             r#"{"chat_template": [{"name": "tool", "template": "{{"}]}"#,
             "broken `chat_template`",
         ),
-        ("chat_template.jinja", "{% for m in messages %}", "is no template: line 1"),
+        ("chat_template.jinja", "{% for m in messages %}", "is not a template: line 1"),
         ("chat_template.json", r#"{"chat_template": "{{"}"#, "broken `chat_template`"),
         ("tokenizer.json", "{}", "cannot be used"),
         ("tokenizer.json", "", "is not JSON"),

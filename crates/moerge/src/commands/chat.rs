@@ -1,3 +1,5 @@
+//! `moerge chat`: a conversation in the terminal, with the experts of each word in colour.
+
 use std::{io::Write as _, ops::ControlFlow, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
@@ -18,7 +20,8 @@ mod input;
 /// Chat with a model
 ///
 /// Uses the model's own chat template. Commands: /experts colours each word by the expert with the largest share in it,
-/// /reset starts over, /exit or Ctrl-D quits. Ctrl-C stops an answer. Lines can be edited as in a shell, with a history.
+/// /reset starts over, /exit or Ctrl-D quits. Ctrl-C stops an answer. Lines can be edited as in a shell, with a
+/// history.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

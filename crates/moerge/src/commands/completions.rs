@@ -1,3 +1,5 @@
+//! `moerge completions`: completion scripts for shells, printed by clap.
+
 use std::{io::Write as _, process::ExitCode};
 
 use clap::CommandFactory;

@@ -1,23 +1,19 @@
-use std::{fs, io::Write as _, path::PathBuf, process::ExitCode};
+//! `moerge diff`: a table of the differences of two models, and optionally a heat map.
 
-use moerge_core::Error;
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
 use moerge_lib::diff::{diff, heat_map};
 
-use super::{folder, hub, naming::open_named, threads};
-use crate::{
-    console,
-    progress::Reporter,
-    sizes,
-    terminal::{HINT, quoted, styled},
-};
+use super::{hub, naming::open_named, print_open, threads, write_page};
+use crate::{console, progress::Reporter, sizes};
 
 mod page;
 
 /// Show how far two models are apart, tensor by tensor
 ///
 /// Reads both models in pieces, so memory use does not depend on their size. For each tensor of the same name: the
-/// relative difference |A - B| / |A|, the cosine, and the fraction of equal elements. Tensors that only one model has, and
-/// other shapes or types, are listed.
+/// relative difference |A - B| / |A|, the cosine, and the fraction of equal elements. Tensors that only one model has,
+/// and other shapes or types, are listed.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,8 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     reporter.close();
     let report = report?;
     if let Some(path) = &args.svg {
-        let path = folder(path);
-        fs::write(&path, heat_map(&report)).map_err(|e| Error::io("write", &path, &e))?;
+        write_page(path, &heat_map(&report))?;
     }
     let mut out = console::results();
     if args.json {
@@ -64,7 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     out.lines(page::lines(&report))?;
     if let (Some(path), false) = (&args.svg, args.quiet) {
-        console::status(&format!("{} open {} in a browser", styled(HINT, "next:"), quoted(path)));
+        print_open(path);
     }
     Ok(ExitCode::SUCCESS)
 }

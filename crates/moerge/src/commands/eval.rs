@@ -1,3 +1,5 @@
+//! `moerge eval`: runs the evaluations of `moerge_lib::evaluate` and prints or stores their tables.
+
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;

@@ -1,3 +1,5 @@
+//! `moerge extract-lora`: writes the difference of two models as an adapter, and prints what it keeps.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -17,9 +19,9 @@ use crate::{
 
 /// Make a LoRA adapter from the difference of two dense models
 ///
-/// Decomposes the difference of every linear layer of attention and FFN (SVD) and keeps the largest singular values, as a
-/// PEFT adapter of BASE. Norms, biases, embeddings and the head cannot be in it; how much they differ is reported. If a run
-/// is interrupted, run the same command again to resume.
+/// Decomposes the difference of every linear layer of attention and FFN (SVD) and keeps the largest singular values, as
+/// a PEFT adapter of BASE. Norms, biases, embeddings and the head cannot be in it; how much they differ is reported. If
+/// a run is interrupted, run the same command again to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -1,3 +1,5 @@
+//! `moerge generate`: continues one prompt and streams the answer to stdout.
+
 use std::{
     io::{IsTerminal as _, Read as _, Write as _},
     ops::ControlFlow,

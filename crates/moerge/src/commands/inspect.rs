@@ -1,3 +1,5 @@
+//! `moerge inspect`: a page about a model folder, an adapter, or a model on the Hub.
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! `moerge man`: the manual pages, made from the same definitions as the help.
+
 use std::{fs, io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;

@@ -1,3 +1,5 @@
+//! `moerge merge`: builds the output of a recipe, optionally uploads it, and prints a summary.
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},

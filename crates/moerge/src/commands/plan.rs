@@ -1,3 +1,5 @@
+//! `moerge plan`: shows what `merge` would produce, without downloading or writing anything.
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},

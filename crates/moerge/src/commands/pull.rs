@@ -1,3 +1,5 @@
+//! `moerge pull`: downloads models into the cache.
+
 use std::{io::Write as _, process::ExitCode};
 
 use moerge_core::{ErrorKind, model::locate::HubId, recipe::ModelRef};

@@ -1,3 +1,5 @@
+//! `moerge push`: uploads a model folder.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use moerge_core::{ErrorKind, model::locate::HubId};

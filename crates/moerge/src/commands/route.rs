@@ -1,5 +1,6 @@
+//! `moerge route`: measures the routing of an MoE, prints tables, and optionally writes an HTML page.
+
 use std::{
-    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,13 +14,8 @@ use moerge_lib::{
     route::{Extent, RoutedText, balanced_load, expert_names, expert_slots, html, recipe_texts, report},
 };
 
-use super::{folder, placing::PlacingArgs};
-use crate::{
-    console,
-    progress::Reporter,
-    sizes,
-    terminal::{HINT, quoted, styled},
-};
+use super::{folder, placing::PlacingArgs, print_open, write_page};
+use crate::{console, progress::Reporter, sizes};
 
 mod page;
 
@@ -76,8 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut routed = routed?;
     routed.balance = balanced_load(&model, &LocalStorage);
     if let Some(path) = &args.html {
-        let path = folder(path);
-        fs::write(&path, html::page(&routed)).map_err(|e| Error::io("write", &path, &e))?;
+        write_page(path, &html::page(&routed))?;
     }
     let mut out = console::results();
     if args.json {
@@ -86,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     out.lines(page::lines(&routed))?;
     if let (Some(path), false) = (&args.html, args.quiet) {
-        console::status(&format!("{} open {} in a browser", styled(HINT, "next:"), quoted(path)));
+        print_open(path);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -137,7 +137,7 @@ impl ModelArgs {
 }
 
 impl SamplingArgs {
-    /// These options, with those of `model` where nothing is given.
+    /// These options; those that are not given come from `model`.
     pub fn sampling(&self, model: &Sampling) -> Sampling {
         Sampling {
             temperature: self.temperature.unwrap_or(model.temperature),

@@ -1,3 +1,5 @@
+//! `moerge serve`: the HTTP server. One worker thread owns the model; handlers talk to it by messages.
+
 use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -24,11 +26,11 @@ mod routes;
 mod stop_texts;
 mod worker;
 
-/// Serve a model: a web page to talk to it, and OpenAI's API for programs
+/// Serve a model: a chat page in the browser, and OpenAI's API for programs
 ///
-/// The page at / colours each word by the expert that had most to say in it. Programs find /v1/models, /v1/completions
-/// (with echo and logprobs) and /v1/chat/completions. Requests are answered one after the other. Sampling options are
-/// what holds where a request says nothing.
+/// The page at / colours each word by the expert with the largest weight. The API has /v1/models, /v1/completions (with
+/// echo and logprobs) and /v1/chat/completions. Requests are answered one at a time. Sampling options are defaults for
+/// requests that omit them.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -40,21 +42,21 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Where to listen; others than this machine itself need an API key
+    /// Address to listen on; serving other machines requires an API key
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
     host: IpAddr,
-    /// The port; 0 takes one that is free
+    /// Port; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     port: u16,
-    /// The key that requests need; better given as MOERGE_API_KEY, which other users of the machine do not see
+    /// Key that clients must send; prefer MOERGE_API_KEY, which other users of the machine cannot see
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// How often it is looked whether the user wants to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often to check whether the user wants to stop.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// Serves until Ctrl-C.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -62,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let guard = guard::Guard { key: key(args), loopback: args.host.is_loopback() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = SocketAddr::new(args.host, args.port);
-    // Before the model is read, which takes long: a port that is taken is told at once.
+    // Bind before loading the model, which takes long, so a port in use is reported at once.
     let listener = runtime.block_on(TcpListener::bind(address)).map_err(|e| cannot_listen(address, &e))?;
     let address = listener.local_addr()?;
     let loaded = Arc::new(args.model.load(&reporter)?);
@@ -86,29 +88,31 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let serving = tokio::spawn(connections::serve(listener, routes::router(server)));
         while !interrupt::requested() && !serving.is_finished() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         if serving.is_finished() { serving.await? } else { Ok(()) }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The API key of the command line or the environment; whoever serves other machines needs one.
+/// The API key from the command line or the environment. Serving other machines requires one.
 fn key(args: &Args) -> Option<String> {
     let given = args.api_key.clone().or_else(|| std::env::var("MOERGE_API_KEY").ok());
     let key = given.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
     if key.is_none() && !args.host.is_loopback() {
-        let what = "set MOERGE_API_KEY, or give --api-key; without --host only this machine is served";
+        let what = "set MOERGE_API_KEY or --api-key; without --host, only this machine is served";
         wrong_usage("serve", &format!("listening at {} needs an API key: {what}", args.host));
     }
     key
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> moerge_core::Error {
-    let told = moerge_core::Error::new(moerge_core::ErrorKind::Io, format!("cannot listen at {address}: {error}"));
+    let refused = moerge_core::Error::new(moerge_core::ErrorKind::Io, format!("cannot listen at {address}: {error}"));
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => told.hint("another program does: --port takes another one, 0 any"),
-        _ => told,
+        std::io::ErrorKind::AddrInUse => {
+            refused.hint("another program uses the port: choose another one with --port, or 0 for any")
+        }
+        _ => refused,
     }
 }
 

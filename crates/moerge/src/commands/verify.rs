@@ -1,3 +1,5 @@
+//! `moerge verify`: checks a folder and prints the findings, grouped by kind.
+
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::LocalStorage;
@@ -14,9 +16,9 @@ use crate::{
 
 /// Check every byte of a model folder
 ///
-/// Checks headers, the index against the shards, names and shapes against config.json, every value for NaN and infinity,
-/// and that tokenizer, chat template and generation config can be read. If moerge wrote the model, also checks the
-/// fingerprint of every tensor against moerge.json. The exit code is 1 if anything is broken.
+/// Checks headers, the index against the shards, names and shapes against config.json, every value for NaN and
+/// infinity, and that tokenizer, chat template and generation config can be read. If moerge wrote the model, also
+/// checks the fingerprint of every tensor against moerge.json. The exit code is 1 if anything is broken.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

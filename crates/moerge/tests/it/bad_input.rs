@@ -1,4 +1,4 @@
-//! What must not be lost or passed over: folders that are replaced, weights that are no numbers, files that are none.
+//! What must not be lost or passed over: folders that are replaced, NaN weights, and paths that are not files.
 
 use std::{fs, path::Path, process::Output};
 
@@ -136,7 +136,7 @@ fn broken_files_are_copied_with_a_warning_each() {
     fs::write(dir.join("base/chat_template.jinja"), "{{ bos_token }}\n{% endfor %}").unwrap();
     let told = message(&moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet"]));
     for words in
-        ["generation_config.json is not JSON: line 2, column 12: ", "chat_template.jinja is no template: line 2: "]
+        ["generation_config.json is not JSON: line 2, column 12: ", "chat_template.jinja is not a template: line 2: "]
     {
         assert_eq!(told.matches(words).count(), 1, "{told}");
     }

@@ -1,4 +1,4 @@
-//! What is said when the Hub, the network or this machine says no.
+//! Errors of the Hub, the network and this machine.
 
 use std::{fs, process::Command};
 

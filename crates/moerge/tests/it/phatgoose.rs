@@ -55,7 +55,7 @@ fn gates_are_trained_on_text_and_on_what_experts_write() {
         let run = command(dir, &["merge", "moe.yml", threads, "--quiet"]).env("RAYON_NUM_THREADS", threads).output();
         assert!(run.unwrap().status.success());
     }
-    // Where only a layer has room, it is read anew in every step, and the result is the same.
+    // Where only a layer has room, it is read again in every step, and the result is the same.
     moerge_ok(dir, &["merge", "moe.yml", "streamed", "--quiet", "--memory", "80MiB"]);
     assert_eq!(files(&dir.join("1")), files(&dir.join("3")));
     assert_eq!(files(&dir.join("1")), files(&dir.join("streamed")));

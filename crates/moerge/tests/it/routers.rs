@@ -1,7 +1,7 @@
 //! The routers against mergekit's: on the golden models always, on SmolLM2-135M where it is at hand.
 //!
 //! mergekit computes in bf16, so its rows are compared by cosine; the same rule computed by transformers in f32 must be
-//! met to a few units in the sixth place. Then what is refused, and what is told on the way.
+//! met to a few units in the sixth place. Then what is refused, and progress messages.
 
 use std::{
     path::{Path, PathBuf},
@@ -64,7 +64,8 @@ fn compare(what: &str, ours: &[Vec<f32>], mergekit: &[f32], f32s: &[f32]) {
     assert!(cosine >= MERGEKIT, "{what}: cosine {cosine}");
 }
 
-/// MOERGE_SMOLLM2 names the model's folder, MOERGE_REFERENCE that with `article.yml` and `mergekit_routers.safetensors`.
+/// MOERGE_SMOLLM2 names the model's folder, MOERGE_REFERENCE that with `article.yml` and
+/// `mergekit_routers.safetensors`.
 #[test]
 fn smollm2() {
     let (Some(model), Some(reference)) = (std::env::var_os("MOERGE_SMOLLM2"), std::env::var_os("MOERGE_REFERENCE"))

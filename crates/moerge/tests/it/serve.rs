@@ -469,7 +469,7 @@ fn connections_that_say_nothing_are_closed_and_others_get_in() {
     assert_eq!(server.get("/v1/models").status, 200);
 }
 
-/// Attack A14: a host that begins like this machine's was taken; a path that is no UTF-8 was answered in text.
+/// Attack A14: a host that begins like this machine's was taken; a path that is not UTF-8 was answered in text.
 #[test]
 fn odd_hosts_and_paths_are_answered_in_json() {
     let server = Server::start(&golden("mixtral"), &[]);

@@ -1,4 +1,4 @@
-//! Every way in which a `config.json` can be wrong by itself.
+//! Every way in which a `config.json` can be invalid on its own.
 
 use arbtest::{
     arbitrary::{self, Unstructured},
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::{model::families::describe, rendered::rendered};
 
-/// A small Llama, with these keys changed; `null` takes a key away.
+/// A small Llama with these keys changed; `null` removes a key.
 fn llama(changes: Value) -> String {
     let mut config = json!({
         "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -43,15 +43,15 @@ fn not_json() {
     let text = |text: &str| rendered(&parse(text).unwrap_err());
     assert_snapshot!(text(""), @"
     error: config.json is not a JSON object: it is empty
-      hint: config.json comes with the model; copy it again from where the model is from
+      hint: config.json comes with the model; copy it again from where the model came from
     ");
     assert_snapshot!(text("[]"), @"
     error: config.json is not a JSON object: line 1, column 0: expected an object, found a list
-      hint: config.json comes with the model; copy it again from where the model is from
+      hint: config.json comes with the model; copy it again from where the model came from
     ");
     assert_snapshot!(text(&format!("{{\"a\":{}", "[".repeat(100_000))), @"
     error: config.json is not a JSON object: line 1, column 132: recursion limit exceeded
-      hint: config.json comes with the model; copy it again from where the model is from
+      hint: config.json comes with the model; copy it again from where the model came from
     ");
 }
 
@@ -100,11 +100,11 @@ fn heads_that_do_not_fit() {
     ");
     assert_snapshot!(error(json!({"head_dim": 15})), @"
     error: config.json: a head is 15 wide, expected an even width
-      hint: rotary embeddings turn pairs of elements
+      hint: rotary embeddings rotate pairs of elements
     ");
 }
 
-/// Values that a key of a config may be given.
+/// Arbitrary values for a key.
 fn any_value(u: &mut Unstructured, depth: usize) -> arbitrary::Result<Value> {
     const WORDS: [&str; 8] = ["yarn", "longrope", "llama3", "dynamic", "linear", "sliding_attention", "silu", ""];
     Ok(match u.int_in_range(0..=if depth == 0 { 6 } else { 8 })? {

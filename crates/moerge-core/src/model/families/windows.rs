@@ -1,4 +1,4 @@
-//! Sliding windows, by the rules that transformers' config classes share. Which rule applies is said in a family's file.
+//! Sliding windows, by the rules that transformers' config classes share. Each family's file names its rule.
 
 use crate::{error::Result, model::config::ModelConfig};
 

@@ -1,5 +1,5 @@
-//! The cache that `hf download` and transformers fill, as huggingface_hub lays it out:
-//! `models--org--name/refs/<revision>` holds a commit, `snapshots/<commit>` its files.
+//! The cache that `hf download` and transformers fill, in huggingface_hub's layout:
+//! `models--org--name/refs/<revision>` contains a commit, `snapshots/<commit>` its files.
 
 use std::{
     collections::BTreeMap,
@@ -10,23 +10,23 @@ use std::{
 
 use moerge_checkpoint::{Kind, ReadStorage};
 
-/// Where the Hub's cache and `~` are. Taken from the environment once, at the edge of the program.
+/// The locations of the Hub's cache and of `~`. Read from the environment once, by the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HubCache {
     /// The folder of `models--org--name` folders.
     pub folder: Option<PathBuf>,
-    /// What `~` stands for.
+    /// The folder for `~`.
     pub home: Option<PathBuf>,
-    /// Folders of models that are read from the Hub as if they were in the cache, by id and revision.
+    /// Folders of mounted models, which are read from the Hub as if they were in the cache, by id and revision.
     pub remote: BTreeMap<String, PathBuf>,
 }
 
-/// A model on the Hub. Its parts are safe as names of files.
+/// The id of a model on the Hub. Its parts are safe file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
-    /// `org/name`, or `name` for a few old ones.
+    /// `org/name`, or `name` for a few old models.
     pub id: String,
-    /// A branch, tag or commit; `main` where none was written.
+    /// A branch, tag or commit; `main` by default.
     pub revision: String,
 }
 
@@ -36,8 +36,8 @@ impl HubCache {
         Self::from_vars(|name| std::env::var_os(name))
     }
 
-    /// Reads HF_HUB_CACHE (or HUGGINGFACE_HUB_CACHE, its older name), HF_HOME and XDG_CACHE_HOME as huggingface_hub
-    /// does, and HOME (USERPROFILE on Windows). A variable that is empty counts as not set.
+    /// Reads HF_HUB_CACHE (or HUGGINGFACE_HUB_CACHE, its older name), HF_HOME and XDG_CACHE_HOME like huggingface_hub,
+    /// and HOME (USERPROFILE on Windows). Empty variables count as unset.
     pub fn from_vars(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let folder = path_var(&get, "HF_HUB_CACHE").or_else(|| path_var(&get, "HUGGINGFACE_HUB_CACHE"));
         Self {
@@ -47,18 +47,19 @@ impl HubCache {
         }
     }
 
-    /// The folder of everything that is the Hub's on this machine: cache, token.
+    /// The folder of huggingface_hub's files on this machine: cache and token.
     pub fn hf_home(get: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         let cache = || path_var(get, "XDG_CACHE_HOME").or_else(|| Some(home(get)?.join(".cache")));
         path_var(get, "HF_HOME").or_else(|| Some(cache()?.join("huggingface")))
     }
 
-    /// The folder of a model, whether it is there or not; `None` where no cache is known.
+    /// The folder of a model, which need not exist; `None` if no cache is known.
     pub fn model(&self, id: &HubId) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(format!("models--{}", id.id.replace('/', "--"))))
     }
 
-    /// The snapshot of a model, if it holds the file `wanted`; otherwise where it should be, and what is amiss there.
+    /// The snapshot of a model, if it contains the file `wanted`; otherwise the path that was looked at and what is
+    /// wrong with it.
     pub fn snapshot(&self, storage: &dyn ReadStorage, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
         if let Some(folder) = self.remote.get(&id.to_string()) {
             return Ok(folder.clone());
@@ -88,12 +89,12 @@ fn home(get: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     var(get, if cfg!(windows) { "USERPROFILE" } else { "HOME" })
 }
 
-/// A variable that is not empty.
+/// The value of a variable that is not empty.
 fn var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The same with `~` at its beginning replaced.
+/// The same with a leading `~` expanded.
 fn path_var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     let path = var(get, name)?;
     match (path.strip_prefix("~"), home(get)) {
@@ -102,7 +103,7 @@ fn path_var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathB
     }
 }
 
-/// The commit that a file in `refs` names.
+/// Reads the commit from a file in `refs`.
 fn read_commit(storage: &dyn ReadStorage, reference: &Path) -> Result<String, &'static str> {
     if !is(storage, reference, Kind::File) {
         return Err("this revision is not downloaded");
@@ -112,7 +113,7 @@ fn read_commit(storage: &dyn ReadStorage, reference: &Path) -> Result<String, &'
     file.read_exact_at(&mut bytes, 0).map_err(|_| "cannot be read")?;
     let text = String::from_utf8(bytes).map_err(|_| "cannot be read")?;
     let commit = text.trim();
-    if is_commit(commit) { Ok(commit.to_owned()) } else { Err("holds no commit") }
+    if is_commit(commit) { Ok(commit.to_owned()) } else { Err("contains no commit") }
 }
 
 /// Whether there is something of this kind at `path`.
@@ -125,14 +126,14 @@ fn is_commit(revision: &str) -> bool {
 }
 
 impl HubId {
-    /// The id, if these can be one. `Err(Some(why))` names a slip in what is an id otherwise.
+    /// Parses an id. `Err(Some(why))` explains a mistake in what otherwise looks like an id.
     pub fn parse(name: &str, revision: Option<&str>) -> Result<Self, Option<String>> {
         let parts: Vec<&str> = name.split('/').collect();
         if parts.len() > 2 || name.len() > 96 || !parts.iter().all(|part| is_name(part)) {
             return Err(None);
         }
         let revision = revision.unwrap_or("main");
-        // A revision becomes a path below `refs`: `refs/pr/1` is one, `../..` must not be.
+        // A revision becomes a path below `refs`: `refs/pr/1` is valid, `../..` must not be.
         let safe =
             |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains("..") && part.chars().all(plain);
         if revision.len() > 255 || !revision.split('/').all(safe) {
@@ -147,7 +148,7 @@ impl HubId {
     }
 }
 
-/// As huggingface_hub validates the parts of an id.
+/// huggingface_hub's rule for the parts of an id.
 fn is_name(part: &str) -> bool {
     !part.is_empty()
         && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

@@ -1,26 +1,26 @@
-//! From a name in a recipe to folders on disk.
+//! Finds the folders of the models that a recipe names.
 //!
 //! A name is tried, in this order, as
-//! 1. a path: absolute or from `~`; otherwise from the recipe's folder, then from the current folder (mergekit knows
-//!    only the latter; the recipe's own folder comes first so that a recipe means the same wherever it is run);
+//! 1. a path: absolute or from `~`; otherwise relative to the recipe's folder, then to the current folder (mergekit uses
+//!    only the latter; with the recipe's folder first, a recipe means the same wherever it is run);
 //! 2. an id on the Hugging Face Hub, `org/name[@revision]`, in the Hub's cache.
 //!
-//! What is written is tried whole before it is split at `+` and `@`, so folders may have these in their names. Only
-//! folders are looked at: that a model's files are there and sound is for whoever opens it to say.
+//! A name is tried as a whole before it is split at `+` and `@`, so folder names may contain them. Only folders are
+//! looked for; opening a model checks its files.
 
 mod hub_cache;
-mod not_here;
+mod model_not_found;
 
 use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{Kind, ReadStorage};
 
 pub use hub_cache::{HubCache, HubId};
-pub use not_here::{NotHere, Why};
+pub use model_not_found::{ModelNotFound, Why};
 
 use crate::model::model_ref::ModelRef;
 
-/// Where a model lies.
+/// The folders of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFolders {
     /// The folder with `config.json`.
@@ -29,7 +29,7 @@ pub struct ModelFolders {
     pub adapter: Option<PathBuf>,
 }
 
-/// What a folder is looked for as: the file that says so in the Hub's cache.
+/// The part of a model reference that a folder is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// A model.
@@ -38,18 +38,18 @@ pub enum Part {
     Adapter,
 }
 
-/// A part of a reference that is no folder but a model on the Hub.
+/// A part of a reference that is on the Hub rather than in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnHub {
-    /// The model.
+    /// The id.
     pub id: HubId,
-    /// What it is wanted as.
+    /// Model or adapter.
     pub part: Part,
-    /// Its folder in the cache, if that has been begun.
+    /// Its folder in the cache, possibly incomplete.
     pub snapshot: Option<PathBuf>,
 }
 
-/// The parts of `reference` that are on the Hub rather than in folders, as far as that can be told without asking it.
+/// The parts of `reference` that are on the Hub rather than in folders, as far as is known without contacting it.
 pub fn on_hub(storage: &dyn ReadStorage, reference: &ModelRef, recipe_dir: &Path, cache: &HubCache) -> Vec<OnHub> {
     let search = Search { storage, recipe_dir, cache };
     if reference.adapter.is_some() && search.folder(&reference.to_string()).is_ok() {
@@ -61,13 +61,13 @@ pub fn on_hub(storage: &dyn ReadStorage, reference: &ModelRef, recipe_dir: &Path
     parts.filter_map(|(name, revision, part)| search.on_hub(name, revision, part)).collect()
 }
 
-/// Finds the folders of `reference`, named in a recipe in `recipe_dir`.
+/// Finds the folders of `reference` in a recipe in `recipe_dir`.
 pub fn locate(
     storage: &dyn ReadStorage,
     reference: &ModelRef,
     recipe_dir: &Path,
     cache: &HubCache,
-) -> Result<ModelFolders, NotHere> {
+) -> Result<ModelFolders, ModelNotFound> {
     let search = Search { storage, recipe_dir, cache };
     let written = reference.to_string();
     if let (true, Ok(model)) = (reference.adapter.is_some(), search.folder(&written)) {
@@ -82,7 +82,7 @@ pub fn locate(
 }
 
 impl Part {
-    /// The file that shows that a folder holds it.
+    /// The file that identifies a folder of this part.
     pub fn file(self) -> &'static str {
         match self {
             Self::Model => "config.json",
@@ -102,7 +102,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn find(&self, name: &str, revision: Option<&str>, part: Part) -> Result<PathBuf, NotHere> {
+    fn find(&self, name: &str, revision: Option<&str>, part: Part) -> Result<PathBuf, ModelNotFound> {
         let written = written(name, revision);
         let mut looked = match self.folder(&written) {
             Ok(folder) => return Ok(folder),
@@ -117,7 +117,7 @@ impl Search<'_> {
             Err(place) => {
                 looked.push(place);
                 if id.has_owner() && !self.has_folder_of_owner(name) {
-                    return Err(NotHere { written, why: Why::NotDownloaded(id), looked, hints: Vec::new() });
+                    return Err(ModelNotFound { written, why: Why::NotDownloaded(id), looked, hints: Vec::new() });
                 }
                 Err(self.missing(written, None, looked))
             }
@@ -134,7 +134,7 @@ impl Search<'_> {
         likely.then_some(OnHub { id, part, snapshot })
     }
 
-    /// The folder at a path, or the places where it is not.
+    /// The folder at a path, or the places that were searched with what was found there.
     fn folder(&self, written: &str) -> Result<PathBuf, Vec<(PathBuf, String)>> {
         let places = self.places(written);
         if places.is_empty() {
@@ -144,7 +144,7 @@ impl Search<'_> {
         for place in places {
             match self.storage.facts(&place) {
                 Ok(facts) if facts.kind == Kind::Dir => return Ok(place),
-                Ok(_) => looked.push((place, "a file, expected a model's folder".to_owned())),
+                Ok(_) => looked.push((place, "a file, expected a model folder".to_owned())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => looked.push((place, "no such folder".to_owned())),
                 Err(e) => looked.push((place, e.to_string())),
             }
@@ -157,7 +157,7 @@ impl Search<'_> {
         if let Some(rest) = written.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with(['/', '\\'])) {
             return home(rest).into_iter().collect();
         }
-        // `./a/` and `a` are the same place, and models are told apart by their folders.
+        // Normalize `./a/` to `a`: models are identified by their folders.
         let path: PathBuf = Path::new(written).components().collect();
         let path = path.strip_prefix(".").map_or(path.clone(), Path::to_owned);
         if path.is_absolute() {
@@ -167,26 +167,28 @@ impl Search<'_> {
         if recipe_dir.as_os_str().is_empty() { vec![path] } else { vec![recipe_dir.join(&path), path] }
     }
 
-    /// Whether `models/llama` is more likely a path than an id, since there is a folder `models`.
+    /// Whether there is a folder `models`, so that `models/llama` is more likely a path than an id.
     fn has_folder_of_owner(&self, name: &str) -> bool {
         let owner = name.split('/').next().unwrap_or_default();
         self.folder(owner).is_ok()
     }
 
-    fn missing(&self, written: String, why: Option<String>, looked: Vec<(PathBuf, String)>) -> NotHere {
+    fn missing(&self, written: String, why: Option<String>, looked: Vec<(PathBuf, String)>) -> ModelNotFound {
         let mut hints: Vec<String> = why.into_iter().collect();
-        if let Some(near) = self.places(&written).iter().find_map(|place| not_here::neighbour(self.storage, place)) {
+        if let Some(near) =
+            self.places(&written).iter().find_map(|place| model_not_found::nearest_folder(self.storage, place))
+        {
             hints.push(format!("did you mean `{}`?", Path::new(&written).with_file_name(near).display()));
         }
         if written.contains('+') {
-            hints.push("one adapter a model, `model+adapter`; merge further ones into the model first".into());
+            hints.push("a model takes one adapter, `model+adapter`; merge further ones into the model first".into());
         }
         if hints.is_empty() {
             let two_places = self.places("x").len() > 1;
             let from = if two_places { ", from the recipe's or the current one," } else { "" };
             hints.push(format!("give a folder{from} or an id on the Hub: `org/name`"));
         }
-        NotHere { written, why: Why::Missing, looked, hints }
+        ModelNotFound { written, why: Why::Missing, looked, hints }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A model that is not on this machine: where it was looked for, and what to do.
+//! The error for a model that is not on this machine: where it was searched, and what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -12,41 +12,41 @@ use crate::{
 
 /// A model or an adapter that was not found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotHere {
-    /// The part of the reference that was looked for, as written.
+pub struct ModelNotFound {
+    /// The part of the reference that was not found, as written.
     pub written: String,
-    /// What that means.
+    /// Whether it can be downloaded.
     pub why: Why,
-    /// The places that were looked at, each with what was found there.
+    /// The places that were searched, each with what was found there.
     pub looked: Vec<(PathBuf, String)>,
-    /// What to do besides a download.
+    /// Advice other than a download.
     pub hints: Vec<String>,
 }
 
-/// Why a model is not here.
+/// Why a model was not found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// It may be on the Hub and has not been downloaded.
     NotDownloaded(HubId),
-    /// It is not an id of the Hub, so the folder is missing.
+    /// It is not an id on the Hub, so a folder is missing.
     Missing,
 }
 
-impl From<NotHere> for Error {
-    /// The error for a person; the caller points at the place in the recipe.
-    fn from(not_here: NotHere) -> Self {
-        let written = shorten(&not_here.written);
-        let mut error = match &not_here.why {
+impl From<ModelNotFound> for Error {
+    /// The error for the user; the caller adds the place in the recipe.
+    fn from(not_found: ModelNotFound) -> Self {
+        let written = shorten(&not_found.written);
+        let mut error = match &not_found.why {
             Why::NotDownloaded(_) => Error::input(format!("{written} is not downloaded yet")),
             Why::Missing => Error::input(format!("there is no model folder {written}")),
         };
-        for (place, found) in &not_here.looked {
+        for (place, found) in &not_found.looked {
             error = error.fact("looked at", format!("{}: {found}", printable(&place.display().to_string())));
         }
-        for hint in &not_here.hints {
+        for hint in &not_found.hints {
             error = error.hint(hint.clone());
         }
-        match &not_here.why {
+        match &not_found.why {
             Why::NotDownloaded(id) => {
                 error.hint(format!("moerge pull {id}")).cause(Cause::NotDownloaded { id: id.to_string() })
             }
@@ -55,15 +55,15 @@ impl From<NotHere> for Error {
     }
 }
 
-/// Most names that are looked through for a likely one.
-const MOST_NEIGHBOURS: usize = 10_000;
+/// Maximum number of names that are compared.
+const MAX_NEIGHBOURS: usize = 10_000;
 
-/// The folder beside `place` with the nearest name, as what the writer of `place` may have meant.
-pub(super) fn neighbour(storage: &dyn ReadStorage, place: &Path) -> Option<String> {
+/// The folder in the parent of `place` with the most similar name.
+pub(super) fn nearest_folder(storage: &dyn ReadStorage, place: &Path) -> Option<String> {
     let wanted = place.file_name()?.to_str()?;
     let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names = storage.list(parent).ok()?;
     let is_folder = |name: &&str| storage.facts(&parent.join(name)).is_ok_and(|facts| facts.kind == Kind::Dir);
-    let folders = names.iter().take(MOST_NEIGHBOURS).filter_map(|name| name.to_str()).filter(is_folder);
+    let folders = names.iter().take(MAX_NEIGHBOURS).filter_map(|name| name.to_str()).filter(is_folder);
     did_you_mean(wanted, folders).map(str::to_owned)
 }

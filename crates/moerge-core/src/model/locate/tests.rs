@@ -1,4 +1,4 @@
-//! Where models are found, and what is said of those that are not.
+//! Where models are found, and the errors for those that are not.
 
 use std::{ffi::OsString, fs};
 
@@ -13,7 +13,7 @@ use crate::{error::Error, rendered::rendered};
 struct Disk(TempDir);
 
 impl Disk {
-    /// With these files, all empty but those given a text by `=`.
+    /// With these files; `name=content` gives one a content.
     fn with(files: &[&str]) -> Self {
         let disk = Self(tempfile::tempdir().unwrap());
         for file in files.iter().chain(&["recipe/moe.yml"]) {
@@ -25,13 +25,13 @@ impl Disk {
         disk
     }
 
-    fn locate(&self, written: &str) -> Result<ModelFolders, NotHere> {
+    fn locate(&self, written: &str) -> Result<ModelFolders, ModelNotFound> {
         let root = self.0.path();
         let cache = HubCache { folder: Some(root.join("hub")), home: Some(root.join("home")), ..HubCache::default() };
         locate(&LocalStorage, &ModelRef::parse(written).unwrap(), &root.join("recipe"), &cache)
     }
 
-    /// The model's folder from the root of the disk, with the adapter's after a `+`.
+    /// The model's folder relative to the disk's root, and the adapter's after a `+`.
     fn found(&self, written: &str) -> String {
         let folders = self.locate(written).unwrap_or_else(|e| panic!("{}", rendered(&e.into())));
         let name = |path: &Path| path.strip_prefix(self.0.path()).unwrap_or(path).display().to_string();
@@ -53,7 +53,7 @@ impl Disk {
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A model of the Hub's cache, its branch `main` and a pull request.
+/// A model in the Hub's cache with the branch `main` and a pull request.
 fn hub_model() -> [String; 4] {
     let repo = "hub/models--org--name";
     [
@@ -244,7 +244,7 @@ fn a_broken_ref() {
     error: org/name is not downloaded yet
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
-      looked at: <disk>/hub/models--org--name/refs/main: holds no commit
+      looked at: <disk>/hub/models--org--name/refs/main: contains no commit
       hint: moerge pull org/name
     ");
 }
@@ -306,7 +306,7 @@ fn a_path_like_no_other() {
 fn a_file_in_the_models_place() {
     assert_snapshot!(Disk::with(&["recipe/model.gguf"]).error("model.gguf"), @"
     error: there is no model folder model.gguf
-      looked at: <disk>/recipe/model.gguf: a file, expected a model's folder
+      looked at: <disk>/recipe/model.gguf: a file, expected a model folder
       looked at: model.gguf: no such folder
       looked at: <disk>/hub/models--model.gguf: not downloaded
       hint: give a folder, from the recipe's or the current one, or an id on the Hub: `org/name`
@@ -319,7 +319,7 @@ fn two_adapters() {
     error: there is no model folder a+b
       looked at: <disk>/recipe/a+b: no such folder
       looked at: a+b: no such folder
-      hint: one adapter a model, `model+adapter`; merge further ones into the model first
+      hint: a model takes one adapter, `model+adapter`; merge further ones into the model first
     ");
 }
 

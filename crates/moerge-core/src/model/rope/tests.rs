@@ -1,4 +1,4 @@
-//! Rope parameters that are wrong. That the right ones give transformers' angles is tested with the golden models.
+//! Invalid RoPE parameters. The golden models test that valid ones give transformers' angles.
 
 use insta::assert_snapshot;
 use serde_json::json;
@@ -19,7 +19,7 @@ fn a_value_of_the_wrong_kind() {
     assert_snapshot!(error(json!({"rope_theta": 0})), @"`rope_theta` is 0, expected a number above 0");
     assert_snapshot!(error(json!({"rope_scaling": [1]})), @"`rope_scaling` is [1], expected an object or null");
     assert_snapshot!(error(json!({"rope_parameters": "default"})), @r#"`rope_parameters` is "default", expected an object or null"#);
-    assert_snapshot!(scaling(json!({"rope_type": 3})), @"`rope_type` is 3, expected a text");
+    assert_snapshot!(scaling(json!({"rope_type": 3})), @"`rope_type` is 3, expected a string");
     assert_snapshot!(scaling(json!({"rope_type": "linear", "factor": -2})), @"rope parameter `factor` is -2, expected a number above 0");
     assert_snapshot!(scaling(json!({"rope_type": "yarn", "factor": 2, "truncate": "no"})), @"rope parameter `truncate` is not true or false");
     assert_snapshot!(scaling(json!({"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 0})), @"`original_max_position_embeddings` is 0, expected a number of tokens");
@@ -34,7 +34,7 @@ fn a_missing_parameter() {
 
 #[test]
 fn an_unknown_type() {
-    assert_snapshot!(scaling(json!({"rope_type": "mrope"})), @"rope type `mrope` is not known (default, linear, dynamic, yarn, longrope, llama3)");
+    assert_snapshot!(scaling(json!({"rope_type": "mrope"})), @"rope type `mrope` is not supported (default, linear, dynamic, yarn, longrope, llama3)");
 }
 
 #[test]

@@ -252,7 +252,7 @@ impl Source {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         let mut tensors = self.description.tensors.iter().filter(|tensor| used(tensor.role));
         tensors.try_for_each(|tensor| adapter.check_whole(&tensor.name))?;
-        // A tied head is no tensor of the model, but it can be adapted apart from the embeddings.
+        // A tied head is not a tensor of the model, but an adapter can change it separately from the embeddings.
         if self.description.decoder.tied_embeddings && used(Role::Embeddings) {
             adapter.check_whole(LM_HEAD)?;
             if adapter.adapts(LM_HEAD) {
@@ -299,7 +299,7 @@ impl Source {
             .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
     }
 
-    /// A fused weight is adapted as a whole or part by part, but not both: that is no adapter that PEFT makes.
+    /// A fused weight is adapted as a whole or part by part, but not both: PEFT makes no such adapters.
     fn check_fused_adapter(&self, adapter: &Adapter) -> Result<()> {
         let twice = |t: &&RoleTensor| adapter.adapts(&t.name) && unfused_name(t).is_some_and(|n| adapter.adapts(&n));
         match self.description.tensors.iter().find(twice) {

@@ -71,7 +71,7 @@ struct AddedToken {
 }
 
 impl Vocabulary {
-    /// The words of the tokenizer in `dir`; `None` where there is no `tokenizer.json` that can be read.
+    /// The words of the tokenizer in `dir`; `None` if there is no readable `tokenizer.json`.
     pub fn read(storage: &dyn ReadStorage, dir: &Path) -> Option<Self> {
         let bytes = read_bytes(storage, &dir.join("tokenizer.json")).ok()?;
         let file: TokenizerFile = serde_json::from_slice(&bytes).ok()?;
@@ -112,8 +112,8 @@ impl Vocabulary {
     }
 }
 
-/// What is wrong where the token with the largest id has no embedding: the model's embeddings have `rows` rows. More rows
-/// than tokens are common, and no fault.
+/// What is wrong where the token with the largest id has no embedding: the model's embeddings have `rows` rows. More
+/// rows than tokens are common, and no fault.
 pub fn token_without_row(id: u32, token: &str, rows: u64) -> Option<String> {
     let token = shorten(token);
     (u64::from(id) >= rows)

@@ -1,3 +1,5 @@
+//! Model cards as snapshots.
+
 use super::{front_matter::hub_id, *};
 
 fn facts() -> CardFacts {

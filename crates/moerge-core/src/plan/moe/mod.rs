@@ -1,4 +1,5 @@
-//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same plan.
+//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same
+//! plan.
 
 pub mod attention;
 mod choose;
@@ -38,7 +39,7 @@ use crate::{
 /// Width of the zeroed shared expert that Qwen2-MoE needs where the recipe gives none: no effect on the output, wide
 /// enough for tensor parallelism over 64 devices and for quantisation blocks of 32.
 const IDLE_SHARED_WIDTH: usize = 64;
-/// Its gate's weights: anything but zero, because `silu(0) / 0` is NaN in llama.cpp (FORMATS).
+/// Its gate's weights: anything but zero, because `silu(0) / 0` is NaN in llama.cpp.
 const IDLE_SHARED_GATE: f32 = 0.02;
 
 /// The opened models of a recipe: `models` without repetition, and who is who.

@@ -144,7 +144,7 @@ mod tests {
         let all = &[0, 1, 2, 3][..];
         assert_eq!(slots(4, &[all, all], None), [[0, 1]; 4]);
         assert_eq!(slots(4, &[all, &[0, 1], &[2, 3]], None), [[0, 1], [0, 1], [0, 2], [0, 2]]);
-        // The base stays where it is, whoever comes and goes before it.
+        // The base keeps its slot, whichever experts precede it.
         assert_eq!(slots(4, &[&[0], &[2, 3], all], Some(2)), [[0, 2], [2, 2], [1, 2], [1, 2]]);
     }
 

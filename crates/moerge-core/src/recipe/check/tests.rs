@@ -45,7 +45,7 @@ fn no_experts() {
     error: the recipe has no experts
       --> moe.yml:1:13
     1 | base_model: base
-      |             ^^^^ the base alone is no Mixture of Experts
+      |             ^^^^ the base alone is not a Mixture of Experts
       hint: list at least two models under `experts`
     ");
 }

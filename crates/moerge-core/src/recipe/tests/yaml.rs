@@ -1,4 +1,4 @@
-//! Text that is not YAML, or YAML that is no recipe's.
+//! Text that is not YAML, and YAML that is not a recipe.
 
 use insta::assert_snapshot;
 

@@ -1,3 +1,5 @@
+//! Tokenizers that would make the library panic or text grow without bounds, and sound ones.
+
 use serde_json::json;
 
 use super::*;
@@ -8,7 +10,7 @@ fn golden() -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// What is said of the golden tokenizer with `section` in the place of its own.
+/// The problem found in the golden tokenizer after replacing one section by `section`.
 fn refused(section: &str, value: Value) -> String {
     let mut tokenizer = golden();
     tokenizer[section] = value.clone();

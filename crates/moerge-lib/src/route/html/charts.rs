@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::escaped;
-use crate::route::{RouteReport, TextReport};
+use crate::{
+    markup::escaped,
+    route::{RouteReport, TextReport},
+};
 
 /// The opacities above which text on a colour needs the other ink: in the light and in the dark scheme.
 type Turns = (f64, f64);

@@ -1,9 +1,10 @@
-//! Balances the load: shifts router rows until no expert is starved, as long as that costs almost nothing.
+//! Balances the load: shifts router rows until no expert is starved, if that costs almost no perplexity.
 //!
-//! The first pass over the new MoE, on the text of the fit, measures load and perplexity. A second pass shifts the starved
-//! experts of each layer ([`shift`]) before it runs the next, so later layers are shifted for the inputs they will get. If
-//! that costs too much perplexity on held-out tokens, another pass aims at a smaller share. (Scaling the same shifts down
-//! would not help: a bias acts through an exponential, so half of it feeds hardly any expert and still costs.)
+//! A first pass over the new MoE, on the text of the fit, measures load and perplexity. A second pass shifts the
+//! starved experts of each layer ([`shift`]) before it runs the next layer, so later layers are shifted for the inputs
+//! that they will get. If that costs too much perplexity on held-out tokens, another pass aims at a smaller share.
+//! (Scaling the same shifts down would not help: a bias acts through an exponential, so half of it feeds hardly any
+//! expert at nearly the same cost.)
 
 mod shift;
 
@@ -27,15 +28,15 @@ use shift::Layer;
 /// Maximum relative increase of perplexity on held-out tokens.
 pub const MAX_COST: f64 = 0.005;
 
-/// The minimum load of each expert as a fraction of an even share: the first defines starved, the others are tried if the
-/// first costs too much.
+/// Minimum loads of an expert as fractions of an even share. Experts below the first are starved; the others are tried
+/// if the first costs too much.
 pub const SHARES: [f64; 3] = [0.5, 0.25, 0.125];
 
 /// The result of balancing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Balance {
-    /// The minimum load that the shifts reach, as a fraction of an even share; 0 if nothing was shifted, because no expert
-    /// was starved or because even the smallest share costs too much.
+    /// The minimum load that the shifts reach, as a fraction of an even share; 0 if nothing was shifted, because no
+    /// expert was starved or because even the smallest share costs too much.
     pub share: f64,
     /// The load of the least loaded expert of all layers before, as a fraction of an even share.
     pub least_before: f64,
@@ -45,7 +46,8 @@ pub struct Balance {
     pub perplexity_before: f64,
     /// The same after.
     pub perplexity_after: f64,
-    /// Per layer, the fraction of all choices that each expert got before; [`super::LayerReport::load`] has those after.
+    /// Per layer, the fraction of all choices that each expert got before; [`super::LayerReport::load`] has those
+    /// after.
     pub load_before: Vec<Vec<f64>>,
 }
 
@@ -53,20 +55,20 @@ pub struct Balance {
 pub struct Balanced {
     /// The routers.
     pub routers: Routers,
-    /// What came of it.
+    /// The result.
     pub balance: Balance,
-    /// Layer by layer the part of all choices that each expert gets.
+    /// Per layer, the fraction of all choices that each expert gets.
     pub load: Vec<Vec<f64>>,
 }
 
 impl Balance {
-    /// What the shifts cost, as a part of the perplexity before.
+    /// The relative increase of perplexity.
     pub fn cost(&self) -> f64 {
         self.perplexity_after / self.perplexity_before - 1.0
     }
 
-    /// What came of it, in a sentence.
-    pub fn told(&self) -> String {
+    /// The result as a sentence.
+    pub fn summary(&self) -> String {
         let percent = |part: f64| format!("{:.0} %", 100.0 * part);
         let (before, after) = (percent(self.least_before), percent(self.least_after));
         if self.share > 0.0 {
@@ -86,12 +88,12 @@ impl Balance {
     }
 }
 
-/// The part of an even share that the least loaded expert of all layers has.
-fn least(plan: &MoePlan, load: &[Vec<f64>]) -> f64 {
+/// The load of the least loaded expert of all layers as a fraction of an even share.
+fn min_load(plan: &MoePlan, load: &[Vec<f64>]) -> f64 {
     let of_layer = |(layer, load): (usize, &Vec<f64>)| {
         let members = plan.routing.slots.members(layer);
         let parts = members.iter().filter_map(|expert| load.get(*expert));
-        parts.fold(f64::INFINITY, |least, part| least.min(part * members.len() as f64))
+        parts.fold(f64::INFINITY, |min, part| min.min(part * members.len() as f64))
     };
     load.iter().enumerate().map(of_layer).fold(f64::INFINITY, f64::min)
 }
@@ -112,7 +114,7 @@ pub fn balance(
         let kept_back = |column: usize| samples.held_out[column] && samples.classes[column].is_some();
         let losses = losses_at(merged, &calibration.sequences, kept_back, rounding, &mut watch, progress)?;
         let seen = Watched {
-            least: least(plan, &watch.load),
+            min_load: min_load(plan, &watch.load),
             perplexity: perplexity(&losses),
             load: watch.load,
             shifted: watch.shifted,
@@ -121,7 +123,7 @@ pub fn balance(
             Stage::Prompts,
             &format!(
                 "balance: least loaded expert {:.0} % of an even share, perplexity {:.3}",
-                100.0 * seen.least,
+                100.0 * seen.min_load,
                 seen.perplexity
             ),
         );
@@ -130,16 +132,16 @@ pub fn balance(
     let before = run(&Merged::with_routers(plan, routers)?, None)?;
     let mut balance = Balance {
         share: 0.0,
-        least_before: before.least,
-        least_after: before.least,
+        least_before: before.min_load,
+        least_after: before.min_load,
         perplexity_before: before.perplexity,
         perplexity_after: before.perplexity,
         load_before: before.load.clone(),
     };
-    for share in SHARES.into_iter().filter(|_| before.least < SHARES[0]) {
+    for share in SHARES.into_iter().filter(|_| before.min_load < SHARES[0]) {
         let seen = run(&Merged::new(plan)?, Some(share))?;
         if seen.perplexity <= before.perplexity * (1.0 + MAX_COST) {
-            (balance.share, balance.least_after, balance.perplexity_after) = (share, seen.least, seen.perplexity);
+            (balance.share, balance.least_after, balance.perplexity_after) = (share, seen.min_load, seen.perplexity);
             let routers = Routers { gates: seen.shifted, ..routers.clone() };
             return Ok(Balanced { routers, balance, load: seen.load });
         }
@@ -147,15 +149,16 @@ pub fn balance(
     Ok(Balanced { routers: routers.clone(), balance, load: before.load })
 }
 
-/// What a pass showed.
+/// The measurements of a pass.
 struct Watched {
-    least: f64,
+    min_load: f64,
     perplexity: f64,
     load: Vec<Vec<f64>>,
     shifted: Vec<Vec<f32>>,
 }
 
-/// Counts choices, and where it is `shifting` routers to give each expert a share, shifts each layer's and sets its gate.
+/// Counts choices. With `shifting`, also shifts each layer's router so that each expert gets its share, and sets its
+/// gate.
 struct Watch<'a> {
     plan: &'a MoePlan,
     merged: &'a Merged,
@@ -166,13 +169,13 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// The tokens that count.
+    /// The columns of the tokens that count.
     fn columns(&self) -> impl Iterator<Item = usize> {
         let classes = self.calibration.samples.classes.iter().enumerate();
         classes.filter(|(_, class)| class.is_some()).map(|(column, _)| column)
     }
 
-    /// The gate of `layer`, shifted for what it is given.
+    /// The gate of `layer`, shifted for its actual inputs.
     fn shift(&self, layer: usize, gate: &[f32], share: f64, u: &Activations) -> Result<Vec<f32>> {
         let Routing { gate_mode, slots, .. } = &self.plan.routing;
         let members = slots.members(layer);

@@ -1,36 +1,36 @@
-//! How far a layer's starved experts have to be shifted so that none is starved: pure arithmetic over scores.
+//! Computes the biases that give starved experts of a layer their share: pure arithmetic on scores.
 //!
-//! As in auxiliary-loss-free load balancing (Wang et al., arXiv 2408.15664; DeepSeek-V3), an expert of too little load
-//! gets a bias. A router has none, so the bias `b` is a part `b a` of the row, where `a . u` is about 1 for every router
-//! input `u`. Where they raise the bias by small steps during training, the tokens are all here: the smallest bias that
-//! gives an expert its share is found at once.
+//! As in auxiliary-loss-free load balancing (Wang et al., arXiv 2408.15664; DeepSeek-V3), an expert with too little
+//! load gets a bias. Standard routers have no biases, so the bias `b` becomes an addition `b a` to the row, where `a .
+//! u` is about 1 for every router input `u`. Training raises the bias in small steps; here all tokens are known, so the
+//! smallest sufficient bias is computed directly.
 
 use crate::routers::fit::load;
 
-/// By how much a score is raised above that which it has to beat: more than what rounding to f32 may lose.
+/// The margin by which a raised score exceeds the one it must beat: more than rounding to f32 can lose.
 const ABOVE: f64 = 1e-3;
 
-/// Shifts of single experts at the most. Feeding one can starve another, which then is shifted, too.
+/// Maximum number of shifts. Feeding one expert can starve another, which is then shifted too.
 const ROUNDS: usize = 256;
 
-/// A layer's router on some tokens.
+/// The scores of a layer's router on some tokens.
 pub(super) struct Layer<'a> {
     /// `[slot][token]`.
     pub scores: Vec<Vec<f64>>,
-    /// Per token `a . u`: by how much a bias of 1 raises a score.
+    /// Per token, `a . u`: how much a bias of 1 raises the score.
     pub along: Vec<f64>,
-    /// The expert in each slot, counted among those of the layer.
+    /// The expert in each slot, numbered within the layer.
     pub of_slot: &'a [usize],
-    /// Experts of the layer.
+    /// Number of experts of the layer.
     pub experts: usize,
-    /// Experts that a token goes to.
+    /// Experts per token.
     pub top_k: usize,
-    /// The part of an even share of the choices that each expert shall have.
+    /// The target load of each expert as a fraction of an even share.
     pub share: f64,
 }
 
 impl Layer<'_> {
-    /// The bias of each expert; 0 for those that have enough.
+    /// The bias of each expert; 0 for those with enough load.
     pub fn biases(mut self) -> Vec<f64> {
         let mut biases = vec![0.0; self.experts];
         for _ in 0..ROUNDS {
@@ -46,31 +46,31 @@ impl Layer<'_> {
         biases
     }
 
-    /// The part of all choices that each expert shall have.
+    /// The target load as a fraction of all choices.
     fn floor(&self) -> f64 {
         self.share / self.experts as f64
     }
 
-    /// Each expert's part of all choices.
+    /// Each expert's fraction of all choices.
     fn loads(&self) -> Vec<f64> {
         let mut loads = vec![0.0; self.experts];
         load(&self.scores, self.top_k).iter().zip(self.of_slot).for_each(|(part, expert)| loads[*expert] += part);
         loads
     }
 
-    /// The smallest rise of `expert`'s bias that gives it its share; `None` where none is enough.
+    /// The smallest increase of the bias of `expert` that gives it its share; `None` if no increase does.
     fn step(&self, expert: usize) -> Option<f64> {
         let tokens = self.along.len();
         let choices = tokens * self.top_k.min(self.scores.len());
         let wanted = (self.floor() * choices as f64).ceil() as usize;
-        // For each choice that it could win, the rise that wins it.
+        // For each choice that it could win, the increase that is needed.
         let mut rises: Vec<f64> = (0..tokens).flat_map(|token| self.rises(expert, token)).collect();
         rises.sort_by(f64::total_cmp);
         rises.get(wanted.checked_sub(1)?).map(|rise| (rise + ABOVE).max(ABOVE)).filter(|rise| rise.is_finite())
     }
 
-    /// A token's choices that `expert` could win, each as the rise that it needs: its first slot needs to be among the
-    /// best `top_k`, so above the `top_k`th of the others', a second slot above the one before that, and so on.
+    /// For each choice of a token that `expert` could win, the increase that is needed. Its first slot must beat the
+    /// `top_k`th best score of the others, its second slot the one above that, and so on.
     fn rises(&self, expert: usize, token: usize) -> Vec<f64> {
         let along = self.along[token];
         let of = |own: bool| {
@@ -81,7 +81,7 @@ impl Layer<'_> {
         others.sort_by(|a, b| b.total_cmp(a));
         let slots = of(true).count().min(self.top_k);
         let rise = |(slot, score): (usize, f64)| match others.get(self.top_k - slot - 1) {
-            // Fewer others than choices: it is chosen anyway.
+            // Fewer others than choices: it is always chosen.
             None => f64::NEG_INFINITY,
             Some(_) if along <= 0.0 => f64::INFINITY,
             Some(other) => (other - score) / along,
@@ -96,7 +96,7 @@ mod tests {
 
     const TOKENS: usize = 1000;
 
-    /// Scores that differ from token to token, each expert's around a height of its own.
+    /// Scores that vary by token around a different mean for each expert.
     fn layer<'a>(heights: &[f64], of_slot: &'a [usize], top_k: usize) -> Layer<'a> {
         let wave = |expert: usize, token: usize| ((token * (7 + 4 * expert) + 13 * expert) as f64 * 0.37).sin();
         let row = |expert: &usize| (0..TOKENS).map(|token| heights[*expert] + wave(*expert, token)).collect();
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn an_expert_in_two_slots_is_shifted_in_both() {
         let (before, after, biases) = shifted(&[-5.0, 0.0], &[0, 1, 0], 2);
-        // Second choice of every token is its first slot, for want of others.
+        // Every token's second choice is its first slot: there are no others.
         assert_eq!((before, biases), (vec![0.5, 0.5], vec![0.0; 2]));
         assert_eq!(after, [0.5, 0.5]);
         let (before, after, biases) = shifted(&[0.0, -5.0], &[0, 1, 0], 2);

@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(all(25, 1), some);
         assert_ne!(all(25, 2), some);
         assert_eq!(all(70, 1)[3], [0, 1, 2, 3, 4, 5, 6], "all there is");
-        assert!(all(3, 1).iter().all(|batch| batch.len() == 1), "one at the least");
+        assert!(all(3, 1).iter().all(|batch| batch.len() == 1), "at least one");
         assert!(Batches::new(&[], 3, 0).next().is_empty());
     }
 }

@@ -26,7 +26,7 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
             of(1.0)
         ));
     }
-    lines.extend(report.balance.iter().map(Balance::told));
+    lines.extend(report.balance.iter().map(Balance::summary));
     lines.extend(report.validation.iter().flat_map(perplexities));
     lines
 }

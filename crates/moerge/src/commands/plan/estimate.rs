@@ -1,5 +1,5 @@
-//! How long a merge would take on this machine: bytes over the disk's rate, and tokens over the rate of matrix products.
-//! Both rates are measured in a fraction of a second, so this is a rough estimate, and not part of `--json`.
+//! How long a merge would take on this machine: bytes over the disk's rate, and tokens over the rate of matrix
+//! products. Both rates are measured in a fraction of a second, so this is a rough estimate, and not part of `--json`.
 
 use std::{
     fs::File,
@@ -50,7 +50,7 @@ fn read_rate(path: &Path, len: u64) -> Option<f64> {
     let mut file = File::open(path).ok()?;
     let mut block = vec![0; BLOCK];
     let (started, mut read, mut at) = (Instant::now(), 0u64, 0u64);
-    // A stride that is no multiple of the block visits other places in every round.
+    // A stride that is not a multiple of the block visits different places in every round.
     let stride = len / 61 + BLOCK as u64 / 3;
     while started.elapsed() < MEASURE_FOR {
         file.seek(SeekFrom::Start(at)).ok()?;

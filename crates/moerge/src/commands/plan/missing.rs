@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 
 use moerge_checkpoint::LocalStorage;
 use moerge_core::{
-    model::locate::{NotHere, Why, locate},
+    model::locate::{ModelNotFound, Why, locate},
     recipe::{DenseRecipe, Document, Expert, ModelRef, Output, Recipe},
 };
 use moerge_lib::merge::MergeOptions;
@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// A reference of the recipe, and why its model was not found.
-pub type Missing = (String, NotHere);
+pub type Missing = (String, ModelNotFound);
 
-/// The models of a recipe that would have to be downloaded, each once. Empty if one is a folder that does not exist: that
-/// is a mistake, reported where it is in the recipe.
+/// The models of a recipe that would have to be downloaded, each once. Empty if one is a folder that does not exist:
+/// that is a mistake, reported where it is in the recipe.
 pub fn not_downloaded(recipe: &Document, recipe_dir: &Path, options: &MergeOptions) -> Vec<Missing> {
     let mut missing: Vec<Missing> = Vec::new();
     for reference in recipe.models() {
@@ -31,8 +31,8 @@ pub fn not_downloaded(recipe: &Document, recipe_dir: &Path, options: &MergeOptio
         }
         match locate(&LocalStorage, reference, recipe_dir, &options.cache) {
             Ok(_) => {}
-            Err(not_here) if not_here.why == Why::Missing => return Vec::new(),
-            Err(not_here) => missing.push((name, not_here)),
+            Err(not_found) if not_found.why == Why::Missing => return Vec::new(),
+            Err(not_found) => missing.push((name, not_found)),
         }
     }
     missing
@@ -58,8 +58,8 @@ pub fn print(
         1 => first.parts().message.clone(),
         n => format!("{n} models are not on this machine"),
     });
-    for (_, not_here) in missing {
-        for hint in &moerge_core::Error::from(not_here.clone()).parts().hints {
+    for (_, not_found) in missing {
+        for hint in &moerge_core::Error::from(not_found.clone()).parts().hints {
             error = error.hint(hint.clone());
         }
     }

@@ -33,7 +33,7 @@ pub fn lines(report: &RouteReport) -> Vec<String> {
     lines.push(String::new());
     lines.extend(layers(report));
     lines.extend(dead(report));
-    lines.extend(report.balance.iter().map(|balanced| styled(DIM, &balanced.balance.told())));
+    lines.extend(report.balance.iter().map(|balanced| styled(DIM, &balanced.balance.summary())));
     lines
 }
 

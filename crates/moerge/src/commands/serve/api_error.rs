@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// Seconds after which a client that was turned away may ask again: what OpenAI's clients heed.
 const RETRY_AFTER: &str = "5";
 
-/// What a client is told instead of an answer.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     status: StatusCode,

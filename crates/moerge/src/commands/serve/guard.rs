@@ -1,4 +1,4 @@
-//! Who may ask: programs on this machine, or whoever has the key.
+//! Access control: programs on this machine, or clients with the API key.
 
 use std::net::IpAddr;
 

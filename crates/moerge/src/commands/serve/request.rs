@@ -1,4 +1,4 @@
-//! What clients ask for: the JSON of `/v1/completions` and `/v1/chat/completions`, checked field by field.
+//! Requests: the JSON bodies of `/v1/completions` and `/v1/chat/completions`, validated field by field.
 
 use std::ops::RangeInclusive;
 
@@ -7,29 +7,29 @@ use serde_json::{Map, Value};
 
 use super::api_error::ApiError;
 
-/// What is to be generated.
+/// A validated request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// One text for each prompt.
+    /// One answer is generated for each.
     pub prompts: Vec<Prompt>,
     pub max_tokens: usize,
     pub sampling: Sampling,
-    /// Texts that end an answer.
+    /// Strings that end an answer.
     pub stop: Vec<String>,
-    /// Whether the prompt is given back before the answer.
+    /// Whether the answer starts with the prompt.
     pub echo: bool,
-    /// Of how many of the likeliest tokens the log probabilities are wanted, if any are.
+    /// How many of the most likely tokens to return with their log-probabilities; `None` for no log-probabilities.
     pub logprobs: Option<usize>,
-    /// Whether the experts of each token are wanted.
+    /// Whether to return the experts of each token.
     pub routes: bool,
-    /// Whether it names a seed, and so wants the same answer whatever was asked before.
+    /// Whether it sets a seed, so the answer must not depend on earlier requests.
     pub seeded: bool,
     pub stream: bool,
-    /// Whether a stream ends with the counts of tokens.
+    /// Whether a stream ends with token counts.
     pub stream_usage: bool,
 }
 
-/// What is to be continued.
+/// The text to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prompt {
     Text(String),
@@ -37,26 +37,27 @@ pub enum Prompt {
     Chat(Vec<Message>),
 }
 
-/// What holds where a request says nothing.
+/// Defaults for requests that omit a field.
 #[derive(Debug, Clone)]
 pub struct Defaults {
     pub sampling: Sampling,
-    /// Most tokens of an answer in a chat.
+    /// Maximum tokens of a chat answer.
     pub max_tokens: usize,
 }
 
-/// Tokens of a completion, as OpenAI has it.
+/// Default for completions, as in OpenAI's API.
 const COMPLETION_TOKENS: usize = 16;
-/// Most prompts of a request, and most texts that end an answer.
-const MOST_PROMPTS: usize = 1024;
-const MOST_STOPS: usize = 16;
-/// Maximum length of a string that ends an answer: it is looked for after every token.
+/// Maximum number of prompts.
+const MAX_PROMPTS: usize = 1024;
+/// Maximum number of stop strings.
+const MAX_STOPS: usize = 16;
+/// Maximum length of a stop string, which is searched for after every token.
 const MAX_STOP_BYTES: usize = 1024;
-/// Most log probabilities for a token.
-const MOST_LOGPROBS: usize = 100;
+/// Maximum number of log-probabilities per token.
+const MAX_LOGPROBS: usize = 100;
 
 impl Request {
-    /// Reads the body of `/v1/completions`.
+    /// Parses the body of `/v1/completions`.
     pub fn completion(body: &[u8], defaults: &Defaults) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let prompt = fields.get("prompt").ok_or_else(|| ApiError::field("prompt", "is missing"))?;
@@ -76,7 +77,7 @@ impl Request {
         .and_then(Self::checked)
     }
 
-    /// Reads the body of `/v1/chat/completions`.
+    /// Parses the body of `/v1/chat/completions`.
     pub fn chat(body: &[u8], defaults: &Defaults) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let messages = fields.get("messages").ok_or_else(|| ApiError::field("messages", "is missing"))?;
@@ -100,8 +101,8 @@ impl Request {
     }
 
     fn checked(self) -> Result<Self, ApiError> {
-        if self.logprobs.is_some_and(|n| n > MOST_LOGPROBS) {
-            return Err(ApiError::field("logprobs", &format!("expected at most {MOST_LOGPROBS}")));
+        if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
+            return Err(ApiError::field("logprobs", &format!("expected at most {MAX_LOGPROBS}")));
         }
         if self.routes && !self.stream {
             return Err(ApiError::field("moerge_routes", "needs `stream: true`"));
@@ -122,7 +123,7 @@ impl Fields {
         }
     }
 
-    /// The field, if it is there; `null` is as good as nothing.
+    /// The field, unless it is absent or `null`.
     fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
@@ -141,7 +142,7 @@ impl Fields {
         count.map(Some).ok_or_else(|| expected(name, "a whole number, 0 or more", value))
     }
 
-    /// A maximum number of tokens; -1 is no limit but the context.
+    /// A maximum number of tokens; -1 means no limit other than the context.
     fn limit(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
         match self.get(name) {
             Some(value) if value.as_i64() == Some(-1) => Ok(Some(usize::MAX)),
@@ -156,15 +157,15 @@ impl Fields {
         number.map(Some).ok_or_else(|| expected(name, &wanted, value))
     }
 
-    /// Refuses a field that would change the answer, and that this server does not know, unless it says `nothing`.
-    fn unsupported(&self, name: &'static str, nothing: impl Fn(&Value) -> bool) -> Result<(), ApiError> {
+    /// Refuses an unsupported field that would change the answer, unless it has its neutral value.
+    fn unsupported(&self, name: &'static str, is_neutral: impl Fn(&Value) -> bool) -> Result<(), ApiError> {
         match self.get(name) {
-            Some(value) if !nothing(value) => Err(ApiError::field(name, "is not supported by this server")),
+            Some(value) if !is_neutral(value) => Err(ApiError::field(name, "is not supported by this server")),
             _ => Ok(()),
         }
     }
 
-    /// What both kinds of request have.
+    /// The fields that both endpoints share.
     fn common(&self, defaults: &Defaults) -> Result<Request, ApiError> {
         self.unsupported("n", |v| v.as_u64() == Some(1))?;
         for penalty in ["frequency_penalty", "presence_penalty"] {
@@ -177,11 +178,11 @@ impl Fields {
             top_p: self.number("top_p", 0.0..=1.0)?.unwrap_or(default.top_p),
             min_p: self.number("min_p", 0.0..=1.0)?.unwrap_or(default.min_p),
             top_k: match self.get("top_k") {
-                // Other servers take it for "all".
+                // "All" on other servers.
                 Some(value) if value.as_i64() == Some(-1) => 0,
                 _ => self.count("top_k")?.unwrap_or(default.top_k),
             },
-            // llama.cpp's name, and the other servers'.
+            // Also llama.cpp's name.
             repetition_penalty: self
                 .number("repetition_penalty", 0.01..=100.0)?
                 .or(self.number("repeat_penalty", 0.01..=100.0)?)
@@ -189,7 +190,7 @@ impl Fields {
             seed: match self.get("seed") {
                 None => default.seed,
                 Some(value) => {
-                    // A negative seed is a seed, too.
+                    // Negative seeds are valid.
                     let seed = value.as_u64().or(value.as_i64().map(i64::cast_unsigned));
                     seed.ok_or_else(|| expected("seed", "a whole number", value))?
                 }
@@ -211,7 +212,7 @@ impl Fields {
     }
 
     fn stop(&self) -> Result<Vec<String>, ApiError> {
-        let wrong = |value: &Value| expected("stop", "a text or a list of texts", value);
+        let wrong = |value: &Value| expected("stop", "a string or a list of strings", value);
         let stop: Vec<String> = match self.get("stop") {
             None => Vec::new(),
             Some(Value::String(text)) => vec![text.clone()],
@@ -220,8 +221,8 @@ impl Fields {
             }
             Some(other) => return Err(wrong(other)),
         };
-        if stop.len() > MOST_STOPS {
-            return Err(ApiError::field("stop", &format!("expected at most {MOST_STOPS} texts")));
+        if stop.len() > MAX_STOPS {
+            return Err(ApiError::field("stop", &format!("expected at most {MAX_STOPS} strings")));
         }
         if let Some(long) = stop.iter().find(|text| text.len() > MAX_STOP_BYTES) {
             let what = format!("expected at most {MAX_STOP_BYTES} bytes, found {}", long.len());
@@ -241,9 +242,9 @@ fn expected(name: &'static str, wanted: &str, found: &Value) -> ApiError {
     ApiError::field(name, &format!("expected {wanted}, found {found}"))
 }
 
-/// A text, a list of texts, a list of tokens or a list of such lists.
+/// A string, a list of strings, a list of tokens or a list of such lists.
 fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
-    let wrong = || expected("prompt", "a text, a list of texts, a list of tokens or a list of such lists", value);
+    let wrong = || expected("prompt", "a string, a list of strings, a list of tokens or a list of such lists", value);
     let tokens = |list: &[Value]| -> Result<Prompt, ApiError> {
         let token = |t: &Value| t.as_u64().and_then(|t| u32::try_from(t).ok()).ok_or_else(wrong);
         Ok(Prompt::Tokens(list.iter().map(token).collect::<Result<_, _>>()?))
@@ -261,8 +262,8 @@ fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
         }
         _ => return Err(wrong()),
     };
-    if prompts.len() > MOST_PROMPTS {
-        return Err(ApiError::field("prompt", &format!("expected at most {MOST_PROMPTS} texts")));
+    if prompts.len() > MAX_PROMPTS {
+        return Err(ApiError::field("prompt", &format!("expected at most {MAX_PROMPTS} prompts")));
     }
     Ok(prompts)
 }
@@ -294,7 +295,7 @@ fn message(value: &Value) -> Result<Message, ApiError> {
     let content = match value.get("content") {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => parts.iter().map(part).collect::<Result<Vec<_>, _>>()?.concat(),
-        // An assistant that only called tools said nothing.
+        // An assistant message with only tool calls has no content.
         None | Some(Value::Null) if role == "assistant" => String::new(),
         _ => return Err(ApiError::field("messages", "the `content` of a message is a string or a list of parts")),
     };

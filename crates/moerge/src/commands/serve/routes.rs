@@ -146,7 +146,7 @@ fn now() -> u64 {
 }
 
 impl Server {
-    /// What holds for the next request where it says nothing.
+    /// Defaults for requests that omit a field.
     fn defaults(&self) -> Defaults {
         let mut defaults = self.defaults.clone();
         if !self.fixed_seed {

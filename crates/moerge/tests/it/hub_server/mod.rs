@@ -1,7 +1,7 @@
 //! A small Hub on this machine that speaks the real one's HTTP routes (what huggingface_hub 2.4 asks, and what it is
 //! answered): model info, tree, resolve with a redirect to another host for large files, ranges, ETags; creating
-//! repositories, preupload, the LFS batch with parts, verify, commit. And it can be a bad line: cut connections, send wrong
-//! bytes or lengths, be busy, say nothing.
+//! repositories, preupload, the LFS batch with parts, verify, commit. And it can be a bad line: cut connections, send
+//! wrong bytes or lengths, be busy, say nothing.
 #![allow(dead_code)]
 
 pub mod bench;
@@ -37,15 +37,15 @@ pub enum Fault {
     OtherRange,
     /// This status, without a body.
     Status(u16),
-    /// 429, with so many seconds to wait.
+    /// 429 with a Retry-After in seconds.
     Slow(u64),
-    /// 403, to one whom the authors have not let in.
+    /// 403: access to a gated model was not granted.
     Gated,
-    /// A page where one has to log in, as on the Wi-Fi of a hotel.
+    /// The login page of a captive portal.
     LoginPage,
-    /// The list of files says that weights are of an exabyte.
+    /// A listing with weights of an exabyte.
     Huge,
-    /// Nothing is said for so long.
+    /// A pause of this length.
     Silent(Duration),
 }
 
