@@ -21,6 +21,7 @@ mod operators;
 mod parser;
 mod predicates;
 mod strftime;
+mod strings;
 mod syntax;
 mod text_filters;
 mod value;

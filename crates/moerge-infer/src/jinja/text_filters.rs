@@ -4,7 +4,7 @@ use super::{
     Fault,
     arguments::{Args, Optional as _},
     meter::Meter,
-    methods::lines,
+    strings::lines,
     value::{Value, escape_html},
 };
 
