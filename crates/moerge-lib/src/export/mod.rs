@@ -100,8 +100,7 @@ impl PreparedExport {
         let dir = self.dir.to_string_lossy();
         let source = SourceFiles { reference: &dir, dir: &self.dir, checkpoint: &self.checkpoint, adapter: None };
         let plan = &self.plan.output;
-        let publication = Publication { storage, out, plan, sources: vec![source], own_files: &[] };
-        publication.check_place()?;
+        let publication = Publication::new(storage, out, plan, vec![source], &[])?;
         let report = |warnings, already_there| ExportReport {
             bytes: plan.layout.total_file_bytes(),
             warnings,

@@ -38,14 +38,9 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<MergeReport> {
         let start = Instant::now();
-        let publication = Publication {
-            storage,
-            out,
-            plan: &self.plan.output,
-            sources: self.models.sources.iter().flat_map(Source::files).collect(),
-            own_files: &[ROUTING_REPORT, SELF_TEXT_FILE],
-        };
-        publication.check_place()?;
+        let files = self.models.sources.iter().flat_map(Source::files).collect();
+        let own_files = &[ROUTING_REPORT, SELF_TEXT_FILE];
+        let publication = Publication::new(storage, out, &self.plan.output, files, own_files)?;
         let (files, max_bytes) = self.files(sources, out, options.wanted)?;
         let id = self.id(&files, options)?;
         let report = |warnings, routing, bytes, already_there| MergeReport {

@@ -189,14 +189,8 @@ impl PreparedDense {
         progress: &dyn Progress,
     ) -> Result<DenseReport> {
         let start = Instant::now();
-        let publication = Publication {
-            storage,
-            out,
-            plan: &self.plan.output,
-            sources: self.models.0.iter().flat_map(NamedModel::files).collect(),
-            own_files: &[],
-        };
-        publication.check_place()?;
+        let files = self.models.0.iter().flat_map(NamedModel::files).collect();
+        let publication = Publication::new(storage, out, &self.plan.output, files, &[])?;
         let files = self.files(sources, out, options.wanted)?;
         let max_bytes = self.max_bytes(&files);
         let id = self.id(&files)?;

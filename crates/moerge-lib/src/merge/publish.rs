@@ -1,5 +1,5 @@
-//! What every merge does around writing its weights: its place, what is there already, resuming, room on the disk, and the
-//! check before the folder is published.
+//! The steps around writing weights that all merges share: checks of the output folder, resuming, free space, and the final
+//! check before publication.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,30 +17,40 @@ use moerge_core::{
     record::{MOERGE_JSON, MoergeJson},
 };
 
-/// An output folder, what is written into it, and what it is made of.
+/// An output folder with its plan and its sources.
 pub(crate) struct Publication<'a> {
     pub storage: &'a Arc<dyn OutputStorage>,
     pub out: &'a Path,
     pub plan: &'a OutputPlan,
     pub sources: Vec<SourceFiles<'a>>,
-    /// Names of files that only this kind of merge writes.
     pub own_files: &'static [&'static str],
 }
 
-impl Publication<'_> {
-    /// Sources are never written to: the output cannot lie in one.
-    pub fn check_place(&self) -> Result<()> {
-        let place = real(self.out);
-        match self.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
-            Some(dir) => Err(Error::input(format!("{} would lie in a model that it is made of", self.out.display()))
+impl<'a> Publication<'a> {
+    /// Prepares writing `plan`, made of `sources`, to the folder `out` of `storage`. `own_files` are names of files that
+    /// only this kind of merge writes.
+    ///
+    /// # Errors
+    /// The output would be in the folder of a source, to which nothing is ever written.
+    pub fn new(
+        storage: &'a Arc<dyn OutputStorage>,
+        out: &'a Path,
+        plan: &'a OutputPlan,
+        sources: Vec<SourceFiles<'a>>,
+        own_files: &'static [&'static str],
+    ) -> Result<Self> {
+        let publication = Self { storage, out, plan, sources, own_files };
+        let place = real(out);
+        if let Some(dir) = publication.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
+            return Err(Error::input(format!("{} would lie in a model that it is made of", out.display()))
                 .fact("the model", dir.display().to_string())
-                .hint("choose another folder; moerge writes nothing into the models that it reads")),
-            None => Ok(()),
+                .hint("choose another folder; moerge writes nothing into the models that it reads"));
         }
+        Ok(publication)
     }
 
     /// Whether the folder is the finished output of this build: it has the same id, and no source was written to since.
-    /// What a run that was killed just after publishing has left is removed.
+    /// Also cleans up after a run that was killed just after publishing.
     pub fn is_built(&self, id: &str) -> Result<bool> {
         let path = self.out.join(MOERGE_JSON);
         if Checkpoint::open(&self.reading(), self.out).is_err() {
@@ -72,7 +82,7 @@ impl Publication<'_> {
             }
             Found::OtherPlanDiscarded => progress.note(
                 "the unfinished build found there was of another recipe, of other sources or of another version; \
-                 starting anew",
+                 starting over",
             ),
             Found::Resumed | Found::Fresh => {}
         }
