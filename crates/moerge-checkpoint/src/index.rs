@@ -11,7 +11,7 @@ use crate::file_name;
 use crate::json_entries::Entries;
 use crate::shard_layout::ShardLayout;
 use crate::source_file::LFS_POINTER;
-use crate::storage::{Kind, ReadStorage};
+use crate::storage::{FileKind, ReadStorage};
 
 /// The name of the index in a model folder.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -53,7 +53,7 @@ impl Index {
     pub fn read(storage: &dyn ReadStorage, path: &Path) -> Result<Index> {
         let broken = |problem| Error::Index { file: path.to_owned(), problem };
         let facts = storage.facts(path).map_err(io_at("open", path))?;
-        if facts.kind != Kind::File {
+        if facts.kind != FileKind::File {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
         if facts.len > MAX_INDEX_BYTES {

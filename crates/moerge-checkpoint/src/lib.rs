@@ -41,6 +41,6 @@ pub use shard_layout::{Placement, Shard, ShardLayout, TensorSpec};
 pub use shard_writer::ShardWriter;
 pub use source_file::SourceFile;
 pub use storage::simulated::{Fault, SimulatedDisk, Survives};
-pub use storage::{Facts, Kind, LocalStorage, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
+pub use storage::{Facts, FileKind, LocalStorage, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
 pub use tensor_view::TensorView;
 pub use weight_files::{IncompleteShards, WeightFiles};

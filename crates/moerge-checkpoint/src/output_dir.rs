@@ -38,7 +38,7 @@ use crate::error::{Error, Result, io_at};
 use crate::file_name;
 use crate::fingerprint::TensorFingerprints;
 use crate::shard_layout::{Shard, ShardLayout};
-use crate::storage::{Facts, Kind, Lock, OutputStorage, link_facts_if_any};
+use crate::storage::{Facts, FileKind, Lock, OutputStorage, link_facts_if_any};
 
 mod clean_up;
 mod finished;
@@ -234,7 +234,7 @@ impl OutputDir {
     }
 
     fn is_dir(&self, path: &Path) -> Result<bool> {
-        Ok(self.facts(path)?.is_some_and(|facts| facts.kind == Kind::Dir))
+        Ok(self.facts(path)?.is_some_and(|facts| facts.kind == FileKind::Dir))
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<OsString>> {

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Error, HeaderError, Result, io_at};
 use crate::header::{Header, LENGTH_BYTES, MAX_HEADER_BYTES};
 use crate::pickle;
-use crate::storage::{Facts, Kind, ReadAt, ReadStorage};
+use crate::storage::{Facts, FileKind, ReadAt, ReadStorage};
 
 /// Maximum number of unused handles that stay open, per process.
 const KEPT_OPEN: usize = 100;
@@ -174,7 +174,7 @@ pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs";
 /// Reads the tensors of a `pytorch_model.bin` as a header with offsets from the start of the file.
 fn read_pickle(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)> {
     let facts = storage.facts(path).map_err(io_at("open", path))?;
-    if facts.kind != Kind::File {
+    if facts.kind != FileKind::File {
         return Err(Error::NotAFile { path: path.to_owned() });
     }
     let file = storage.open(path).map_err(io_at("open", path))?;
@@ -190,7 +190,7 @@ fn read_pickle(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)
 /// Reads the header of a safetensors file.
 pub(crate) fn read_header(storage: &dyn ReadStorage, path: &Path) -> Result<(Header, Facts)> {
     let facts = storage.facts(path).map_err(io_at("open", path))?;
-    if facts.kind != Kind::File {
+    if facts.kind != FileKind::File {
         // Check first, because opening a pipe could block forever.
         return Err(Error::NotAFile { path: path.to_owned() });
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result, io_at};
 use crate::index::Index;
-use crate::storage::{Kind, ReadStorage, facts_if_any};
+use crate::storage::{FileKind, ReadStorage, facts_if_any};
 use crate::weight_files::{IncompleteShards, WeightFiles};
 
 /// The names of the weights in a folder.
@@ -20,7 +20,7 @@ pub(crate) enum Weights {
 pub(crate) fn find_weights(storage: &dyn ReadStorage, dir: &Path) -> Result<Weights> {
     match facts_if_any(storage, dir).map_err(io_at("open", dir))? {
         None => return Err(Error::FolderMissing { folder: dir.to_owned() }),
-        Some(facts) if facts.kind != Kind::Dir => {
+        Some(facts) if facts.kind != FileKind::Dir => {
             return Err(Error::NotAFolder { path: dir.to_owned() });
         }
         Some(_) => {}

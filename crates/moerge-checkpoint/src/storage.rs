@@ -15,7 +15,7 @@ pub mod simulated;
 mod write;
 
 pub use local::LocalStorage;
-pub use read::{Facts, Kind, ReadAt, ReadStorage, not_regular};
+pub use read::{Facts, FileKind, ReadAt, ReadStorage, not_regular};
 pub use write::{Lock, OutputStorage, WriteAt};
 
 pub(crate) use read::facts_if_any;

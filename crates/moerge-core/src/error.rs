@@ -1,8 +1,8 @@
 //! The library's error type: a message, facts, a place in the user's file, hints, and a [`Cause`] to match on.
 //!
-//! Messages are written for the person who wrote the recipe. They name the file, tensor or line, what was expected and
-//! what was found. Hints say what to do, in terms that hold for every caller of the library: which flag or button does
-//! it is for the caller to add, by the cause. Rendering (carets, colour) is also up to the caller.
+//! Messages address the author of the recipe. They name the file, tensor or line, what was expected and what was found.
+//! Hints say what to do in terms that fit every caller of the library; the caller adds flags or buttons by cause, and
+//! renders the error (carets, colours).
 
 use std::{
     fmt, io,
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-/// What the error means for the caller.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The recipe, a model or a file is wrong, and the user can fix it.
@@ -26,7 +26,7 @@ pub enum ErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Nothing that a caller could react to.
+    /// No specific cause.
     #[default]
     Other,
     /// The recipe has a key that does not exist.
@@ -80,7 +80,7 @@ pub enum Cause {
     Network,
 }
 
-/// A place in a file the user wrote: byte range `span` of `text`, called `name` on screen.
+/// A place in the user's file: byte range `span` of `text`, with `name` for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {
     /// The file's name as the user gave it.
@@ -89,34 +89,34 @@ pub struct Snippet {
     pub text: Arc<str>,
     /// The bytes the error is about.
     pub span: Range<usize>,
-    /// Text under the caret; may be empty.
+    /// The label under the caret; may be empty.
     pub label: String,
 }
 
-/// An error with everything a person needs to fix its cause.
+/// An error with everything that the user needs to fix it.
 #[derive(Debug, Clone)]
 pub struct Error(Box<ErrorParts>);
 
 /// The parts of an [`Error`], for rendering.
 #[derive(Debug, Clone)]
 pub struct ErrorParts {
-    /// What it means for the caller.
+    /// The kind.
     pub kind: ErrorKind,
-    /// Why it happened, as far as callers can react to it.
+    /// The cause, for callers that react to it.
     pub cause: Cause,
     /// One sentence, lower case, no full stop.
     pub message: String,
-    /// Named facts printed as an aligned block: `("base", "mistral-7b")`.
+    /// Named facts, printed as an aligned block: `("base", "mistral-7b")`.
     pub facts: Vec<(String, String)>,
-    /// Where in the user's file.
+    /// The place in the user's file.
     pub snippet: Option<Snippet>,
-    /// What to do about it.
+    /// Hints.
     pub hints: Vec<String>,
     /// Further errors in the same input, found in the same run.
     pub further: Vec<Error>,
 }
 
-/// The library's result.
+/// The result type of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -139,7 +139,7 @@ impl Error {
         Self(Box::new(ErrorParts { kind, cause: Cause::Other, message, facts, snippet: None, hints, further }))
     }
 
-    /// All of `errors` as one, the first of them in front; `None` if there are none.
+    /// Combines `errors` into one, led by the first; `None` if there are none.
     pub fn all(errors: Vec<Self>) -> Option<Self> {
         let mut errors = errors.into_iter().flat_map(|mut error| {
             let further = std::mem::take(&mut error.0.further);
@@ -161,13 +161,13 @@ impl Error {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hints.push(hint.into());
         self
     }
 
-    /// Sets why it happened.
+    /// Sets the cause.
     pub fn cause(mut self, cause: Cause) -> Self {
         self.0.cause = cause;
         self
@@ -178,7 +178,7 @@ impl Error {
         self.cause(Cause::Unsupported)
     }
 
-    /// Replaces the message, the values of the facts and the hints: to remove a secret from words of outside.
+    /// Applies a replacement to the message, the facts and the hints, to remove secrets.
     pub fn map_words(mut self, map: impl Fn(&str) -> String) -> Self {
         self.0.message = map(&self.0.message);
         self.0.facts.iter_mut().for_each(|(_, value)| *value = map(value));
@@ -197,7 +197,7 @@ impl Error {
         &self.0
     }
 
-    /// What the error means for the caller.
+    /// The kind of an error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

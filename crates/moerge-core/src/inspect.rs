@@ -1,6 +1,6 @@
 //! Describes a model folder from its headers and small files: a dense model, MoE, adapter, or something unknown.
 //!
-//! No weights are read. A folder that moerge cannot use is described all the same, with its tensors grouped by name.
+//! Reads no weights. A folder that moerge cannot use is described too, with its tensors grouped by name.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -23,24 +23,24 @@ mod parts;
 
 pub use parts::Part;
 
-/// What a folder is.
+/// The description of a folder.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
-    /// What sort of folder it is.
+    /// The kind of folder.
     pub kind: FolderKind,
     /// `model_type` in `config.json`.
     pub model_type: Option<String>,
     /// `architectures[0]` in `config.json`: the class that loads it.
     pub class: Option<String>,
-    /// The decoder's sizes, where the family is known.
+    /// The decoder's sizes, if the family is known.
     pub sizes: Option<Sizes>,
-    /// What makes it an MoE.
+    /// The MoE's numbers, if it is one.
     pub moe: Option<MoeSizes>,
-    /// What makes it an adapter.
+    /// The adapter's settings, if it is one.
     pub adapter: Option<AdapterFacts>,
     /// Parameters in the files.
     pub parameters: u64,
-    /// Parameters that one token goes through.
+    /// Parameters that are active per token.
     pub active_parameters: u64,
     /// The weight files.
     pub files: Vec<FileRecord>,
@@ -50,23 +50,23 @@ pub struct Inspection {
     pub tensors: usize,
     /// Tensors of each element type.
     pub dtypes: BTreeMap<String, usize>,
-    /// What the parameters are for.
+    /// Parameters grouped by purpose.
     pub parts: Vec<Part>,
     /// Files of the tokenizer.
     pub tokenizer: Vec<String>,
-    /// The file that holds the chat template.
+    /// The file with the chat template.
     pub chat_template: Option<String>,
-    /// The run that made it, where moerge did.
+    /// The run that made it, if moerge did.
     pub made_by: Option<Provenance>,
     /// Why something is unknown.
     pub notes: Vec<String>,
 }
 
-/// Sorts of model folders.
+/// Kinds of model folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FolderKind {
-    /// A model whose FFNs are one matrix triple a layer.
+    /// A model with one FFN per layer.
     Dense,
     /// A Mixture of Experts.
     Moe,
@@ -93,9 +93,9 @@ pub struct Sizes {
     pub head_dim: usize,
     /// Rows of the embeddings.
     pub vocabulary: usize,
-    /// Longest context in tokens.
+    /// Maximum context in tokens.
     pub context: usize,
-    /// How many tokens back a token sees, where that is limited.
+    /// The sliding window in tokens, if any.
     pub sliding_window: Option<usize>,
     /// Whether the head is the embedding matrix.
     pub tied_embeddings: bool,
@@ -112,7 +112,7 @@ pub struct MoeSizes {
     pub shared: Option<usize>,
 }
 
-/// What `adapter_config.json` says.
+/// Settings from `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterFacts {
     /// The model it was trained on.
@@ -123,24 +123,24 @@ pub struct AdapterFacts {
     pub rank: Option<u64>,
     /// Alpha.
     pub alpha: Option<f64>,
-    /// `rslora`, `dora` where they are on.
+    /// `rslora`, `dora` if enabled.
     pub variants: Vec<String>,
     /// Modules that it changes.
     pub target_modules: Vec<String>,
 }
 
-/// What `moerge.json` says.
+/// Facts from `moerge.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Provenance {
     /// The version of moerge.
     pub moerge_version: String,
-    /// The plan.
+    /// The id of the plan.
     pub plan_id: String,
-    /// The sources, as the recipe calls them.
+    /// The sources, as named in the recipe.
     pub sources: Vec<String>,
 }
 
-/// Looks at the folder `dir`. An error where there is none, or its weights cannot be opened.
+/// Describes the folder `dir`. An error if it does not exist or its weights cannot be opened.
 pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection> {
     let folder = ModelFolder::open(storage, dir)?;
     let weights = folder.weights()?;
@@ -219,7 +219,7 @@ fn moe_sizes(description: &Description) -> Option<MoeSizes> {
     })
 }
 
-/// Parameters of the experts that a token does not go to.
+/// Parameters of the experts that are not active for a token.
 fn idle_parameters(parts: &[Part], moe: Option<&MoeSizes>) -> u64 {
     let Some(moe) = moe else { return 0 };
     let of_experts: u64 = parts.iter().filter(|p| p.name == parts::EXPERTS).map(|p| p.parameters).sum();

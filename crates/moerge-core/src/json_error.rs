@@ -1,21 +1,21 @@
-//! What serde_json finds wrong with a text, in words of JSON rather than of Rust: objects, lists and texts, where it
-//! says maps, sequences and structs.
+//! Messages of serde_json in terms of JSON rather than Rust: objects, lists and strings instead of maps, sequences and
+//! structs.
 
 use serde_json::Error;
 
 /// `line 3, column 5: expected a whole number, found the text "x"`.
 pub fn json_problem(error: &Error) -> String {
     if error.line() == 0 {
-        return json_words(error);
+        return json_error(error);
     }
     if error.is_eof() && (error.line(), error.column()) == (1, 0) {
         return "it is empty".to_owned();
     }
-    format!("line {}, column {}: {}", error.line(), error.column(), json_words(error))
+    format!("line {}, column {}: {}", error.line(), error.column(), json_error(error))
 }
 
-/// The same without the place.
-pub fn json_words(error: &Error) -> String {
+/// The same without the position.
+pub fn json_error(error: &Error) -> String {
     let text = error.to_string();
     in_words(text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words))
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     error::{Error, Result, Snippet},
-    json_error::json_words,
+    json_error::json_error,
 };
 
 /// Maximum number of objects in a file.
@@ -24,8 +24,8 @@ impl<'a> Lines<'a> {
         Self { name, text: Arc::from(text) }
     }
 
-    /// Applies `read` to the object of each line that is not blank. `read` returns what is wrong with a line, and `shape`
-    /// shows a correct one.
+    /// Applies `read` to the object of each line that is not blank. `read` returns what is wrong with a line, and
+    /// `shape` shows a correct one.
     ///
     /// # Errors
     /// A line is not an object of type `L`, `read` refuses it, there are more than [`MAX_LINES`], or there are none.
@@ -71,6 +71,6 @@ fn parse<L: DeserializeOwned>(line: &str) -> Result<L, String> {
     }
     serde_json::from_str(line).map_err(|e| {
         // Each line is parsed by itself, so the error's own line number says nothing.
-        format!("a line that cannot be read ({})", json_words(&e))
+        format!("a line that cannot be read ({})", json_error(&e))
     })
 }

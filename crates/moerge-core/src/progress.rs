@@ -1,10 +1,10 @@
-//! Progress as the library tells it: stages with a size, no terminal in sight.
+//! Progress reports of the library: stages with a size, independent of a terminal.
 //!
-//! Long work calls these from any thread. The binary draws bars from them, or prints JSON events; tests ignore them.
+//! Long operations call these methods from any thread. The command draws bars or prints JSON events; tests ignore them.
 
 use crate::error::{Error, Result};
 
-/// The long parts of a run, in the order in which they happen.
+/// The long stages of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// Fetching models from the Hub; counted in bytes.
@@ -21,9 +21,9 @@ pub enum Stage {
     Load,
     /// Sending files to the Hub; counted in bytes.
     Upload,
-    /// The experts write text; counted in tokens.
+    /// Generating text with the experts; counted in tokens.
     SelfText,
-    /// Training gates; counted in layers, each up and down in every step.
+    /// Training gates; counted in layers, twice per step (forward and backward).
     Gates,
     /// Running a model over texts; counted in tokens.
     Score,
@@ -31,7 +31,7 @@ pub enum Stage {
     Decompose,
 }
 
-/// What a stage counts.
+/// The unit of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Decoder layers.
@@ -45,7 +45,7 @@ pub enum Unit {
 }
 
 impl Stage {
-    /// What the stage counts.
+    /// The unit.
     pub fn unit(self) -> Unit {
         match self {
             Self::Prompts | Self::Gates => Unit::Layers,
@@ -55,7 +55,7 @@ impl Stage {
         }
     }
 
-    /// The stage's name on screen and in events.
+    /// The name for display and in events.
     pub fn name(self) -> &'static str {
         match self {
             Self::Download => "download",
@@ -73,31 +73,31 @@ impl Stage {
     }
 }
 
-/// Listens to a run. All methods may be called from any thread.
+/// Receives progress reports. All methods may be called from any thread.
 pub trait Progress: Send + Sync {
-    /// `stage` starts and will count to `total`, of which `done` is already there from an earlier run.
+    /// `stage` starts and will count to `total`, of which an earlier run finished `done`.
     fn start(&self, stage: Stage, total: u64, done: u64);
-    /// `stage` went on by `amount`.
+    /// `stage` advanced by `amount`.
     fn advance(&self, stage: Stage, amount: u64);
-    /// `stage` read `bytes` from disk (for bytes/s where the stage is not itself counted in bytes).
+    /// `stage` read `bytes` from disk (for the rate of stages that are not counted in bytes).
     fn bytes_read(&self, _stage: Stage, _bytes: u64) {}
-    /// `stage` is over; `summary` says what came of it, and is empty where the caller tells that itself.
+    /// `stage` finished with the result `summary`, which is empty if the caller reports the result itself.
     fn finish(&self, stage: Stage, summary: &str);
-    /// Something worth a line: resumed work, a tensor that nobody uses.
+    /// A note for the user: resumed work, an unused tensor.
     fn note(&self, _message: &str) {}
-    /// Something for those who ask for details (`-v`).
+    /// A detail for verbose output.
     fn detail(&self, _message: &str) {}
-    /// Whether the user wants to stop. Long loops ask several times a second.
+    /// Whether the user wants to stop. Long loops check this several times per second.
     fn stop_requested(&self) -> bool {
         false
     }
-    /// An [`Error::interrupted`] where the user wants to stop.
+    /// An [`Error::interrupted`] if the user wants to stop.
     fn check(&self) -> Result<()> {
         if self.stop_requested() { Err(Error::interrupted()) } else { Ok(()) }
     }
 }
 
-/// Listens to nothing.
+/// Ignores all reports.
 pub struct Silent;
 
 impl Progress for Silent {

@@ -1,7 +1,7 @@
 //! `moerge.json`: where every tensor of a written MoE came from, and a fingerprint of its bytes.
 //!
-//! It lies beside the weights. `moerge verify` compares the weights with it; `moerge inspect` shows it. There is no
-//! date and no machine in it: the same recipe on the same sources gives the same file.
+//! It is next to the weights. `moerge verify` compares the weights with it; `moerge inspect` shows it. It contains no
+//! date and nothing about the machine: the same recipe and sources give the same file.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The file's name in the model folder.
 pub const MOERGE_JSON: &str = "moerge.json";
 
-/// The version of the file's format that this moerge writes.
+/// The version of the format that this moerge writes.
 const FORMAT: u32 = 1;
 
 /// The contents of a `moerge.json`.
@@ -24,9 +24,9 @@ const FORMAT: u32 = 1;
 pub struct MoergeJson {
     /// Version of the file's format.
     pub format: u32,
-    /// The moerge that wrote it, such as `0.1.0`.
+    /// The version of moerge that wrote it, such as `0.1.0`.
     pub moerge_version: String,
-    /// Names the plan: equal for equal recipes over equal sources.
+    /// The identity of the plan: equal for equal recipes and sources.
     pub plan_id: String,
     /// The recipe, as the user wrote it.
     pub recipe: String,
@@ -39,7 +39,7 @@ pub struct MoergeJson {
 /// A model or adapter that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRecord {
-    /// What the recipe calls it: a path or `org/name@revision`.
+    /// Its reference in the recipe: a path or `org/name@revision`.
     pub reference: String,
     /// Name of the folder that was read.
     pub folder: String,
@@ -67,7 +67,7 @@ pub struct TensorRecord {
     pub shape: Vec<usize>,
     /// XXH3-128 of its bytes.
     pub fingerprint: Fingerprint,
-    /// What it was made from: `source: tensor`, several for a merged adapter, none for a computed router.
+    /// The source tensors, `source: tensor`: several for a merged adapter, none for a computed router.
     pub from: Vec<String>,
 }
 
@@ -97,7 +97,7 @@ impl MoergeJson {
         Ok(parsed)
     }
 
-    /// The text of the file: JSON with one source and one tensor a line, so that it can be read and compared.
+    /// Encodes the file as JSON with one source or tensor per line, so that people can read and compare it.
     pub fn to_text(&self) -> String {
         let mut text = String::from("{\n");
         let _ = writeln!(text, "  \"format\": {},", self.format);
@@ -119,7 +119,7 @@ fn lines<T: Serialize>(items: &[T]) -> String {
 }
 
 fn json<T: Serialize>(value: &T) -> String {
-    // Only maps with keys that are not text can fail, and there are none here.
+    // Only maps with keys that are not strings can fail, and there are none here.
     serde_json::to_string(value).unwrap_or_default()
 }
 

@@ -1,8 +1,8 @@
-//! Words in messages: names people mistype, and texts from outside made fit to print.
+//! Strings in messages: suggestions for mistyped names, and untrusted strings made safe to print.
 
-/// The one of `names` that `written` is most likely a slip of, if there is one.
+/// The one of `names` that `written` is most likely a typo of, if any.
 pub fn did_you_mean<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    // The distance takes time quadratic in the lengths, and no name here is longer than this.
+    // The distance takes quadratic time, and no name here is longer than this.
     if written.len() > 96 {
         return None;
     }
@@ -12,7 +12,7 @@ pub fn did_you_mean<'n>(written: &str, names: impl IntoIterator<Item = &'n str>)
     (near.0 <= (near.1.len().max(written.len()) / 3).max(1)).then_some(near.1)
 }
 
-/// A text from outside as a message may show it: one line of at most 60 characters, nothing a terminal would obey.
+/// An untrusted string for a message: one line of at most 60 characters without control characters.
 pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", printable(text.get(..end).unwrap_or_default())),
@@ -20,7 +20,7 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
-/// A text with its control characters written as escapes.
+/// A string with control characters escaped.
 pub fn printable(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! Makes the models that a recipe or a command line names readable: downloads them into the cache, or mounts them so that
-//! they are read over the network.
+//! Makes the models that a recipe or a command line names readable: downloads them into the cache, or mounts them so
+//! that they are read over the network.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,17 @@ use moerge_core::{
     error::{Error, Result},
     model::{
         files::{ADAPTER_WEIGHTS, TOKENIZER_FILES},
-        locate::{HubCache, HubId, ModelFolders, OnHub, Part, locate, on_hub},
+        locate::{HubCache, HubId, ModelFolders, ModelPart, OnHub, locate, on_hub},
     },
     progress::Progress,
     recipe::{Document, Located, ModelRef},
 };
 
-impl From<Part> for Wanted {
-    fn from(part: Part) -> Self {
+impl From<ModelPart> for Wanted {
+    fn from(part: ModelPart) -> Self {
         match part {
-            Part::Model => Self::Model,
-            Part::Adapter => Self::Adapter,
+            ModelPart::Model => Self::Model,
+            ModelPart::Adapter => Self::Adapter,
         }
     }
 }
@@ -64,11 +64,11 @@ impl Hub {
 
     /// The folder of a model or an adapter that is complete in the cache.
     pub fn cached(&self, id: &HubId) -> Option<PathBuf> {
-        let cached = |part: Part| {
+        let cached = |part: ModelPart| {
             let snapshot = self.settings.cache.snapshot(&LocalStorage, id, part.file()).ok();
             OnHub { id: id.clone(), part, snapshot }
         };
-        [Part::Model, Part::Adapter].into_iter().map(cached).find(is_complete).and_then(|m| m.snapshot)
+        [ModelPart::Model, ModelPart::Adapter].into_iter().map(cached).find(is_complete).and_then(|m| m.snapshot)
     }
 }
 
@@ -111,7 +111,7 @@ fn is_complete(model: &OnHub) -> bool {
     let Some(folder) = &model.snapshot else { return false };
     let has = |name: &str| folder.join(name).is_file();
     match model.part {
-        Part::Model => Checkpoint::is_in(&LocalStorage, folder) && TOKENIZER_FILES.iter().any(|name| has(name)),
-        Part::Adapter => ADAPTER_WEIGHTS.into_iter().any(has),
+        ModelPart::Model => Checkpoint::is_in(&LocalStorage, folder) && TOKENIZER_FILES.iter().any(|name| has(name)),
+        ModelPart::Adapter => ADAPTER_WEIGHTS.into_iter().any(has),
     }
 }

@@ -1,6 +1,6 @@
-//! A storage in which models of the Hub appear as folders without being downloaded. Their weights are read over the network,
-//! only the bytes that are needed; their small files are downloaded into the cache when first opened. Paths are those in the
-//! cache, so plans, records and cards are the same as after a download.
+//! A storage in which models of the Hub appear as folders without being downloaded. Their weights are read over the
+//! network, only the bytes that are needed; their small files are downloaded into the cache when first opened. Paths
+//! are those in the cache, so plans, records and cards are the same as after a download.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use moerge_checkpoint::{Checkpoint, Facts, Kind, LocalStorage, ReadAt, ReadStorage};
+use moerge_checkpoint::{Checkpoint, Facts, FileKind, LocalStorage, ReadAt, ReadStorage};
 
 use super::{
     FileHash, Hub, RemoteFile, Wanted,
@@ -118,7 +118,7 @@ fn facts(file: &RemoteFile) -> Facts {
         FileHash::Lfs(bytes) => bytes,
     };
     let modified_ns = bytes.iter().take(8).fold(0, |time: i64, byte| time << 8 | i64::from(*byte));
-    Facts { len: file.size, modified_ns, kind: Kind::File, device: 0 }
+    Facts { len: file.size, modified_ns, kind: FileKind::File, device: 0 }
 }
 
 impl ReadStorage for HubStorage {
@@ -142,7 +142,9 @@ impl ReadStorage for HubStorage {
     fn facts(&self, path: &Path) -> io::Result<Facts> {
         match self.find(path) {
             Some(Found::Large(file, _) | Found::Small(_, file)) => Ok(facts(&file)),
-            None if self.mount_of(path).is_some() => Ok(Facts { len: 0, modified_ns: 0, kind: Kind::Dir, device: 0 }),
+            None if self.mount_of(path).is_some() => {
+                Ok(Facts { len: 0, modified_ns: 0, kind: FileKind::Dir, device: 0 })
+            }
             None => LocalStorage.facts(path),
         }
     }

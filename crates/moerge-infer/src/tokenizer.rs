@@ -143,7 +143,7 @@ impl Tokenizer {
     }
 
     /// A token as the vocabulary spells it: marks by their names, text in the tokenizer's own alphabet.
-    pub fn spelling(&self, token: u32) -> Option<String> {
+    pub fn id_to_token(&self, token: u32) -> Option<String> {
         self.inner.id_to_token(token)
     }
 

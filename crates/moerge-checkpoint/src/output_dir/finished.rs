@@ -4,13 +4,13 @@ use super::OutputDir;
 use crate::error::{Result, io_at};
 use crate::fingerprint::TensorFingerprints;
 use crate::shard_layout::Shard;
-use crate::storage::Kind;
+use crate::storage::FileKind;
 
 /// The fingerprints of a finished shard, or `None` if it must be written.
 pub(super) fn fingerprints(output: &OutputDir, shard: &Shard) -> Result<Option<TensorFingerprints>> {
     let path = output.model_dir().join(&shard.file_name);
     match output.facts(&path)? {
-        Some(facts) if facts.kind == Kind::File && facts.len == shard.file_len => {}
+        Some(facts) if facts.kind == FileKind::File && facts.len == shard.file_len => {}
         _ => return Ok(None),
     }
     let mut header = vec![0; shard.header.len()];

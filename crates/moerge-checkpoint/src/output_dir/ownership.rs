@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::{LOCK, MARKER, MARKER_BYTES, PART, PLAN_ID};
 use crate::error::{Error, Result, io_at};
-use crate::storage::{Kind, OutputStorage, link_facts_if_any};
+use crate::storage::{FileKind, OutputStorage, link_facts_if_any};
 
 /// The folders in a work folder.
 const FOLDERS: [&str; 4] = ["model", "kept", "old", "trash"];
@@ -24,8 +24,8 @@ pub(super) fn check(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
     for _ in 0..MAX_TRIES {
         match link_facts_if_any(storage, work).map_err(io_at("look at", work))?.map(|facts| facts.kind) {
             None => return Ok(()),
-            Some(Kind::Dir) => {}
-            Some(Kind::Link) => return Err(foreign(work, "it is a symbolic link")),
+            Some(FileKind::Dir) => {}
+            Some(FileKind::Link) => return Err(foreign(work, "it is a symbolic link")),
             Some(_) => return Err(foreign(work, "it is not a folder")),
         }
         let names = match storage.list(work) {
@@ -42,7 +42,7 @@ pub(super) fn check(storage: &dyn OutputStorage, work: &Path) -> Result<()> {
         let marker = work.join(MARKER);
         match link_facts_if_any(storage, &marker).map_err(io_at("look at", &marker))? {
             None => continue,
-            Some(facts) if facts.kind == Kind::File && facts.len == MARKER_BYTES.len() as u64 => {}
+            Some(facts) if facts.kind == FileKind::File && facts.len == MARKER_BYTES.len() as u64 => {}
             Some(_) => return Err(foreign(work, &format!("its `{MARKER}` is not a marker of moerge"))),
         }
         let mut bytes = [0; MARKER_BYTES.len()];
@@ -65,26 +65,26 @@ pub(super) fn check_content(storage: &dyn OutputStorage, work: &Path) -> Result<
     for name in list(work)? {
         let text = name.to_str().unwrap_or_default();
         let expected = if FOLDERS.contains(&text) {
-            Kind::Dir
+            FileKind::Dir
         } else if [LOCK, MARKER, PLAN_ID].contains(&text.strip_suffix(PART).unwrap_or(text)) {
-            Kind::File
+            FileKind::File
         } else {
             return Err(foreign(work, &format!("moerge did not put `{}` there", name.display())));
         };
         expect(storage, work, &work.join(&name), expected)?;
         if FLAT.contains(&text) {
             for inner in list(&work.join(&name))? {
-                expect(storage, work, &work.join(&name).join(inner), Kind::File)?;
+                expect(storage, work, &work.join(&name).join(inner), FileKind::File)?;
             }
         }
     }
     Ok(())
 }
 
-fn expect(storage: &dyn OutputStorage, work: &Path, path: &Path, expected: Kind) -> Result<()> {
+fn expect(storage: &dyn OutputStorage, work: &Path, path: &Path, expected: FileKind) -> Result<()> {
     match link_facts_if_any(storage, path).map_err(io_at("look at", path))? {
         Some(facts) if facts.kind != expected => {
-            let what = if expected == Kind::Dir { "a folder" } else { "a regular file" };
+            let what = if expected == FileKind::Dir { "a folder" } else { "a regular file" };
             Err(foreign(work, &format!("{} is not {what}", path.display())))
         }
         _ => Ok(()),

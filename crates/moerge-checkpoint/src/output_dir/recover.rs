@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Found, LOCK, MARKER, MARKER_BYTES, OutputDir, PART, PLAN_ID, ownership, write_durably};
 use crate::error::{Error, Result, io_at};
-use crate::storage::{Kind, Lock, OutputStorage, facts_if_any, link_facts_if_any};
+use crate::storage::{FileKind, Lock, OutputStorage, facts_if_any, link_facts_if_any};
 
 pub(super) fn open(
     storage: &Arc<dyn OutputStorage>,
@@ -161,12 +161,12 @@ fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, is_file: bo
     let out = out.to_owned();
     if is_file {
         return match facts.kind {
-            Kind::File if overwrite => Ok(true),
-            Kind::File => Err(Error::OutputFileExists { out }),
+            FileKind::File if overwrite => Ok(true),
+            FileKind::File => Err(Error::OutputFileExists { out }),
             _ => Err(Error::OutputIsNoFile { out }),
         };
     }
-    if facts.kind != Kind::Dir {
+    if facts.kind != FileKind::Dir {
         return Err(Error::OutputIsFile { out });
     }
     let around = storage.facts(parent).map_err(io_at("look at", parent))?;
@@ -198,7 +198,7 @@ fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
 fn create_durably(storage: &dyn OutputStorage, dir: &Path) -> Result<()> {
     let is_dir = |path: &Path| {
         let facts = facts_if_any(storage, path).map_err(io_at("look at", path))?;
-        Ok(facts.is_some_and(|facts| facts.kind == Kind::Dir))
+        Ok(facts.is_some_and(|facts| facts.kind == FileKind::Dir))
     };
     let mut created = Vec::new();
     let mut above = Some(dir);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use super::{Facts, Kind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt, not_regular};
+use super::{Facts, FileKind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt, not_regular};
 
 /// The local file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,21 +141,21 @@ fn facts(metadata: &fs::Metadata) -> Facts {
     Facts { len: metadata.len(), modified_ns, kind: kind(metadata), device: device(metadata) }
 }
 
-fn kind(metadata: &fs::Metadata) -> Kind {
+fn kind(metadata: &fs::Metadata) -> FileKind {
     if metadata.is_file() {
-        Kind::File
+        FileKind::File
     } else if metadata.is_dir() {
-        Kind::Dir
+        FileKind::Dir
     } else if metadata.is_symlink() {
-        Kind::Link
+        FileKind::Link
     } else {
-        Kind::Other
+        FileKind::Other
     }
 }
 
 fn regular(metadata: &fs::Metadata) -> io::Result<()> {
     match kind(metadata) {
-        Kind::File => Ok(()),
+        FileKind::File => Ok(()),
         other => Err(not_regular(other)),
     }
 }

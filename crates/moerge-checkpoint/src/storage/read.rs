@@ -45,14 +45,14 @@ pub struct Facts {
     /// stores none.
     pub modified_ns: i64,
     /// File, folder or other.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Id of its file system; 0 if unknown.
     pub device: u64,
 }
 
 /// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// A regular file.
     File,
     /// A folder.
@@ -64,9 +64,9 @@ pub enum Kind {
 }
 
 /// The error of opening something other than a regular file.
-pub fn not_regular(kind: Kind) -> io::Error {
+pub fn not_regular(kind: FileKind) -> io::Error {
     match kind {
-        Kind::Dir => io::ErrorKind::IsADirectory.into(),
+        FileKind::Dir => io::ErrorKind::IsADirectory.into(),
         _ => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[cfg(doc)]
-use super::Kind;
+use super::FileKind;
 use super::read::{Facts, ReadStorage, if_any};
 
 /// A storage of outputs, which are read back to check and to resume them.
@@ -15,7 +15,7 @@ pub trait OutputStorage: ReadStorage {
     /// Creates a file for writing; an existing regular file is emptied, anything else at `path`,
     /// symbolic links included, is refused.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>>;
-    /// Metadata of `path` itself: a symbolic link is [`Kind::Link`]. `NotFound` if nothing is there.
+    /// Metadata of `path` itself: a symbolic link is [`FileKind::Link`]. `NotFound` if nothing is there.
     fn link_facts(&self, path: &Path) -> io::Result<Facts>;
     /// `path`, or where it points if it is itself a symbolic link.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf>;

@@ -1,7 +1,7 @@
-//! Runs a plan: several tensors in flight, each read once, fingerprinted and written as it passes.
+//! Executes a plan: several tensors at a time, each read once, fingerprinted and written chunk by chunk.
 //!
-//! A shard is the unit of work: it gets its final name in the staging folder when all of it is on the disk, and a run
-//! that was stopped goes on with those that have none. Memory is a few chunks per worker.
+//! A shard is the unit of work. It gets its final name in the work folder once it is durable, so a resumed run writes
+//! only the shards without one. Memory is a few chunks per worker.
 
 mod open_shard;
 mod produce;
@@ -33,7 +33,7 @@ pub struct Written {
     pub warnings: Vec<String>,
 }
 
-/// Writes every shard of `plan` that `output` does not have yet.
+/// Writes the shards of `plan` that `output` does not have yet.
 pub fn write_shards(
     plan: &OutputPlan,
     computed: &dyn ComputedValues,
@@ -60,7 +60,7 @@ fn write_missing(run: &Run<'_>, output: &OutputDir, threads: usize) {
         let mut write_all = || -> Result<()> {
             while let Some((shard, index)) = queue.take()? {
                 shard.write(index, &mut buffers)?;
-                // Who drops the last handle wrote the last tensor.
+                // The worker that drops the last handle wrote the last tensor.
                 if let Some(shard) = Arc::into_inner(shard) {
                     shard.finish()?;
                 }
@@ -74,7 +74,7 @@ fn write_missing(run: &Run<'_>, output: &OutputDir, threads: usize) {
     thread::scope(|scope| {
         let start = |_| thread::Builder::new().spawn_scoped(scope, worker).ok();
         if (0..threads.clamp(1, run.tensors.len().max(1))).map_while(start).count() == 0 {
-            // The system gives no threads; this one does it alone.
+            // If the system refuses threads, this one does all the work.
             worker();
         }
     });

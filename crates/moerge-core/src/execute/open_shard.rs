@@ -1,4 +1,4 @@
-//! A shard that is being written: its tensors, each read once, fingerprinted and written as it passes.
+//! A shard that is being written. Each tensor is read once, fingerprinted and written chunk by chunk.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -35,12 +35,12 @@ impl<'a> OpenShard<'a> {
         Ok(OpenShard { run, number, shard, writer, fingerprints })
     }
 
-    /// How many tensors it is made of.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.shard.tensors.len()
     }
 
-    /// Writes its tensor number `index`.
+    /// Writes the tensor with this index.
     pub fn write(&self, index: usize, buffers: &mut Buffers) -> Result<()> {
         let name = self.shard.tensors[index].spec.name.as_str();
         let tensor = self.run.tensors.get(name).ok_or_else(|| Error::input(format!("the plan has no {name}")))?;
@@ -63,7 +63,7 @@ impl<'a> OpenShard<'a> {
         Ok(())
     }
 
-    /// Makes the whole shard durable, under its name.
+    /// Makes the shard durable under its final name.
     pub fn finish(self) -> Result<()> {
         self.check_sources()?;
         let fingerprints = self.fingerprints.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl<'a> OpenShard<'a> {
         Ok(())
     }
 
-    /// What a source holds is copied to the bit, and said; what is made here is not written with such values.
+    /// NaN and infinities are copied bit for bit with a warning, but a computed tensor with them is an error.
     fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
         let mut files: Vec<String> = tensor.expr.reads().iter().map(|v| v.file.path.display().to_string()).collect();
         files.dedup();
@@ -92,7 +92,7 @@ impl<'a> OpenShard<'a> {
         Ok(())
     }
 
-    /// A source that was written to while this shard was copied from it spoils the shard.
+    /// Checks that no source changed while this shard was made from it.
     fn check_sources(&self) -> Result<()> {
         let tensors = self.shard.tensors.iter().filter_map(|p| self.run.tensors.get(p.spec.name.as_str()));
         let mut files: Vec<_> = tensors.flat_map(|t| t.expr.reads()).map(|view| &view.file).collect();

@@ -1,4 +1,4 @@
-//! One output tensor's bytes, in order, some hundred KiB at a time.
+//! Produces the bytes of an output tensor in order, a few hundred KiB at a time.
 
 use moerge_checkpoint::{Encoding, TensorView};
 
@@ -9,10 +9,10 @@ use crate::{
     plan::OutputTensor,
 };
 
-/// Bytes read and written at once: large enough for a disk's full speed, small enough for many threads.
+/// Bytes per read and write: enough for a disk's full speed, few enough for many threads.
 pub const CHUNK: usize = 256 << 10;
 
-/// What a worker reuses from tensor to tensor.
+/// Buffers that a worker reuses.
 #[derive(Debug, Default)]
 pub struct Buffers {
     bytes: Vec<u8>,
@@ -53,7 +53,7 @@ pub fn produce(
     Ok(non_finite)
 }
 
-/// Whatever it is, a source's bytes go through unchanged.
+/// Copies the bytes of a source unchanged.
 fn copy(view: &TensorView, buffers: &mut Buffers, emit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<NonFinite> {
     let (mut offset, mut non_finite) = (0, NonFinite::default());
     while offset < view.len {

@@ -1,4 +1,4 @@
-//! Which tensor is written next.
+//! The queue of tensors to write.
 
 use std::{
     collections::VecDeque,
@@ -10,11 +10,11 @@ use moerge_checkpoint::OutputDir;
 use super::{open_shard::OpenShard, run::Run};
 use crate::error::Result;
 
-/// Shards written at a time by more than one thread. Writes to one file wait for each other in most file systems, and
-/// while one shard waits for the disk at its end the other goes on. What a kill costs is what is open.
+/// Maximum number of open shards. Most file systems serialize writes to a file, and while one shard is synced the other
+/// is written. More would lose more work if the process is killed.
 const AT_ONCE: usize = 2;
 
-/// The shards still to be written, and those that are being written.
+/// The shards that are waiting or open.
 pub(super) struct Queue<'a> {
     run: &'a Run<'a>,
     output: &'a OutputDir,
@@ -27,21 +27,21 @@ struct State<'a> {
     open: Vec<Handing<'a>>,
 }
 
-/// An open shard some of whose tensors nobody has taken yet.
+/// An open shard with tensors that no worker has taken.
 struct Handing<'a> {
     shard: Arc<OpenShard<'a>>,
     next: usize,
 }
 
 impl<'a> Queue<'a> {
-    /// All that `run` misses.
+    /// All unfinished shards of `run`.
     pub fn new(run: &'a Run<'a>, output: &'a OutputDir, threads: usize) -> Queue<'a> {
         let state = Mutex::new(State { waiting: run.missing().into(), open: Vec::new() });
         Queue { run, output, at_once: threads.clamp(1, AT_ONCE), state }
     }
 
-    /// A tensor to write, of the shard that fewest threads write to; none when all are taken or the run is over.
-    /// Whoever drops a shard's last handle is to finish it: see [`Arc::into_inner`].
+    /// Takes a tensor of the open shard with the fewest threads; `None` if all are taken or the run has ended. The
+    /// worker that drops a shard's last handle must finish the shard: see [`Arc::into_inner`].
     pub fn take(&self) -> Result<Option<(Arc<OpenShard<'a>>, usize)>> {
         if self.run.is_over() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! What all workers share: what is to be made, what is finished, and what went wrong.
+//! The state that the workers of a run share: the plan, finished shards, and the first error.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use crate::{
     progress::Progress,
 };
 
-/// A shard's tensors, in its order, each with its fingerprint.
+/// The tensors of a shard in order, with their fingerprints.
 pub(super) type ShardFingerprints = Vec<(String, Fingerprint)>;
 
 /// Shared by all workers of a run.
@@ -26,22 +26,22 @@ pub(super) struct Run<'a> {
     pub computed: &'a dyn ComputedValues,
     pub tensors: HashMap<&'a str, &'a OutputTensor>,
     pub progress: &'a dyn Progress,
-    /// Threads for one tensor, where there are fewer tensors than threads.
+    /// Threads per tensor if there are fewer tensors than threads.
     pub threads_each: usize,
-    /// Something went wrong; what is not written yet is not worth writing.
+    /// Set after an error, so that workers stop.
     over: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
 struct Outcome {
-    /// Per shard of the layout: its fingerprints once it is finished.
+    /// Per shard, its fingerprints once it is finished.
     finished: Vec<Option<ShardFingerprints>>,
     warnings: Vec<String>,
     failure: Option<Error>,
 }
 
 impl<'a> Run<'a> {
-    /// `finished`: per shard of the plan's layout what an earlier run left.
+    /// `finished` has the shards of the layout that an earlier run finished.
     pub fn new(
         plan: &'a OutputPlan,
         computed: &'a dyn ComputedValues,
@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
         Run { plan, computed, tensors, progress, threads_each, over: AtomicBool::new(false), outcome }
     }
 
-    /// The numbers of the shards that are not finished.
+    /// The indices of unfinished shards.
     pub fn missing(&self) -> Vec<usize> {
         let numbered = |(number, shard): (usize, &Option<_>)| shard.is_none().then_some(number);
         self.change(|outcome| outcome.finished.iter().enumerate().filter_map(numbered).collect())
@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
         self.change(|outcome| outcome.warnings.push(warning));
     }
 
-    /// Ends the run. The first reason is reported.
+    /// Ends the run with an error; the first one is reported.
     pub fn fail(&self, error: Error) {
         self.over.store(true, Ordering::Relaxed);
         self.change(|outcome| {
@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// All tensors' fingerprints in shard order, and the warnings, sorted; or what went wrong.
+    /// The fingerprints of all tensors in shard order and the sorted warnings, or the first error.
     pub fn end(self) -> Result<(ShardFingerprints, Vec<String>)> {
         let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome.warnings.sort();

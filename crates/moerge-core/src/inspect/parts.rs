@@ -1,5 +1,4 @@
-//! What the parameters of a checkpoint are for: one row a part of the decoder, or a pattern of names where the family
-//! is unknown.
+//! Groups the tensors of a checkpoint by purpose, or by name pattern if the family is unknown.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,15 +7,15 @@ use serde::Serialize;
 
 use crate::model::families::{Description, LayerRole, Role};
 
-/// The name of the part that holds the routed experts.
+/// The name of the group of routed experts.
 pub(super) const EXPERTS: &str = "experts";
 
-/// Tensors of one purpose.
+/// A group of tensors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Part {
-    /// `attention`, `experts`, ...; a pattern such as `h.*.attn.weight` where the family is unknown.
+    /// `attention`, `experts`, ...; or a pattern such as `h.*.attn.weight` if the family is unknown.
     pub name: String,
-    /// How many tensors.
+    /// The number of tensors.
     pub tensors: usize,
     /// Their elements.
     pub parameters: u64,
@@ -24,11 +23,11 @@ pub struct Part {
     pub bytes: u64,
     /// Their element types.
     pub dtypes: BTreeSet<String>,
-    /// Their different shapes, in the order in which they come.
+    /// Their distinct shapes, in order of occurrence.
     pub shapes: Vec<Vec<usize>>,
 }
 
-/// The parts, in the order in which a token meets them; patterns in the order of their names.
+/// The groups in the order of the forward pass; patterns by name.
 pub(super) fn parts(weights: &Checkpoint, description: Option<&Description>) -> Vec<Part> {
     let roles: HashMap<&str, Role> =
         description.iter().flat_map(|d| &d.tensors).map(|t| (t.name.as_str(), t.role)).collect();
@@ -68,7 +67,7 @@ impl Part {
     }
 }
 
-/// Where a part comes, and its name.
+/// The position and name of a group.
 fn order(role: Role) -> (usize, &'static str) {
     match role {
         Role::Embeddings => (0, "embeddings"),

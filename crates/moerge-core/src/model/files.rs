@@ -1,8 +1,8 @@
-//! The names of the files beside the weights, as the Hugging Face tools write them.
+//! Names of a model's files besides the weights, as written by the Hugging Face tools.
 
-/// What a model is.
+/// The config of a model.
 pub const CONFIG: &str = "config.json";
-/// What says that a folder holds a PEFT adapter.
+/// The config of a PEFT adapter.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The weights of an adapter, in order of precedence.
 pub const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
@@ -10,10 +10,10 @@ pub const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_mo
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Its special tokens, and mostly the chat template.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// A chat template in a file of its own.
+/// A chat template.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
-/// Files of a tokenizer. A written model gets its base's, byte for byte, where they are there.
+/// Files of a tokenizer. Those of the base are copied to the output.
 pub const TOKENIZER_FILES: [&str; 12] = [
     TOKENIZER,
     TOKENIZER_CONFIG,

@@ -1,5 +1,5 @@
-//! A folder as someone finds it: which files lie in it, and what they say without reading weights. `inspect` and
-//! `verify` look at any folder, whole or damaged, so nothing here insists on anything.
+//! A model folder of unknown state: its files and configs, without weights. `inspect` and `verify` accept any folder,
+//! complete or damaged, so everything here is optional.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     record::{MOERGE_JSON, MoergeJson},
 };
 
-/// What a folder holds.
+/// A model folder.
 pub struct ModelFolder<'a> {
     storage: &'a Arc<dyn ReadStorage>,
     dir: &'a Path,
@@ -40,7 +40,7 @@ impl<'a> ModelFolder<'a> {
         Ok(Self { storage, dir, names })
     }
 
-    /// Whether a file of this name is there.
+    /// Whether it contains a file of this name.
     pub fn has(&self, name: &str) -> bool {
         self.names.iter().any(|n| n == name)
     }
@@ -50,7 +50,7 @@ impl<'a> ModelFolder<'a> {
         self.has(ADAPTER_CONFIG) && !self.has(CONFIG)
     }
 
-    /// Its weights: a model's, or an adapter's.
+    /// The weights of the model or adapter.
     pub fn weights(&self) -> Result<Checkpoint> {
         let adapter = ADAPTER_WEIGHTS.iter().find(|name| self.is_adapter() && self.has(name));
         if let Some(name) = adapter {
@@ -59,17 +59,17 @@ impl<'a> ModelFolder<'a> {
         Ok(Checkpoint::open(self.storage, self.dir)?)
     }
 
-    /// Where the file `name` is, for messages.
+    /// The path of the file `name`, for messages.
     pub fn path(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
     }
 
-    /// A small file, whole.
+    /// Reads a small file.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         read_bytes(self.storage.as_ref(), &self.dir.join(name))
     }
 
-    /// A text file, if it is there.
+    /// Reads a text file, if it exists.
     pub fn text(&self, name: &str) -> Result<Option<String>> {
         if !self.has(name) {
             return Ok(None);
@@ -77,7 +77,7 @@ impl<'a> ModelFolder<'a> {
         read_text(self.storage.as_ref(), &self.dir.join(name)).map(Some)
     }
 
-    /// A JSON object, if it is there.
+    /// Reads a JSON object, if the file exists.
     pub fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let object = serde_json::from_str(&text);
@@ -86,19 +86,19 @@ impl<'a> ModelFolder<'a> {
         })
     }
 
-    /// The adapter's description, if it is one.
+    /// `adapter_config.json`, if it is an adapter.
     pub fn adapter_config(&self) -> Result<Option<Map<String, Value>>> {
         if self.is_adapter() { self.object(ADAPTER_CONFIG) } else { Ok(None) }
     }
 
-    /// `config.json` typed, and what it promises. An error where moerge does not know the family.
+    /// The typed `config.json` and the model's description. An error if the family is unknown.
     pub fn description(&self) -> Result<(ModelConfig, Description)> {
         let config = self.config()?;
         let description = describe(&config)?;
         Ok((config, description))
     }
 
-    /// `model_type` in its `config.json`, whatever else that says.
+    /// `model_type` in `config.json`, even if the rest is invalid.
     pub fn family(&self) -> Option<String> {
         let config = self.object(CONFIG).ok()??;
         config.get("model_type")?.as_str().map(str::to_owned)

@@ -1,11 +1,11 @@
-//! What the names and types of a checkpoint say where they are not those of a plain transformers model: quantised
-//! weights, or names with a prefix that a training program left there.
+//! Recognizes checkpoints that are not plain transformers models by tensor names and types: quantised weights, or names
+//! with a prefix that a training program left.
 
 use moerge_checkpoint::{Checkpoint, Dtype, TensorView};
 
 use crate::error::Error;
 
-/// Ends of tensor names that only quantised weights have, and what writes them.
+/// Suffixes of tensor names that only quantised weights have, with the programs that write them.
 const QUANTISED: [(&str, &str); 14] = [
     (".SCB", "bitsandbytes int8"),
     (".quant_state.bitsandbytes__nf4", "bitsandbytes 4-bit"),
@@ -52,7 +52,7 @@ pub fn prefixed(checkpoint: &Checkpoint, wanted: &str) -> Option<Error> {
         let prefix = tensor.name.strip_suffix(inner)?;
         (prefix.is_empty() || prefix.ends_with('.')).then(|| prefix.to_owned())
     };
-    // The shortest, should the tensor be there twice: a draft model or a copy may lie deeper.
+    // The shortest of several: a draft model or a copy may be nested deeper.
     let prefix = checkpoint.tensors().filter_map(prefix).min_by_key(String::len)?;
     let stored = format!("{prefix}{inner}");
     let own = &wanted[..wanted.len() - inner.len()];

@@ -28,22 +28,22 @@ pub struct DecoderOptions {
 /// One decoder layer: `x += mixer(norm(x))`, then `x += ffn(norm(x))`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
-    /// How tokens exchange information.
+    /// The attention or other token mixer.
     pub mixer: Mixer,
     /// The feed-forward network.
     pub ffn: FfnSpec,
-    /// The norms around both.
+    /// The norms.
     pub norms: NormSpec,
 }
 
-/// How a layer mixes tokens.
+/// The token mixer of a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mixer {
     /// Causal self-attention.
     Attention(AttentionSpec),
 }
 
-/// Grouped-query attention with rotary positions.
+/// Grouped-query attention with rotary embeddings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionSpec {
     /// Query heads.
@@ -52,13 +52,13 @@ pub struct AttentionSpec {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Whether each q and k head is RMS-normed before the rotation (Qwen3).
+    /// Whether each q and k head is RMS-normalized before the rotation (Qwen3).
     pub qk_norm: bool,
     /// Which projections have a bias, in the order q, k, v, o.
     pub biases: [bool; 4],
-    /// How many tokens a token sees, itself included; `None` for all before it.
+    /// How many tokens a token attends to, including itself; `None` for all before it.
     pub window: Option<usize>,
-    /// Rotary positions. Layers with the same rope share one.
+    /// Rotary embeddings. Layers with the same parameters share one.
     pub rope: Arc<Rope>,
 }
 
@@ -76,7 +76,7 @@ pub enum FfnSpec {
     Experts(ExpertsSpec),
 }
 
-/// Experts behind a router: softmax over all of them, the `top_k` largest kept.
+/// Experts behind a router: softmax over all, of which the `top_k` largest are kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertsSpec {
     /// Number of routed experts.
@@ -87,9 +87,9 @@ pub struct ExpertsSpec {
     pub renormalise: bool,
     /// Width of a routed expert.
     pub intermediate: usize,
-    /// An expert that every token goes through.
+    /// An expert that is active for every token.
     pub shared: Option<SharedExpertOptions>,
-    /// The activation of all of them.
+    /// The activation of all experts.
     pub activation: Activation,
 }
 
@@ -114,16 +114,16 @@ pub enum Activation {
 /// A layer's norms. Every family so far has one before the mixer and one before the FFN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormSpec {
-    /// Where they are.
+    /// Their placement.
     pub placement: NormPlacement,
-    /// What they compute.
+    /// Their kind.
     pub kind: NormKind,
 }
 
-/// Where a layer's norms are.
+/// The placement of a layer's norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
-    /// On the input of the mixer and on the input of the FFN.
+    /// Before the mixer and before the FFN.
     Before,
 }
 
@@ -132,13 +132,13 @@ pub enum NormPlacement {
 pub enum NormKind {
     /// `x / sqrt(mean(x^2) + eps) * weight` (arXiv 1910.07467).
     Rms {
-        /// Keeps the root away from zero.
+        /// Avoids a division by zero.
         eps: f64,
     },
 }
 
 impl DecoderOptions {
-    /// The experts of the first layer that has any; `None` for a dense model.
+    /// The experts of the first MoE layer; `None` for a dense model.
     pub fn experts(&self) -> Option<&ExpertsSpec> {
         self.layers.iter().find_map(|layer| match &layer.ffn {
             FfnSpec::Dense { .. } => None,
@@ -159,13 +159,13 @@ impl LayerSpec {
         attention
     }
 
-    /// Epsilon of the layer's norms, those of q and k heads included.
+    /// Epsilon of the layer's norms, including those of q and k heads.
     pub fn norm_eps(&self) -> f64 {
         let NormKind::Rms { eps } = self.norms.kind;
         eps
     }
 
-    /// Every weight of the layer with its shape, in file order. `hidden` is the width of the residual stream.
+    /// All weights of the layer with their shapes, in file order. `hidden` is the width of the residual stream.
     pub fn weights(&self, hidden: usize) -> Vec<(LayerRole, Vec<usize>)> {
         let NormPlacement::Before = self.norms.placement;
         let mut weights = vec![(LayerRole::InputNorm, vec![hidden])];

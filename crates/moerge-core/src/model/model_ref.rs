@@ -1,12 +1,12 @@
-//! How a user names a model: a folder or a Hub id, a revision, an adapter.
+//! References to models: a folder or a Hub id, a revision, an adapter.
 //!
 //! mergekit's notation is `model+adapter`, each part with an optional `@revision`. Whether `a@b` is a folder of that
-//! name or revision `b` of `a` only the disk can say, so [`crate::model::locate`] tries what is written, as it is
-//! written, before it believes the split made here.
+//! name or revision `b` of `a` depends on the disk, so [`crate::model::locate`] first tries the reference as written,
+//! and then the split made here.
 
 use std::fmt;
 
-/// A model as a recipe or a command names it.
+/// A reference to a model in a recipe or a command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelRef {
     /// A folder, or an id on the Hugging Face Hub.
@@ -17,7 +17,7 @@ pub struct ModelRef {
     pub adapter: Option<Adapter>,
 }
 
-/// A LoRA adapter as a recipe names it.
+/// A reference to a LoRA adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Adapter {
     /// A folder, or an id on the Hugging Face Hub.
@@ -27,13 +27,13 @@ pub struct Adapter {
 }
 
 impl ModelRef {
-    /// In the place of a name that could not be read; nothing is called so.
+    /// A placeholder for a name that could not be read.
     pub(crate) fn unknown() -> Self {
         Self { model: String::new(), revision: None, adapter: None }
     }
 
-    /// Reads `model[@revision][+adapter[@revision]]`. The last `+` and the last `@` of a part count. The error says
-    /// which part is empty.
+    /// Parses `model[@revision][+adapter[@revision]]`. The last `+`, and the last `@` of a part, count. The error names
+    /// the empty part.
     pub fn parse(written: &str) -> Result<Self, &'static str> {
         let (model, adapter) = match written.rsplit_once('+') {
             Some((model, adapter)) => (model, Some(adapter)),

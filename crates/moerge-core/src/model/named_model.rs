@@ -1,5 +1,5 @@
-//! A model as tensors by name, for merges that need no knowledge of its architecture: encoders, vision towers, Mamba,
-//! Mixture of Experts, and every family that comes after this was written.
+//! A model as tensors by name, for merges that need not know its architecture: encoders, vision towers, Mamba, Mixtures
+//! of Experts, and future families.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ use crate::{
     ops::Expr,
 };
 
-/// Keys of `config.json` that hold the number of layers, in the order in which they are looked for.
+/// Keys of the number of layers in `config.json`, in order of preference.
 const LAYER_KEYS: [&str; 6] =
     ["num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "encoder_layers"];
 /// Objects of `config.json` that describe the text part of a multimodal model.
@@ -33,13 +33,13 @@ const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 /// An opened model, or one that an earlier document of the recipe makes: its tensors and its `config.json`, no weights.
 #[derive(Debug, Clone)]
 pub struct NamedModel {
-    /// As the recipe writes it.
+    /// The reference, as written in the recipe.
     pub reference: String,
-    /// The folder with its tokenizer.
+    /// The folder of its tokenizer.
     pub dir: PathBuf,
     /// Its `config.json`.
     pub config: Map<String, Value>,
-    /// Its tensors, with its adapter merged.
+    /// Its tensors, with the adapter merged.
     pub tensors: BTreeMap<String, NamedTensor>,
     /// Its tokenizer, if it is not a file in its folder.
     pub tokenizer: Option<TokenizerFile>,
@@ -47,19 +47,19 @@ pub struct NamedModel {
     stacks: BTreeMap<String, usize>,
 }
 
-/// Where a tensor lies in a stack of layers: `model.layers.3.mlp.up_proj.weight` is layer 3 of `model.layers`.
+/// The layer of a tensor: `model.layers.3.mlp.up_proj.weight` is in layer 3 of the stack `model.layers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerPlace<'a> {
-    /// What comes before the number, without the dot.
+    /// The name before the number, without the dot.
     pub stack: &'a str,
     /// The number.
     pub layer: usize,
-    /// What comes after the number, without the dot.
+    /// The name after the number, without the dot.
     pub rest: &'a str,
 }
 
 impl<'a> LayerPlace<'a> {
-    /// The first number in `name` that stands between dots; `None` for a tensor outside of layers.
+    /// The first number between dots in `name`; `None` for a tensor outside of layers.
     pub fn of(name: &'a str) -> Option<Self> {
         let mut start = 0;
         for part in name.split('.') {
@@ -81,11 +81,12 @@ impl<'a> LayerPlace<'a> {
 }
 
 impl NamedModel {
-    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one. Adapted weights are rounded to
-    /// `lora_dtype` if it is given.
+    /// Opens the model in `dir`, optionally with the adapter in `adapter_dir`. Adapted weights are rounded to
+    /// `lora_dtype` if given.
     ///
     /// # Errors
-    /// The folder holds no model, its weights are quantised, or the adapter changes weights that the model lacks.
+    /// The folder contains no model, its weights are quantised, or the adapter changes weights that the model does not
+    /// have.
     pub fn open(
         storage: &Arc<dyn ReadStorage>,
         reference: &str,
@@ -120,7 +121,7 @@ impl NamedModel {
         Ok(Self::new(reference, dir, config, tensors, vec![files]))
     }
 
-    /// A model of these tensors, read from `files`.
+    /// A model with these tensors, read from `files`.
     pub fn new(
         reference: &str,
         dir: &Path,
@@ -142,22 +143,22 @@ impl NamedModel {
         self.tensors.get(name)
     }
 
-    /// The number of layers of `stack`; 0 where the model has no such stack.
+    /// The number of layers of `stack`; 0 if the model has no such stack.
     pub fn layers_of(&self, stack: &str) -> usize {
         self.stacks.get(stack).copied().unwrap_or(0)
     }
 
-    /// The stack that `config.json` counts the layers of, or else the deepest; `None` for a model without layers.
+    /// The stack whose layers `config.json` counts, else the deepest one; `None` for a model without layers.
     pub fn main_stack(&self) -> Option<&str> {
         let counted = self.layer_keys().first().and_then(|(_, layers)| *layers);
         let deepest = self.stacks.iter().max_by_key(|(name, layers)| (**layers, std::cmp::Reverse(name.len())));
         let of_config = self.stacks.iter().filter(|(_, layers)| Some(**layers) == counted);
-        // Of several with this number, the language model's name is the shortest.
+        // Of several stacks of this depth, the language model's has the shortest name.
         let of_config = of_config.min_by_key(|(name, _)| name.len());
         of_config.or(deepest).map(|(name, _)| name.as_str())
     }
 
-    /// The keys of `config.json` that count layers, as paths of keys, with what they say.
+    /// The keys of `config.json` that count layers, as paths, with their values.
     pub fn layer_keys(&self) -> Vec<(Vec<&'static str>, Option<usize>)> {
         let count = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
         let own = LAYER_KEYS.iter().filter_map(|key| Some((vec![*key], count(self.config.get(*key)?))));
@@ -168,20 +169,20 @@ impl NamedModel {
         own.chain(of_text).collect()
     }
 
-    /// Whether `config.json` ties the head to the embeddings; `None` where it does not say.
+    /// Whether `config.json` ties the head to the embeddings; `None` if the key is absent.
     pub fn ties_head(&self) -> Option<bool> {
         let of_text =
             TEXT_PARTS.iter().find_map(|part| self.config.get(*part)?.as_object()?.get("tie_word_embeddings"));
         self.config.get("tie_word_embeddings").or(of_text).and_then(Value::as_bool)
     }
 
-    /// The files that it is read from, or those of the models that it is made of.
+    /// Its files, or those of the models that it is made of.
     pub fn files(&self) -> Vec<SourceFiles<'_>> {
         self.files.iter().map(OwnedSourceFiles::files).collect()
     }
 }
 
-/// A stored tensor with the adapter merged.
+/// A stored tensor, with the adapter merged.
 fn adapted(view: &TensorView, adapter: Option<&Adapter>, round: Option<Dtype>) -> Result<Expr> {
     let input = Expr::View(view.clone());
     let Some(adapter) = adapter else { return Ok(input) };
@@ -193,7 +194,7 @@ fn adapted(view: &TensorView, adapter: Option<&Adapter>, round: Option<Dtype>) -
     })
 }
 
-/// Every pair of an adapter changes a tensor that the model has.
+/// Checks that every pair of the adapter changes a tensor of the model.
 fn check_adapter(adapter: &Adapter, checkpoint: &Checkpoint, dir: &Path) -> Result<()> {
     let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| checkpoint.get(name).is_none()).collect();
     let Some(first) = unmatched.first() else { return Ok(()) };

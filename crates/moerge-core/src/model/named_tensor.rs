@@ -1,15 +1,15 @@
-//! A tensor of a model that is known by its name only.
+//! A tensor that is known only by name.
 
 use moerge_checkpoint::Dtype;
 
 use crate::ops::Expr;
 
-/// How a tensor is made, adapter included.
+/// The expression of a tensor, including its adapter.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
-    /// Type of its elements, before anything is done with them.
+    /// The stored dtype.
     pub dtype: Dtype,
-    /// How it is made.
+    /// The expression.
     pub expr: Expr,
 }
 

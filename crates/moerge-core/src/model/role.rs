@@ -1,7 +1,7 @@
-//! What a tensor is for, whatever its family calls it.
+//! The role of a tensor, independent of its name in a family.
 //!
-//! Everything that computes or plans speaks of roles; only the family tables know names. A role is one matrix or
-//! vector of the decoder as the papers draw it, even where a family stores several fused into one tensor.
+//! Everything that computes or plans uses roles; only the family tables know names. A role is one matrix or vector of
+//! the decoder as in the papers, even if a family stores several in one fused tensor.
 
 use std::fmt;
 

@@ -1,5 +1,4 @@
-//! The files that a model is read from, whatever is known of its architecture: what records, cards and the checks around
-//! a merge need of a source.
+//! The files of a source, independent of its architecture, for records, cards and checks around a merge.
 
 use std::path::{Path, PathBuf};
 
@@ -8,17 +7,17 @@ use moerge_checkpoint::Checkpoint;
 /// The files of one source.
 #[derive(Debug, Clone)]
 pub struct SourceFiles<'a> {
-    /// As the recipe writes it.
+    /// The reference, as written in the recipe.
     pub reference: &'a str,
     /// The model's folder.
     pub dir: &'a Path,
     /// Its tensors.
     pub checkpoint: &'a Checkpoint,
-    /// The folder and the tensors of the adapter that goes onto it.
+    /// The folder and the tensors of its adapter.
     pub adapter: Option<(&'a Path, &'a Checkpoint)>,
 }
 
-/// The same, kept by a model that is made of others.
+/// The same with ownership, for a model that is made of others.
 #[derive(Debug, Clone)]
 pub struct OwnedSourceFiles {
     reference: String,
@@ -38,7 +37,7 @@ impl<'a> SourceFiles<'a> {
         std::iter::once(self.dir).chain(self.adapter.map(|(dir, _)| dir))
     }
 
-    /// A copy that can be kept.
+    /// An owned copy.
     pub fn to_owned(&self) -> OwnedSourceFiles {
         OwnedSourceFiles {
             reference: self.reference.to_owned(),
@@ -50,7 +49,7 @@ impl<'a> SourceFiles<'a> {
 }
 
 impl OwnedSourceFiles {
-    /// The files, borrowed.
+    /// Borrows the files.
     pub fn files(&self) -> SourceFiles<'_> {
         SourceFiles {
             reference: &self.reference,

@@ -11,12 +11,12 @@ use crate::{
     },
 };
 
-/// How many pieces of both tensors are compared, and the bytes of each. A trained head differs everywhere.
+/// Number and bytes of the samples that are compared. A trained head differs everywhere.
 const PIECES: u64 = 8;
 const PIECE: u64 = 4096;
 
-/// A warning about a head that differs from the embeddings it is tied to; `None` where there is no such head, or where
-/// it is a copy. `description` is the model as it is stored in `checkpoint`.
+/// A warning about a head that differs from the embeddings it is tied to; `None` if there is no separate head or it is
+/// a copy. `description` describes the model as stored in `checkpoint`.
 ///
 /// # Errors
 /// The weights cannot be read.
@@ -37,7 +37,7 @@ pub fn warning(checkpoint: &Checkpoint, config: &ModelConfig, description: &Desc
     )))
 }
 
-/// Compares evenly spread pieces.
+/// Compares evenly spaced samples.
 fn same_bytes(a: &TensorView, b: &TensorView) -> Result<bool> {
     if (a.dtype, a.len) != (b.dtype, b.len) {
         return Ok(false);

@@ -1,5 +1,4 @@
-//! `tokenizer.json` as a table of tokens that can be cut and added to, for merges of models with different
-//! vocabularies.
+//! `tokenizer.json` as an editable table of tokens, for merges of models with different vocabularies.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +14,7 @@ use crate::{
     json_error::json_problem,
 };
 
-/// A tokenizer's file, and its tokens by id.
+/// A tokenizer file with its tokens by id.
 #[derive(Debug, Clone)]
 pub struct TokenizerFile {
     path: PathBuf,
@@ -27,7 +26,7 @@ impl TokenizerFile {
     /// Reads the tokenizer in `dir`.
     ///
     /// # Errors
-    /// It is not there, or not one of the tokenizers library.
+    /// It does not exist, or is not a file of the tokenizers library.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
         let path = dir.join(TOKENIZER);
         let bytes = read_bytes(storage, &path).map_err(|e| {
@@ -45,7 +44,7 @@ impl TokenizerFile {
         self.ids.get(token).copied()
     }
 
-    /// Every token with its id, by id.
+    /// All tokens with their ids, by id.
     pub fn tokens(&self) -> Vec<(u32, &str)> {
         let mut tokens: Vec<(u32, &str)> = self.ids.iter().map(|(token, id)| (*id, token.as_str())).collect();
         tokens.sort_unstable();
@@ -67,7 +66,7 @@ impl TokenizerFile {
         self.ids == other.ids
     }
 
-    /// Takes out the tokens without an embedding, those from id `rows` on.
+    /// Removes the tokens without an embedding, from id `rows` on.
     ///
     /// # Errors
     /// There are such tokens, and the model is not a BPE, so tokens cannot be removed from it.
@@ -102,8 +101,7 @@ impl TokenizerFile {
         Ok(())
     }
 
-    /// Adds `token` after the last one, unless it is there. `like` is an entry of `added_tokens` that describes it in
-    /// another tokenizer.
+    /// Appends `token` unless it exists. `like` is its entry in `added_tokens` of another tokenizer.
     pub fn add(&mut self, token: &str, like: Option<&Value>) {
         if self.ids.contains_key(token) {
             return;
@@ -130,7 +128,7 @@ impl TokenizerFile {
         added.iter().find(|entry| entry.get("content").and_then(Value::as_str) == Some(token))
     }
 
-    /// The text of the file.
+    /// Encodes the file.
     pub fn to_text(&self) -> String {
         serde_json::to_string_pretty(&self.json).unwrap_or_default() + "\n"
     }
@@ -166,7 +164,7 @@ impl TokenizerFile {
     }
 }
 
-/// The two parts of a merge: `"a b"` or `["a", "b"]`, and their product.
+/// The two parts of a BPE merge, `"a b"` or `["a", "b"]`, and their concatenation.
 fn merge_parts(merge: &Value) -> Vec<&str> {
     match merge {
         Value::String(text) => text.splitn(2, ' ').collect(),

@@ -1,9 +1,9 @@
-//! Elements as bytes and as f32. Little-endian, as safetensors has them.
+//! Conversion of elements between bytes (little-endian, as in safetensors) and f32.
 
 use half::{bf16, f16};
 use moerge_checkpoint::Dtype;
 
-/// Widens `bytes` of `dtype` into `out`; `out.len()` elements. `dtype` must be one of BF16, F16, F32, F64.
+/// Converts `out.len()` elements of `dtype`, one of BF16, F16, F32 and F64, to f32.
 pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::BF16 => {

@@ -1,9 +1,9 @@
-//! The exponential and the natural logarithm, to about 15 digits. They call no system mathematics library, so that all
-//! machines agree on the last bit, and are short enough for loops over whole tensors.
+//! The exponential and the natural logarithm, to about 15 digits. They use no system math library, so all machines
+//! agree on the last bit, and they are fast enough for loops over whole tensors.
 
 use std::f64::consts::LOG2_E;
 
-/// ln 2 in two parts, of which the first has so few bits that its products with small whole numbers are exact.
+/// ln 2 in two parts; the first has few enough bits for exact products with small integers.
 const LN_2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
 
 /// `1 / n!`
@@ -17,9 +17,9 @@ const FACTORIALS: [f64; 13] = {
     inverse
 };
 
-/// `e^x` for `x` up to 700; less than -700 counts as -700.
+/// `e^x` for `x` up to 700; smaller values than -700 count as -700.
 pub fn exp(x: f64) -> f64 {
-    // Adding this leaves a whole number in the lowest bits.
+    // Adding this rounds to an integer in the lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let x = x.max(-700.0);
     let shifted = x * LOG2_E + ROUND;

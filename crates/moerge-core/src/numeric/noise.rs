@@ -1,5 +1,5 @@
-//! Random numbers that depend on nothing but (seed, tensor name, element): the same on every machine, for any number of
-//! threads, wherever a run was stopped.
+//! Random numbers that depend only on (seed, tensor name, element), so they are the same on every machine, for any
+//! number of threads, and in resumed runs.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -15,15 +15,15 @@ pub fn add_noise(values: &mut [f32], seed: u64, name: &str, first: u64, scale: f
     }
 }
 
-/// A probability as a bound: a uniform 32-bit number is below it with this probability.
+/// Converts a probability to a bound: a uniform 32-bit number is below it with this probability.
 pub fn bound(probability: f64) -> u64 {
     (probability * 4_294_967_296.0) as u64
 }
 
-/// Sets random elements of `values` to 0; NaN stays NaN, so that it is noticed. `values` are the elements of tensor
-/// `name` from `first` on. Value number `i` stays if its random number is below `bound(i)`.
+/// Sets random elements of `values`, the elements of tensor `name` from `first` on, to 0. NaN stays NaN, so that it is
+/// detected. Value `i` is kept if its random number is below `bound(i)`.
 ///
-/// `input` says which input of a merge the values belong to; each has its own numbers, which are not those of noise.
+/// `input` is the index of a merge's input; each input has its own random numbers, independent of those of noise.
 pub fn drop_elements(values: &mut [f32], seed: u64, name: &str, input: u64, first: u64, bound: impl Fn(usize) -> u64) {
     const BLOCK: usize = 256;
     let mut words = generator(seed, name);
@@ -72,12 +72,12 @@ fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed))
 }
 
-/// In (0, 1), both ends left out.
+/// In the open interval (0, 1).
 fn unit(word: u32) -> f64 {
     (f64::from(word) + 0.5) / 4_294_967_296.0
 }
 
-/// Box-Muller. libm, and not the system's mathematics library, so that all machines agree on the last bit.
+/// Box-Muller. Uses libm rather than the system's math library, so that all machines agree on the last bit.
 fn normal(a: u32, b: u32) -> f64 {
     libm::sqrt(-2.0 * libm::log(unit(a))) * libm::cos(std::f64::consts::TAU * unit(b))
 }

@@ -1,10 +1,10 @@
-//! Counting NaN and infinite values in the bytes of a tensor, without widening them.
+//! Counts NaN and infinities in the bytes of a tensor, without converting them.
 
 use std::fmt;
 
 use moerge_checkpoint::Dtype;
 
-/// The number of NaN values.
+/// Counts of non-finite values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NonFinite {
     /// Number of NaN.
@@ -19,7 +19,7 @@ impl NonFinite {
         self.nan + self.infinite > 0
     }
 
-    /// Adds those in `bytes`, which hold whole elements of `dtype`.
+    /// Counts those in `bytes`, whole elements of `dtype`.
     pub fn count(&mut self, dtype: Dtype, bytes: &[u8]) {
         match dtype {
             Dtype::BF16 => self.count_16(bytes, 0x7f80),
@@ -45,7 +45,7 @@ impl NonFinite {
                     self.infinite += u64::from(value == 0x7c);
                 }
             }
-            // These have no infinity, and one pattern (two with the sign) for NaN.
+            // These types have no infinity, and one bit pattern per sign for NaN.
             Dtype::F8_E4M3 => self.nan += bytes.iter().filter(|b| **b & 0x7f == 0x7f).count() as u64,
             Dtype::F8_E8M0 => self.nan += bytes.iter().filter(|b| **b == 0xff).count() as u64,
             Dtype::F8_E4M3FNUZ | Dtype::F8_E5M2FNUZ => {
@@ -61,10 +61,10 @@ impl NonFinite {
         self.infinite += values.iter().filter(|value| value.is_infinite()).count() as u64;
     }
 
-    /// A 16-bit float is infinite where its bits without the sign are `infinity`, and NaN above.
+    /// A 16-bit float is infinite if its bits without the sign equal `infinity`, and NaN if they are larger.
     fn count_16(&mut self, bytes: &[u8], infinity: u16) {
         for block in bytes.chunks(4096) {
-            // Narrow counters in a short block let the compiler use whole vectors.
+            // Narrow counters per short block let the compiler use full vectors.
             let (mut nan, mut infinite) = (0u16, 0u16);
             for &value in block.as_chunks().0 {
                 let value = u16::from_le_bytes(value) & 0x7fff;

@@ -1,22 +1,21 @@
 //! Ranks of a row's elements by magnitude.
 
-/// The order of the elements of rows, with its buffers.
+/// Sorts the elements of rows by magnitude, with reused buffers.
 #[derive(Default)]
 pub struct Order {
-    /// Magnitude's bits, then the column.
+    /// The magnitude's bits, then the column.
     sorted: Vec<u64>,
     other: Vec<u64>,
 }
 
-/// Places of the digits of a magnitude in a number, and their lengths in bits.
+/// Positions of the radix digits of a magnitude, and their lengths in bits.
 const DIGITS: [(u32, u32); 3] = [(32, 11), (43, 11), (54, 9)];
 
-/// Shorter rows are compared, which is faster than counting.
+/// Shorter rows are sorted by comparison, which is faster than by digits.
 const SHORT: usize = 256;
 
 impl Order {
-    /// The columns of `row`, the smallest magnitude first; of equal ones the first column first. `row` must have less
-    /// than 2^32 elements.
+    /// The columns of `row` by ascending magnitude; ties by column. `row` must have less than 2^32 elements.
     pub fn columns(&mut self, row: &[f32]) -> impl Iterator<Item = usize> {
         self.sorted.clear();
         self.sorted.extend(row.iter().zip(0..).map(|(value, column)| magnitude_and_place(*value, column)));
@@ -28,7 +27,7 @@ impl Order {
         self.sorted.iter().map(|own| (*own & u64::from(u32::MAX)) as usize)
     }
 
-    /// Sorts by one digit after the other, from the lowest. The columns are in order already.
+    /// Radix sort from the lowest digit. The columns are already in order.
     fn sort_by_counting(&mut self) {
         let mut counts = [[0u32; 1 << 11]; 3];
         for own in &self.sorted {
@@ -52,7 +51,7 @@ impl Order {
     }
 }
 
-/// A number in the order of magnitude, then of place.
+/// A key that sorts by magnitude, then by column.
 pub fn magnitude_and_place(value: f32, place: u64) -> u64 {
     u64::from(value.to_bits() & (u32::MAX >> 1)) << 32 | (place & u64::from(u32::MAX))
 }

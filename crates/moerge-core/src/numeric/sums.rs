@@ -1,5 +1,5 @@
-//! Sums over f32 in f64. Eight of them run side by side, so that the compiler can use vector instructions; the order is
-//! the same on every machine.
+//! Sums of f32 in f64: eight parallel partial sums, so that the compiler can vectorize, in the same order on every
+//! machine.
 
 const LANES: usize = 8;
 

@@ -1,10 +1,10 @@
-//! Rows of an expression, in f32.
+//! Evaluates rows of an expression in f32.
 //!
-//! Getting rows is two steps, because two different things limit them: [`Evaluator::fetch`] waits for the disk and can
-//! run ahead, [`Evaluator::compute`] computes. What is fetched for a row is what its sources store for it, one source
-//! after the other, the same number of bytes for every row; so fetched rows can be computed in smaller parts.
+//! Rows are made in two steps: [`Evaluator::fetch`] is limited by the disk and can run ahead; [`Evaluator::compute`] is
+//! limited by the processor. The fetched bytes of a row are those of its sources, one after the other, with the same
+//! number of bytes per row, so fetched rows can be computed in smaller parts.
 //!
-//! Results do not depend on how a tensor is cut into rows, nor on threads.
+//! Results depend neither on how a tensor is split into rows nor on threads.
 
 mod inputs;
 mod node;
@@ -18,9 +18,9 @@ use node::{Context, Fetched, Node, Slot};
 use super::Expr;
 use crate::error::Result;
 
-/// Values of tensors that the job computes, row after row.
+/// Values of computed tensors in row-major order.
 pub trait ComputedValues: Sync {
-    /// The values of the tensor `name`; `None` while they are not known.
+    /// The values of the tensor `name`; `None` if they are not known yet.
     fn values(&self, name: &str) -> Option<&[f32]>;
 }
 
@@ -30,8 +30,7 @@ impl ComputedValues for HashMap<String, Vec<f32>> {
     }
 }
 
-/// An expression that is ready to give its rows: adapters' A matrices are in memory, and methods that need statistics of
-/// whole tensors have them.
+/// A prepared expression: the A matrices of adapters are in memory, and the statistics of merge methods are computed.
 pub struct Evaluator {
     node: Node,
     seed: u64,
@@ -43,7 +42,7 @@ pub struct Preparation<'a> {
     pub seed: u64,
     /// Threads for passes over whole tensors; results do not depend on it.
     pub threads: usize,
-    /// Called often during such passes: an error ends them.
+    /// Called often during such passes; an error ends them.
     pub check: &'a (dyn Fn() -> Result<()> + Sync),
 }
 
@@ -75,21 +74,21 @@ impl Evaluator {
         rows.min(self.node.rows.max(1))
     }
 
-    /// Puts what `rows` are made from into `raw`, replacing what was there. Reads, and computes nothing.
+    /// Replaces the content of `raw` by the source bytes of `rows`. Only reads; computes nothing.
     ///
     /// # Errors
     /// A source cannot be read.
     pub fn fetch(&self, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()> {
         let stride = self.node.row_bytes;
         let length = rows.len() * stride;
-        // Exactly what is needed: a buffer that doubles would break the promise about memory.
+        // Reserve exactly: a buffer that doubles would exceed the stated memory.
         raw.truncate(length);
         raw.reserve_exact(length - raw.len());
         raw.resize(length, 0);
         self.node.fetch(rows, raw, Slot { stride, offset: 0 })
     }
 
-    /// Makes `rows` of what [`Evaluator::fetch`] put into `raw` for exactly these rows.
+    /// Computes `rows` from `raw`, which [`Evaluator::fetch`] filled for exactly these rows.
     ///
     /// # Errors
     /// An adapter cannot be read, or a computed tensor is not known yet.

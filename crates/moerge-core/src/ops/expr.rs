@@ -1,4 +1,4 @@
-//! How a tensor is made, as a tree. Nothing here reads a weight.
+//! Tensor expressions as trees. Nothing here reads a weight.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use moerge_checkpoint::{Dtype, TensorView};
 
 use super::Method;
 
-/// How the elements of a tensor are made, in f32.
+/// An expression for the elements of a tensor, in f32.
 ///
-/// A tensor is a matrix of rows: a row is its last dimension, and there are as many as the product of the others. A
+/// A tensor counts as a matrix: its last dimension is a row, and the number of rows is the product of the others. A
 /// vector has one column.
 #[derive(Debug, Clone)]
 pub enum Expr {
-    /// The elements of a source.
+    /// A tensor of a source.
     View(TensorView),
-    /// `input + scale * B A`, rounded to `round` if it is given.
+    /// `input + scale * B A`, rounded to `round` if given.
     Lora {
         /// The weight.
         input: Box<Expr>,
         /// The adapter's factors.
         delta: LoraDelta,
-        /// What the sum is rounded to; `None` keeps f32.
+        /// The dtype that the sum is rounded to; `None` for no rounding.
         round: Option<Dtype>,
     },
     /// `input + N(0, scale^2)`, keyed by (seed, name, element).
@@ -37,14 +37,14 @@ pub enum Expr {
         /// The factor.
         factor: f64,
     },
-    /// `input` with zeros after its rows and columns, up to `shape`.
+    /// `input` padded with zeros to `shape`.
     Pad {
         /// The smaller tensor.
         input: Box<Expr>,
         /// The padded shape.
         shape: Vec<usize>,
     },
-    /// `input` with rows after its own, up to `shape`, each of which is the mean of its own: how vocabularies are padded
+    /// `input` padded to `shape` with copies of the mean of its rows, as for new tokens of a vocabulary
     /// (<https://nlp.stanford.edu/~johnhew/vocab-expansion.html>).
     PadWithMean {
         /// The tensor with fewer rows.
@@ -52,13 +52,13 @@ pub enum Expr {
         /// The padded shape.
         shape: Vec<usize>,
     },
-    /// `input` in another order along its first dimension: slice `i` is slice `map[i]` of `input`, or zeros.
+    /// `input` reordered along its first dimension: slice `i` is slice `map[i]` of `input`, or zeros.
     RowMap {
-        /// Where the rows come from.
+        /// The source of the rows.
         input: Box<Expr>,
-        /// For every slice its number in `input`; `None` for zeros.
+        /// For each slice, its index in `input`; `None` for zeros.
         map: Arc<[Option<usize>]>,
-        /// The tensor's shape: its first dimension is the number of `map`'s entries.
+        /// The shape; its first dimension is the length of `map`.
         shape: Vec<usize>,
     },
     /// The rows of tensors, one tensor after the other: experts as one tensor, or the parts of a fused one.
@@ -68,11 +68,11 @@ pub enum Expr {
         /// The shape of all.
         shape: Vec<usize>,
     },
-    /// Tensors of one shape, merged by a method.
+    /// Tensors of the same shape, merged by a method.
     Combine {
         /// The method, with its parameters.
         method: Method,
-        /// What is merged, in the method's order.
+        /// The inputs, in the method's order.
         inputs: Vec<Expr>,
     },
     /// Numbers that the plan knows.
@@ -82,23 +82,23 @@ pub enum Expr {
         /// The tensor's shape.
         shape: Vec<usize>,
     },
-    /// The same number everywhere.
+    /// A constant.
     Fill {
         /// The number.
         value: f32,
         /// The tensor's shape.
         shape: Vec<usize>,
     },
-    /// A tensor that the job computes, such as a router. It is supplied by name when it is needed.
+    /// A tensor that the job computes, such as a router. The job supplies it by name.
     Computed {
-        /// The name that the job knows it by.
+        /// The name.
         name: String,
         /// The tensor's shape.
         shape: Vec<usize>,
     },
 }
 
-/// What a LoRA adapter adds to one weight: `scale * B A` (arXiv 2106.09685).
+/// The delta of a LoRA adapter for a weight: `scale * B A` (arXiv 2106.09685).
 #[derive(Debug, Clone)]
 pub struct LoraDelta {
     /// `[rank, inputs]`.
@@ -114,7 +114,7 @@ pub struct LoraDelta {
 pub struct Noise {
     /// The standard deviation.
     pub scale: f64,
-    /// The key. It is the output tensor's name, so that equal experts stay equal only where they share it.
+    /// The key: the output tensor's name, so that equal experts stay equal only if they share it.
     pub name: String,
 }
 
@@ -144,7 +144,7 @@ impl Expr {
         }
     }
 
-    /// The source that the tensor equals bit for bit when it is written as `dtype`.
+    /// The source tensor that this expression copies bit for bit if it is written as `dtype`.
     pub fn as_copy(&self, dtype: Dtype) -> Option<&TensorView> {
         match self {
             Self::View(view) if view.dtype == dtype => Some(view),
@@ -152,7 +152,7 @@ impl Expr {
         }
     }
 
-    /// The expressions that this one is made of.
+    /// The direct inputs.
     pub fn inputs(&self) -> &[Expr] {
         match self {
             Self::Lora { input, .. }
@@ -166,7 +166,7 @@ impl Expr {
         }
     }
 
-    /// Every source tensor that is read for it, in order.
+    /// All source tensors that it reads, in order.
     pub fn reads(&self) -> Vec<&TensorView> {
         let mut reads: Vec<&TensorView> = self.inputs().iter().flat_map(Self::reads).collect();
         match self {
@@ -186,12 +186,12 @@ impl Expr {
         reads
     }
 
-    /// Whether an adapter is merged somewhere in it.
+    /// Whether it contains a merged adapter.
     pub fn merges_adapter(&self) -> bool {
         matches!(self, Self::Lora { .. }) || self.inputs().iter().any(Self::merges_adapter)
     }
 
-    /// Whether noise is added somewhere in it.
+    /// Whether it contains noise.
     pub fn has_noise(&self) -> bool {
         matches!(self, Self::Noise { .. }) || self.inputs().iter().any(Self::has_noise)
     }

@@ -1,4 +1,4 @@
-//! What a plan writes, as one number: equal identities, equal bytes, on any machine.
+//! The identity of a plan: a hash such that equal identities mean equal output bytes on any machine.
 //!
 //! Every part of an expression is hashed by an exhaustive match, so a new kind of expression cannot be left out. A
 //! source counts by its length and its content tag; paths and times do not.
@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{Expr, LoraDelta, Noise};
 use crate::error::Result;
 
-/// A hash over facts, each with its length, so that no two lists of facts run together.
+/// A hash over length-prefixed values, so that different lists of values differ.
 #[derive(Default)]
 pub struct Identity {
     hash: Xxh3,
@@ -17,7 +17,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// An identity that holds on this machine only: a source counts by where it lies, and nothing is read.
+    /// An identity for this machine only: a source counts by its path, and nothing is read.
     pub fn by_place() -> Self {
         Self { by_place: true, ..Self::default() }
     }
@@ -45,19 +45,19 @@ impl Identity {
         self.number(x.to_bits())
     }
 
-    /// Adds the number of floats, and each by its bits.
+    /// Adds a list of floats.
     pub fn floats(&mut self, floats: &[f64]) -> &mut Self {
         self.list(floats.iter(), |id, x| {
             id.float(*x);
         })
     }
 
-    /// Adds a yes or no.
+    /// Adds a boolean.
     pub fn flag(&mut self, flag: bool) -> &mut Self {
         self.number(u64::from(flag))
     }
 
-    /// Adds whether a value is there, and it.
+    /// Adds an optional value.
     pub fn optional<T>(&mut self, value: Option<T>, mut add: impl FnMut(&mut Self, T)) -> &mut Self {
         self.number(u64::from(value.is_some()));
         if let Some(value) = value {
@@ -66,7 +66,7 @@ impl Identity {
         self
     }
 
-    /// Adds the number of values, and each.
+    /// Adds a list of values.
     pub fn list<T>(
         &mut self,
         values: impl ExactSizeIterator<Item = T>,

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use moerge_checkpoint::{Header, INDEX_FILE, Kind, OutputStorage};
+use moerge_checkpoint::{FileKind, Header, INDEX_FILE, OutputStorage};
 
 use super::{card::MODEL_CARD, files::RECIPE_FILE};
 use crate::{
@@ -36,7 +36,7 @@ pub fn not_written_by_moerge(storage: &dyn OutputStorage, dir: &Path, also: &[&s
         let path = dir.join(name);
         let facts = storage.link_facts(&path).map_err(|e| Error::io("look at", &path, &e))?;
         let text = name.to_str().unwrap_or_default();
-        let ours = facts.kind == Kind::File
+        let ours = facts.kind == FileKind::File
             && if text.ends_with(".safetensors") {
                 let header = Header::read(storage, &path);
                 header.is_ok_and(|h| h.tensors.iter().all(|t| tensors.contains(t.name.as_str())))

@@ -1,7 +1,7 @@
-//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same
-//! plan.
+//! The plan: every tensor of the output, its location and its expression. Pure: the same recipe and headers give the
+//! same plan.
 //!
-//! [`OutputPlan`] is all that writing needs. It knows no MoE: [`moe`] makes one.
+//! [`OutputPlan`] is everything that writing needs; [`moe`] and [`dense`] make one.
 
 pub mod dense;
 pub mod gguf;
@@ -20,20 +20,20 @@ pub use moe::{
     ExpertSummary, ModelSummary, Models, MoePlan, PlanOptions, PlanSummary, Prompts, Routing, Slots, UnusedSummary,
 };
 
-/// Everything about an output's weights before one of them is read.
+/// The plan of an output's weights.
 #[derive(Debug)]
 pub struct OutputPlan {
     /// The output's `config.json`.
     pub config: Map<String, Value>,
-    /// Every tensor, in file order.
+    /// All tensors in file order.
     pub tensors: Vec<OutputTensor>,
-    /// Where the tensors lie.
+    /// The locations of the tensors.
     pub layout: ShardLayout,
     /// Seed of noise and of random values.
     pub seed: u64,
     /// Weights of the sources that are not in the output.
     pub unused: Vec<UnusedWeights>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -50,10 +50,10 @@ pub struct OutputTensor {
     pub expr: Expr,
 }
 
-/// Weights of one source that are left out, for one reason.
+/// Weights of a source that are left out for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedWeights {
-    /// The source, as the recipe writes it.
+    /// The source, as written in the recipe.
     pub source: String,
     /// What they are and why they are left out.
     pub what: String,
@@ -100,7 +100,8 @@ impl OutputPlan {
         Ok(Self { config, tensors, layout, seed, unused: Vec::new(), warnings: Vec::new() })
     }
 
-    /// Adds all that decides over the output's weights to `id`. Equal identities, equal bytes, on any machine.
+    /// Adds everything that determines the output's weights to `id`, so that equal identities mean equal bytes on any
+    /// machine.
     ///
     /// # Errors
     /// A source cannot be read.

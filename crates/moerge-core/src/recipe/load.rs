@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Kind, LocalStorage, ReadStorage};
+use moerge_checkpoint::{FileKind, LocalStorage, ReadStorage};
 
 use super::{
     Located, Recipe, prompts_file, read,
@@ -93,9 +93,9 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     let io = |operation: &str, error: std::io::Error| Error::io(operation, path, &error);
     // A pipe would block and a device might never end, so only a file is opened.
     let kind = match LocalStorage.facts(path).map_err(|e| io("open", e))?.kind {
-        Kind::File => None,
-        Kind::Dir => Some("a folder"),
-        Kind::Link | Kind::Other => Some("not a file"),
+        FileKind::File => None,
+        FileKind::Dir => Some("a folder"),
+        FileKind::Link | FileKind::Other => Some("not a file"),
     };
     if let Some(kind) = kind {
         return Err(Error::input(format!("{} is {kind}, expected a text file", path.display())));

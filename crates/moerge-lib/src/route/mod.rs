@@ -1,5 +1,5 @@
-//! Reports where a Mixture of Experts sends tokens: for each text and layer, which experts get them, and how similar the
-//! gates are.
+//! Reports where a Mixture of Experts sends tokens: for each text and layer, which experts get them, and how similar
+//! the gates are.
 //!
 //! [`report`] runs the model; [`html::page`] renders the report as one HTML file.
 
@@ -23,7 +23,7 @@ use moerge_infer::{
     model::Model,
     runner::{Placement, Runner},
 };
-use observe::Watch;
+use observe::RoutingCounter;
 
 /// A model's routing on some texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -121,8 +121,8 @@ pub struct Extent {
     pub sample: usize,
 }
 
-/// Runs `texts` through `model` and reports where their tokens go. `experts` are names; an expert without one is called by
-/// its number. `slots` maps experts to the slots of each layer.
+/// Runs `texts` through `model` and reports where their tokens go. `experts` are names; an expert without one is called
+/// by its number. `slots` maps experts to the slots of each layer.
 pub fn report(
     model: &Model,
     (experts, slots): (&[String], &Slots),
@@ -145,7 +145,7 @@ pub fn report(
     progress.start(Stage::Score, texts.iter().map(|text| text.tokens() as u64).sum(), 0);
     let mut reports = Vec::new();
     for text in &texts {
-        let mut watch = Watch::new(&gates, slots, extent.sample);
+        let mut watch = RoutingCounter::new(&gates, slots, extent.sample);
         for pass in text.passes(runner.pass_tokens()) {
             runner.forward(pass, &mut watch, progress)?;
             progress.advance(Stage::Score, pass.iter().map(|s| s.len() as u64).sum());

@@ -5,7 +5,7 @@ use moerge_core::{error::Result, plan::Slots};
 use moerge_infer::decoder::{Activations, Observer, Routes};
 
 /// Counts the routing of one text over several passes.
-pub(super) struct Watch<'a> {
+pub(super) struct RoutingCounter<'a> {
     gates: &'a [Vec<f32>],
     slots: &'a Slots,
     layers: Vec<Counts>,
@@ -23,7 +23,7 @@ struct Counts {
     sample: Vec<usize>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> RoutingCounter<'a> {
     /// Empty counts. The choices of the first `sample` tokens will be kept.
     pub fn new(gates: &'a [Vec<f32>], slots: &'a Slots, sample: usize) -> Self {
         let experts = slots.experts();
@@ -65,7 +65,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Observer for Watch<'_> {
+impl Observer for RoutingCounter<'_> {
     fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
         let (Some(gate), Some(counts)) = (self.gates.get(layer), self.layers.get_mut(layer)) else { return Ok(()) };
         // [slot][token], in the layout of the activations.

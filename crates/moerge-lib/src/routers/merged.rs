@@ -21,12 +21,12 @@ use super::Routers;
 /// The weights of a plan.
 pub struct Merged {
     description: Description,
-    parts: HashMap<Role, Part>,
+    parts: HashMap<Role, PlannedWeight>,
     gates: Gates,
 }
 
 /// The expression of a weight, and the dtype that the output rounds it to if it is not a copy.
-struct Part {
+struct PlannedWeight {
     evaluator: Evaluator,
     rounded: Option<Dtype>,
 }
@@ -121,7 +121,7 @@ impl Merged {
             }
             let evaluator = Evaluator::new(&tensor.expr, plan.output.seed)?;
             let rounded = tensor.encoding.dtype().filter(|_| !tensor.is_copy());
-            parts.insert(role, Part { evaluator, rounded });
+            parts.insert(role, PlannedWeight { evaluator, rounded });
         }
         Ok(Self { description, parts, gates })
     }
@@ -146,7 +146,7 @@ impl Merged {
         self.gates.names.get(&role).map(String::as_str)
     }
 
-    fn part(&self, role: Role) -> Result<&Part> {
+    fn part(&self, role: Role) -> Result<&PlannedWeight> {
         self.parts.get(&role).ok_or_else(|| Error::input(format!("the plan has no {role:?}")))
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn check(storage: &dyn ReadStorage, dir: &Path, folder: &ModelFolder,
     }
     let Ok(generation) = GenerationConfig::open(storage, dir, &config) else { return };
     if let Some(eos) = tokenizer.eos().filter(|eos| !generation.stop.contains(eos)) {
-        let name = tokenizer.spelling(eos).unwrap_or_default();
+        let name = tokenizer.id_to_token(eos).unwrap_or_default();
         let ids: Vec<String> = generation.stop.iter().map(u32::to_string).collect();
         let found = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
         let message = format!(

@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What came of either kind of recipe.
+/// The result of either kind of recipe.
 enum Report {
     Moe(Box<MergeReport>),
     Dense(Box<DenseReport>),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::tree::NodeId;
 use super::{Fault, SimulatedDisk};
-use crate::storage::{Facts, Kind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
+use crate::storage::{Facts, FileKind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
 
 impl ReadStorage for SimulatedDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
@@ -22,8 +22,8 @@ impl ReadStorage for SimulatedDisk {
         let state = self.operation()?;
         let node = state.tree.find(path)?;
         let (len, kind) = match state.tree.content(node) {
-            Ok(content) => (content.len() as u64, Kind::File),
-            Err(_) => (0, Kind::Dir),
+            Ok(content) => (content.len() as u64, FileKind::File),
+            Err(_) => (0, FileKind::Dir),
         };
         Ok(Facts { len, kind, modified_ns: state.tree.modified(node), device: 1 })
     }

@@ -26,7 +26,7 @@ pub(super) static FAMILY: Family = Family {
         let renormalise = config.flag("norm_topk_prob")?.unwrap_or(false);
         let keys = ["n_routed_experts", "num_local_experts"];
         let ffn = FfnSpec::Experts(experts(config, &keys, renormalise, intermediate, shared)?);
-        // The classes know no sliding window.
+        // The classes do not support sliding windows.
         layers(config, &AttentionStyle::default(), &vec![None; config.layers], &ffn)
     },
 };

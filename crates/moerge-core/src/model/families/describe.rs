@@ -1,29 +1,29 @@
-//! From a `config.json` to every tensor of the model.
+//! Describes the tensors of a model from its `config.json`.
 
 use super::{DecoderOptions, Family, Role};
 use crate::{error::Result, model::config::ModelConfig};
 
-/// A model as its `config.json` promises it: how to run it, and every tensor it has.
+/// A model according to its `config.json`: how to run it, and all its tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
     /// How to run it.
     pub decoder: DecoderOptions,
-    /// Every weight, in file order: embeddings, layers, final norm, head (left out where embeddings are tied).
+    /// All weights in file order: embeddings, layers, final norm, head (unless it is tied).
     pub tensors: Vec<RoleTensor>,
     /// Whether it is the text part of a multimodal model, whose tensor names have a prefix.
     pub text_part: bool,
 }
 
-/// Where a role's weights are and what shape they have.
+/// The tensor of a role.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoleTensor {
-    /// What it is for.
+    /// The role.
     pub role: Role,
     /// The tensor's name in the checkpoint.
     pub name: String,
-    /// The role's own shape.
+    /// The shape of the role.
     pub shape: Vec<usize>,
-    /// Where the role is in a tensor that several roles share; `None` where the tensor is the role.
+    /// The position of the role in a tensor that several roles share; `None` if it is the whole tensor.
     pub part_of: Option<FusedPart>,
 }
 
@@ -32,10 +32,10 @@ pub struct RoleTensor {
 pub struct FusedPart {
     /// First row.
     pub first_row: usize,
-    /// Rows of the whole tensor, those of all its matrices together.
+    /// Rows of the whole tensor, summed over its matrices.
     pub of_rows: usize,
-    /// The number of matrices where the tensor is a stack of them, such as all experts of a layer. Its shape then has
-    /// one more dimension.
+    /// The number of matrices if the tensor is a stack, such as all experts of a layer. Its shape then has one more
+    /// dimension.
     pub stack: Option<usize>,
 }
 
@@ -47,13 +47,13 @@ impl Description {
 }
 
 impl RoleTensor {
-    /// A tensor that is one role.
+    /// A tensor that is exactly one role.
     pub(super) fn whole(role: Role, name: impl Into<String>, shape: Vec<usize>) -> Self {
         Self { role, name: name.into(), shape, part_of: None }
     }
 }
 
-/// Describes a model of a family that moerge knows, dense or MoE; an error names what it cannot read.
+/// Describes a model of a supported family, dense or MoE. The error names what is not supported.
 pub fn describe(config: &ModelConfig) -> Result<Description> {
     Family::of(config)?.describe(config)
 }

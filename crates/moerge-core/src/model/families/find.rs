@@ -1,4 +1,4 @@
-//! From a role to its bytes.
+//! Finds the bytes of a role in a checkpoint.
 
 use moerge_checkpoint::{Checkpoint, TensorView};
 
@@ -13,7 +13,7 @@ fn quantised(checkpoint: &Checkpoint, why: &str) -> Error {
 }
 
 impl RoleTensor {
-    /// The whole tensor's shape in the checkpoint; the role's own unless it is part of a fused one.
+    /// The shape of the stored tensor: the role's shape, unless it is part of a fused tensor.
     pub fn stored_shape(&self) -> Vec<usize> {
         let mut shape = self.shape.clone();
         if let (Some(part), Some(rows)) = (self.part_of, shape.first_mut()) {
@@ -26,13 +26,13 @@ impl RoleTensor {
         shape
     }
 
-    /// Rows of the stored tensor that are this role.
+    /// The rows of the stored tensor that belong to this role.
     pub fn rows(&self) -> std::ops::Range<usize> {
         let first = self.part_of.map_or(0, |part| part.first_row);
         first..first + self.shape.first().copied().unwrap_or(0)
     }
 
-    /// The role's bytes in `checkpoint`, checked against the shape that the description promises.
+    /// The role's bytes in `checkpoint`; their shape is checked against the description.
     pub fn find(&self, checkpoint: &Checkpoint) -> Result<TensorView> {
         let name = &self.name;
         let Some(view) = checkpoint.get(name) else {
@@ -64,7 +64,7 @@ impl RoleTensor {
         let Some(part) = self.part_of else { return Ok(view.clone()) };
         let mut whole = view.clone();
         if part.stack.is_some() {
-            // Its matrices lie one after the other: together they are one of many rows.
+            // The matrices are contiguous, so the stack is one matrix with many rows.
             whole.shape.splice(..2, [part.of_rows]);
         }
         Ok(whole.rows(self.rows())?)

@@ -1,4 +1,4 @@
-//! Layer specs that most families build the same way.
+//! Layer specs that families share.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use crate::{
     suggest::shorten,
 };
 
-/// Experts of all layers together, at most: five times those of the largest models, and a bound on what is allocated.
+/// Maximum number of experts in all layers, which bounds allocations: five times that of the largest models.
 const MAX_EXPERTS: usize = 1 << 17;
 
-/// What a family decides about attention.
+/// The attention options of a family.
 #[derive(Debug, Default)]
 pub(super) struct AttentionStyle {
     /// Which of q, k, v, o have a bias.
     pub biases: [bool; 4],
-    /// Whether q and k heads are normed.
+    /// Whether q and k heads are normalized.
     pub qk_norm: bool,
 }
 
-/// Layers that differ only in their windows, one entry of `windows` each.
+/// One layer per entry of `windows`; they differ only in their windows.
 pub(super) fn layers(
     config: &ModelConfig,
     style: &AttentionStyle,
@@ -54,7 +54,7 @@ pub(super) fn dense(config: &ModelConfig) -> Result<FfnSpec> {
     Ok(FfnSpec::Dense { intermediate: config.intermediate_size, activation: activation(config)? })
 }
 
-/// The experts of an MoE. `keys` are the names of the number of experts, of which the first that is there counts.
+/// The experts of an MoE. `keys` are possible names of the number of experts; the first that is present counts.
 pub(super) fn experts(
     config: &ModelConfig,
     keys: &[&str],
@@ -86,7 +86,7 @@ pub(super) fn experts(
     Ok(ExpertsSpec { experts, top_k, renormalise, intermediate, shared, activation: activation(config)? })
 }
 
-/// A size without which an MoE cannot be described.
+/// A required size of an MoE.
 pub(super) fn need(config: &ModelConfig, key: &str) -> Result<usize> {
     config.size(key)?.ok_or_else(|| config.missing(key))
 }
@@ -96,7 +96,7 @@ pub(super) fn dense_layers(config: &ModelConfig, key: &str) -> Error {
     config.wrong(key, "experts in every layer").unsupported().hint("layers without experts are not supported")
 }
 
-/// What no family here supports.
+/// Refuses options that no family supports.
 fn check(config: &ModelConfig) -> Result<()> {
     let refuse = |what: String| Error::input(format!("{}: {what}", config.path.display())).unsupported();
     if config.has("quantization_config") {

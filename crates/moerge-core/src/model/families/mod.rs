@@ -1,9 +1,9 @@
 //! The families of models that moerge can read, one file each.
 //!
 //! A family's file gives its tensor names by role, the [`LayerSpec`] of every layer, and the rules of its config class
-//! (defaults, sliding windows). [`describe()`] is the only way from a `config.json` to names and shapes: a model is read,
-//! run, planned and verified by the same [`Description`]. Whether a Mixture of Experts can represent a dense family is
-//! another question, answered in [`crate::plan`].
+//! (defaults, sliding windows). [`describe()`] is the only way from a `config.json` to names and shapes: a model is
+//! read, run, planned and verified by the same [`Description`]. Whether a Mixture of Experts can represent a dense
+//! family is another question, answered in [`crate::plan`].
 
 mod deepseek;
 mod describe;
@@ -44,20 +44,20 @@ pub use super::{
 use crate::{error::Result, model::config::ModelConfig};
 use names::Names;
 
-/// A family: what its config class says, and what its tensors are called.
+/// A family: the rules of its config class, and its tensor names.
 #[derive(Debug)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// What the config class takes for absent keys.
+    /// The defaults of the config class.
     pub defaults: Defaults,
     /// Tensor names.
     names: Names,
-    /// The layers that a `config.json` of the family describes.
+    /// The layers for a `config.json` of the family.
     layers: fn(&ModelConfig) -> Result<Vec<LayerSpec>>,
 }
 
-/// Values of a config class for keys that `config.json` leaves out.
+/// Defaults of a config class for keys that are absent from `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     /// `rms_norm_eps`.
@@ -68,12 +68,12 @@ pub struct Defaults {
     pub max_positions: usize,
     /// `tie_word_embeddings`.
     pub tied_embeddings: bool,
-    /// Sizes that the text part of a multimodal model may leave out: transformers saves only what differs from its class.
-    /// A model of its own whose config leaves out a size is taken for damaged.
+    /// Sizes that may be absent from the text part of a multimodal model, because transformers saves only values that
+    /// differ from the class defaults. In other configs a missing size is an error.
     pub sizes: Sizes,
 }
 
-/// The sizes of a class that stands for a model of its own.
+/// The default sizes of a config class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sizes {
     /// `hidden_size`.
@@ -91,7 +91,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Those of `LlamaConfig`: Llama 7B.
+    /// The defaults of `LlamaConfig`: Llama 7B.
     pub const LLAMA: Self =
         Self { hidden: 4096, intermediate: 11_008, layers: 32, heads: 32, kv_heads: 32, vocabulary: 32_000 };
 
@@ -109,7 +109,7 @@ impl Sizes {
 }
 
 impl Defaults {
-    /// The defaults of `LlamaConfig`, and of families that moerge does not know.
+    /// The defaults of `LlamaConfig`, also used for unknown families.
     pub const LLAMA: Self =
         Self { norm_eps: 1e-6, rope_theta: 10_000.0, max_positions: 2048, tied_embeddings: false, sizes: Sizes::LLAMA };
 }
@@ -133,15 +133,15 @@ impl Family {
         Self::ALL.into_iter().find(|f| f.model_type == model_type)
     }
 
-    /// The family of a model; an error that says why moerge cannot read it where there is none.
+    /// The family of a model; the error says why moerge cannot read it.
     pub fn of(config: &ModelConfig) -> Result<&'static Self> {
         Self::named(&config.model_type)
             .ok_or_else(|| unsupported(&config.path, &config.model_type, config.part_of.as_deref()))
     }
 }
 
-/// Whether moerge knows models of this type at all. If so, a `config.json` that cannot be described is wrong, or has a
-/// feature that an error names as [unsupported](crate::error::Error::unsupported).
+/// Whether moerge knows this `model_type`. If so, a `config.json` that cannot be described is invalid, or has a feature
+/// that the error names as [unsupported](crate::error::Error::unsupported).
 pub fn is_known(model_type: &str) -> bool {
     Family::named(model_type).is_some()
 }

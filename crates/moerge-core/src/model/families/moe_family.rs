@@ -1,4 +1,4 @@
-//! What the plan needs to know of an MoE family that moerge writes: the recipe's name for it, and its `config.json`.
+//! The MoE families that moerge writes: their names in recipes and their `config.json`.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::{error::Result, model::config::ModelConfig};
 pub struct MoeFamily {
     /// How it is read.
     pub family: &'static Family,
-    /// What a recipe's `architecture` calls it (mergekit's names, compared by their beginning).
+    /// Its name in a recipe's `architecture` (mergekit's names, compared by prefix).
     pub recipe_name: &'static str,
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
@@ -18,22 +18,22 @@ pub struct MoeFamily {
     pub class: &'static str,
     /// Its shared expert, if it supports one.
     pub(super) shared: Option<SharedExpertStyle>,
-    /// Why the family's code cannot run a model with this base's attention, although its tensors fit.
+    /// Why the family's classes cannot run a model with this base's attention although its tensors fit.
     pub(super) limits: fn(&ModelConfig) -> Option<String>,
-    /// Adds the family's own keys to a `config.json` that has those of all families.
+    /// Adds the family's own keys to a `config.json` with the common keys.
     pub(super) write: fn(&mut Map<String, Value>, &MoeOutput<'_>),
 }
 
 /// A family's shared expert.
 #[derive(Debug)]
 pub(super) struct SharedExpertStyle {
-    /// Whether it has a gate of its own (`shared_expert_gate`).
+    /// Whether it has a gate (`shared_expert_gate`).
     pub gated: bool,
-    /// Whether the family cannot do without one.
+    /// Whether the family requires one.
     pub required: bool,
 }
 
-/// What an MoE adds to its base.
+/// The sizes that an MoE adds to its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MoeShape {
     /// Routed experts.
@@ -57,7 +57,7 @@ pub(super) struct MoeOutput<'a> {
 }
 
 impl MoeFamily {
-    /// All families, in the order in which mergekit tries them.
+    /// All MoE families, in mergekit's order of preference.
     pub const ALL: [&'static Self; 4] = [&MIXTRAL, &DEEPSEEK, &QWEN2_MOE, &QWEN3_MOE];
 
     /// The family with this `model_type`.
@@ -70,25 +70,25 @@ impl MoeFamily {
         self.shared.as_ref().is_some_and(|s| s.required)
     }
 
-    /// Whether the family supports a shared expert, and whether that one has a gate of its own.
+    /// Whether the family supports a shared expert, and whether it has a gate.
     pub fn shared_expert_gate(&self) -> Option<bool> {
         self.shared.as_ref().map(|s| s.gated)
     }
 
-    /// Why the family's code cannot run a model with this base's attention, although its tensors fit.
+    /// Why the family's classes cannot run a model with this base's attention although its tensors fit.
     pub fn limit(&self, base: &ModelConfig) -> Option<String> {
         (self.limits)(base)
     }
 
-    /// Every tensor of a model of this family.
+    /// All tensors of a model of this family.
     pub fn describe(&self, config: &ModelConfig) -> Result<Description> {
         self.family.describe(config)
     }
 
-    /// The `config.json` of an MoE of this family on `base`: the base's keys verbatim, and what the MoE adds.
+    /// The `config.json` of an MoE of this family on `base`: the base's keys verbatim, and those of the MoE.
     ///
-    /// `windows` are the base's, layer by layer; `dtype` is transformers' name. Rope and dtype are written in both
-    /// spellings, for old and new readers.
+    /// `windows` are the base's, per layer; `dtype` is transformers' name. RoPE and dtype are written in the spellings
+    /// of transformers 4 and 5.
     pub fn config(
         &self,
         base: &ModelConfig,
@@ -128,12 +128,12 @@ pub(super) fn write_qwen(config: &mut Map<String, Value>, output: &MoeOutput<'_>
     set("moe_intermediate_size", json!(shape.intermediate));
     let first = output.windows.iter().position(Option::is_some);
     set("use_sliding_window", json!(first.is_some()));
-    // The first layer with a window, for readers older than `layer_types`. They take 28 where the key is absent, and a
-    // base that is not a Qwen may have anything there.
+    // The first layer with a window, for readers that do not know `layer_types`. Their default is 28, and a base that
+    // is not a Qwen may have any value here.
     set("max_window_layers", json!(first.unwrap_or(output.base.layers)));
 }
 
-/// The keys that have the same value in both Qwen MoEs, whatever the base.
+/// Keys with the same value in both Qwen MoEs for any base.
 pub(super) fn write_qwen_constants(config: &mut Map<String, Value>) {
     let mut set = |key: &str, value| config.insert(key.to_owned(), value);
     set("decoder_sparse_step", json!(1));
@@ -146,7 +146,7 @@ pub(super) fn write_qwen_constants(config: &mut Map<String, Value>) {
 /// Both spellings: `rope_theta` with `rope_scaling`, and `rope_parameters`.
 fn write_rope(config: &mut Map<String, Value>, base: &ModelConfig) {
     let rope = &base.rope;
-    // As it was written, `10000` or `10000.0`, if that is the one that counts.
+    // Keep the spelling of the file, `10000` or `10000.0`, if it is the value that counts.
     let written = base.raw.get("rope_theta").filter(|theta| theta.as_f64() == Some(rope.theta));
     let theta = written.cloned().unwrap_or(json!(rope.theta));
     let mut parameters = Map::new();

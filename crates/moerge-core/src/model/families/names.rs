@@ -2,10 +2,10 @@
 
 use super::{FfnMatrix, FusedPart, LayerRole, LayerSpec, Projection, Role, RoleTensor};
 
-/// How a family names a layer's tensors (classic names on disk: one tensor per expert).
+/// A family's tensor names within a layer (the classic layout: one tensor per expert).
 #[derive(Debug)]
 pub(super) struct Names {
-    /// The module of a layer that holds router and experts.
+    /// The module of router and experts.
     pub block: &'static str,
     /// An expert's gate, up and down matrices.
     pub expert: [&'static str; 3],
@@ -20,7 +20,7 @@ impl Names {
     pub const LLAMA: Self =
         Self { block: "mlp", expert: ["gate_proj", "up_proj", "down_proj"], shared: "shared_expert", fused: false };
 
-    /// Where a role of layer `layer` is.
+    /// The location of a role of layer `layer`.
     pub fn tensor(&self, layer: usize, spec: &LayerSpec, role: LayerRole, shape: Vec<usize>) -> RoleTensor {
         let block = self.block;
         let name = match role {
@@ -53,7 +53,7 @@ impl Names {
     }
 }
 
-/// Where Phi-3 keeps a role: q, k, v are rows of `qkv_proj`; gate and up are rows of `gate_up_proj`.
+/// The location of a role in Phi-3: q, k, v are rows of `qkv_proj`; gate and up are rows of `gate_up_proj`.
 fn fused(spec: &LayerSpec, role: LayerRole) -> Option<(&'static str, FusedPart)> {
     let (q, kv, width) = (spec.attention().q_width(), spec.attention().kv_width(), spec.ffn.intermediate());
     let (name, first_row, of_rows) = match role {

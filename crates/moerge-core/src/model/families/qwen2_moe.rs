@@ -43,7 +43,7 @@ pub(super) static FAMILY: Family = Family {
         )?;
         let bias = config.flag("qkv_bias")?.unwrap_or(true);
         let style = AttentionStyle { biases: QKV_BIAS.map(|has| has && bias), qk_norm: false };
-        // Without `layer_types` the class takes every other layer below `max_window_layers`, unlike Qwen2.
+        // Without `layer_types`, every other layer below `max_window_layers` has a window, unlike in Qwen2.
         let windows =
             windows::by_layer(config, |layer, max_window_layers| layer % 2 == 0 && layer < max_window_layers)?;
         layers(config, &style, &windows, &FfnSpec::Experts(experts))

@@ -6,7 +6,7 @@ use super::{
     windows,
 };
 
-/// Qwen3 (arXiv 2505.09388): q and k heads are normed; windows as in Qwen2.
+/// Qwen3 (arXiv 2505.09388): q and k heads are normalized; windows as in Qwen2.
 pub static QWEN3: Family = Family {
     model_type: "qwen3",
     defaults: Defaults {

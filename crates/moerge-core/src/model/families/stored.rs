@@ -1,21 +1,21 @@
-//! Tensor names as a checkpoint has them, where these differ from a family's classic names.
+//! Layouts of checkpoints that differ from a family's classic one.
 //!
 //! * The experts of a layer in two tensors, as transformers 5 holds them and mergekit 0.1.5 writes them:
 //!   `experts.gate_up_proj` `[experts, 2 * intermediate, hidden]`, gate rows first, and `experts.down_proj`
 //!   `[experts, hidden, intermediate]`, under `mlp` whatever the family's classic name for the block is.
 //! * The text part of a multimodal model, whose names have a prefix.
-//! * Tied embeddings that are stored as `lm_head.weight` only, or a head of its own beside them.
+//! * Tied embeddings that are stored only as `lm_head.weight`, or with a separate head.
 //!
-//! All of this is read, never written: the classic names are those that every reader takes.
+//! These are read but never written: every reader supports the classic layout.
 
 use moerge_checkpoint::Checkpoint;
 
 use super::{Description, FfnMatrix, FusedPart, LayerRole, Role, RoleTensor};
 
-/// The modules of a layer that hold router and experts: transformers 5's, and Mixtral's classic one.
+/// The modules of router and experts: that of transformers 5, and Mixtral's classic one.
 const BLOCKS: [&str; 2] = ["mlp", "block_sparse_moe"];
 
-/// What stands for `model.` and `lm_head` in the names of a multimodal model's text part.
+/// Replacements of `model.` and `lm_head` in the text part of a multimodal model.
 const TEXT_PARTS: [[&str; 2]; 4] = [
     ["language_model.model.", "language_model.lm_head"],
     ["model.language_model.", "lm_head"],
@@ -24,8 +24,8 @@ const TEXT_PARTS: [[&str; 2]; 4] = [
 ];
 
 impl Description {
-    /// The same model with its tensors named as they are in `checkpoint`. What is there by neither name keeps its
-    /// classic one.
+    /// The same model with the tensor names of `checkpoint`. Tensors that it has under neither name keep their classic
+    /// ones.
     pub fn stored_in(&self, checkpoint: &Checkpoint) -> Self {
         let mut stored = self.clone();
         if self.text_part {
@@ -44,7 +44,7 @@ impl Description {
         stored
     }
 
-    /// Gives the tensors the prefix under which `checkpoint` has the embeddings.
+    /// Applies the prefix of the embeddings in `checkpoint` to all tensors.
     fn rename_text_part(&mut self, checkpoint: &Checkpoint) {
         let renamed = |name: &str, [model, head]: [&str; 2]| match name.strip_prefix("model.") {
             Some(rest) => format!("{model}{rest}"),
@@ -57,8 +57,8 @@ impl Description {
         }
     }
 
-    /// Follows transformers where the config ties the head to the embeddings: a head that is stored beside them is
-    /// used, and if only one of the two is stored it serves as both.
+    /// Follows transformers for tied embeddings: a separately stored head is used, and if only one of the two is
+    /// stored, it serves as both.
     fn untie(&mut self, checkpoint: &Checkpoint) {
         if !self.decoder.tied_embeddings {
             return;
@@ -77,14 +77,14 @@ impl Description {
         self.decoder.tied_embeddings = false;
     }
 
-    /// The same model with a head of its own beside the embeddings.
+    /// The same model with a separate head.
     pub fn add_head(&mut self, shape: &[usize]) {
         self.tensors.push(RoleTensor::whole(Role::LmHead, "lm_head.weight", shape.to_vec()));
         self.decoder.tied_embeddings = false;
     }
 }
 
-/// The name of the head that goes with embeddings of this name.
+/// The head's name for embeddings of this name.
 fn head_of(embeddings: &str) -> String {
     let part = TEXT_PARTS
         .into_iter()
@@ -92,10 +92,10 @@ fn head_of(embeddings: &str) -> String {
     format!("{}.weight", part.map_or("lm_head", |[_, head]| head))
 }
 
-/// Where `tensor` is in the fused layout, if that keeps it elsewhere.
+/// The location of `tensor` in the fused layout, if it differs.
 fn fused(tensor: &RoleTensor, block: &str, experts: usize) -> Option<RoleTensor> {
     let Role::Layer(layer, role) = tensor.role else { return None };
-    // Whatever comes before the layers stays: a text part has a prefix of its own.
+    // Keep the prefix before the layers: a text part has its own.
     let (model, _) = tensor.name.split_once("layers.")?;
     let block = format!("{model}layers.{layer}.{block}");
     let (expert, matrix) = match role {

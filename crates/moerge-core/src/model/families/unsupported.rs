@@ -1,11 +1,10 @@
-//! Families that moerge cannot read, and why.
+//! Errors for models that moerge cannot read.
 
 use std::path::Path;
 
 use crate::{error::Error, suggest::shorten};
 
-/// The error about a `config.json` whose `model_type` is not among the families. `part_of` is the type of the
-/// multimodal model whose text part it is, if it is one.
+/// The error for an unknown `model_type`. `part_of` is the type of the multimodal model if this is its text part.
 pub fn unsupported(path: &Path, model_type: &str, part_of: Option<&str>) -> Error {
     let (path, reason) = (path.display(), reason(model_type));
     let named = shorten(model_type);
@@ -21,7 +20,7 @@ pub fn unsupported(path: &Path, model_type: &str, part_of: Option<&str>) -> Erro
         .unsupported()
 }
 
-/// The feature that stands in the way.
+/// The unsupported feature.
 fn reason(model_type: &str) -> &'static str {
     match model_type {
         "deepseek_v2" | "deepseek_v3" => "its attention keeps keys and values compressed (MLA)",

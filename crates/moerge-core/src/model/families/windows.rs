@@ -2,13 +2,13 @@
 
 use crate::{error::Result, model::config::ModelConfig};
 
-/// The same window in all layers: `sliding_window`, or `default` where the key is absent.
+/// The same window in all layers: `sliding_window`, or `default` if the key is absent.
 pub(super) fn uniform(config: &ModelConfig, default: Option<usize>) -> Result<Vec<Option<usize>>> {
     let window = if config.raw.contains_key("sliding_window") { config.size("sliding_window")? } else { default };
     Ok(vec![window; config.layers])
 }
 
-/// `sliding_window` where `use_sliding_window` is true; 4096 where the key is absent, as in all Qwen classes.
+/// `sliding_window` if `use_sliding_window` is true; 4096 if the key is absent, as in all Qwen classes.
 pub(super) fn qwen(config: &ModelConfig) -> Result<Option<usize>> {
     if !config.flag("use_sliding_window")?.unwrap_or(false) {
         return Ok(None);
@@ -16,7 +16,7 @@ pub(super) fn qwen(config: &ModelConfig) -> Result<Option<usize>> {
     if config.raw.contains_key("sliding_window") { config.size("sliding_window") } else { Ok(Some(4096)) }
 }
 
-/// Windows by `layer_types`, or in layers for which `slides(layer, max_window_layers)` where that key is absent.
+/// Windows by `layer_types`; without that key, in the layers for which `slides(layer, max_window_layers)` is true.
 pub(super) fn by_layer(config: &ModelConfig, slides: fn(usize, usize) -> bool) -> Result<Vec<Option<usize>>> {
     let window = qwen(config)?;
     // 28 is the default of all Qwen classes.

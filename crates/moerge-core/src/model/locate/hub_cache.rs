@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use moerge_checkpoint::{Kind, ReadStorage};
+use moerge_checkpoint::{FileKind, ReadStorage};
 
 /// The locations of the Hub's cache and of `~`. Read from the environment once, by the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl HubCache {
         let Some(repo) = self.model(id) else {
             return Err((PathBuf::from("~/.cache/huggingface/hub"), "no home folder is known (HOME, HF_HOME)".into()));
         };
-        if !is(storage, &repo, Kind::Dir) {
+        if !is(storage, &repo, FileKind::Dir) {
             return Err((repo, "not downloaded".into()));
         }
         let commit = match is_commit(&id.revision) {
@@ -78,7 +78,7 @@ impl HubCache {
             }
         };
         let snapshot = repo.join("snapshots").join(commit);
-        match is(storage, &snapshot.join(wanted), Kind::File) {
+        match is(storage, &snapshot.join(wanted), FileKind::File) {
             true => Ok(snapshot),
             false => Err((snapshot, format!("has no {wanted}"))),
         }
@@ -105,7 +105,7 @@ fn path_var(get: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathB
 
 /// Reads the commit from a file in `refs`.
 fn read_commit(storage: &dyn ReadStorage, reference: &Path) -> Result<String, &'static str> {
-    if !is(storage, reference, Kind::File) {
+    if !is(storage, reference, FileKind::File) {
         return Err("this revision is not downloaded");
     }
     let file = storage.open(reference).map_err(|_| "cannot be read")?;
@@ -117,7 +117,7 @@ fn read_commit(storage: &dyn ReadStorage, reference: &Path) -> Result<String, &'
 }
 
 /// Whether there is something of this kind at `path`.
-fn is(storage: &dyn ReadStorage, path: &Path, kind: Kind) -> bool {
+fn is(storage: &dyn ReadStorage, path: &Path, kind: FileKind) -> bool {
     storage.facts(path).is_ok_and(|facts| facts.kind == kind)
 }
 

@@ -13,7 +13,7 @@ mod model_not_found;
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::{Kind, ReadStorage};
+use moerge_checkpoint::{FileKind, ReadStorage};
 
 pub use hub_cache::{HubCache, HubId};
 pub use model_not_found::{ModelNotFound, Why};
@@ -31,7 +31,7 @@ pub struct ModelFolders {
 
 /// The part of a model reference that a folder is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ModelPart {
     /// A model.
     Model,
     /// An adapter.
@@ -44,7 +44,7 @@ pub struct OnHub {
     /// The id.
     pub id: HubId,
     /// Model or adapter.
-    pub part: Part,
+    pub part: ModelPart,
     /// Its folder in the cache, possibly incomplete.
     pub snapshot: Option<PathBuf>,
 }
@@ -55,8 +55,8 @@ pub fn on_hub(storage: &dyn ReadStorage, reference: &ModelRef, recipe_dir: &Path
     if reference.adapter.is_some() && search.folder(&reference.to_string()).is_ok() {
         return Vec::new();
     }
-    let model = (reference.model.as_str(), reference.revision.as_deref(), Part::Model);
-    let adapter = reference.adapter.iter().map(|a| (a.model.as_str(), a.revision.as_deref(), Part::Adapter));
+    let model = (reference.model.as_str(), reference.revision.as_deref(), ModelPart::Model);
+    let adapter = reference.adapter.iter().map(|a| (a.model.as_str(), a.revision.as_deref(), ModelPart::Adapter));
     let parts = std::iter::once(model).chain(adapter);
     parts.filter_map(|(name, revision, part)| search.on_hub(name, revision, part)).collect()
 }
@@ -73,15 +73,15 @@ pub fn locate(
     if let (true, Ok(model)) = (reference.adapter.is_some(), search.folder(&written)) {
         return Ok(ModelFolders { model, adapter: None });
     }
-    let model = search.find(&reference.model, reference.revision.as_deref(), Part::Model)?;
+    let model = search.find(&reference.model, reference.revision.as_deref(), ModelPart::Model)?;
     let adapter = match &reference.adapter {
-        Some(adapter) => Some(search.find(&adapter.model, adapter.revision.as_deref(), Part::Adapter)?),
+        Some(adapter) => Some(search.find(&adapter.model, adapter.revision.as_deref(), ModelPart::Adapter)?),
         None => None,
     };
     Ok(ModelFolders { model, adapter })
 }
 
-impl Part {
+impl ModelPart {
     /// The file that identifies a folder of this part.
     pub fn file(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn find(&self, name: &str, revision: Option<&str>, part: Part) -> Result<PathBuf, ModelNotFound> {
+    fn find(&self, name: &str, revision: Option<&str>, part: ModelPart) -> Result<PathBuf, ModelNotFound> {
         let written = written(name, revision);
         let mut looked = match self.folder(&written) {
             Ok(folder) => return Ok(folder),
@@ -124,7 +124,7 @@ impl Search<'_> {
         }
     }
 
-    fn on_hub(&self, name: &str, revision: Option<&str>, part: Part) -> Option<OnHub> {
+    fn on_hub(&self, name: &str, revision: Option<&str>, part: ModelPart) -> Option<OnHub> {
         let id = HubId::parse(name, revision).ok()?;
         if self.folder(&written(name, revision)).is_ok() {
             return None;
@@ -143,7 +143,7 @@ impl Search<'_> {
         let mut looked = Vec::new();
         for place in places {
             match self.storage.facts(&place) {
-                Ok(facts) if facts.kind == Kind::Dir => return Ok(place),
+                Ok(facts) if facts.kind == FileKind::Dir => return Ok(place),
                 Ok(_) => looked.push((place, "a file, expected a model folder".to_owned())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => looked.push((place, "no such folder".to_owned())),
                 Err(e) => looked.push((place, e.to_string())),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::{Kind, ReadStorage};
+use moerge_checkpoint::{FileKind, ReadStorage};
 
 use super::HubId;
 use crate::{
@@ -63,7 +63,7 @@ pub(super) fn nearest_folder(storage: &dyn ReadStorage, place: &Path) -> Option<
     let wanted = place.file_name()?.to_str()?;
     let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names = storage.list(parent).ok()?;
-    let is_folder = |name: &&str| storage.facts(&parent.join(name)).is_ok_and(|facts| facts.kind == Kind::Dir);
+    let is_folder = |name: &&str| storage.facts(&parent.join(name)).is_ok_and(|facts| facts.kind == FileKind::Dir);
     let folders = names.iter().take(MAX_NEIGHBOURS).filter_map(|name| name.to_str()).filter(is_folder);
     did_you_mean(wanted, folders).map(str::to_owned)
 }

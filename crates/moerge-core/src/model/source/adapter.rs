@@ -1,4 +1,4 @@
-//! A PEFT LoRA adapter: which weight gets which `scale * B A`.
+//! A PEFT LoRA adapter: `scale * B A` for each adapted weight.
 //!
 //! Hu et al., arXiv 2106.09685; the scale is `alpha / r`, or `alpha / sqrt(r)` for rsLoRA (arXiv 2312.03732). Names and
 //! per-module patterns are those of PEFT's `adapter_config.json`.
@@ -21,11 +21,11 @@ use crate::{
     ops::LoraDelta,
 };
 
-/// What to do with an adapter that is more than `scale * B A`.
+/// Advice for an adapter with more than `scale * B A`.
 const MERGE_FIRST: &str =
     "merge it into its model first (PEFT's `merge_and_unload`), and use the merged model as the expert";
 
-/// What PEFT puts before the names of the model's modules.
+/// PEFT's prefix of module names.
 const PREFIX: &str = "base_model.model.";
 
 /// An opened adapter.
@@ -36,13 +36,13 @@ pub struct Adapter {
     /// Its tensors.
     pub checkpoint: Checkpoint,
     config: Map<String, Value>,
-    /// The adapted tensor's name -> its A and B.
+    /// A and B by the name of the adapted tensor.
     pairs: BTreeMap<String, (TensorView, TensorView)>,
-    /// Tensors that are neither A nor B of anything.
+    /// Other tensors.
     pub others: BTreeSet<String>,
 }
 
-/// Refuses what would silently count as absent: a number in quotes, a switch that is neither on nor off.
+/// Refuses values that would silently count as absent: a number in quotes, a flag that is not a boolean.
 fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
     let wrong = |key: &str, expected: &str, found: &Value| {
         Err(Error::input(format!("{}: `{key}` is not {expected}", path.display()))
@@ -87,7 +87,7 @@ impl Adapter {
         }
         adapter_kind::check(&config).map_err(|why| refuse(&why, merge_first))?;
         let weights = ADAPTER_WEIGHTS.map(|name| dir.join(name));
-        // Where there is none the error names the first.
+        // If there is none, the error names the first.
         let found = weights.iter().find(|path| storage.facts(path).is_ok()).unwrap_or(&weights[0]);
         let checkpoint = Checkpoint::open_file(storage, found)?;
         check_types(&config, &config_path)?;
@@ -97,7 +97,7 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// Its ranks and its alpha, in words.
+    /// Its ranks and alpha, for display.
     pub fn numbers(&self) -> String {
         let ranks: BTreeSet<usize> = self.pairs.values().filter_map(|(a, _)| a.shape.first().copied()).collect();
         let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
@@ -108,8 +108,7 @@ impl Adapter {
         format!("{} weights, rank {}, alpha {alpha}{some}{rs}", self.pairs.len(), ranks.join(" and "))
     }
 
-    /// Names of its tensors that are neither A nor B of anything, as the model would call them: a bias, a whole weight of
-    /// `modules_to_save`.
+    /// Names of its other tensors, in terms of the model: a bias, or a whole weight of `modules_to_save`.
     pub fn others(&self) -> impl Iterator<Item = String> {
         self.others.iter().map(|name| {
             let name = name.strip_prefix(PREFIX).unwrap_or(name);
@@ -122,8 +121,8 @@ impl Adapter {
         self.pairs.keys().map(String::as_str)
     }
 
-    /// Refuses a tensor of the adapter that changes `weight` of the model otherwise than by `scale * B A`: a bias, a
-    /// whole weight of `modules_to_save`. Merged without it, the weight would silently be another one.
+    /// Refuses a tensor that changes `weight` in another way than by `scale * B A`: a bias, or a whole weight of
+    /// `modules_to_save`. Ignoring it would silently give a wrong weight.
     pub fn check_whole(&self, weight: &str) -> Result<()> {
         let module = weight.strip_suffix(".weight").unwrap_or(weight);
         let of_module = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
@@ -137,7 +136,7 @@ impl Adapter {
         }
     }
 
-    /// The error about a head that the adapter changes although it is the embeddings.
+    /// The error for an adapted head that is tied to the embeddings.
     pub(super) fn refuse_tied_head(&self) -> Error {
         Error::input(format!("the adapter in {} changes lm_head, which is tied to the embeddings", self.dir.display()))
             .hint(MERGE_FIRST)
@@ -205,7 +204,7 @@ impl Adapter {
         self.config.get(key).and_then(Value::as_f64)
     }
 
-    /// The value of a `*_pattern` whose key matches `module` as in PEFT: the whole name, or its end after a dot.
+    /// The value of a `*_pattern` whose key matches `module` by PEFT's rule: the whole name, or a suffix after a dot.
     fn pattern(&self, key: &str, module: &str) -> Result<Option<f64>> {
         let Some(Value::Object(patterns)) = self.config.get(key) else { return Ok(None) };
         for (pattern, value) in patterns {

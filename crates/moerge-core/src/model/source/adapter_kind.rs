@@ -1,11 +1,11 @@
-//! Whether an adapter is one that merging as `W + scale * B A` gives exactly what PEFT's own `merge_and_unload` gives.
+//! Checks that `W + scale * B A` equals the result of PEFT's `merge_and_unload` for an adapter.
 //!
-//! From the source of PEFT (`tuners/lora/{config,layer,variants}.py`): some initialisations change the base's weights
-//! whenever the adapter is loaded, and variants of LoRA compute something else from A and B.
+//! According to PEFT's source (`tuners/lora/{config,layer,variants}.py`), some initialisations change the base's
+//! weights whenever the adapter is loaded, and variants of LoRA combine A and B differently.
 
 use serde_json::{Map, Value};
 
-/// Settings that change what is merged, with what they do.
+/// Settings that change the merged weight, with their effect.
 const VARIANTS: [(&str, &str); 9] = [
     ("use_dora", "DoRA also rescales every column by a learnt magnitude"),
     ("use_qalora", "QALoRA pools the inputs of A"),
@@ -18,8 +18,8 @@ const VARIANTS: [(&str, &str); 9] = [
     ("monteclora_config", "MonteCLoRA samples its factors"),
 ];
 
-/// Settings that only guide the training, or are handled elsewhere. `fan_in_fan_out` needs no mention: PEFT turns it off
-/// for linear layers, and all weights here belong to those.
+/// Settings that only affect training or are handled elsewhere. `fan_in_fan_out` is not among them: PEFT disables it
+/// for linear layers, and all weights here belong to linear layers.
 const HARMLESS: [&str; 9] = [
     "use_rslora",
     "runtime_config",
@@ -32,7 +32,7 @@ const HARMLESS: [&str; 9] = [
     "peft_version",
 ];
 
-/// Why the adapter of this `adapter_config.json` cannot be merged as plain LoRA.
+/// Why an adapter with this `adapter_config.json` cannot be merged as plain LoRA.
 pub(super) fn check(config: &Map<String, Value>) -> Result<(), String> {
     if let Some(why) = changes_the_base(config.get("init_lora_weights")) {
         return Err(why);
@@ -47,16 +47,16 @@ pub(super) fn check(config: &Map<String, Value>) -> Result<(), String> {
     }
 }
 
-/// What an initialisation does when PEFT loads an adapter that was made with it.
+/// The effect of an initialisation when PEFT loads an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loading {
-    /// It fills A and B, which the file then replaces.
+    /// It only initializes A and B, which the file then replaces.
     Plain,
-    /// It also takes `scale * B A` out of the base's weights.
+    /// It also subtracts `scale * B A` from the base's weights.
     ChangesTheBase,
 }
 
-/// The initialisation of this name, as PEFT compares names; `None` if PEFT does not know it either.
+/// The initialisation with this name by PEFT's comparison; `None` if PEFT does not know it.
 fn initialisation(name: &str) -> Option<Loading> {
     let lower = name.to_lowercase();
     match name {
@@ -87,7 +87,7 @@ fn changes_the_base(init: Option<&Value>) -> Option<String> {
     }
 }
 
-/// Whether a setting is there and says yes: Python's truth.
+/// Whether a setting is present and true in Python's sense.
 fn is_set(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => false,

@@ -1,4 +1,4 @@
-//! The models a recipe names, opened: headers and configs only, no weights.
+//! The opened models of a recipe: headers and configs, no weights.
 
 mod adapter;
 mod adapter_kind;
@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use moerge_checkpoint::{Checkpoint, Dtype, Kind, ReadStorage, TensorView};
+use moerge_checkpoint::{Checkpoint, Dtype, FileKind, ReadStorage, TensorView};
 
 pub use adapter::Adapter;
 pub use vocabulary::{Vocabulary, token_without_row};
@@ -30,10 +30,10 @@ use crate::{
 
 const LM_HEAD: &str = "lm_head.weight";
 
-/// One model of a recipe, with the adapter that goes onto it.
+/// A model of a recipe with its adapter.
 #[derive(Debug)]
 pub struct Source {
-    /// As the recipe writes it.
+    /// The reference, as written in the recipe.
     pub reference: String,
     /// The model's folder.
     pub dir: PathBuf,
@@ -43,23 +43,23 @@ pub struct Source {
     pub config: ModelConfig,
     /// Its family.
     pub family: &'static Family,
-    /// What its `config.json` promises.
+    /// Its description.
     pub description: Description,
-    /// A LoRA adapter to be merged into its weights.
+    /// A LoRA adapter to merge into its weights.
     pub adapter: Option<Adapter>,
     weights: HashMap<Role, Weight>,
-    /// The models that an earlier document merges into this one.
+    /// The models that it is made of, if an earlier document makes it.
     made_of: Vec<OwnedSourceFiles>,
 }
 
-/// Where one weight of a source comes from.
+/// A weight of a source.
 #[derive(Debug, Clone)]
 pub struct Weight {
-    /// Type of its elements, before anything is done with them.
+    /// The stored dtype.
     pub dtype: Dtype,
-    /// How it is made: as it is stored, unless an earlier document of the recipe makes it.
+    /// The stored tensor, or its expression if an earlier document of the recipe makes it.
     pub input: Expr,
-    /// What an adapter adds to it.
+    /// The adapter's delta.
     pub lora: Option<LoraDelta>,
 }
 
@@ -68,7 +68,7 @@ impl Weight {
         Self { dtype: view.dtype, input: Expr::View(view), lora }
     }
 
-    /// The weight with its adapter merged; the sum is rounded to `round` if it is given.
+    /// The weight with its adapter merged; the sum is rounded to `round` if given.
     pub fn expr(&self, round: Option<Dtype>) -> Expr {
         let input = self.input.clone();
         match self.lora.clone() {
@@ -82,7 +82,7 @@ impl Weight {
         self.input.shape()
     }
 
-    /// Where it is stored, if it is.
+    /// The stored tensor, if it is one.
     pub fn view(&self) -> Option<&TensorView> {
         match &self.input {
             Expr::View(view) => Some(view),
@@ -104,7 +104,7 @@ impl Weight {
 }
 
 impl Source {
-    /// Opens the model in `dir`, with the adapter in `adapter_dir` if there is one.
+    /// Opens the model in `dir`, optionally with the adapter in `adapter_dir`.
     pub fn open(
         storage: &Arc<dyn ReadStorage>,
         reference: &str,
@@ -148,11 +148,11 @@ impl Source {
         Ok(source)
     }
 
-    /// The model that an earlier document of the recipe makes: its config, its tensors by name, and the files of the
-    /// models that it is made of. `dir` is where its tokenizer is.
+    /// A model that an earlier document of the recipe makes: its config, its tensors by name, and the files of the
+    /// models that it is made of. `dir` is the folder of its tokenizer.
     ///
     /// # Errors
-    /// It is of a family that cannot join an MoE, or it lacks tensors that its config calls for.
+    /// Its family cannot be part of an MoE, or tensors that its config requires are missing.
     pub fn made(
         reference: &str,
         dir: &Path,
@@ -222,12 +222,12 @@ impl Source {
         self.weights.values()
     }
 
-    /// The tensors of the model and of its adapter, or of the models that it is made of.
+    /// The checkpoints of the model and of its adapter, or of the models that it is made of.
     pub fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
         self.files().into_iter().flat_map(|files| files.checkpoints().collect::<Vec<_>>())
     }
 
-    /// The files that it is read from, or those of the models that it is made of.
+    /// Its files, or those of the models that it is made of.
     pub fn files(&self) -> Vec<SourceFiles<'_>> {
         if !self.made_of.is_empty() {
             return self.made_of.iter().map(OwnedSourceFiles::files).collect();
@@ -240,14 +240,14 @@ impl Source {
         }]
     }
 
-    /// Name of the model without its path: what a person would call it.
+    /// The name of the model without its path.
     pub fn short_name(&self) -> &str {
         let end = |text: &'_ str| text.trim_end_matches(['/', '\\']).len();
         let reference = &self.reference[..end(&self.reference)];
         reference.rsplit(['/', '\\']).next().unwrap_or(reference)
     }
 
-    /// Refuses an adapter that is more than A and B for one of the weights that are `used`.
+    /// Refuses an adapter with more than A and B for one of the `used` weights.
     pub fn check_adapter_is_whole(&self, used: impl Fn(Role) -> bool) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         let mut tensors = self.description.tensors.iter().filter(|tensor| used(tensor.role));
@@ -262,7 +262,8 @@ impl Source {
         Ok(())
     }
 
-    /// Every tensor of an adapter belongs to a module of the model; one that does not was trained on another model.
+    /// Checks that every tensor of the adapter belongs to a module of the model; otherwise it was trained on another
+    /// model.
     fn check_adapter(&self) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         let tensors = &self.description.tensors;
@@ -323,13 +324,13 @@ impl Source {
     }
 }
 
-/// The module that a tensor is the weight or bias of.
+/// The module of a weight or bias.
 fn module(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(module, _)| module)
 }
 
-/// The name that a part of a fused weight has where it is stored by itself: `q_proj` of `qkv_proj`. Adapters that were
-/// trained on such a layout fit the part's rows.
+/// The name of a part of a fused weight if it were stored separately: `q_proj` of `qkv_proj`. Adapters that were
+/// trained on that layout fit the part's rows.
 fn unfused_name(tensor: &RoleTensor) -> Option<String> {
     tensor.part_of.as_ref()?;
     let own = match tensor.role {
@@ -341,7 +342,7 @@ fn unfused_name(tensor: &RoleTensor) -> Option<String> {
     Some(format!("{module}.{own}.weight"))
 }
 
-/// Reads a small text file whole.
+/// Reads a small text file.
 pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
     let bytes = read_bytes(storage, path)?;
     String::from_utf8(bytes).map_err(|e| {
@@ -349,11 +350,11 @@ pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
     })
 }
 
-/// Reads a small file whole; more than 256 MiB is taken for a mistake.
+/// Reads a small file; more than 256 MiB is an error.
 pub fn read_bytes(storage: &dyn ReadStorage, path: &Path) -> Result<Vec<u8>> {
     let read = || {
-        // Opening a pipe could wait for ever.
-        if storage.facts(path)?.kind != Kind::File {
+        // Opening a pipe could block forever.
+        if storage.facts(path)?.kind != FileKind::File {
             return Err(std::io::Error::other("it is not a file"));
         }
         let file = storage.open(path)?;

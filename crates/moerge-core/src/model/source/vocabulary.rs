@@ -1,4 +1,4 @@
-//! A tokenizer's words, for saying whether two models mean the same by a token id.
+//! The vocabulary of a tokenizer, to check whether two models agree on token ids.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -11,7 +11,7 @@ use serde::{
 use super::read_bytes;
 use crate::suggest::shorten;
 
-/// Token id -> token.
+/// Tokens by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vocabulary(BTreeMap<u32, String>);
 
@@ -27,8 +27,8 @@ struct Model {
     vocab: Words,
 }
 
-/// BPE and WordPiece keep an object, Unigram a list of `[token, score]`. Read as it comes: a buffered copy of a large
-/// vocabulary would be the largest thing in memory.
+/// BPE and WordPiece have an object, Unigram a list of `[token, score]`. Deserialized in one pass: a buffered copy of a
+/// large vocabulary would dominate memory.
 struct Words(BTreeMap<u32, String>);
 
 impl<'de> Deserialize<'de> for Words {
@@ -80,7 +80,7 @@ impl Vocabulary {
         Some(Self(words))
     }
 
-    /// The token with the largest id, once `bos` has its place: one that the vocabulary lacks becomes its next token.
+    /// The token with the largest id. If the vocabulary does not contain `bos`, it becomes the next token.
     pub fn last_with_bos<'v>(&'v self, bos: Option<&'v str>) -> Option<(u32, &'v str)> {
         let (id, token) = self.0.last_key_value()?;
         match bos.filter(|bos| !bos.is_empty() && !self.0.values().any(|token| token == bos)) {
@@ -89,10 +89,10 @@ impl Vocabulary {
         }
     }
 
-    /// What a person should know about an expert with this vocabulary on a base with `base`'s; `None` if they agree.
+    /// A warning about an expert with this vocabulary on a base with the vocabulary `base`; `None` if they agree.
     ///
-    /// Tokens that only the base has do no harm; tokens that only the expert has are never seen by it; ids that mean
-    /// another token in each are trouble.
+    /// Tokens that only the base has are harmless; tokens that only the expert has are never used; ids with different
+    /// tokens are a problem.
     pub fn differs_from(&self, base: &Self) -> Option<String> {
         let clashes: Vec<_> = self.0.iter().filter(|(id, token)| base.0.get(id).is_some_and(|b| b != *token)).collect();
         let unknown: Vec<_> = self.0.iter().filter(|(id, _)| !base.0.contains_key(id)).collect();
@@ -112,8 +112,8 @@ impl Vocabulary {
     }
 }
 
-/// What is wrong where the token with the largest id has no embedding: the model's embeddings have `rows` rows. More
-/// rows than tokens are common, and no fault.
+/// The problem if the token with the largest id has no embedding among `rows` rows. More rows than tokens are common
+/// and fine.
 pub fn token_without_row(id: u32, token: &str, rows: u64) -> Option<String> {
     let token = shorten(token);
     (u64::from(id) >= rows)

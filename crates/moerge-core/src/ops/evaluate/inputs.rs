@@ -1,8 +1,8 @@
-//! Passes over the whole inputs of a merge method, for the statistics that it needs before it can make a row.
+//! Passes over the inputs of a merge method, to compute statistics of whole tensors.
 //!
-//! A pass holds one piece of each input per thread. What it gathers is folded piece by piece, so memory does not grow
-//! with the tensors. The tensors are cut in the same way on every machine: pieces of whole rows, and segments of pieces.
-//! A segment is folded by one thread and the segments are joined in their order, so sums do not depend on threads.
+//! A pass holds one piece of each input per thread and folds piece by piece, so memory does not grow with the tensors.
+//! The tensors are split in the same way on every machine: into pieces of whole rows, and segments of pieces. One
+//! thread folds a segment, and segments are joined in order, so sums do not depend on threads.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -14,8 +14,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Pieces that one thread folds before the result is joined to that of earlier pieces. Few in tests, so that small
-/// tensors have several segments.
+/// Pieces per segment. Few in tests, so that small tensors have several segments.
 const PIECES: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The inputs of a method.
@@ -26,22 +25,22 @@ pub(in crate::ops) struct Inputs<'a> {
     pub(super) shape: &'a [usize],
 }
 
-/// Where rows lie in their tensor.
+/// The position of rows in their tensor.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Place {
-    /// Number of their first element.
+    /// The index of their first element.
     pub first: u64,
-    /// Elements of a row.
+    /// Elements per row.
     pub columns: usize,
 }
 
 impl Inputs<'_> {
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether they have one dimension, or none. Then the whole tensor is what a row is to a matrix.
+    /// Whether they have at most one dimension. Then the whole tensor counts as one row.
     pub fn is_vector(&self) -> bool {
         self.shape.len() < 2
     }
@@ -71,7 +70,7 @@ impl Inputs<'_> {
         self.preparation.seed
     }
 
-    /// The mean of the rows of the first tensor; zeros where it has none.
+    /// The mean of the rows of the first tensor; zeros if it has none.
     ///
     /// # Errors
     /// A source cannot be read, or the run was interrupted.
@@ -90,8 +89,8 @@ impl Inputs<'_> {
         Ok(sums.into_iter().map(|sum| (sum / rows) as f32).collect())
     }
 
-    /// Gives every piece to `look`, which may change it: the same rows of all inputs, and where they lie. What `look`
-    /// gathers begins as `start` makes it, and `join` adds what was gathered from later pieces.
+    /// Calls `look` with every piece, which it may modify: the same rows of all inputs, and their position. The state
+    /// of a segment is created by `start`; `join` adds that of later segments.
     ///
     /// # Errors
     /// A source cannot be read, or the run was interrupted.
@@ -114,12 +113,12 @@ impl Inputs<'_> {
         Ok(all)
     }
 
-    /// How many segments a pass has.
+    /// The number of segments of a pass.
     pub fn segments(&self) -> usize {
         self.rows().div_ceil(self.segment_rows())
     }
 
-    /// Gives the pieces of one segment to `look`, in order.
+    /// Calls `look` with the pieces of a segment, in order.
     ///
     /// # Errors
     /// A source cannot be read, or the run was interrupted.

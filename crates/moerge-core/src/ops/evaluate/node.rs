@@ -1,4 +1,4 @@
-//! A node of an expression's tree: how its rows are fetched and computed.
+//! A node of an expression tree: fetching and computing its rows.
 
 use std::{ops::Range, sync::Arc};
 
@@ -11,19 +11,19 @@ use crate::{
     ops::{Expr, Noise, expr::rows_and_columns, lora::LoadedDelta, methods::Kernel},
 };
 
-/// Elements computed at once where an adapter is merged: its product is faster on many rows.
+/// Elements per step if an adapter is merged, because its product is faster on many rows.
 const ELEMENTS_WITH_LORA: usize = 1 << 20;
-/// Elements computed at once elsewhere: few enough to stay in a core's cache.
+/// Elements per step otherwise: few enough to stay in a core's cache.
 const ELEMENTS: usize = 64 << 10;
-/// Elements of each input of a method that are merged at once.
+/// Elements per input and step of a merge method.
 const ELEMENTS_TO_MERGE: usize = 16 << 10;
 
-/// A node of the tree, with its size.
+/// A node with its size.
 pub(super) struct Node {
     op: Op,
     pub rows: usize,
     pub columns: usize,
-    /// Bytes fetched for a row.
+    /// Fetched bytes per row.
     pub row_bytes: usize,
     /// Whether an adapter is merged somewhere in it.
     lora: bool,
@@ -44,16 +44,16 @@ enum Op {
     Computed(String),
 }
 
-/// Where the bytes of a node's rows lie among those fetched for whole rows.
+/// The position of a node's bytes within the fetched bytes of a row.
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
-    /// Bytes of a whole row.
+    /// Fetched bytes per row of the root.
     pub stride: usize,
-    /// Where the node's own begin.
+    /// The offset of the node's bytes.
     pub offset: usize,
 }
 
-/// Rows that are to be computed, and what was fetched for them.
+/// Rows to compute, with their fetched bytes.
 pub(super) struct Fetched<'a> {
     pub rows: Range<usize>,
     pub raw: &'a [u8],
@@ -61,13 +61,13 @@ pub(super) struct Fetched<'a> {
 }
 
 impl Fetched<'_> {
-    /// What was fetched for the rows at `at` among these, which are rows `rows` of whoever computes them.
+    /// The part at `at` of these rows, which are the rows `rows` of the node that computes them.
     fn part(&self, at: Range<usize>, rows: Range<usize>) -> Self {
         Self { rows, raw: &self.raw[at.start * self.slot.stride..at.end * self.slot.stride], slot: self.slot }
     }
 }
 
-/// What computing needs besides the fetched bytes.
+/// Other inputs of computing.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub seed: u64,
@@ -130,7 +130,7 @@ impl Node {
         Ok(Self { op, rows, columns, row_bytes, lora: expr.merges_adapter() })
     }
 
-    /// Puts what `rows` are made from into `raw`.
+    /// Appends the source bytes of `rows` to `raw`.
     pub fn fetch(&self, rows: Range<usize>, raw: &mut [u8], slot: Slot) -> Result<()> {
         match &self.op {
             Op::View(view) => self.read(view, rows, raw, slot),
@@ -162,7 +162,7 @@ impl Node {
         }
     }
 
-    /// Reads rows of a source, whose bytes may lie apart from each other in `raw`.
+    /// Reads rows of a source, which need not be contiguous in `raw`.
     fn read(&self, view: &TensorView, rows: Range<usize>, raw: &mut [u8], slot: Slot) -> Result<()> {
         let first = rows.start as u64 * self.row_bytes as u64;
         if slot.stride == self.row_bytes {
@@ -176,7 +176,7 @@ impl Node {
         Ok(())
     }
 
-    /// Makes the rows that `fetched` is for.
+    /// Computes the rows of `fetched`.
     pub fn compute(&self, fetched: &Fetched<'_>, context: Context<'_>, out: &mut [f32]) -> Result<()> {
         let Fetched { rows, raw, slot } = fetched;
         let first = rows.start as u64 * self.columns as u64;
@@ -250,7 +250,7 @@ impl Node {
         Ok(())
     }
 
-    /// Merges rows of `inputs`, few at a time, so that they stay in a core's cache.
+    /// Merges rows of `inputs`, a few at a time, so that they stay in a core's cache.
     fn combine(
         &self,
         inputs: &[Node],
@@ -276,7 +276,7 @@ impl Node {
         Ok(())
     }
 
-    /// Puts the rows that `input` has of those that `fetched` is for into `out`, zeros after them.
+    /// Writes the rows of `fetched` that `input` has to `out`, followed by zeros.
     fn pad(&self, input: &Node, fetched: &Fetched<'_>, context: Context<'_>, out: &mut [f32]) -> Result<()> {
         let there = fetched.rows.start.min(input.rows)..fetched.rows.end.min(input.rows);
         let count = there.len();
@@ -295,19 +295,19 @@ impl Node {
         Ok(())
     }
 
-    /// How many rows have about so many elements; one at least.
+    /// The number of rows with about this many elements; at least one.
     pub fn rows_of(&self, elements: usize) -> usize {
         (elements / self.columns.max(1)).max(1)
     }
 
-    /// How many elements are best computed at once.
+    /// The best number of elements per step.
     pub fn elements_at_once(&self) -> usize {
         if self.lora { ELEMENTS_WITH_LORA } else { ELEMENTS }
     }
 }
 
-/// The parts of `rows` of tensors that lie one after the other: the tensor, where the part is among `rows`, and which of
-/// the tensor's own rows it is.
+/// The parts of `rows` of tensors that lie one after the other: the tensor, where the part is among `rows`, and which
+/// of the tensor's own rows it is.
 fn parts(inputs: &[Node], rows: Range<usize>) -> impl Iterator<Item = (&Node, Range<usize>, Range<usize>)> {
     let mut begin = 0;
     inputs.iter().filter_map(move |input| {
@@ -318,7 +318,7 @@ fn parts(inputs: &[Node], rows: Range<usize>) -> impl Iterator<Item = (&Node, Ra
     })
 }
 
-/// Wants what is merged to be of one shape.
+/// Checks that all inputs have the same shape.
 fn same_shapes(method: &str, inputs: &[Expr]) -> Result<()> {
     let Some(first) = inputs.first() else { return Ok(()) };
     let Some(other) = inputs.iter().find(|input| input.shape() != first.shape()) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Slices of a tensor's first dimension in another order.
+//! Reorders slices along a tensor's first dimension.
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,14 +7,14 @@ use crate::error::{Error, Result};
 
 /// A map of slices, as rows.
 pub(super) struct RowMap {
-    /// For every slice where it comes from; `None` for zeros.
+    /// The source of each slice; `None` for zeros.
     map: Arc<[Option<usize>]>,
-    /// Rows of a slice: more than one in tensors of more than two dimensions.
+    /// Rows per slice: more than one if the tensor has more than two dimensions.
     rows_each: usize,
 }
 
 impl RowMap {
-    /// A map that takes the rows of a tensor of `rows` and `columns` from `input`.
+    /// A map from the rows of `input` to a tensor of `rows` and `columns`.
     ///
     /// # Errors
     /// It does not fit the tensors.
@@ -30,8 +30,7 @@ impl RowMap {
         Ok(Self { map: map.clone(), rows_each })
     }
 
-    /// The parts of `rows` that come from consecutive rows, as (where they begin, where they come from): single rows of
-    /// zeros, or runs.
+    /// Splits `rows` into runs of consecutive source rows, as (start, source): single rows of zeros, or runs.
     pub fn runs(&self, rows: Range<usize>) -> impl Iterator<Item = (usize, Option<Range<usize>>)> {
         let mut at = 0;
         std::iter::from_fn(move || {

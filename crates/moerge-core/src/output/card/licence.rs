@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use moerge_checkpoint::{Kind, ReadStorage};
+use moerge_checkpoint::{FileKind, ReadStorage};
 
 use crate::error::{Error, Result};
 
@@ -20,7 +20,7 @@ pub fn source_licence(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<St
     let path = dir.join(super::MODEL_CARD);
     let read = || -> io::Result<Vec<u8>> {
         // Opening a pipe could wait for ever.
-        if storage.facts(&path)?.kind != Kind::File {
+        if storage.facts(&path)?.kind != FileKind::File {
             return Err(io::ErrorKind::NotFound.into());
         }
         let file = storage.open(&path)?;

@@ -1,12 +1,12 @@
-//! Whether an expert's attention means the same as the base's: only then can their weights be averaged, and only then
-//! does an expert's FFN stand behind the attention it was trained with.
+//! Compares an expert's attention with the base's. Only if they compute the same can their weights be averaged, and
+//! only then does the expert's FFN follow the kind of attention that it was trained with.
 
 use crate::model::{
     families::{LayerRole, Projection, Role},
     source::Source,
 };
 
-/// How the attention of `expert` differs from that of `base`, as sentences about the expert; the first is the gravest.
+/// How the attention of `expert` differs from that of `base`, as sentences about the expert; the most serious first.
 pub fn differences(base: &Source, expert: &Source) -> Vec<String> {
     let (ours, theirs) = (&base.config, &expert.config);
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ pub fn differences(base: &Source, expert: &Source) -> Vec<String> {
     found
 }
 
-/// How the norms of `expert` differ from those of `base`: not enough to keep their weights apart.
+/// How the norms of `expert` differ from those of `base`; their weights can be averaged nevertheless.
 pub fn norm_difference(base: &Source, expert: &Source) -> Option<String> {
     let (ours, theirs) = (base.config.norm_eps, expert.config.norm_eps);
     (ours != theirs).then(|| format!("its rms_norm_eps is {theirs}, the base's is {ours}"))

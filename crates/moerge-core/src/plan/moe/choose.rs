@@ -1,4 +1,4 @@
-//! Which MoE family the output becomes, and why.
+//! Chooses the MoE family of the output.
 
 use super::represent::moe_families;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     recipe::{GateMode, Recipe},
 };
 
-/// The family of the output, with the reason in words.
+/// The family of the output, and the reason as a sentence.
 pub fn choose_family(recipe: &Recipe, base: &ModelConfig, dense: &Family) -> Result<(&'static MoeFamily, String)> {
     let becomes = moe_families(base, dense)?;
     let shared = recipe.shared_experts.first();

@@ -1,4 +1,4 @@
-//! From a tensor of the output to the expression that makes it.
+//! Makes the expressions of the output's tensors.
 
 use moerge_checkpoint::Dtype;
 
@@ -25,16 +25,16 @@ pub(super) struct ExprMaker<'a> {
 }
 
 impl ExprMaker<'_> {
-    /// `tensor` of the output.
+    /// Plans `tensor` of the output.
     ///
     /// # Errors
-    /// The method that merges the shared weights lacks a parameter, or does not take so many inputs.
+    /// The merge method of the shared weights lacks a parameter, or does not accept this number of inputs.
     pub fn output_tensor(&self, tensor: &RoleTensor) -> Result<OutputTensor> {
         let expr = self.expr(tensor)?;
         Ok(OutputTensor { name: tensor.name.clone(), encoding: self.dtype.into(), shape: tensor.shape.clone(), expr })
     }
 
-    /// How `tensor` of the output is made.
+    /// The expression of `tensor` of the output.
     fn expr(&self, tensor: &RoleTensor) -> Result<Expr> {
         let Role::Layer(layer, role) = tensor.role else { return self.shared_expr(tensor) };
         Ok(match role {
@@ -52,7 +52,7 @@ impl ExprMaker<'_> {
         })
     }
 
-    /// A weight that the MoE has only once.
+    /// A weight that the experts share.
     fn shared_expr(&self, tensor: &RoleTensor) -> Result<Expr> {
         let weights = || shared::experts_weights(self.recipe, self.models, tensor).0;
         let merged = match &self.recipe.shared_weights {
@@ -77,13 +77,13 @@ impl ExprMaker<'_> {
 
     fn expert_expr(&self, tensor: &RoleTensor, layer: usize, slot: usize, matrix: FfnMatrix) -> Expr {
         let Some(index) = self.slots.in_layer(layer).get(slot).copied() else { return fill(tensor, 0.0) };
-        // One that is there twice is the same twice, noise included.
+        // An expert in two slots is identical in both, including its noise.
         let first = self.slots.slot(layer, index).unwrap_or(slot);
         let name = self.description.get(Role::Layer(layer, LayerRole::Expert(first, matrix))).map_or("", |t| &t.name);
         self.ffn_expr(tensor, layer, matrix, self.models.expert(index), &self.recipe.experts[index], name)
     }
 
-    /// A matrix of `expert`, whose noise is that of the output tensor `name`.
+    /// A matrix of `expert` with the noise of the output tensor `name`.
     fn ffn_expr(
         &self,
         tensor: &RoleTensor,
@@ -101,7 +101,7 @@ impl ExprMaker<'_> {
         }
     }
 
-    /// What an expert has when it stands alone, in layers that it is not in.
+    /// The FFN matrix of an expert alone in a layer without it: the base's.
     pub fn stand_ins(&self) -> Vec<(Role, OutputTensor)> {
         let base = self.models.base();
         let in_all = |layer: usize| (0..self.slots.experts()).all(|e| self.slots.slot(layer, e).is_some());
@@ -115,7 +115,7 @@ impl ExprMaker<'_> {
         base.description.tensors.iter().filter_map(stand_in).collect()
     }
 
-    /// A source's weight with what the recipe does to it, as `tensor`.
+    /// A source's weight with the operations of the recipe, as `tensor`.
     fn transform(&self, tensor: &RoleTensor, weight: &Weight, noise: Option<Noise>, scale: Option<f64>) -> Expr {
         let mut expr = weight.expr(self.lora_dtype);
         if let Some(noise) = noise {
@@ -130,7 +130,7 @@ impl ExprMaker<'_> {
         expr
     }
 
-    /// Experts that cannot take part in the mean of everything.
+    /// Warnings about experts that are left out of the mean of the shared weights.
     pub fn averaging_warnings(&self) -> Vec<String> {
         if !self.recipe.shared_weights.of_experts() {
             return Vec::new();
@@ -158,7 +158,7 @@ impl ExprMaker<'_> {
         left_out.into_iter().map(warning).collect()
     }
 
-    /// Numbers that do not fit the output's type.
+    /// The error for values that do not fit the output's dtype.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for source in &self.models.sources {

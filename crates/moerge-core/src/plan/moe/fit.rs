@@ -1,4 +1,4 @@
-//! Whether the experts' FFNs can stand behind the base's attention.
+//! Checks that the experts' FFNs fit the base.
 
 use super::{Models, Slots, attention};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     suggest::ranges,
 };
 
-/// Checks every expert against the base; what is odd but possible comes back as warnings.
+/// Checks every expert against the base; returns warnings about unusual differences.
 pub fn check(recipe: &Recipe, models: &Models) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let routed =
@@ -38,7 +38,7 @@ fn is_ffn(role: Role) -> bool {
     matches!(role, Role::Layer(_, LayerRole::Ffn(_)))
 }
 
-/// Refuses an adapter that is more than A and B for a weight that goes into the output.
+/// Refuses an adapter with more than A and B for a weight of the output.
 fn check_adapter(
     recipe: &Recipe,
     source: &Source,
@@ -48,7 +48,7 @@ fn check_adapter(
     source.check_adapter_is_whole(used).map_err(|error| error.at(recipe.snippet(&reference.span, "")))
 }
 
-/// Checks the layers that experts are limited to, which are those of `slots`.
+/// Checks the layers of experts that are limited to some layers, as in `slots`.
 pub fn check_layers(recipe: &Recipe, slots: &Slots) -> Result<()> {
     let layers = slots.layers();
     for (index, expert) in recipe.experts.iter().enumerate() {
@@ -77,7 +77,7 @@ fn check_experts_per_token(recipe: &Recipe, slots: &Slots) -> Result<()> {
         return Err(refuse(format!("`experts_per_token` is {}, but no layer has more than {width} experts", **wanted))
             .hint(format!("`experts_per_token: {width}`, or experts in more layers")));
     }
-    // Of three choices two may be the same expert, which would then count twice beside the third.
+    // With three choices, two may be the same expert, which would count twice relative to the third.
     let uneven = |layer: &usize| (2..width).contains(&slots.members(*layer).len());
     let uneven: Vec<usize> = (0..slots.layers()).filter(uneven).collect();
     if wanted.value > 2 && !uneven.is_empty() {

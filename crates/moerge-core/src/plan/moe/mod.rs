@@ -1,5 +1,4 @@
-//! The plan: every tensor of the output, its place and how it is made. Pure: the same recipe and headers, the same
-//! plan.
+//! The plan of an MoE: the family, the slots of the experts, routing, and every tensor with its role and expression.
 
 pub mod attention;
 mod choose;
@@ -36,16 +35,16 @@ use crate::{
     recipe::Recipe,
 };
 
-/// Width of the zeroed shared expert that Qwen2-MoE needs where the recipe gives none: no effect on the output, wide
-/// enough for tensor parallelism over 64 devices and for quantisation blocks of 32.
+/// Width of the all-zero shared expert that Qwen2-MoE requires if the recipe has none. It does not affect the output,
+/// and is wide enough for tensor parallelism over 64 devices and for quantisation blocks of 32.
 const IDLE_SHARED_WIDTH: usize = 64;
-/// Its gate's weights: anything but zero, because `silu(0) / 0` is NaN in llama.cpp.
+/// The weights of its gate: not zero, because `silu(0) / 0` is NaN in llama.cpp.
 const IDLE_SHARED_GATE: f32 = 0.02;
 
-/// The opened models of a recipe: `models` without repetition, and who is who.
+/// The opened models of a recipe without repetitions, and their parts in it.
 #[derive(Debug)]
 pub struct Models {
-    /// Every distinct model.
+    /// The distinct models.
     pub sources: Vec<Source>,
     /// Index of the base.
     pub base: usize,
@@ -55,38 +54,37 @@ pub struct Models {
     pub shared_expert: Option<usize>,
 }
 
-/// What the user sets besides the recipe that changes the output's bytes.
+/// Options besides the recipe that change the output.
 #[derive(Debug, Clone)]
 pub struct PlanOptions {
-    /// Largest shard in bytes; a tensor that is larger gets a shard of its own.
+    /// Maximum bytes per shard; a larger tensor gets its own shard.
     pub shard_bytes: u64,
     /// Seed of noise and random gates.
     pub seed: u64,
-    /// What merged LoRA weights are rounded to before anything else is done with them; `None` keeps f32.
+    /// The dtype that weights with a merged LoRA are rounded to first; `None` for no rounding.
     pub lora_dtype: Option<Dtype>,
     /// Whether fitted routers are shifted until no expert is starved.
     pub balance: bool,
 }
 
-/// An MoE before one of its weights is read.
+/// The plan of an MoE.
 #[derive(Debug)]
 pub struct MoePlan {
-    /// What is written.
+    /// The plan of the output.
     pub output: OutputPlan,
     /// The output's family.
     pub family: &'static MoeFamily,
-    /// Why this family.
+    /// Why this family was chosen.
     pub why: String,
-    /// What the MoE adds to its base.
+    /// The sizes that the MoE adds to its base.
     pub shape: MoeShape,
-    /// How to run the output, and its tensors' names.
+    /// The description of the output.
     pub description: Description,
-    /// The base's FFN in the layers that some expert is not in, which that expert has there when it stands alone. It is
-    /// not written.
+    /// The base's FFN in layers without some expert, used when that expert runs alone. Not written.
     pub stand_ins: Vec<(Role, OutputTensor)>,
     /// How the routers are made.
     pub routing: Routing,
-    /// Experts that have the same feed-forward network in some layers, as far as headers show it.
+    /// Experts with the same FFN in some layers, as far as headers show.
     pub same_ffn: Vec<SameFfn>,
 }
 
@@ -154,7 +152,7 @@ impl MoePlan {
         output.unused = unused::unused_weights(models, &output.tensors);
         let roles = description.tensors.iter().map(|tensor| tensor.role).zip(&output.tensors);
         let same_ffn = same_ffn(&slots, roles, same_ffn::origin);
-        // That all experts are one model is the recipe's own warning.
+        // The recipe's check already warns if all experts are one model.
         let one_model = models.experts.windows(2).all(|pair| pair[0] == pair[1]);
         warnings.extend(same_ffn.iter().filter(|_| !one_model).map(|same| same.warning(models, &slots)));
         output.warnings = warnings;
@@ -170,7 +168,7 @@ impl MoePlan {
         })
     }
 
-    /// Adds all that decides over the output's weights to `id`, the routers included.
+    /// Adds everything that determines the output's weights to `id`, including the routers.
     ///
     /// # Errors
     /// A source cannot be read.
@@ -184,7 +182,7 @@ impl MoePlan {
         self.description.tensors.iter().map(|tensor| tensor.role).zip(&self.output.tensors)
     }
 
-    /// Parameters in all, and those that one token goes through.
+    /// The number of parameters, and of those that are active per token.
     pub fn parameters(&self) -> (u64, u64) {
         let total: u64 = self.output.tensors.iter().map(OutputTensor::elements).sum();
         let of_experts: u64 = self.tensors().filter(|(role, _)| is_expert(*role)).map(|(_, t)| t.elements()).sum();
@@ -197,7 +195,7 @@ fn is_expert(role: Role) -> bool {
     matches!(role, Role::Layer(_, LayerRole::Expert(..)))
 }
 
-/// The recipe's dtype, or what the base says of itself, or what its embeddings are.
+/// The recipe's dtype, else that of the base's config, else that of its embeddings.
 fn output_dtype(recipe: &Recipe, base: &Source) -> Dtype {
     let named = |key: &str| {
         let dtype = base.config.raw.get(key).and_then(Value::as_str).and_then(Dtype::from_torch_name);

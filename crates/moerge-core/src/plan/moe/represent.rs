@@ -1,4 +1,4 @@
-//! Which MoE families represent a dense family exactly, and whether one represents a certain base.
+//! Which MoE families can represent a dense family exactly, and whether one can represent a given base.
 
 use crate::{
     error::{Error, Result},
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Dense families with the MoE families that have their attention and norms; the first is the default.
+/// Dense families with the MoE families that share their attention and norms; the first is the default.
 static TABLE: [(&Family, &[&MoeFamily]); 5] = [
     (&LLAMA, &[&MIXTRAL, &DEEPSEEK, &QWEN2_MOE]),
     (&MISTRAL, &[&MIXTRAL, &DEEPSEEK, &QWEN2_MOE]),
@@ -20,7 +20,7 @@ static TABLE: [(&Family, &[&MoeFamily]); 5] = [
     (&QWEN3, &[&QWEN3_MOE]),
 ];
 
-/// The MoE families that represent `base`, the default first. An error where there is none.
+/// The MoE families that represent `base`, the default first. An error if there is none.
 pub fn moe_families(base: &ModelConfig, family: &Family) -> Result<&'static [&'static MoeFamily]> {
     let row = TABLE.iter().find(|(dense, _)| dense.model_type == family.model_type);
     row.map(|(_, families)| *families).ok_or_else(|| {
@@ -46,7 +46,7 @@ pub fn check(config: &ModelConfig, family: &MoeFamily, base: &Description, outpu
     })
 }
 
-/// How the MoE's attention differs from the base's, in the first layer where it does.
+/// How the MoE's attention differs from the base's in the first such layer.
 fn difference(base: &Description, output: &Description) -> Option<String> {
     let layers = base.decoder.layers.iter().zip(&output.decoder.layers).enumerate();
     for (layer, (base, output)) in layers {
@@ -57,7 +57,7 @@ fn difference(base: &Description, output: &Description) -> Option<String> {
             let (ours, theirs) = (window(ours.window), window(theirs.window));
             return Some(format!("its layer {layer} has {ours}, and in this class it would have {theirs}"));
         }
-        // A bias that only the MoE has is written as zeros.
+        // A bias that only the MoE has is all zeros.
         let lost = ours.biases.into_iter().zip(theirs.biases).position(|(ours, theirs)| ours && !theirs);
         if let Some(projection) = lost.and_then(|i| Projection::ALL.into_iter().nth(i)) {
             return Some(format!("its attention has biases of {projection}, and this class has none"));

@@ -1,4 +1,4 @@
-//! How the routers are made, as facts: what the router module is asked for.
+//! The specification of the routers.
 
 use super::Slots;
 use crate::{
@@ -7,40 +7,40 @@ use crate::{
     recipe::{Expert, FitSettings, GateMode, PhatGoose, Recipe, SelfText},
 };
 
-/// What routers are wanted.
+/// How the routers are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Routing {
-    /// How.
+    /// The mode.
     pub gate_mode: GateMode,
     /// Each expert's prompts.
     pub experts: Vec<Prompts>,
-    /// Which expert is where.
+    /// The slots of the experts.
     pub slots: Slots,
-    /// The shared expert's, where it has a gate of its own.
+    /// The prompts of a shared expert with a gate.
     pub shared_expert: Option<Prompts>,
     /// Seed of the random modes.
     pub seed: u64,
-    /// How routers are fitted, for the modes that are.
+    /// Settings of the fit, for fitted modes.
     pub fit: FitSettings,
     /// Whether fitted routers are shifted until no expert is starved.
     pub balance: bool,
-    /// Each expert's text that they are tried on.
+    /// The validation text of each expert.
     pub validation: Vec<Vec<String>>,
 }
 
-/// What shows what an expert is for, and what it is not for.
+/// The prompts of an expert.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prompts {
-    /// What it is for.
+    /// Text that it is for.
     pub positive: Vec<String>,
-    /// What it is not for.
+    /// Text that it is not for.
     pub negative: Vec<String>,
 }
 
 impl Routing {
-    /// What `recipe` asks for.
+    /// The routing of `recipe`.
     pub fn new(recipe: &Recipe, family: &MoeFamily, slots: Slots, seed: u64) -> Self {
-        // An empty prompt is the bos token, of which a gate can be made; there is nothing in it to fit to.
+        // An empty prompt is the bos token, which is enough for a gate but not for a fit.
         let usable = |prompts: &[String]| -> Vec<String> {
             prompts.iter().filter(|p| !recipe.gate_mode.is_fitted() || !p.trim().is_empty()).cloned().collect()
         };
@@ -59,7 +59,7 @@ impl Routing {
         }
     }
 
-    /// Adds all that decides over the routers to `id`.
+    /// Adds everything that determines the routers to `id`.
     pub fn identify(&self, id: &mut Identity) {
         let Self { gate_mode, experts, slots, shared_expert, seed, fit, balance, validation } = self;
         let strings = |id: &mut Identity, texts: &[String]| {
@@ -90,12 +90,12 @@ impl Routing {
         id.number(*steps as u64).float(*learning_rate).number(*batch_tokens as u64);
     }
 
-    /// Whether there is text to try the routers on.
+    /// Whether there is validation text.
     pub fn validates(&self) -> bool {
         self.validation.iter().any(|texts| !texts.is_empty())
     }
 
-    /// All prompts in number.
+    /// The number of prompts.
     pub fn prompts(&self) -> usize {
         self.texts().count()
     }

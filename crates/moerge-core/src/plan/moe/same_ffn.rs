@@ -1,4 +1,4 @@
-//! Experts that are the same in a layer: made from the same bytes in the same way.
+//! Finds experts that are identical in a layer: made from the same bytes by the same operations.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     suggest::ranges,
 };
 
-/// Experts that have the same feed-forward network in some layers.
+/// Experts with the same FFN in some layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SameFfn {
     /// The experts.
@@ -22,7 +22,7 @@ pub struct SameFfn {
 }
 
 impl SameFfn {
-    /// What the user should know.
+    /// The warning.
     pub fn warning(&self, models: &Models, slots: &Slots) -> String {
         let who = self.experts.iter().map(|e| format!("expert {e} ({})", models.expert(*e).short_name()));
         format!(
@@ -35,14 +35,14 @@ impl SameFfn {
     }
 }
 
-/// The groups of experts whose three matrices are the same in some layers. `origin` names what a matrix is made of, or
-/// its content; `None` makes it like no other.
+/// The groups of experts whose three matrices are equal in some layers. `origin` identifies the source or the content
+/// of a matrix; `None` makes it unique.
 pub fn same_ffn<'a>(
     slots: &Slots,
     tensors: impl Iterator<Item = (Role, &'a OutputTensor)>,
     origin: impl Fn(&OutputTensor) -> Option<String>,
 ) -> Vec<SameFfn> {
-    // (layer, slot) -> what its matrices are made of.
+    // By layer and slot, the origins of its matrices.
     let mut made_of: BTreeMap<(usize, usize), [Option<String>; 3]> = BTreeMap::new();
     for (role, tensor) in tensors {
         let Role::Layer(layer, LayerRole::Expert(slot, matrix)) = role else { continue };
@@ -72,7 +72,7 @@ pub fn same_ffn<'a>(
     groups.into_iter().map(|(experts, layers)| SameFfn { experts, layers }).collect()
 }
 
-/// Names what a tensor is made of; `None` where noise makes it like no other.
+/// Identifies what a tensor is made of; `None` if noise makes it unique.
 pub fn origin(tensor: &OutputTensor) -> Option<String> {
     let mut id = Identity::by_place();
     let known = !tensor.expr.has_noise() && id.expr(&tensor.expr).is_ok();

@@ -1,4 +1,4 @@
-//! Where attention, norms, embeddings and head come from: the base, the mean of the experts, or a merge of both.
+//! The shared weights (attention, norms, embeddings, head): those of the base, the mean of the experts, or a merge.
 
 use super::{Models, attention};
 use crate::{
@@ -15,19 +15,18 @@ use crate::{
 };
 use moerge_checkpoint::Dtype;
 
-/// A weight of an expert that has a part in what all experts share.
+/// A weight of an expert that contributes to a shared weight.
 pub(super) struct ExpertWeight {
-    /// The weight, cut to the base's number of rows.
+    /// The weight, truncated to the base's number of rows.
     pub weight: Weight,
-    /// Number of the expert.
+    /// The expert's index.
     pub expert: usize,
-    /// What it counts for.
+    /// Its weight in the mean.
     pub share: f64,
 }
 
-/// The experts' weights of `tensor`, and the numbers of the experts that have none of this shape or whose attention works
-/// in another way than the base's. An expert's embeddings may have more rows than the base's; those are cut off. An
-/// expert that is not in a layer has no say in it.
+/// The experts' weights of `tensor`, and the indices of experts whose shape or kind of attention differs from the
+/// base's. Extra rows of an expert's embeddings are cut off. Experts that are not in a layer do not contribute to it.
 pub(super) fn experts_weights(
     recipe: &Recipe,
     models: &Models,
@@ -61,7 +60,7 @@ pub(super) fn experts_weights(
     (fitting, others)
 }
 
-/// The mean of `weights`; `None` of none.
+/// The mean of `weights`; `None` if there are none.
 pub(super) fn mean(weights: Vec<ExpertWeight>, lora_dtype: Option<Dtype>) -> Option<Expr> {
     let inputs: Vec<Expr> = weights.iter().map(|w| w.weight.expr(lora_dtype)).collect();
     let weights = weights.into_iter().map(|w| w.share).collect();
@@ -69,11 +68,11 @@ pub(super) fn mean(weights: Vec<ExpertWeight>, lora_dtype: Option<Dtype>) -> Opt
     (!inputs.is_empty()).then_some(Expr::Combine { method, inputs })
 }
 
-/// `weights` merged by the recipe's method, onto the base's where the method has one. An expert that is the base changes
-/// nothing then. `None` where no expert is left.
+/// `weights` merged by the recipe's method, onto the base's weight if the method has a base; an expert that is the base
+/// then changes nothing. `None` if no expert is left.
 ///
 /// # Errors
-/// A parameter is missing or out of its range, or the method does not take so many inputs.
+/// A parameter is missing or out of range, or the method does not accept this number of inputs.
 pub(super) fn merged(
     recipe: &Recipe,
     models: &Models,
@@ -133,7 +132,7 @@ pub(super) fn merged(
     Ok(Some(Expr::Combine { method, inputs }))
 }
 
-/// Whether all of `weights` are the same bytes with nothing added.
+/// Whether all of `weights` are copies of the same bytes.
 pub(super) fn all_the_same(weights: &[ExpertWeight]) -> bool {
     let place = |w: &Weight| w.view().map(|view| (view.file.path.clone(), view.offset));
     weights.iter().all(|w| w.weight.lora.is_none() && w.weight.view().is_some())

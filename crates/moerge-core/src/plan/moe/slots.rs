@@ -1,17 +1,17 @@
-//! Which expert lies where, layer by layer.
+//! The slots of the experts, per layer.
 //!
-//! The formats of MoEs have one number of experts for all layers. So a layer has as many slots as the layer of most
-//! experts has experts; experts of different layers share a slot, and the model is that much smaller. In a layer of
-//! fewer experts the spare slots hold one of its experts again, with the same row of the router. Both rows score alike:
-//! where that expert comes first, a token of two experts meets it twice, with weights that add up to 1; where it comes
-//! second, it is met once. No token ever meets a wrong one.
+//! MoE formats have the same number of experts in all layers. So every layer has as many slots as the layer with the
+//! most experts, and experts of different layers share a slot, which keeps the model small. In a layer with fewer
+//! experts, the spare slots repeat one of its experts with the same router row. Both rows have equal scores: if that
+//! expert is a token's first choice and there are two per token, it is chosen twice with weights that sum to 1; if it
+//! is the second choice, it is chosen once. No token reaches an expert that is not in the layer.
 //!
-//! The expert that is there twice is the base, where it is one of the layer's: what goes to it first is what none of
-//! the specialists is for, so a second opinion is missed least. Else it is the first of the layer's experts.
+//! The repeated expert is the base if it is in the layer: tokens that go to it first belong to no specialist, so they
+//! miss a second expert least. Otherwise it is the layer's first expert.
 
 use crate::recipe::Recipe;
 
-/// The experts of every layer, slot by slot. Experts are counted as in the recipe.
+/// The expert in each slot of each layer. Experts are numbered as in the recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slots {
     experts: usize,
@@ -19,13 +19,13 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Every expert in every layer, in a slot of its own.
+    /// Every expert in every layer, each in its own slot.
     pub fn all(experts: usize, layers: usize) -> Self {
         Self { experts, layers: vec![(0..experts).collect(); layers] }
     }
 
-    /// The slots of what `recipe` makes of models with this many layers. A layer without experts has no slots; the plan
-    /// refuses it.
+    /// The slots for `recipe` and models with this many layers. A layer without experts has no slots; the plan refuses
+    /// it.
     pub fn of(recipe: &Recipe, layers: usize) -> Self {
         let is_in = |expert: usize, layer| recipe.experts[expert].layers.as_ref().is_none_or(|l| l.contains(layer));
         let base = recipe.experts.iter().position(|e| *e.source_model == *recipe.base_model);
@@ -35,7 +35,7 @@ impl Slots {
     fn new(experts: usize, layers: usize, is_in: impl Fn(usize, usize) -> bool, base: Option<usize>) -> Self {
         let there: Vec<Vec<usize>> = (0..layers).map(|l| (0..experts).filter(|e| is_in(*e, l)).collect()).collect();
         let width = there.iter().map(Vec::len).max().unwrap_or(0);
-        // An expert keeps its slot from layer to layer, so that what is drawn by slots can be read.
+        // An expert keeps its slot across layers, so that drawings by slot are readable.
         let mut before: Vec<Option<usize>> = vec![None; width];
         let mut slots = Vec::with_capacity(layers);
         for there in there {
@@ -54,22 +54,22 @@ impl Slots {
         Self { experts, layers: slots }
     }
 
-    /// Experts of the recipe.
+    /// The number of experts of the recipe.
     pub fn experts(&self) -> usize {
         self.experts
     }
 
-    /// Layers of the model.
+    /// The number of layers.
     pub fn layers(&self) -> usize {
         self.layers.len()
     }
 
-    /// Slots of a layer.
+    /// The number of slots per layer.
     pub fn width(&self) -> usize {
         self.layers.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// The expert in each slot, layer by layer.
+    /// The expert in each slot, per layer.
     pub fn all_layers(&self) -> &[Vec<usize>] {
         &self.layers
     }
@@ -79,7 +79,7 @@ impl Slots {
         self.layers.get(layer).map_or(&[], Vec::as_slice)
     }
 
-    /// The experts of `layer`, each once, in the order of their numbers.
+    /// The distinct experts of `layer` in ascending order.
     pub fn members(&self, layer: usize) -> Vec<usize> {
         let mut members = self.in_layer(layer).to_vec();
         members.sort_unstable();
@@ -87,12 +87,12 @@ impl Slots {
         members
     }
 
-    /// The first slot of `layer` that holds `expert`.
+    /// The first slot of `expert` in `layer`.
     pub fn slot(&self, layer: usize, expert: usize) -> Option<usize> {
         self.in_layer(layer).iter().position(|e| *e == expert)
     }
 
-    /// A gate of `layer`, a row a slot, of the rows of its members in their order.
+    /// The gate of `layer` with one row per slot, from one row per member.
     pub fn spread(&self, layer: usize, members: &[f32]) -> Vec<f32> {
         let order = self.members(layer);
         let rows: Vec<&[f32]> = members.chunks_exact((members.len() / order.len().max(1)).max(1)).collect();
@@ -100,7 +100,7 @@ impl Slots {
         self.in_layer(layer).iter().filter_map(row).flatten().copied().collect()
     }
 
-    /// Numbers of the slots of `layer` added up by expert; 0 for one that is not there.
+    /// Sums values per slot of `layer` by expert; 0 for experts that are not in the layer.
     pub fn by_expert(&self, layer: usize, of_slots: &[f64]) -> Vec<f64> {
         let mut sums = vec![0.0; self.experts];
         for (expert, x) in self.in_layer(layer).iter().zip(of_slots) {
@@ -111,8 +111,8 @@ impl Slots {
         sums
     }
 
-    /// A token's choices of slots in `layer` as choices of experts, the largest weight first. One that is met twice has
-    /// the sum of both weights.
+    /// Converts a token's choices of slots in `layer` to experts, largest weight first. The weights of an expert that
+    /// is chosen twice are summed.
     pub fn choices(&self, layer: usize, of_slots: &[(usize, f32)]) -> Vec<(usize, f32)> {
         let mut choices: Vec<(usize, f32)> = Vec::new();
         for (slot, weight) in of_slots {

@@ -1,4 +1,4 @@
-//! The plan in numbers and names, for people and for `--json`.
+//! A summary of the plan, for display and JSON.
 
 use serde::Serialize;
 
@@ -6,37 +6,37 @@ use super::{Models, MoePlan};
 use crate::plan::UnusedWeights;
 use crate::{recipe::Recipe, record::FileRecord};
 
-/// What a plan comes to.
+/// The summary of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanSummary {
     /// The output's class in transformers.
     pub architecture: String,
-    /// Why this one.
+    /// Why this class was chosen.
     pub why: String,
-    /// Routed experts of a layer.
+    /// Routed experts per layer.
     pub experts: usize,
-    /// Layer by layer the expert in each slot, where not every expert is in every layer.
+    /// Per layer, the expert in each slot, if not every expert is in every layer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<Vec<usize>>,
     /// Experts per token.
     pub experts_per_token: usize,
-    /// Parameters in all.
+    /// Number of parameters.
     pub parameters: u64,
-    /// Parameters that one token goes through.
+    /// Number of parameters that are active per token.
     pub active_parameters: u64,
     /// dtype of the output's tensors.
     pub dtype: String,
     /// Number of tensors.
     pub tensors: usize,
-    /// Tensors whose bytes are those of a source.
+    /// Number of tensors that are copied from a source.
     pub tensors_copied: usize,
     /// The shards.
     pub shards: Vec<FileRecord>,
     /// Bytes of all shards.
     pub weight_bytes: u64,
-    /// Bytes read from the sources for them.
+    /// Bytes that are read from the sources.
     pub source_bytes: u64,
-    /// Where attention, norms, embeddings and head come from: `base`, or `average` of the experts.
+    /// The origin of attention, norms, embeddings and head: `base`, or `average` of the experts.
     pub shared_weights: String,
     /// How the routers are made.
     pub gate_mode: String,
@@ -48,20 +48,20 @@ pub struct PlanSummary {
     pub expert_models: Vec<ExpertSummary>,
     /// The shared expert.
     pub shared_expert: Option<ExpertSummary>,
-    /// Weights left out.
+    /// Unused weights.
     pub unused: Vec<UnusedSummary>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Weights of one source that are left out, for one reason.
+/// Weights of a source that are left out for the same reason.
 #[derive(Debug, Clone, Serialize)]
 pub struct UnusedSummary {
     /// The source.
     pub source: String,
-    /// What they are, and why.
+    /// What they are, and why they are left out.
     pub what: String,
-    /// How many.
+    /// Their number.
     pub tensors: usize,
     /// Their bytes.
     pub bytes: u64,
@@ -77,7 +77,7 @@ impl From<&UnusedWeights> for UnusedSummary {
 /// One model.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelSummary {
-    /// As the recipe writes it.
+    /// The reference, as written in the recipe.
     pub reference: String,
     /// `model_type`.
     pub model_type: String,
@@ -93,7 +93,7 @@ pub struct ExpertSummary {
     pub model: ModelSummary,
     /// Its prompts.
     pub positive_prompts: Vec<String>,
-    /// The prompts it is kept away from.
+    /// Its negative prompts.
     pub negative_prompts: Vec<String>,
     /// The layers that it is limited to, such as `0-11, 20`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Weights of the sources that do not go into the output. Nothing is left out without a word.
+//! Lists the weights of the sources that are not in the output, with reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use crate::model::{
 };
 use crate::plan::{OutputTensor, UnusedWeights};
 
-/// Why most of what an adapter has besides is not used.
+/// The usual reason why tensors of an adapter are not used.
 const OUTSIDE_FFN: &str = "adapter: outside the FFN (attention comes from the base)";
 
 impl UnusedWeights {
-    /// A line about tensors of an adapter that its training changed and the output does not have.
+    /// A note about trained tensors of an adapter that are not in the output.
     pub fn of_adapter(&self) -> Option<String> {
         if self.what != OUTSIDE_FFN {
             return None;
@@ -35,7 +35,7 @@ impl UnusedWeights {
     }
 }
 
-/// Everything that no step of the plan reads.
+/// All weights that the plan does not read.
 pub fn unused_weights(models: &Models, tensors: &[OutputTensor]) -> Vec<UnusedWeights> {
     let mut read: BTreeMap<(&std::path::Path, u64), u64> = BTreeMap::new();
     for view in tensors.iter().flat_map(|t| t.expr.reads()) {
@@ -61,7 +61,7 @@ fn unused_of(source: &Source, models: &Models, read: &BTreeMap<(&std::path::Path
     };
     for view in source.checkpoint.tensors() {
         let path: &std::path::Path = &view.file.path;
-        // A fused tensor is read in parts: any part that starts inside it means that it is used.
+        // A fused tensor is read in parts: a read that starts inside it means that it is used.
         if read.range((path, view.offset)..(path, view.offset + view.len.max(1))).next().is_some() {
             continue;
         }

@@ -109,7 +109,7 @@ pub fn balance(
     let run = |merged: &Merged, share: Option<f64>| -> Result<Watched> {
         progress.start(Stage::Prompts, plan.description.decoder.layers.len() as u64, 0);
         let shifting = share.map(|share| (routers, share));
-        let mut watch = Watch { plan, merged, calibration, shifting, shifted: Vec::new(), load: Vec::new() };
+        let mut watch = LoadObserver { plan, merged, calibration, shifting, shifted: Vec::new(), load: Vec::new() };
         let samples = &calibration.samples;
         let kept_back = |column: usize| samples.held_out[column] && samples.classes[column].is_some();
         let losses = losses_at(merged, &calibration.sequences, kept_back, rounding, &mut watch, progress)?;
@@ -159,7 +159,7 @@ struct Watched {
 
 /// Counts choices. With `shifting`, also shifts each layer's router so that each expert gets its share, and sets its
 /// gate.
-struct Watch<'a> {
+struct LoadObserver<'a> {
     plan: &'a MoePlan,
     merged: &'a Merged,
     calibration: &'a Calibration,
@@ -168,7 +168,7 @@ struct Watch<'a> {
     load: Vec<Vec<f64>>,
 }
 
-impl Watch<'_> {
+impl LoadObserver<'_> {
     /// The columns of the tokens that count.
     fn columns(&self) -> impl Iterator<Item = usize> {
         let classes = self.calibration.samples.classes.iter().enumerate();
@@ -202,7 +202,7 @@ impl Watch<'_> {
     }
 }
 
-impl Observer for Watch<'_> {
+impl Observer for LoadObserver<'_> {
     fn router_input(&mut self, layer: usize, u: &Activations) -> Result<()> {
         let Some((routers, share)) = self.shifting else { return Ok(()) };
         let Some(gate) = routers.gates.get(layer) else { return Ok(()) };

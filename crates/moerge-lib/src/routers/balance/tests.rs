@@ -63,7 +63,7 @@ fn starved_experts_are_fed() {
     }
     // The finished model routes as the report says.
     let merged = Merged::with_routers(&plan, &routers).unwrap();
-    let mut watch = Watch {
+    let mut watch = LoadObserver {
         plan: &plan,
         merged: &merged,
         calibration: &calibration,

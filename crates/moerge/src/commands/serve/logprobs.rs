@@ -48,7 +48,7 @@ impl<'a> Logprobs<'a> {
     /// The text that a token would complete; as the vocabulary spells it where it completes none.
     fn name(&self, token: u32) -> Result<String> {
         let text = self.text.would_push(token)?;
-        Ok(if text.is_empty() { self.tokenizer.spelling(token).unwrap_or_default() } else { text })
+        Ok(if text.is_empty() { self.tokenizer.id_to_token(token).unwrap_or_default() } else { text })
     }
 }
 

@@ -6,7 +6,7 @@ use super::event::{Reason, Scored, Token, Usage};
 
 /// Which of the two kinds of answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Endpoint {
     Completion,
     Chat,
 }
@@ -14,7 +14,7 @@ pub enum Kind {
 /// What all JSON of one answer begins with.
 #[derive(Debug, Clone)]
 pub struct Head {
-    pub kind: Kind,
+    pub kind: Endpoint,
     pub id: String,
     pub model: String,
     /// Seconds since 1970.
@@ -48,8 +48,10 @@ impl Head {
             let mut fields = Map::new();
             fields.insert("index".into(), index.into());
             match self.kind {
-                Kind::Completion => fields.insert("text".into(), choice.text.into()),
-                Kind::Chat => fields.insert("message".into(), json!({ "role": "assistant", "content": choice.text })),
+                Endpoint::Completion => fields.insert("text".into(), choice.text.into()),
+                Endpoint::Chat => {
+                    fields.insert("message".into(), json!({ "role": "assistant", "content": choice.text }))
+                }
             };
             fields.insert("logprobs".into(), logprobs);
             fields.insert("finish_reason".into(), choice.reason.map(Reason::name).into());
@@ -61,7 +63,7 @@ impl Head {
 
     /// The first piece of a stream, where it has one.
     pub fn first(&self) -> Option<Value> {
-        (self.kind == Kind::Chat).then(|| {
+        (self.kind == Endpoint::Chat).then(|| {
             let delta = json!({ "role": "assistant", "content": "" });
             self.json(true, vec![json!({ "index": 0, "delta": delta, "finish_reason": null })], None)
         })
@@ -93,10 +95,10 @@ impl Head {
     fn stream_choice(&self, index: usize, text: Option<String>, logprobs: Value, reason: Option<Reason>) -> Value {
         let reason = reason.map(Reason::name);
         let choice = match self.kind {
-            Kind::Completion => json!({
+            Endpoint::Completion => json!({
                 "index": index, "text": text.unwrap_or_default(), "logprobs": logprobs, "finish_reason": reason,
             }),
-            Kind::Chat => {
+            Endpoint::Chat => {
                 let delta = text.map_or(json!({}), |text| json!({ "content": text }));
                 json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason })
             }
@@ -106,9 +108,9 @@ impl Head {
 
     fn json(&self, stream: bool, choices: Vec<Value>, usage: Option<Usage>) -> Value {
         let object = match (self.kind, stream) {
-            (Kind::Completion, _) => "text_completion",
-            (Kind::Chat, false) => "chat.completion",
-            (Kind::Chat, true) => "chat.completion.chunk",
+            (Endpoint::Completion, _) => "text_completion",
+            (Endpoint::Chat, false) => "chat.completion",
+            (Endpoint::Chat, true) => "chat.completion.chunk",
         };
         let mut whole = json!({
             "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices,
@@ -123,8 +125,8 @@ impl Head {
 
     fn logprobs(&self, scored: Vec<Scored>) -> Value {
         match self.kind {
-            Kind::Completion => completion_logprobs(&scored),
-            Kind::Chat => json!({ "content": scored.iter().map(chat_logprob).collect::<Vec<_>>() }),
+            Endpoint::Completion => completion_logprobs(&scored),
+            Endpoint::Chat => json!({ "content": scored.iter().map(chat_logprob).collect::<Vec<_>>() }),
         }
     }
 }

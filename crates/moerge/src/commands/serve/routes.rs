@@ -33,7 +33,7 @@ use super::{
     guard::Guard,
     page,
     request::{Defaults, Request},
-    response::{Choice, Head, Kind},
+    response::{Choice, Endpoint, Head},
     worker::Worker,
 };
 
@@ -115,12 +115,12 @@ fn described(server: &Server) -> Value {
 
 async fn completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
     let request = whole(body).and_then(|body| Request::completion(&body, &server.defaults()));
-    server.answer(Kind::Completion, request).await.unwrap_or_else(IntoResponse::into_response)
+    server.answer(Endpoint::Completion, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn chat_completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
     let request = whole(body).and_then(|body| Request::chat(&body, &server.defaults()));
-    server.answer(Kind::Chat, request).await.unwrap_or_else(IntoResponse::into_response)
+    server.answer(Endpoint::Chat, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// The body, if it came whole and is not too large.
@@ -157,9 +157,9 @@ impl Server {
     }
 
     /// Waits for the request's turn, and answers it.
-    async fn answer(&self, kind: Kind, request: Result<Request, ApiError>) -> Result<Response, ApiError> {
+    async fn answer(&self, kind: Endpoint, request: Result<Request, ApiError>) -> Result<Response, ApiError> {
         let request = request?;
-        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        let prefix = if kind == Endpoint::Chat { "chatcmpl" } else { "cmpl" };
         let id = format!("{prefix}-{}", self.count.fetch_add(1, Ordering::Relaxed));
         let head = Head { kind, id, model: self.model.clone(), created: now() };
         let (stream, usage, logprobs) = (request.stream, request.stream_usage, request.logprobs.is_some());
