@@ -104,8 +104,8 @@ impl Architecture {
             }
         }
         let window = model.description.decoder.windows().flatten().min();
-        let longer = window.filter(|window| *window < model.config.max_positions && self != Self::Phi3);
-        if let Some(window) = longer {
+        // It reads the key for phi3, but does not use it (llama.cpp's pull request 13676).
+        if let Some(window) = window.filter(|window| *window < model.config.max_positions) {
             differences.push(format!(
                 "llama.cpp's {} has no sliding window: beyond {window} tokens, what it computes differs from the model",
                 self.name()

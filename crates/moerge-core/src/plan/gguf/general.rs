@@ -2,8 +2,11 @@
 
 use moerge_checkpoint::gguf::{Metadata, Value};
 
-use super::GgufModel;
-use crate::model::families::LayerRole;
+use super::{GgufModel, Vocabulary};
+use crate::{
+    error::{Error, Result},
+    model::families::LayerRole,
+};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,19 @@ pub struct General {
 }
 
 impl General {
+    /// llama.cpp knows Phi-3 by its name, and refuses a model of this name without its special tokens.
+    pub(super) fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        let name = self.name.to_lowercase();
+        if !name.contains("phi-3") && !name.contains("phi3") {
+            return Ok(());
+        }
+        match ["</s>", "<unk>", "<s>", "<|endoftext|>"].into_iter().find(|token| !vocabulary.has(token)) {
+            Some(token) => Err(Error::input(format!("llama.cpp refuses a model named {:?} without a token {token}", self.name))
+                .hint("give it a name without `phi3` or `phi-3`")),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn metadata(&self) -> Metadata {
         let text = |text: &str| Value::String(text.to_owned());
         let mut metadata =

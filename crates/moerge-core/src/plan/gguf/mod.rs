@@ -80,7 +80,7 @@ impl GgufPlan {
                 expr: named.expr,
             })
             .collect();
-        warnings.extend(vocabulary.warnings.iter().cloned());
+        general.check(vocabulary)?;
         let mut metadata = metadata::metadata(model, architecture, general, options.file_type)?;
         metadata.extend(vocabulary.metadata.iter().cloned());
         let parameters: u64 = tensors.iter().map(OutputTensor::elements).sum();

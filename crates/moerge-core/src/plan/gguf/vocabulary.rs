@@ -22,8 +22,6 @@ use crate::{
 pub struct Vocabulary {
     /// The keys `tokenizer.*`.
     pub metadata: Metadata,
-    /// What the user should know.
-    pub warnings: Vec<String>,
 }
 
 /// The files of a tokenizer, parsed.
@@ -44,6 +42,9 @@ pub enum TokenizerKind {
     /// BPE on characters with bytes for what is not in the vocabulary, as SentencePiece's in Llama 2 (`llama`).
     SentencePiece,
 }
+
+/// The key of the tokens.
+const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// Types of tokens (`llama_token_type`).
 const NORMAL: i32 = 1;
@@ -66,6 +67,14 @@ const SPECIAL: [(&str, &str); 7] = [
 
 /// A space at the beginning of a word in SentencePiece's vocabularies.
 const SPACE: char = '\u{2581}';
+
+impl Vocabulary {
+    /// Whether it has a token.
+    pub fn has(&self, token: &str) -> bool {
+        let tokens = self.metadata.iter().find(|(key, _)| key == TOKENS).map(|(_, value)| value);
+        matches!(tokens, Some(GgufValue::Array(_, tokens)) if tokens.iter().any(|own| own.as_str() == Some(token)))
+    }
+}
 
 impl TokenizerFiles {
     /// Reads those in `dir`.
@@ -153,7 +162,7 @@ impl TokenizerFiles {
         let mut metadata = vec![
             ("tokenizer.ggml.model".to_owned(), text(model)),
             ("tokenizer.ggml.pre".to_owned(), text(pre)),
-            ("tokenizer.ggml.tokens".to_owned(), GgufValue::strings(tokens.iter().map(String::as_str))),
+            (TOKENS.to_owned(), GgufValue::strings(tokens.iter().map(String::as_str))),
         ];
         let merges = self.merges();
         if kind == TokenizerKind::SentencePiece {
@@ -172,7 +181,7 @@ impl TokenizerFiles {
         if let Some(template) = &self.chat_template {
             metadata.push(("tokenizer.chat_template".to_owned(), text(template)));
         }
-        Ok(Vocabulary { metadata, warnings: Vec::new() })
+        Ok(Vocabulary { metadata })
     }
 
     fn added(&self) -> impl Iterator<Item = (usize, &str, bool)> {
