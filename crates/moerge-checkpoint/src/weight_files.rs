@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file_comes_before_an_index_before_numbered_shards_and_safetensors_before_pickles() {
+    fn fault_17_a_whole_file_comes_before_an_index_before_numbered_shards_and_safetensors_before_pickles() {
         let all = [
             "model.safetensors",
             "model.safetensors.index.json",
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn numbered_shards_must_be_complete_and_of_one_count() {
+    fn fault_13_numbered_shards_must_be_complete_and_of_one_count() {
         let missing = among(&["model-00002-of-00002.safetensors", "pytorch_model.bin"]).unwrap_err();
         let (file, counted_by) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
         assert_eq!(missing, IncompleteShards::Missing { file: file.into(), counted_by: counted_by.into() });

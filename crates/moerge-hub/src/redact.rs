@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_the_token_is_removed() {
+    fn attack_13_every_spelling_of_the_token_is_removed() {
         hidden(SECRET);
         hidden(&SECRET.to_uppercase());
         hidden(&format!("Bearer {SECRET}"));

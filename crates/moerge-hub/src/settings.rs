@@ -107,7 +107,7 @@ mod tests {
 
     /// FAULTS A14: a token with a line break was dropped without a word.
     #[test]
-    fn a_token_that_cannot_be_sent_is_reported_with_its_source() {
+    fn attack_14_a_token_that_cannot_be_sent_is_reported_with_its_source() {
         for (token, found) in [
             ("hf_a\r\nX-Evil: 1", "a line break"),
             ("hf_a\nb", "a line break"),

@@ -84,7 +84,7 @@ impl Model {
         };
         let (checkpoint, description) = opened.parts();
         let warnings = tied_head::warning(checkpoint, &config, description)?.into_iter().collect();
-        let tokenizer = Tokenizer::open(storage.as_ref(), &folders.model)?;
+        let tokenizer = Tokenizer::open(storage.as_ref(), &folders.model)?.with_rows(config.vocab_size);
         Ok(Self { reference: reference.to_owned(), dir: folders.model, config, tokenizer, warnings, opened })
     }
 

@@ -16,6 +16,7 @@ use check::{Growth, guarded};
 use moerge_core::{
     error::{Error, Result},
     model::source::read_bytes,
+    suggest::shorten,
 };
 
 /// Maximum size of a text in bytes, after it has grown in the tokenizer.
@@ -43,6 +44,8 @@ pub struct Tokenizer {
     max_text: usize,
     /// How much text may grow.
     growth: f64,
+    /// Rows of the embeddings that its tokens are for, where they are known.
+    rows: Option<usize>,
 }
 
 impl Tokenizer {
@@ -70,7 +73,13 @@ impl Tokenizer {
         let most = if growth.text > ORDINARY_GROWTH { MAX_GROWN_TEXT } else { MAX_TEXT };
         let max_text = (most as f64 / growth.text) as usize;
         let bos = bos.map(|token| token.content).unwrap_or_default();
-        Ok(Self { path, inner, bos, eos, max_text, growth: growth.text })
+        Ok(Self { path, inner, bos, eos, max_text, growth: growth.text, rows: None })
+    }
+
+    /// The tokenizer of a model whose embeddings have `rows` rows: a text with a token beyond them is an error.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        Self { rows: Some(rows), ..self }
     }
 
     /// The end-of-text token: `eos_token` of the tokenizer's files. `None` if they name none, or one that is not in the
@@ -94,7 +103,7 @@ impl Tokenizer {
     pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
         self.check_length(text)?;
         let encoded = guarded(|| self.inner.encode(text, true)).map_err(|why| self.cannot("encode the text", &why))?;
-        self.check_tokens(text, encoded.len())?;
+        self.check_tokens(text, encoded.get_ids())?;
         let mut end = 0;
         let ends = encoded.get_offsets().iter().map(|(_, offset)| {
             // A character of several tokens may give its end to each of them.
@@ -108,18 +117,24 @@ impl Tokenizer {
         self.check_length(text)?;
         let encoded = guarded(|| self.inner.encode_fast(text, add_special));
         let ids = encoded.map_err(|why| self.cannot("encode the text", &why))?.get_ids().to_vec();
-        self.check_tokens(text, ids.len())?;
+        self.check_tokens(text, &ids)?;
         Ok(ids)
     }
 
-    /// A safety net in addition to the checks of the file.
-    fn check_tokens(&self, text: &str, tokens: usize) -> Result<()> {
-        let most = text.len() as f64 * self.growth * TOKENS_PER_BYTE + TOKENS_OF_ANY_TEXT;
+    /// Every token has an embedding. The number of tokens is a safety net in addition to the checks of the file.
+    fn check_tokens(&self, text: &str, ids: &[u32]) -> Result<()> {
+        let (tokens, bytes) = (ids.len(), text.len());
+        let most = bytes as f64 * self.growth * TOKENS_PER_BYTE + TOKENS_OF_ANY_TEXT;
         if tokens as f64 > most {
-            let bytes = text.len();
             return Err(self.cannot("encode the text", &format!("it makes {tokens} tokens from {bytes} bytes")));
         }
-        Ok(())
+        let Some(rows) = self.rows else { return Ok(()) };
+        let Some(id) = ids.iter().find(|id| **id as usize >= rows) else { return Ok(()) };
+        let path = self.path.display();
+        let message = format!("{path}: the tokenizer gave token {id}, but the model's embeddings have {rows} rows");
+        Err(Error::input(message)
+            .fact("token", format!("{:?}", shorten(&self.id_to_token(*id).unwrap_or_default())))
+            .hint("tokenizer.json and config.json must be of the same model"))
     }
 
     fn check_length(&self, text: &str) -> Result<()> {

@@ -115,20 +115,25 @@ impl MemoryNeed {
     pub fn within(&self, budget: u64) -> Result<()> {
         if self.prompts > budget {
             let few = "give it fewer and shorter prompts; `gate_mode: cheap_embed` needs no pass";
-            return Err(too_small("the pass over the prompts", self.prompts, budget).hint(few));
+            return Err(self.too_small("the pass over the prompts", self.prompts, budget).hint(few));
         }
         if self.self_text > budget {
             let yours = "`gate_mode: calibrated` fits the routers to text of yours, in less memory";
-            return Err(too_small("an expert that writes text", self.self_text, budget).hint(yours));
+            return Err(self.too_small("an expert that writes text", self.self_text, budget).hint(yours));
         }
         if self.training > budget {
             let less = "make `batch_tokens` of `phatgoose` smaller; `gate_mode: calibrated` needs no gradients";
-            return Err(too_small("training the gates", self.training, budget).hint(less));
+            return Err(self.too_small("training the gates", self.training, budget).hint(less));
         }
         if self.weights > budget {
-            return Err(too_small("writing the weights", self.weights, budget));
+            return Err(self.too_small("writing the weights", self.weights, budget));
         }
         Ok(())
+    }
+
+    /// The error about a phase. What would be enough is what the largest phase needs.
+    fn too_small(&self, what: &str, needed: u64, budget: u64) -> Error {
+        too_small(what, needed, self.peak(), budget)
     }
 
     /// The largest phase.
@@ -194,7 +199,7 @@ pub(crate) fn workers_within(tensors: &[OutputTensor], threads: Option<usize>, b
     let (fixed, worker) = (PROGRAM + TENSOR * reads as u64, worker_memory(tensors));
     let room = budget.unwrap_or(USUAL_MEMORY).saturating_sub(fixed) / worker;
     if room == 0 {
-        return Err(too_small("writing", fixed + worker, budget.unwrap_or(USUAL_MEMORY)));
+        return Err(too_small("writing", fixed + worker, fixed + worker, budget.unwrap_or(USUAL_MEMORY)));
     }
     Ok(threads.unwrap_or_else(default_threads).min(usize::try_from(room).unwrap_or(usize::MAX)))
 }
@@ -241,10 +246,12 @@ impl ExprInputs {
     }
 }
 
-fn too_small(what: &str, needed: u64, budget: u64) -> Error {
+/// The error about a phase that needs `needed` bytes, in a run that needs `whole`.
+fn too_small(what: &str, needed: u64, whole: u64, budget: u64) -> Error {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / (1 << 20) as f64);
-    Error::input(format!("{what} needs more memory than it is given"))
+    let error = Error::input(format!("{what} needs more memory than it is given"))
         .fact("needed", mib(needed.next_multiple_of(1 << 20)))
         .fact("budget", mib(budget))
-        .cause(Cause::OverMemoryBudget { needed })
+        .cause(Cause::OverMemoryBudget { needed: whole });
+    if whole > needed { error.fact("whole run", mib(whole.next_multiple_of(1 << 20))) } else { error }
 }

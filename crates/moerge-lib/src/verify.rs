@@ -15,9 +15,14 @@ use serde::Serialize;
 
 use moerge_core::{
     error::{Cause, ErrorKind, Result},
-    model::{families::is_known, folder::ModelFolder},
+    model::{
+        families::is_known,
+        folder::ModelFolder,
+        foreign_weights::{self, UNQUANTISED},
+    },
     progress::Progress,
     record::{MOERGE_JSON, MoergeJson, TensorRecord},
+    suggest::printable,
 };
 
 mod against_config;
@@ -113,6 +118,8 @@ impl VerifyReport {
     }
 
     fn add(&mut self, severity: Severity, kind: FindingKind, tensor: Option<&str>, message: String) -> &mut Finding {
+        // Names of tensors may hold anything.
+        let message = printable(&message);
         self.findings.push(Finding { severity, kind, tensor: tensor.map(str::to_owned), message, hint: None });
         let last = self.findings.len() - 1;
         &mut self.findings[last]
@@ -155,6 +162,7 @@ fn check(
     report.bytes = weights.tensors().map(|t| t.len).sum();
     let mut expected = None;
     if !folder.is_adapter() {
+        check_quantised(folder, weights, report);
         match folder.description() {
             Ok((config, description)) => {
                 let description = description.stored_in(weights);
@@ -182,6 +190,17 @@ fn check(
         check_record(record, weights, &bytes, report);
     }
     Ok(())
+}
+
+/// Quantised weights in a model of any family, unless its config says so.
+fn check_quantised(folder: &ModelFolder, weights: &Checkpoint, report: &mut VerifyReport) {
+    let config = folder.object("config.json").ok().flatten().unwrap_or_default();
+    let said =
+        ["quantization_config", "compression_config"].iter().any(|key| config.get(*key).is_some_and(|v| !v.is_null()));
+    if let Some(why) = foreign_weights::quantised(weights).filter(|_| !said) {
+        let message = format!("{why}, and config.json has no `quantization_config`");
+        report.add(Severity::Error, FindingKind::Quantised, None, message).hint = Some(UNQUANTISED.into());
+    }
 }
 
 /// Values of every tensor. Those of a tensor that no reader uses harm nobody.

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_file_suggests_its_neighbour() {
+    fn fault_rough_edges_a_missing_file_suggests_its_neighbour() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("recipe.yml"), "").unwrap();
         let hint = |name: &str| of(&Cause::FileNotFound { path: dir.path().join(name) });
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_follows_the_hints_of_the_library() {
+    fn fault_rough_edges_the_flag_follows_the_hints_of_the_library() {
         let error = Error::input("too small").hint("close other programs").cause(Cause::OverMemoryBudget { needed: 1 });
         assert_eq!(with_flags(&error).parts().hints, ["close other programs", "--memory 1MiB allows it"]);
     }

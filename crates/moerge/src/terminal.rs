@@ -63,8 +63,11 @@ pub fn quoted(path: &Path) -> String {
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Columns of a table, each as wide as its widest cell. Cells of the columns in `right` are right-aligned.
+/// Columns of a table, each as wide as its widest cell. Cells of the columns in `right` are right-aligned. A line end in
+/// a cell is shown as `\n`.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+    let one_line = |row: &Vec<String>| row.iter().map(|cell| cell.replace('\n', "\\n")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(one_line).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> =
         (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| visible(t)).max().unwrap_or(0)).collect();

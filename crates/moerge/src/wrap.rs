@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lines_break_at_spaces_under_their_last_column() {
+    fn fault_rough_edges_long_lines_break_at_spaces_under_their_last_column() {
         let line = "why        MixtralForCausalLM has all features of this base";
         let expected = "why        MixtralForCausalLM\n           has all features of\n           this base";
         assert_eq!(wrap(line, Some(30)), expected);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn streamed_words_are_never_broken() {
+    fn fault_rough_edges_streamed_words_are_never_broken() {
         assert_eq!(streamed(10, &["one two th", "ree fo", "ur\nfi", "ve"]), "one two\nthree four\nfive");
         assert_eq!(streamed(10, &["  x = 1\n\n  y"]), "  x = 1\n\n  y");
         assert_eq!(streamed(4, &["abcdefgh i"]), "abcdefgh\ni");

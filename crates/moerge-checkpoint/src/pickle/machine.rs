@@ -26,8 +26,10 @@ pub(super) enum Value {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Callable(Callable),
-    /// A harmless value other than a weight, such as a dtype, device, set or bytes. No operation accepts it.
+    /// A harmless value other than a weight, such as a device, set or bytes. No operation accepts it.
     Other,
+    /// A dtype of torch that safetensors has too.
+    ElementType(Dtype),
     /// The type of a storage, that is, of its elements.
     StorageType(Dtype),
     /// The bytes of a storage in the file.
@@ -50,6 +52,8 @@ pub(super) enum Value {
 pub(super) enum Callable {
     OrderedDict,
     RebuildTensor,
+    /// `_rebuild_tensor_v3`: its storage is untyped, and an argument is the dtype.
+    RebuildTyped,
     RebuildParameter,
     /// `_rebuild_from_type_v2(function, type, arguments, state)`: a tensor with attributes.
     RebuildFromType,
@@ -70,6 +74,8 @@ fn global(module: &str, name: &str) -> Option<Value> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Value::Callable(Callable::OrderedDict),
         ("torch._utils", "_rebuild_tensor_v2") => Value::Callable(Callable::RebuildTensor),
+        ("torch._utils", "_rebuild_tensor_v3") => Value::Callable(Callable::RebuildTyped),
+        ("torch.storage", "UntypedStorage") => Value::StorageType(U8),
         ("torch._utils", "_rebuild_tensor") => Value::Callable(Callable::RebuildTensor),
         ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
             Value::Callable(Callable::RebuildParameter)
@@ -83,7 +89,7 @@ fn global(module: &str, name: &str) -> Option<Value> {
         | ("_codecs", "encode")
         | ("collections", "Counter")
         | ("builtins" | "__builtin__", "bytearray" | "set" | "complex") => Value::Callable(Callable::Harmless),
-        ("torch", name) if is_dtype(name) => Value::Other,
+        ("torch", name) if is_dtype(name) => element_type(name).map_or(Value::Other, Value::ElementType),
         ("torch", storage) => Value::StorageType(match storage {
             "FloatStorage" => F32,
             "HalfStorage" => F16,
@@ -108,6 +114,18 @@ fn is_dtype(name: &str) -> bool {
         || ["float", "bfloat", "complex", "int", "uint", "qint", "quint"]
             .iter()
             .any(|kind| name.strip_prefix(kind).is_some_and(digits))
+}
+
+/// The type that torch calls `name`, of those that safetensors has.
+fn element_type(name: &str) -> Option<Dtype> {
+    Some(match name {
+        "uint16" => Dtype::U16,
+        "uint32" => Dtype::U32,
+        "uint64" => Dtype::U64,
+        "float8_e4m3fn" => Dtype::F8_E4M3,
+        "float8_e5m2" => Dtype::F8_E5M2,
+        _ => return Dtype::from_torch_name(name),
+    })
 }
 
 /// Runs a pickle. Returns all values and the index of the result.
@@ -403,6 +421,16 @@ impl<'a> Machine<'a> {
                 let tensor = tensor.ok_or_else(|| self.damaged("a tensor that is not one of torch.save's"))?;
                 self.push(tensor)
             }
+            (
+                Callable::RebuildTyped,
+                [storage, offset, shape, stride, _, _, dtype] | [storage, offset, shape, stride, _, _, dtype, _],
+            ) => {
+                self.typed_storage(*storage, *dtype)?;
+                let storage = self.pop()?;
+                let tensor = self.tensor(storage, *offset, *shape, *stride);
+                let tensor = tensor.ok_or_else(|| self.damaged("a tensor that is not one of torch.save's"))?;
+                self.push(tensor)
+            }
             (Callable::RebuildParameter, [data, _, _] | [data, _, _, _])
             | (Callable::ParameterType, [data] | [data, _])
                 if matches!(self.value(*data), Value::Tensor { .. }) =>
@@ -413,7 +441,7 @@ impl<'a> Machine<'a> {
             (Callable::RebuildFromType, [function, class, arguments, _])
                 if matches!(
                     self.value(*function),
-                    Value::Callable(Callable::RebuildTensor | Callable::RebuildParameter)
+                    Value::Callable(Callable::RebuildTensor | Callable::RebuildTyped | Callable::RebuildParameter)
                 ) && matches!(
                     self.value(*class),
                     Value::Callable(Callable::TensorType | Callable::ParameterType)
@@ -446,6 +474,20 @@ impl<'a> Machine<'a> {
         let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
         let pairs = pairs.ok_or_else(|| self.damaged("a dict of something other than pairs"))?;
         self.push(Value::Dict(pairs))
+    }
+
+    /// An untyped storage as one of elements of `dtype`.
+    fn typed_storage(&mut self, storage: Id, dtype: Id) -> Result<(), PickleError> {
+        let typed = match (self.value(storage), self.value(dtype)) {
+            (Value::Storage { dtype: Dtype::U8, key, elements: bytes }, Value::ElementType(dtype)) => {
+                let each = u64::from(dtype.size_bits() / 8);
+                let whole = bytes.checked_rem(each) == Some(0);
+                whole.then(|| Value::Storage { dtype: *dtype, key: key.clone(), elements: bytes / each })
+            }
+            _ => None,
+        };
+        let typed = typed.ok_or_else(|| self.damaged("a tensor of a type that safetensors lacks"))?;
+        self.push(typed)
     }
 
     fn tensor(&self, storage: Id, offset: Id, shape: Id, stride: Id) -> Option<Value> {

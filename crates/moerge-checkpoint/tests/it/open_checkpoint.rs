@@ -214,7 +214,7 @@ mod unix {
 
     /// Opening a pipe for reading would wait for a writer, for ever.
     #[test]
-    fn a_pipe_does_not_hang() {
+    fn attack_07_a_pipe_does_not_hang() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("model.safetensors");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();

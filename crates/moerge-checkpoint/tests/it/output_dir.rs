@@ -412,7 +412,7 @@ mod unix {
     }
 
     #[test]
-    fn a_work_folder_that_is_a_link_is_refused_and_its_target_untouched() {
+    fn attack_01_a_work_folder_that_is_a_link_is_refused_and_its_target_untouched() {
         let (dir, out) = folder();
         let precious = dir.path().join("precious");
         fs::create_dir_all(precious.join("old")).unwrap();
@@ -428,7 +428,7 @@ mod unix {
     }
 
     #[test]
-    fn a_work_folder_of_somebody_else_is_refused_and_untouched() {
+    fn attack_01_a_work_folder_of_somebody_else_is_refused_and_untouched() {
         let (_dir, out) = folder();
         let work = work_of(&out);
         for planted in ["thesis.txt", "plan-id", "old/model.safetensors", "model/x", "made-by-moerge"] {
@@ -444,7 +444,7 @@ mod unix {
     }
 
     #[test]
-    fn what_moerge_did_not_put_into_a_work_folder_is_refused_and_untouched() {
+    fn attack_01_what_moerge_did_not_put_into_a_work_folder_is_refused_and_untouched() {
         let (dir, out) = folder();
         let work = work_of(&out);
         let precious = dir.path().join("precious");
@@ -484,7 +484,7 @@ mod unix {
     }
 
     #[test]
-    fn only_regular_files_are_opened_and_nothing_waits() {
+    fn attack_07_only_regular_files_are_opened_and_nothing_waits() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());

@@ -62,12 +62,20 @@ fn what_torch_writes_is_read_to_the_byte() {
 
 /// Tensors with attributes, parameters with state, and the metadata that `weights_only=True` accepts among them.
 #[test]
-fn harmless_pickles_that_torch_accepts_are_read() {
+fn fault_09_harmless_pickles_that_torch_accepts_are_read() {
     let read = |name: &str| Checkpoint::open_file(&storage(), &path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     for name in ["attributes.bin", "pickled_parameter.bin", "protocol_4.bin"] {
         let tensor = read(name).get("w").unwrap().read().unwrap();
         assert_eq!(tensor, [1_f32, 2.0].map(f32::to_le_bytes).concat(), "{name}");
     }
+    // An untyped storage and a dtype: what torch writes for types without a storage class of their own.
+    for name in ["typed.bin", "typed_attributes.bin"] {
+        let file = read(name);
+        let tensor = file.get("w").unwrap();
+        assert_eq!((tensor.dtype, tensor.read().unwrap()), (Dtype::U16, vec![1, 0, 255, 255]), "{name}");
+    }
+    assert_eq!(read("typed.bin").get("f8").unwrap().dtype, Dtype::F8_E4M3);
+    refused("typed_complex.bin", "a type that safetensors lacks");
     // Python 2's spelling, over the storage of another file.
     assert_eq!(read("old_ordered_dict.bin").get("w").unwrap().shape, [2]);
     // The inner call of a tensor with attributes is not free.

@@ -198,8 +198,11 @@ fn adapted(view: &TensorView, adapter: Option<&Adapter>, round: Option<Dtype>) -
 fn check_adapter(adapter: &Adapter, checkpoint: &Checkpoint, dir: &Path) -> Result<()> {
     let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| checkpoint.get(name).is_none()).collect();
     let Some(first) = unmatched.first() else { return Ok(()) };
-    let count = unmatched.len();
-    let message = format!("the adapter in {} changes {count} weights that its model lacks", adapter.dir.display());
+    let count = match unmatched.len() {
+        1 => "a weight".to_owned(),
+        several => format!("{several} weights"),
+    };
+    let message = format!("the adapter in {} changes {count} that its model lacks", adapter.dir.display());
     Err(Error::input(message)
         .fact("model", dir.display().to_string())
         .fact("the adapter changes", *first)

@@ -10,7 +10,7 @@ use super::{
     interpreter::Interpreter,
     json::tojson,
     meter::Meter,
-    methods::items,
+    methods::{BY_CHARACTER, items},
     numbers,
     strings::{capitalize, is_space, replace, strip, title_char},
     text_filters,
@@ -215,7 +215,11 @@ fn simple(name: &str, value: Value, args: Args, meter: &Meter<'_>) -> Run<Value>
         "lower" => Value::text_like(printed()?.to_lowercase(), value.is_markup(), meter),
         "upper" => Value::text_like(printed()?.to_uppercase(), value.is_markup(), meter),
         "capitalize" => Value::text_like(capitalize(&printed()?), value.is_markup(), meter),
-        "title" => Value::text(title(&printed()?), meter),
+        "title" => {
+            let text = printed()?;
+            meter.work(BY_CHARACTER * text.len())?;
+            Value::text(title(&text), meter)
+        }
         "replace" => {
             let [old, new, count] = args.bind(name, ["old", "new", "count"])?;
             let count = count.int("a count")?.and_then(|n| usize::try_from(n).ok());

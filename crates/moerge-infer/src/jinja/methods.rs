@@ -59,6 +59,8 @@ const STRING: [&str; 43] = [
     "zfill",
     "expandtabs",
 ];
+/// How much more than copying it takes to look at every character of a string by itself.
+pub const BY_CHARACTER: usize = 32;
 const LIST: [&str; 3] = ["copy", "count", "index"];
 const TUPLE: [&str; 2] = ["count", "index"];
 const DICT: [&str; 5] = ["copy", "get", "items", "keys", "values"];
@@ -253,12 +255,16 @@ fn string(text: &Text, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> 
         "casefold" => like(&text.to_lowercase().replace('ß', "ss").replace('ς', "σ")),
         "upper" => like(&text.to_uppercase()),
         "capitalize" => like(&capitalize(text)),
-        "title" => like(&title(text)),
+        "title" => {
+            meter.work(BY_CHARACTER * text.len())?;
+            like(&title(text))
+        }
         "expandtabs" => {
             let [size] = args.bind(name, ["tabsize"])?;
             like(&expand_tabs(text, size.int("a width")?.unwrap_or(8), meter)?)
         }
         "swapcase" => {
+            meter.work(BY_CHARACTER * text.len())?;
             let swap =
                 |c: char| if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
             like(&text.chars().map(swap).collect::<String>())
@@ -277,7 +283,10 @@ fn string(text: &Text, name: &str, args: Args, meter: &Meter<'_>) -> Run<Value> 
         "isspace" => all(is_space),
         "islower" => Ok(Value::Bool(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase))),
         "isupper" => Ok(Value::Bool(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase))),
-        "istitle" => Ok(Value::Bool(text.chars().any(char::is_alphabetic) && title(text) == **text)),
+        "istitle" => {
+            meter.work(BY_CHARACTER * text.len())?;
+            Ok(Value::Bool(text.chars().any(char::is_alphabetic) && title(text) == **text))
+        }
         _ => Err(Fault::template(format!("the method `{name}` of strings is not supported"))),
     }
 }

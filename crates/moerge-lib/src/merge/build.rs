@@ -77,7 +77,7 @@ impl Prepared {
         }
         let mut warnings = self.plan.output.warnings.clone();
         warnings.extend(self.broken_files(&files));
-        warnings.extend(self.prompt_warnings(tokenizer.as_ref(), progress)?);
+        warnings.extend(self.prompt_warnings_with(tokenizer.as_ref(), progress)?);
         let names: Vec<_> =
             (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
         let shared = match &routing {

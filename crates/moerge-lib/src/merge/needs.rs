@@ -122,7 +122,17 @@ impl Prepared {
     }
 
     /// Warnings about prompts that exceed the base's context or have no tokens.
-    pub(super) fn prompt_warnings(
+    ///
+    /// # Errors
+    /// A prompt cannot be tokenized, or the run is stopped.
+    pub fn prompt_warnings(&self, storage: &dyn ReadStorage, progress: &dyn Progress) -> Result<Vec<String>> {
+        match self.tokenizer(storage) {
+            Ok(Some(tokenizer)) => self.prompt_warnings_with(Some(&tokenizer), progress),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn prompt_warnings_with(
         &self,
         tokenizer: Option<&Tokenizer>,
         progress: &dyn Progress,
@@ -155,7 +165,10 @@ impl Prepared {
         let mode = self.plan.routing.gate_mode;
         let needed = mode.needs_prompts() || mode.is_fitted();
         let open = || {
-            Tokenizer::open(storage, &self.models.base().dir).map_err(|error| {
+            let base = self.models.base();
+            let opened =
+                Tokenizer::open(storage, &base.dir).map(|tokenizer| tokenizer.with_rows(base.config.vocab_size));
+            opened.map_err(|error| {
                 error.fact("needed for", format!("`gate_mode: {}`", mode.name())).hint("`gate_mode: random` needs none")
             })
         };

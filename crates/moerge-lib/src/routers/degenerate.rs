@@ -170,7 +170,7 @@ mod tests {
 
     /// Fault 14: gates in opposite directions were reported as similar.
     #[test]
-    fn opposite_gates_are_told_apart_and_zeros_are_not() {
+    fn fault_14_opposite_gates_are_told_apart_and_zeros_are_not() {
         let warned = |gate: Vec<f32>| {
             let experts = gate.len() / 2;
             let routers = Routers { experts, hidden: 2, gates: vec![gate], shared_gates: Vec::new() };

@@ -22,17 +22,13 @@ pub(super) fn check(
     report: &mut VerifyReport,
 ) -> Option<BTreeSet<String>> {
     let expected = expected_shapes(description);
-    if let Some(why) = foreign_weights::quantised(weights) {
-        let message = format!("{why}, and config.json has no `quantization_config`");
-        report.add(Severity::Error, FindingKind::Quantised, None, message).hint = Some(UNQUANTISED.into());
-    }
-    let first = expected.keys().find(|name| weights.get(name).is_none());
-    if let Some(error) = first.and_then(|name| foreign_weights::prefixed(weights, name)) {
+    // The head may be missing for another reason than the rest, so a few names are tried.
+    let missing = || expected.keys().filter(|name| weights.get(name).is_none());
+    if let Some(error) = missing().take(8).find_map(|name| foreign_weights::renamed(weights, name)) {
         report.add_error(FindingKind::Names, &error);
         return None;
     }
-    let missing = expected.keys().filter(|name| weights.get(name).is_none());
-    for name in missing {
+    for name in missing() {
         let message = format!("{name} is missing: config.json calls for it with shape {:?}", expected[name]);
         report.add(Severity::Error, FindingKind::Missing, Some(name), message);
     }
@@ -41,6 +37,12 @@ pub(super) fn check(
             Some(shape) if *shape != tensor.shape => {
                 let message = format!("{} is {:?}, config.json calls for {shape:?}", tensor.name, tensor.shape);
                 report.add(Severity::Error, FindingKind::Shape, Some(&tensor.name), message);
+            }
+            // That of a matrix is said of all of them together.
+            Some(_) if tensor.shape.len() < 2 && !foreign_weights::is_plain(tensor.dtype) => {
+                let message = format!("{} is {}", tensor.name, tensor.dtype);
+                let finding = report.add(Severity::Error, FindingKind::Quantised, Some(&tensor.name), message);
+                finding.hint = Some(UNQUANTISED.into());
             }
             Some(_) => {}
             None => {

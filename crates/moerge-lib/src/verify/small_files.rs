@@ -72,7 +72,7 @@ pub(crate) fn problem(name: &str, bytes: &[u8]) -> Option<String> {
 }
 
 /// The chat templates in a file; `None` where it has nothing to do with them.
-pub(super) fn templates(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
+fn templates(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
     if name == JINJA {
         return Some(vec![String::from_utf8_lossy(bytes).into_owned()]);
     }

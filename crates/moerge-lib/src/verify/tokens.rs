@@ -4,10 +4,19 @@
 use std::path::Path;
 
 use moerge_checkpoint::ReadStorage;
-use moerge_core::model::{folder::ModelFolder, source::token_without_row};
-use moerge_infer::{generate::GenerationConfig, tokenizer::Tokenizer};
+use moerge_core::{
+    model::{folder::ModelFolder, source::token_without_row},
+    progress::Silent,
+};
+use moerge_infer::{
+    generate::{ChatTemplate, Conversation, GenerationConfig, Message},
+    tokenizer::Tokenizer,
+};
 
 use super::{FindingKind, Severity, VerifyReport};
+
+/// A context that holds any short conversation.
+const CONTEXT: usize = 4096;
 
 /// Compares a tokenizer that can be opened with the model's `config.json`.
 pub(super) fn check(storage: &dyn ReadStorage, dir: &Path, folder: &ModelFolder, report: &mut VerifyReport) {
@@ -19,18 +28,8 @@ pub(super) fn check(storage: &dyn ReadStorage, dir: &Path, folder: &ModelFolder,
     let Ok(tokenizer) = Tokenizer::open(storage, dir) else { return };
     let rows = folder.config().map(|config| config.vocab_size as u64).ok();
     let rows = rows.or_else(|| config.get("vocab_size")?.as_u64());
-    if let (Some(rows), Some((id, token))) = (rows, tokenizer.last_token())
-        && let Some(message) = token_without_row(id, &token, rows)
-    {
-        let used = chat_templates(folder).iter().any(|template| template.contains(&token));
-        let (severity, end) = match used {
-            true => (Severity::Error, "; the chat template uses it, so no chat works"),
-            false => (Severity::Warning, "; a prompt with it cannot be run"),
-        };
-        report.add(severity, FindingKind::Tokens, None, format!("{message}{end}")).hint = Some(
-            "use the tokenizer of the model that the embeddings are from, or resize the embeddings to the tokenizer"
-                .into(),
-        );
+    if let Some(rows) = rows {
+        check_rows(storage, dir, &tokenizer, rows, report);
     }
     let Ok(generation) = GenerationConfig::open(storage, dir, &config) else { return };
     if let Some(eos) = tokenizer.eos().filter(|eos| !generation.stop.contains(eos)) {
@@ -48,11 +47,40 @@ pub(super) fn check(storage: &dyn ReadStorage, dir: &Path, folder: &ModelFolder,
     }
 }
 
-fn chat_templates(folder: &ModelFolder) -> Vec<String> {
-    let mut texts = Vec::new();
-    for name in ["tokenizer_config.json", "chat_template.json", "chat_template.jinja"] {
-        let bytes = folder.has(name).then(|| folder.bytes(name).ok()).flatten();
-        texts.extend(bytes.and_then(|bytes| super::small_files::templates(name, &bytes)).unwrap_or_default());
-    }
-    texts
+/// Every token has one of the `rows` of the embeddings. One that all prompts or all chats need breaks the model.
+fn check_rows(storage: &dyn ReadStorage, dir: &Path, tokenizer: &Tokenizer, rows: u64, report: &mut VerifyReport) {
+    let beyond = |tokens: &[u32]| tokens.iter().copied().find(|id| u64::from(*id) >= rows);
+    let in_prompts = tokenizer.encode("a").ok().and_then(|tokens| beyond(&tokens));
+    let last = tokenizer.last_token().filter(|(id, _)| u64::from(*id) >= rows);
+    let Some(id) = in_prompts.or(last.as_ref().map(|(id, _)| *id)) else { return };
+    let in_chats = if in_prompts.is_none() { chat_tokens(storage, dir, tokenizer, beyond) } else { None };
+    let id = in_chats.unwrap_or(id);
+    let name = tokenizer.id_to_token(id).unwrap_or_default();
+    let Some(message) = token_without_row(id, &name, rows) else { return };
+    let (severity, end) = match (in_prompts, in_chats) {
+        (Some(_), _) => (Severity::Error, "; it is added to every prompt, so nothing can be run"),
+        (_, Some(_)) => (Severity::Error, "; the chat template uses it, so no chat works"),
+        _ => (Severity::Warning, "; a prompt with it cannot be run"),
+    };
+    report.add(severity, FindingKind::Tokens, None, format!("{message}{end}")).hint = Some(
+        "use the tokenizer of the model that the embeddings are from, or resize the embeddings to the tokenizer".into(),
+    );
+}
+
+/// The token that `beyond` finds in short conversations as the chat template renders them.
+fn chat_tokens(
+    storage: &dyn ReadStorage,
+    dir: &Path,
+    tokenizer: &Tokenizer,
+    beyond: impl Fn(&[u32]) -> Option<u32>,
+) -> Option<u32> {
+    // A template that is broken, or refuses these conversations, is a finding of its own or none.
+    let template = ChatTemplate::open(storage, dir).ok().flatten()?;
+    let message = |role: &str| Message { role: role.into(), content: "a".into() };
+    let conversations = [vec!["user"], vec!["system", "user"], vec!["user", "assistant", "user"]];
+    conversations.into_iter().find_map(|roles| {
+        let messages: Vec<Message> = roles.into_iter().map(message).collect();
+        let text = template.render(&Conversation::new(&messages), CONTEXT, &Silent).ok()?;
+        beyond(&tokenizer.encode_rendered(&text).ok()?)
+    })
 }

@@ -91,7 +91,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let free = free_space(&out);
     let need = prepared.memory(storage.as_ref(), &options, &reporter)?;
     let budget = options.memory;
-    let summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
+    let mut summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
+    summary.warnings.extend(prepared.prompt_warnings(storage.as_ref(), &reporter)?);
     let mut results = console::results();
     if args.json {
         let mut plan = serde_json::to_value(&summary)?;

@@ -9,12 +9,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::running::{Loaded, ModelArgs, SamplingArgs};
-use crate::{commands::command_line::wrong_usage, interrupt, progress::Reporter, terminal::harmless};
+use crate::{commands::command_line::wrong_usage, interrupt, progress::Reporter, terminal::one_line};
 
 mod api_error;
+mod bodies;
 mod connections;
 mod event;
 mod guard;
@@ -32,6 +33,7 @@ mod worker;
 /// echo and logprobs) and /v1/chat/completions. Requests are answered one at a time. Sampling options are defaults for
 /// requests that omit them.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("seed", |seed| seed.help("Random seed; without it, every response gets a new one")))]
 #[command(after_long_help = "\
 Examples:
   moerge serve out
@@ -65,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = SocketAddr::new(args.host, args.port);
     // Bind before loading the model, which takes long, so a port in use is reported at once.
-    let listener = runtime.block_on(TcpListener::bind(address)).map_err(|e| cannot_listen(address, &e))?;
+    let listener = runtime.block_on(async { listen(address) }).map_err(|e| cannot_listen(address, &e))?;
     let address = listener.local_addr()?;
     let loaded = Arc::new(args.model.load(&reporter)?);
     let defaults = request::Defaults {
@@ -81,9 +83,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         defaults,
         fixed_seed: args.sampling.seed.is_some(),
         count: AtomicU64::new(0),
+        bodies: bodies::Bodies::default(),
     };
     let mut out = anstream::stdout();
-    writeln!(out, "serving {} at http://{address}", harmless(&server.model))?;
+    writeln!(out, "serving {} at http://{address}", one_line(&server.model))?;
     out.flush()?;
     runtime.block_on(async {
         let serving = tokio::spawn(connections::serve(listener, routes::router(server)));
@@ -104,6 +107,20 @@ fn key(args: &Args) -> Option<String> {
         wrong_usage("serve", &format!("listening at {} needs an API key: {what}", args.host));
     }
     key
+}
+
+/// Bytes of an answer that the system keeps for a client that does not read. With more, the model would go on for it.
+const SEND_BUFFER: u32 = 64 << 10;
+
+/// Listens at `address`; connections have a [`SEND_BUFFER`].
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As TcpListener::bind: on Windows it would let two programs listen at one address.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(1024)
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> moerge_core::Error {

@@ -35,6 +35,9 @@ CASES = {
                                                  "use_sliding_window": None}, False),
     "qwen3_moe_window": ("qwen3_moe", {**WINDOW, "sliding_window": 4, "max_window_layers": 1}, False),
     "mistral_without_window": ("mistral", {"sliding_window": None}, False),
+    "mistral_window_by_layer_types": ("mistral", {
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"]}, False),
+    "mistral_full_by_layer_types": ("mistral", {"layer_types": ["full_attention"] * 3}, False),
     "mixtral_without_window": ("mixtral", {"sliding_window": None}, False),
     "tied_with_a_head_of_its_own": ("llama3_rope", {}, True),
     "tied_with_a_head_of_its_own_qwen2": ("qwen2", {}, True),

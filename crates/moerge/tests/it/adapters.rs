@@ -43,7 +43,7 @@ fn probed(matrix: &[f32], columns: usize) -> Vec<f64> {
 /// Fault 1: the values of `merge_and_unload` for every initialisation and setting that is plain LoRA, a converted PiSSA
 /// among them.
 #[test]
-fn adapters_are_merged_as_peft_merges_them() {
+fn fault_01_adapters_are_merged_as_peft_merges_them() {
     let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let mut kinds = 0;
     for entry in fs::read_dir(golden("adapters")).unwrap() {
@@ -75,7 +75,7 @@ fn adapters_are_merged_as_peft_merges_them() {
 
 /// Without its adapter a model is far from what PEFT makes of both, so the test above can fail.
 #[test]
-fn the_golden_adapters_change_their_models() {
+fn fault_01_the_golden_adapters_change_their_models() {
     let adapter = golden("adapters/plain");
     let source = open(&golden("llama"), &adapter).unwrap();
     let tensor = source.description.tensors.iter().find(|t| t.name == "model.layers.1.mlp.up_proj.weight").unwrap();
@@ -98,7 +98,7 @@ fn with_another_tensor(dir: &Path, config: &Value, name: &str) -> moerge_core::R
 
 /// Fault 2: what was neither A nor B was dropped silently, even when the model has no such module.
 #[test]
-fn a_tensor_of_a_module_that_the_model_lacks_is_an_error_that_names_it() {
+fn fault_02_a_tensor_of_a_module_that_the_model_lacks_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     for name in [
         "model.layers.7.self_attn.q_proj.bias",
@@ -171,7 +171,7 @@ fn an_adapter_of_a_tied_head_is_refused_on_the_base_only() {
 
 /// Fault 2: pairs of q, k and v on a model that stores them as one matrix.
 #[test]
-fn pairs_of_q_k_and_v_go_onto_the_rows_of_a_fused_weight() {
+fn fault_02_pairs_of_q_k_and_v_go_onto_the_rows_of_a_fused_weight() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let phi3 = json!({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "pad_token_id": 0});

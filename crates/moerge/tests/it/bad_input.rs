@@ -16,7 +16,7 @@ fn message(output: &Output) -> String {
 }
 
 #[test]
-fn force_replaces_what_moerge_made_and_nothing_else() {
+fn attack_01_force_replaces_what_moerge_made_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_family(dir, "random");
@@ -99,7 +99,7 @@ fn weights_that_are_no_numbers_are_said_and_none_are_made() {
 
 #[test]
 #[cfg(unix)]
-fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+fn attack_07_a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_family(dir, "hidden");

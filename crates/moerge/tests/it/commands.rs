@@ -102,7 +102,7 @@ fn escape_sequences_in_names_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn completions_and_manual_are_there_for_every_command() {
+fn fault_rough_edges_completions_and_manual_are_there_for_every_command() {
     let dir = TempDir::new().unwrap();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = transcript(&moerge(&["completions", shell], dir.path()));
@@ -148,14 +148,29 @@ fn completions_and_manual_are_there_for_every_command() {
 /// A folder's name cannot look like a line of moerge's own.
 #[test]
 #[cfg(unix)]
-fn line_breaks_in_names_are_escaped() {
+fn attack_14_line_breaks_in_names_are_escaped() {
     let dir = TempDir::new().unwrap();
     let text = transcript(&moerge(&["verify", "x\nerror: all is lost"], dir.path()));
     assert!(text.starts_with("error: x\\nerror: all is lost does not exist\n"), "{text}");
+    // In tables, and in the names of tensors.
+    let dir = copy_of("llama");
+    fs::rename(dir.path().join("model"), dir.path().join("x\nerror: lost")).unwrap();
+    let recipe = r#"{base_model: "x\nerror: lost", gate_mode: random, experts: [{source_model: "x\nerror: lost"}, {source_model: "x\nerror: lost", noise_scale: 0.1}]}"#;
+    fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    let text = transcript(&moerge(&["plan", "moe.yml"], dir.path()));
+    assert!(text.contains("x\\nerror: lost") && !text.contains("\nerror: lost"), "{text}");
+    let path = dir.path().join("x\nerror: lost/model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header = String::from_utf8_lossy(&bytes[8..8 + length]).replace("model.norm.weight", "model.\\nerror: lost");
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..]].concat())
+        .unwrap();
+    let text = transcript(&moerge(&["verify", "x\nerror: lost"], dir.path()));
+    assert!(text.contains("model.\\nerror: lost is no part") && !text.contains("\nerror: lost"), "{text}");
 }
 
 #[test]
-fn a_token_with_a_space_is_reported() {
+fn fault_rough_edges_a_token_with_a_space_is_reported() {
     let dir = copy_of("llama");
     fs::write(dir.path().join("moe.yml"), "base_model: model\ngate_mode: random\nexperts: [{source_model: model}]\n")
         .unwrap();

@@ -229,7 +229,7 @@ fn a_base_with_biases_that_no_moe_has_is_refused() {
 }
 
 #[test]
-fn adapters_that_cannot_be_merged_are_refused_by_name() {
+fn fault_01_adapters_that_cannot_be_merged_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_model(&dir.join("base"), &llama(&json!({})), 1);
@@ -251,9 +251,12 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
     };
     let biased = with("model.layers.0.mlp.gate_proj.lora_B.bias", vec![64]);
     let whole = with("model.layers.1.mlp.down_proj.weight", vec![32, 64]);
+    let empty = BTreeMap::new();
     let mut foreign = BTreeMap::new();
     lora_pair(&mut foreign, "transformer.h.0.mlp.c_fc", 64, 32, 4);
     for (name, config, tensors, words) in [
+        ("empty", json!({}), &empty, ["changes no weight: it has no tensors", "save_pretrained"]),
+        ("null", json!({"lora_alpha": null}), &fitting, ["`lora_alpha` is not a number", "null"]),
         ("foreign", json!({}), &foreign, ["changes no weight of this model", "transformer.h.0.mlp.c_fc"]),
         ("dora", json!({"use_dora": true}), &fitting, ["use_dora", "merge it into its model first"]),
         ("magnitude", json!({}), &magnitude, ["DoRA", "lora_magnitude_vector"]),
@@ -288,7 +291,7 @@ fn adapters_that_cannot_be_merged_are_refused_by_name() {
 
 /// Fault 2: pairs that match nothing were dropped, and what they change was lost.
 #[test]
-fn an_adapter_pair_that_matches_no_weight_is_an_error() {
+fn fault_02_an_adapter_pair_that_matches_no_weight_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_model(&dir.join("base"), &llama(&json!({})), 1);
@@ -316,7 +319,7 @@ fn an_adapter_pair_that_matches_no_weight_is_an_error() {
 
 /// Fault 2: an adapter of `gate_proj` on a model that stores gate and up as one was dropped.
 #[test]
-fn an_adapter_of_unfused_names_goes_onto_the_rows_of_a_fused_weight() {
+fn fault_02_an_adapter_of_unfused_names_goes_onto_the_rows_of_a_fused_weight() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let phi3 = json!({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "pad_token_id": 0});

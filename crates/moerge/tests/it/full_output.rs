@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     common::{command, example, write_family},
-    hub_server::bench::Bench,
+    hub_bench::Bench,
 };
 
 /// A device that is always full.
@@ -81,7 +81,7 @@ fn check_stdout(output: &Output, what: &str) {
 }
 
 #[test]
-fn a_full_stderr_ends_no_command() {
+fn attack_02_a_full_stderr_ends_no_command() {
     let dir = family();
     for args in COMMANDS {
         check_stderr(dir.path(), args);
@@ -89,7 +89,7 @@ fn a_full_stderr_ends_no_command() {
 }
 
 #[test]
-fn a_full_stdout_is_a_failure_of_every_command() {
+fn attack_02_a_full_stdout_is_a_failure_of_every_command() {
     let dir = family();
     for args in COMMANDS {
         let output = run_with(dir.path(), args, full(), Stdio::piped());
@@ -104,7 +104,7 @@ fn a_full_stdout_is_a_failure_of_every_command() {
 }
 
 #[test]
-fn a_merge_survives_full_outputs() {
+fn attack_02_a_merge_survives_full_outputs() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = example("tiny/moe.yml");
     let recipe = recipe.to_str().unwrap();
@@ -134,7 +134,7 @@ fn errors_and_warnings_keep_their_exit_code() {
 }
 
 #[test]
-fn a_pull_survives_full_outputs() {
+fn attack_02_a_pull_survives_full_outputs() {
     let bench = Bench::new();
     let with = |stdout: Stdio, stderr: Stdio, args: &[&str]| {
         let mut command = bench.command(args);

@@ -124,7 +124,7 @@ fn check_quantised(model: &str) {
 /// Golden models under configs that are easy to misread, opened as the commands open a model: windows in some layers, a
 /// head beside tied embeddings (`golden/odd_configs.py`).
 #[test]
-fn odd_configs_mean_what_they_mean_to_transformers() {
+fn fault_03_and_04_odd_configs_mean_what_they_mean_to_transformers() {
     #[derive(serde::Deserialize)]
     struct Case {
         model: String,

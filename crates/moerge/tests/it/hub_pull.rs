@@ -12,11 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::hub_server::{
-    Fault,
-    bench::{Bench, TOKEN, stderr},
-    git_hash, sha256,
-};
+use crate::hub_bench::{Bench, TOKEN, stderr};
+use crate::hub_server::{Fault, git_hash, sha256};
 use serde_json::json;
 
 #[test]

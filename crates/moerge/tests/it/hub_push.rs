@@ -10,10 +10,8 @@ use std::{
 };
 
 use crate::common::{contents, write_family};
-use crate::hub_server::{
-    Fault,
-    bench::{Bench, TOKEN, stderr},
-};
+use crate::hub_bench::{Bench, TOKEN, stderr};
+use crate::hub_server::Fault;
 
 /// A merged model in `out`, and a Hub where `me` may write.
 fn bench() -> (Bench, PathBuf) {
@@ -193,20 +191,6 @@ fn a_push_that_is_not_allowed_says_so_before_it_reads_anything() {
     assert!(!bench.dir.path().join("other").exists());
     fs::remove_file(out.join("config.json")).unwrap();
     says(&["push", "out", "me/moe"], Some(TOKEN), &["holds no model: it has no config.json"]);
-}
-
-/// A Hub for trying things by hand, Python's client among them: `HUB_AT=127.0.0.1:8899 cargo test --test hub_push -- \
-/// --ignored serve`. The folders in HUB_FOLDERS (`id=folder`, with commas) are in it; `hf_hand` is the token of `me`.
-#[test]
-#[ignore = "serves for an hour"]
-fn serve() {
-    let hub = crate::hub_server::HubServer::at(&std::env::var("HUB_AT").unwrap());
-    hub.add_user("hf_hand", "me");
-    for pair in std::env::var("HUB_FOLDERS").unwrap_or_default().split(',').filter(|p| !p.is_empty()) {
-        let (id, folder) = pair.split_once('=').unwrap();
-        hub.add_folder(id, std::path::Path::new(folder));
-    }
-    std::thread::sleep(std::time::Duration::from_secs(3600));
 }
 
 /// One command from a recipe to the Hub; and the token is in nothing that was printed or written on the way.

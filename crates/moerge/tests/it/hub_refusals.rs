@@ -2,10 +2,8 @@
 
 use std::{fs, process::Command};
 
-use crate::hub_server::{
-    Reply,
-    bench::{Bench, TOKEN, stderr},
-};
+use crate::hub_bench::{Bench, TOKEN, stderr};
+use crate::hub_server::Reply;
 
 /// The command fails, and what it says has all of `words` and no token.
 #[track_caller]
@@ -147,7 +145,7 @@ fn a_repository_without_weights() {
 
 /// FAULTS A12: 542 requests and on.
 #[test]
-fn a_list_of_files_whose_pages_point_at_themselves() {
+fn attack_12_a_list_of_files_whose_pages_point_at_themselves() {
     let bench = Bench::new();
     let page = format!("{}/api/models/org/model/tree/x?cursor=1", bench.hub.endpoint());
     let other = "http://localhost:1/api/models/org/model/tree/x";
@@ -170,7 +168,7 @@ fn a_list_of_files_whose_pages_point_at_themselves() {
 
 /// Ever new pages, an answer without end, files listed twice, and another commit than the one that was asked for.
 #[test]
-fn a_hub_that_answers_without_end_or_with_something_else() {
+fn attack_12_a_hub_that_answers_without_end_or_with_something_else() {
     let bench = Bench::new();
     let endpoint = bench.hub.endpoint();
     let mut pages = 0;
@@ -222,7 +220,7 @@ fn a_hub_that_answers_without_end_or_with_something_else() {
 
 /// FAULTS A13 and A14: the token in an error was printed, and so were control characters.
 #[test]
-fn a_hub_that_echoes_the_token() {
+fn attack_13_a_hub_that_echoes_the_token() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let bench = Bench::new();
     let percent: String = TOKEN.bytes().map(|b| format!("%{b:02X}")).collect();
@@ -254,7 +252,7 @@ fn a_hub_that_echoes_the_token() {
 
 /// FAULTS A14: such a token was dropped without a word. Public models need none.
 #[test]
-fn a_token_that_cannot_be_sent() {
+fn attack_14_a_token_that_cannot_be_sent() {
     let bench = Bench::new();
     for (token, found) in [("hf_a\r\nX: y", "a line break"), ("hf_a b", "a space")] {
         let note = format!("the token in HF_TOKEN is ignored: it contains {found}");

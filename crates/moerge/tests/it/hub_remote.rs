@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use crate::common::{contents, llama, write_model};
-use crate::hub_server::{Fault, bench::Bench};
+use crate::{hub_bench::Bench, hub_server::Fault};
 use moerge_checkpoint::Fingerprint;
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ fn without_the_cache_a_bad_line_gives_the_same_bytes() {
 
 /// FAULTS 16: the licence of a source that is read from the Hub was lost.
 #[test]
-fn without_the_cache_the_licences_are_read_from_the_cards() {
+fn fault_16_without_the_cache_the_licences_are_read_from_the_cards() {
     let bench = bench();
     for (name, licence) in [("base", "cc-by-nc-4.0"), ("a", "cc-by-nc-4.0"), ("b", "CC-BY-NC-4.0")] {
         let dir = bench.dir.path().join(name);

@@ -31,7 +31,7 @@ fn waiting_for_a_hub(dir: &Path, hub: &TcpListener, args: &[&str]) -> Child {
 }
 
 #[test]
-fn an_interrupted_run_exits_with_130() {
+fn fault_rough_edges_an_interrupted_run_exits_with_130() {
     let dir = tempfile::tempdir().unwrap();
     let hub = TcpListener::bind("127.0.0.1:0").unwrap();
     let recipe = "base_model: org/a\nexperts:\n- source_model: org/a\n- source_model: org/b\n";
@@ -46,7 +46,7 @@ fn an_interrupted_run_exits_with_130() {
 
 /// Waiting for a prompt is not work that has to be finished: the first Ctrl-C is enough.
 #[test]
-fn one_ctrl_c_ends_reading_from_stdin() {
+fn fault_rough_edges_one_ctrl_c_ends_reading_from_stdin() {
     let dir = tempfile::tempdir().unwrap();
     write_family(dir.path(), "random");
     for args in [["generate", "base"], ["chat", "base"]] {

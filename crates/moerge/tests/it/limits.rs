@@ -78,7 +78,7 @@ fn random_gates_need_128_mib_whatever_the_size_of_the_models() {
 }
 
 #[test]
-fn making_routers_keeps_within_what_plan_says() {
+fn attack_15_making_routers_keeps_within_what_plan_says() {
     for mode in ["hidden", "calibrated", "self_calibrated"] {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
@@ -116,6 +116,21 @@ fn a_budget_that_is_too_small_is_said_before_anything_is_written() {
     assert!(message.contains("hint: --memory"), "{message}");
     let names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.iter().all(|n| !n.to_string_lossy().contains("out")), "{names:?}");
+}
+
+/// The suggestion was what the first phase needs, so the next run was refused for the second.
+#[test]
+fn attack_15_the_suggested_memory_is_enough_for_the_whole_run() {
+    for mode in ["hidden", "calibrated", "self_calibrated"] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        write_family(dir, mode);
+        let output = command(dir, &["merge", "moe.yml", "out", "--memory", "1MiB"]).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        let suggested = message.split("--memory ").nth(1).and_then(|rest| rest.split(' ').next());
+        let suggested = suggested.unwrap_or_else(|| panic!("no suggestion: {message}"));
+        moerge_ok(dir, &["merge", "moe.yml", "out", "--quiet", "--memory", suggested]);
+    }
 }
 
 #[test]

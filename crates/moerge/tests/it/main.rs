@@ -16,6 +16,7 @@ mod fitted_routers;
 mod full_output;
 mod fused;
 mod golden;
+mod hub_bench;
 mod hub_pull;
 mod hub_push;
 mod hub_refusals;

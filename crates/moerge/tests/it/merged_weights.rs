@@ -14,7 +14,7 @@ use moerge_lib::{
     merge::{MergeOptions, prepare},
     routers::Merged,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A base and two experts of which one is narrower, with noise, scale and `more` in the recipe.
 fn write_recipe(dir: &Path, more: &str) {
@@ -110,7 +110,7 @@ fn what_the_base_leaves_behind_is_told() {
 
 /// Fault 5: attention that works in another way than the base's was averaged without a word.
 #[test]
-fn experts_whose_attention_works_in_another_way_are_left_out_of_the_average() {
+fn fault_05_experts_whose_attention_works_in_another_way_are_left_out_of_the_average() {
     let yarn = json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64});
     let cases = [
         (json!({"rope_theta": 500000.0}), "its rope_theta is 500000, the base's is 1000"),
@@ -139,9 +139,35 @@ fn experts_whose_attention_works_in_another_way_are_left_out_of_the_average() {
     }
 }
 
+/// A window changes what attention sees, not what its weights mean: it is said, and they are averaged.
+#[test]
+fn fault_05_another_window_or_eps_is_said_whether_weights_are_averaged_or_not() {
+    let mistral = |window: Value, eps: f64| {
+        llama(&json!({"model_type": "mistral", "sliding_window": window, "rms_norm_eps": eps}))
+    };
+    for (base, expert, why) in [
+        (json!(8), json!(null), "the sliding window of its layer 0 is none, the base's is of 8 tokens"),
+        (json!(null), json!(16), "the sliding window of its layer 0 is of 16 tokens, the base's is none"),
+        (json!(8), json!(4), "the sliding window of its layer 0 is of 4 tokens, the base's is of 8 tokens"),
+    ] {
+        for shared in ["average", "base"] {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path();
+            write_recipe(dir, &format!("shared_weights: {shared}\n"));
+            write_model(&dir.join("base"), &mistral(base.clone(), 1e-5), 1);
+            write_model(&dir.join("a"), &mistral(base.clone(), 1e-5), 2);
+            write_model(&dir.join("b"), &mistral(expert.clone(), 1e-6), 3);
+            let output = moerge_ok(dir, &["plan", "moe.yml"]);
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(printed.contains(why) && printed.contains("its rms_norm_eps is 0.000001"), "{printed}");
+            assert!(!printed.contains("takes no part"), "{printed}");
+        }
+    }
+}
+
 /// Fault 10: nobody said that all experts were the same.
 #[test]
-fn experts_of_equal_ffns_are_reported_though_their_files_differ() {
+fn fault_10_experts_of_equal_ffns_are_reported_though_their_files_differ() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_recipe(dir, "");

@@ -47,7 +47,7 @@ fn broken_folders_for_a_while() {
 
 /// Attacks A3, A4, A5 and A8: one of each kind, since all of them take minutes.
 #[test]
-fn a3_to_a8_hostile_tokenizers_and_templates_are_refused_in_time_and_memory() {
+fn attack_03_04_05_08_hostile_tokenizers_and_templates_are_refused_in_time_and_memory() {
     let all = hostile::all();
     let of = |file: &str, step: usize| all.iter().filter(|h| h.file == file).step_by(step).collect::<Vec<_>>();
     let chosen = [of("tokenizer.json", 7), of("chat_template.jinja", 11)].concat();
@@ -60,14 +60,18 @@ fn a3_to_a8_hostile_tokenizers_and_templates_are_refused_in_time_and_memory() {
     });
 }
 
-/// Every hostile value once, in an otherwise sound folder: some minutes.
+/// Hostile values, each in an otherwise sound folder: as many as MUTATE_SECONDS allow, or all of them once. They come in
+/// an order that spreads over all files, so any part of them is of all kinds. CI begins at another one every day.
 #[test]
-#[ignore = "takes some minutes"]
+#[ignore = "runs for MUTATE_SECONDS, or for some minutes"]
 fn every_hostile_file() {
     let all = hostile::all();
     let wanted = std::env::var("MUTATE_FILE").unwrap_or_default();
     let first = number("MUTATE_FIRST").unwrap_or(0) as usize;
-    let numbers = (first..all.len()).filter(|at| all[*at].file.contains(&wanted));
+    let end = Instant::now() + Duration::from_secs(number("MUTATE_SECONDS").unwrap_or(3600));
+    let step = (all.len() * 5 / 8..).find(|step| gcd(*step, all.len()) == 1).unwrap_or(1);
+    let numbers = (first..first + all.len()).map(|n| n * step % all.len()).take_while(|_| Instant::now() < end);
+    let numbers = numbers.filter(|at| all[*at].file.contains(&wanted));
     all_pass(numbers, |number| {
         let dir = TempDir::new().unwrap();
         let hostile = &all[number];
@@ -77,6 +81,10 @@ fn every_hostile_file() {
         let name = if in_adapter { "adapter" } else { "model" };
         run_all(dir.path(), &commands(name), &format!("hostile value {number}: {what}"));
     });
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -31,7 +31,7 @@ fn stderr(dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn the_shapes_of_public_recipes_plan() {
+fn fault_recipes_the_shapes_of_public_recipes_plan() {
     let all = include_str!("../public_recipes.yml");
     let recipes: Vec<&str> = all.split("\n---\n").skip(1).collect();
     assert_eq!(recipes.len(), 20);
@@ -66,7 +66,7 @@ fn the_shapes_of_public_recipes_plan() {
 }
 
 #[test]
-fn all_faults_of_a_recipe_are_printed_with_their_carets() {
+fn fault_recipes_all_faults_of_a_recipe_are_printed_with_their_carets() {
     let dir = tempfile::tempdir().unwrap();
     let text = "base_model: a\ngate_mode: hiden\ndtype: int4\nexperts:\n  - source_model: b\n    positve_prompts: [x]\n  \
                 - source_model: c\n    noise_scale: -1\n    positive_prompts_file: not-there.txt\n";
@@ -83,7 +83,7 @@ fn all_faults_of_a_recipe_are_printed_with_their_carets() {
 
 /// Gates of `hidden` for an empty prompt are those of the bos token alone.
 #[test]
-fn an_empty_prompt_is_the_bos_token_and_without_one_nothing() {
+fn fault_recipes_an_empty_prompt_is_the_bos_token_and_without_one_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_family(dir, "hidden");
@@ -116,8 +116,13 @@ fn an_empty_prompt_is_the_bos_token_and_without_one_nothing() {
     recipe("one");
     moerge_ok(dir, &["merge", "moe.yml", "plain", "--quiet"]);
     recipe("\"\", one");
-    let (code, errors) = stderr(dir, &["merge", "moe.yml", "ignored", "--quiet"]);
-    assert!(code == Some(0) && errors.contains("the empty prompts of expert 0 are ignored"), "{errors}");
+    for job in ["plan", "merge"] {
+        let (code, errors) = stderr(dir, &[job, "moe.yml", "ignored"]);
+        assert!(code == Some(0) && errors.contains("the empty prompts of expert 0 are ignored"), "{job}: {errors}");
+    }
+    let plan = moerge_ok(dir, &["plan", "moe.yml", "--json"]);
+    let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
+    assert!(plan["warnings"].to_string().contains("the empty prompts of expert 0 are ignored"), "{plan}");
     assert_eq!(weights("ignored"), weights("plain"));
     recipe("\"\"");
     for job in ["plan", "merge"] {
@@ -128,7 +133,7 @@ fn an_empty_prompt_is_the_bos_token_and_without_one_nothing() {
 
 /// Attack A9: a prompt of 400,000 words was tokenized for minutes, and nobody could stop it.
 #[test]
-fn a_prompt_that_no_model_takes_is_refused_at_once() {
+fn attack_09_a_prompt_that_no_model_takes_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let long = "antidisestablishment ".repeat(400_000);
@@ -175,7 +180,7 @@ fn long_text_for_fitted_routers_is_thinned_out_before_it_is_tokenized() {
 
 #[test]
 #[cfg(unix)]
-fn a_run_that_tokenizes_many_prompts_can_be_stopped() {
+fn attack_09_a_run_that_tokenizes_many_prompts_can_be_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_family(dir, "hidden");

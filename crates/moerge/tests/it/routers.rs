@@ -136,6 +136,19 @@ fn smallest_cosine(a: &[f32], b: &[f32], hidden: usize) -> f64 {
     rows.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).fold(f64::INFINITY, f64::min)
 }
 
+/// An expert whose only prompt is empty has the gate of the bos token alone, as in mergekit-moe.
+#[test]
+fn fault_recipes_empty_prompts_make_the_gates_that_mergekit_makes() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let expected = open_file(&golden.join("empty_prompts.safetensors"));
+    for mode in [GateMode::Hidden, GateMode::CheapEmbed] {
+        let routers = routers(&golden.join("llama"), &golden.join("empty_prompts.yml"), mode, None);
+        let name = mode.name();
+        let [mergekit, f32s] = [name.to_owned(), format!("f32_{name}")].map(|name| floats(&expected, &name).unwrap());
+        compare(&format!("empty prompts, {name}"), &routers.gates, &mergekit, &f32s);
+    }
+}
+
 macro_rules! mergekit {
     ($($name:ident: $($argument:expr),*;)*) => { $( #[test] fn $name() { check($($argument),*) } )* };
 }

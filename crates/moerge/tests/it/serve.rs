@@ -436,7 +436,7 @@ fn ctrl_c_ends_it_at_once() {
 
 /// Fault 15, attack A6: after a panic every request waited for ever.
 #[test]
-fn a_panic_on_one_request_leaves_the_others_alone() {
+fn fault_15_attack_06_a_panic_on_one_request_leaves_the_others_alone() {
     let dir = tempfile::tempdir().unwrap();
     let model = golden("mixtral");
     let arguments = ["serve", model.to_str().unwrap(), "--port", "0", "--quant", "f32", "-j", "1"];
@@ -453,16 +453,100 @@ fn a_panic_on_one_request_leaves_the_others_alone() {
 
 /// Attack A9: 8 MB were tokenized for a context of 512.
 #[test]
-fn a_prompt_that_cannot_fit_is_refused_by_its_length() {
+fn attack_09_a_prompt_that_cannot_fit_is_refused_by_its_length() {
     let server = Server::start(&golden("mixtral"), &[]);
     let answer = server.post("/v1/completions", &json!({"prompt": "a ".repeat(1 << 21), "max_tokens": 2}));
     assert_eq!(answer.status, 400);
     assert!(answer.json()["error"]["message"].as_str().unwrap().contains("more than fit into a context"));
 }
 
+/// Attack A9: 16 strings of 480 kB were searched for in every answer.
+#[test]
+fn attack_09_long_stop_strings_are_refused() {
+    let server = Server::start(&golden("mixtral"), &[]);
+    let answer = server.post("/v1/completions", &json!({"prompt": "a", "stop": vec!["x".repeat(480_000); 16]}));
+    assert_eq!(answer.error(), (400, "invalid_request_error".into(), String::new()));
+    assert!(answer.body.contains("`stop`") && answer.body.contains("at most 1024 bytes"), "{}", answer.body);
+}
+
+/// Resident memory of a process in MiB.
+#[cfg(target_os = "linux")]
+fn resident(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+/// Attack A10: what nobody read was computed all the same and kept, 723 MB after the client had left.
+#[test]
+#[cfg(target_os = "linux")]
+fn attack_10_a_stream_that_nobody_reads_stops_and_frees_the_model() {
+    let server = Server::start(&base(), &[]);
+    let before = resident(&server);
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for _ in 0..2 {
+        let mut body = endless(true);
+        body["logprobs"] = 5.into();
+        let mut client = server.send("POST", "/v1/completions", &[], body.to_string().as_bytes());
+        client.read_exact(&mut [0; 20]).unwrap();
+        clients.push(client);
+    }
+    // Each is given up after ten seconds without reading, and the next has its turn.
+    let started = Instant::now();
+    let answer = server.complete(&json!({"prompt": "a", "max_tokens": 1}));
+    assert_eq!(answer["usage"]["completion_tokens"], 1);
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+    let grown = resident(&server).saturating_sub(before);
+    assert!(grown < 100, "{grown} MiB");
+}
+
+/// Attack A11: half a body held a connection for ever, as half the headers did.
+#[test]
+fn attack_11_half_bodies_are_cut_off_and_others_get_in() {
+    let server = Server::start(&golden("mixtral"), &[]);
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n{";
+    let connect = |_| TcpStream::connect(("127.0.0.1", server.port)).ok();
+    let mut clients: Vec<TcpStream> = (0..600).map_while(connect).collect();
+    assert!(clients.len() > 500, "{}", clients.len());
+    clients.iter_mut().for_each(|client| drop(client.write_all(head.as_bytes())));
+    let started = Instant::now();
+    assert_eq!(server.get("/v1/models").status, 200);
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    let answer = Answer::read(clients.remove(0));
+    assert_eq!(answer.error(), (408, "invalid_request_error".into(), "request_timeout".into()));
+    // A small request gets in while large ones are on their way.
+    let large = head.replace("100000", "8000000");
+    let mut clients: Vec<TcpStream> = (0..20).filter_map(connect).collect();
+    clients.iter_mut().for_each(|client| drop(client.write_all(large.as_bytes())));
+    let started = Instant::now();
+    server.complete(&json!({"prompt": "a", "max_tokens": 1}));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+/// Attack A11: with few file handles, half-open connections kept everybody out for ever.
+#[test]
+#[cfg(target_os = "linux")]
+fn attack_11_with_few_file_handles_half_open_connections_are_closed_and_others_get_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = golden("mixtral");
+    let inner = command(dir.path(), &["serve", model.to_str().unwrap(), "--port", "0", "--quant", "f32", "-j", "1"]);
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg("--nofile=100").arg(inner.get_program()).args(inner.get_args()).current_dir(dir.path());
+    limited.env("HF_HUB_OFFLINE", "1").stdout(Stdio::piped()).stderr(Stdio::null());
+    let server = Server::of(limited, dir);
+    let mut half_open = Vec::new();
+    for _ in 0..150 {
+        let Ok(mut client) = TcpStream::connect(("127.0.0.1", server.port)) else { break };
+        let _ = client.write_all(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9");
+        half_open.push(client);
+    }
+    assert!(half_open.len() > 100, "{}", half_open.len());
+    assert_eq!(server.get("/v1/models").status, 200);
+}
+
 /// Attack A11: connections that say nothing kept others out.
 #[test]
-fn connections_that_say_nothing_are_closed_and_others_get_in() {
+fn attack_11_connections_that_say_nothing_are_closed_and_others_get_in() {
     let server = Server::start(&golden("mixtral"), &[]);
     let silent: Vec<TcpStream> = (0..600).map_while(|_| TcpStream::connect(("127.0.0.1", server.port)).ok()).collect();
     assert!(silent.len() > 500, "{}", silent.len());
@@ -471,7 +555,7 @@ fn connections_that_say_nothing_are_closed_and_others_get_in() {
 
 /// Attack A14: a host that begins like this machine's was taken; a path that is not UTF-8 was answered in text.
 #[test]
-fn odd_hosts_and_paths_are_answered_in_json() {
+fn attack_14_odd_hosts_and_paths_are_answered_in_json() {
     let server = Server::start(&golden("mixtral"), &[]);
     let answer = server.ask("GET", "/v1/models", &["Host: [::1]evil.example"], b"");
     assert_eq!(answer.status, 403);

@@ -54,7 +54,7 @@ fn stderr(output: &Output) -> String {
 const BEYOND: &str = "the tokenizer has token 160 (\"<|im_start|>\"), but the embeddings have 160 rows";
 
 #[test]
-fn row_6_plan_and_merge_warn_of_a_token_beyond_the_embeddings_and_verify_finds_it() {
+fn fault_06_plan_and_merge_warn_of_a_token_beyond_the_embeddings_and_verify_finds_it() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     add_token(&model, 160, "<|im_start|>");
@@ -78,8 +78,73 @@ fn row_6_plan_and_merge_warn_of_a_token_beyond_the_embeddings_and_verify_finds_i
     assert!(stderr(&verify).contains(&format!("error: {BEYOND}; the chat template uses it")), "{}", stderr(&verify));
 }
 
+/// A token that every prompt gets, and one that the template only names by a variable, or puts together.
 #[test]
-fn row_6_a_bos_token_that_tokenizer_json_lacks_comes_after_its_last_token() {
+fn fault_06_verify_finds_a_token_beyond_the_embeddings_that_prompts_or_chats_need() {
+    let used = "the chat template uses it, so no chat works";
+    for (eos, template, end) in [
+        ("<|im_start|>", "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", used),
+        ("</s>", "{% for m in messages %}{{ '<|im_' ~ 'start|>' }}{{ m.content }}{% endfor %}", used),
+        ("</s>", "{% if tools %}<|im_start|>{% endif %}{{ messages[0].content }}", "a prompt with it cannot be run"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let model = model(dir.path());
+        add_token(&model, 160, "<|im_start|>");
+        edit(&model.join("tokenizer_config.json"), |config| {
+            config["chat_template"] = template.into();
+            config["eos_token"] = eos.into();
+        });
+        let verify = command(dir.path(), &["verify", "model"]).output().unwrap();
+        assert_eq!(verify.status.code(), Some(i32::from(end == used)), "{template}");
+        assert!(stderr(&verify).contains(&format!("{BEYOND}; {end}")), "{template}: {}", stderr(&verify));
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    edit(&model.join("tokenizer.json"), |tokenizer| {
+        tokenizer["post_processor"] = json!({
+            "type": "TemplateProcessing", "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "single": [{"SpecialToken": {"id": "<q>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<q>": {"id": "<q>", "ids": [170], "tokens": ["<q>"]}},
+        });
+    });
+    let verify = command(dir.path(), &["verify", "model"]).output().unwrap();
+    assert_eq!(verify.status.code(), Some(1));
+    assert!(stderr(&verify).contains("it is added to every prompt, so nothing can be run"), "{}", stderr(&verify));
+    for job in [&["plan", "moe.yml"][..], &["merge", "moe.yml", "out"]] {
+        let output = moerge_ok(dir.path(), job);
+        let expected = "the tokenizer has token 170 (\"<q>\"), but the embeddings have 160 rows";
+        assert!(stderr(&output).contains(expected), "{job:?}: {}", stderr(&output));
+    }
+}
+
+/// Attack A14: the message about such a token named neither the file nor the token.
+#[test]
+fn attack_14_a_token_beyond_the_embeddings_is_said_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    add_token(&model, 160, "<|im_start|>");
+    let recipe = fs::read_to_string(dir.path().join("moe.yml")).unwrap().replace("random", "hidden");
+    let prompts = "noise_scale: 0.1\n    positive_prompts: [b]\n";
+    let recipe =
+        recipe.replacen("source_model: model\n", "source_model: model\n    positive_prompts: [\"<|im_start|>a\"]\n", 1);
+    fs::write(dir.path().join("moe.yml"), recipe.replace("noise_scale: 0.1\n", prompts)).unwrap();
+    fs::write(dir.path().join("t.txt"), "a <|im_start|> b").unwrap();
+    for arguments in [
+        &["merge", "moe.yml", "out", "--i-understand-this-is-not-useful-without-training"][..],
+        &["generate", "model", "-p", "<|im_start|>a"],
+        &["eval", "model", "--text", "t.txt"],
+    ] {
+        let output = command(dir.path(), arguments).output().unwrap();
+        let printed = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
+        let expected = "model/tokenizer.json: the tokenizer gave token 160, but the model's embeddings have 160 rows";
+        assert!(printed.contains(expected) && printed.contains("<|im_start|>"), "{arguments:?}: {printed}");
+    }
+}
+
+#[test]
+fn fault_06_a_bos_token_that_tokenizer_json_lacks_comes_after_its_last_token() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     edit(&model.join("tokenizer_config.json"), |config| config["bos_token"] = "<|im_start|>".into());
@@ -90,7 +155,7 @@ fn row_6_a_bos_token_that_tokenizer_json_lacks_comes_after_its_last_token() {
 }
 
 #[test]
-fn row_6_more_rows_than_tokens_are_normal() {
+fn fault_06_more_rows_than_tokens_are_normal() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     edit(&model.join("tokenizer.json"), |tokenizer| {
@@ -130,7 +195,7 @@ fn model_that_writes_unk(dir: &Path, eos: &str) -> PathBuf {
 }
 
 #[test]
-fn row_7_the_eos_token_of_the_tokenizer_ends_what_generate_chat_serve_and_eval_write() {
+fn fault_07_the_eos_token_of_the_tokenizer_ends_what_generate_chat_serve_and_eval_write() {
     for (eos, expected, reason) in [("<unk>", "", "stop"), ("</s>", "<unk><unk><unk>", "length")] {
         let dir = tempfile::tempdir().unwrap();
         let model = model_that_writes_unk(dir.path(), eos);
@@ -159,7 +224,7 @@ fn row_7_the_eos_token_of_the_tokenizer_ends_what_generate_chat_serve_and_eval_w
 }
 
 #[test]
-fn row_7_verify_mentions_an_eos_token_that_the_configs_do_not_name() {
+fn fault_07_verify_mentions_an_eos_token_that_the_configs_do_not_name() {
     let dir = tempfile::tempdir().unwrap();
     model_that_writes_unk(dir.path(), "<unk>");
     let verify = moerge_ok(dir.path(), &["verify", "model"]);

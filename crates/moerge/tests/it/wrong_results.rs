@@ -73,7 +73,7 @@ fn changed(dir: &Path, model: &str, changes: &Value, own_head: bool) -> PathBuf 
 }
 
 #[test]
-fn a_head_beside_tied_embeddings_is_used_and_said_everywhere() {
+fn fault_03_a_head_beside_tied_embeddings_is_used_and_said_everywhere() {
     let dir = tempfile::tempdir().unwrap();
     changed(dir.path(), "llama3_rope", &json!({}), true);
     let printed = merge_with_itself(dir.path(), "model", "", "out");
@@ -98,7 +98,7 @@ fn a_head_beside_tied_embeddings_is_used_and_said_everywhere() {
 }
 
 #[test]
-fn sliding_windows_of_some_layers_stay_those_of_the_base_in_a_qwen2_moe() {
+fn fault_04_sliding_windows_of_some_layers_stay_those_of_the_base_in_a_qwen2_moe() {
     for (model, changes, case) in [
         (
             "qwen2",
@@ -132,11 +132,16 @@ fn sliding_windows_of_some_layers_stay_those_of_the_base_in_a_qwen2_moe() {
 }
 
 #[test]
-fn quantised_weights_without_a_config_of_it_are_found_and_refused() {
+fn fault_11_quantised_weights_without_a_config_of_it_are_found_and_refused() {
     let dir = tempfile::tempdir().unwrap();
     let q = "model.layers.0.self_attn.q_proj";
     type Change<'a> = &'a dyn Fn(&mut Tensors);
-    let cases: [(&str, Change); 4] = [
+    let cases: [(&str, Change); 5] = [
+        ("Quanto", &|t| {
+            t.remove(&format!("{q}.weight"));
+            t.insert(format!("{q}.weight._data"), (Dtype::I8, vec![32, 32], vec![1; 1024]));
+            t.insert(format!("{q}.weight._scale"), (Dtype::F32, vec![32, 1], vec![0; 128]));
+        }),
         ("bitsandbytes int8", &|t| {
             t.insert(format!("{q}.weight"), (Dtype::I8, vec![32, 32], vec![1; 1024]));
             t.insert(format!("{q}.SCB"), (Dtype::F32, vec![32], vec![0; 128]));
@@ -174,10 +179,24 @@ fn quantised_weights_without_a_config_of_it_are_found_and_refused() {
         let printed = String::from_utf8_lossy(&output.stderr);
         assert!(printed.contains(what) && printed.contains("for a quantised model"), "{what}: {printed}");
     }
+    // A norm by itself, and a family that moerge does not read.
+    for (family, name, shape) in
+        [("llama", "model.norm.weight", vec![32]), ("other", &*format!("{q}.weight"), vec![32, 32])]
+    {
+        write_model(&dir.path().join("model"), &llama(&json!({})), 1);
+        let mut weights = tensors(&dir.path().join("model"));
+        weights.insert(name.to_owned(), (Dtype::I8, shape.clone(), vec![1; shape.iter().product()]));
+        write_tensors(&dir.path().join("model/model.safetensors"), &weights);
+        fs::write(dir.path().join("model/config.json"), llama(&json!({"model_type": family})).to_string()).unwrap();
+        let output = moerge(dir.path(), &["verify", "model"]);
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{family}: {printed}");
+        assert!(printed.contains(&format!("{name} is I8")), "{family}: {printed}");
+    }
 }
 
 #[test]
-fn names_with_another_prefix_are_said_with_what_to_do() {
+fn fault_13_names_with_another_prefix_are_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let rename = |prefix: &'static str| {
         move |name: &str| match prefix {
@@ -207,8 +226,50 @@ fn names_with_another_prefix_are_said_with_what_to_do() {
     }
 }
 
+/// Fault 13: wrappers inside the layers, and the names of other programs, were called incomplete downloads too.
 #[test]
-fn the_text_part_of_a_multimodal_model_is_read_by_whatever_prefix_it_has() {
+fn fault_13_names_of_wrappers_and_of_other_programs_are_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = |part: &'static str| move |name: &str| name.replace(".self_attn.", &format!(".{part}.self_attn."));
+    type Rename<'a> = &'a dyn Fn(&str) -> String;
+    let gguf = |name: &str| {
+        let name = name.replace("model.layers.", "blk.").replace("model.embed_tokens", "token_embd");
+        name.replace("self_attn.q_proj", "attn_q")
+    };
+    let meta = |name: &str| {
+        let name = name.replace("model.embed_tokens", "tok_embeddings").replace("model.layers", "layers");
+        name.replace("self_attn.q_proj", "attention.wq")
+    };
+    let without_head = |name: &str| match name {
+        "lm_head.weight" => "other.weight".to_owned(),
+        name => name.replace("model.", ""),
+    };
+    let cases: [(&str, Rename); 8] = [
+        ("torch.compile", &layers("_orig_mod")),
+        ("FSDP", &layers("_fsdp_wrapped_module")),
+        ("FSDP", &|name| format!("_fsdp_wrapped_module.{name}")),
+        ("activation checkpointing", &layers("_checkpoint_wrapped_module")),
+        ("merge_and_unload", &|name| name.replace("q_proj.weight", "q_proj.base_layer.weight")),
+        ("llama.cpp", &gguf),
+        ("Meta's and Mistral's", &meta),
+        ("without its head", &without_head),
+    ];
+    for (why, rename) in cases {
+        write_model(&dir.path().join("model"), &llama(&json!({})), 1);
+        let weights = tensors(&dir.path().join("model")).into_iter().map(|(name, t)| (rename(&name), t)).collect();
+        write_tensors(&dir.path().join("model/model.safetensors"), &weights);
+        for command in [&["verify", "model"] as &[&str], &["generate", "model", "-p", "a"]] {
+            let output = moerge(dir.path(), command);
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{printed}");
+            assert!(printed.contains(why) && printed.contains("hint:"), "{why} {command:?}: {printed}");
+            assert!(!printed.contains("download"), "{printed}");
+        }
+    }
+}
+
+#[test]
+fn fault_12_the_text_part_of_a_multimodal_model_is_read_by_whatever_prefix_it_has() {
     let dir = tempfile::tempdir().unwrap();
     for (model_prefix, head) in [
         ("language_model.model.", "language_model.lm_head"),
@@ -237,7 +298,7 @@ fn the_text_part_of_a_multimodal_model_is_read_by_whatever_prefix_it_has() {
 }
 
 #[test]
-fn values_too_large_for_float16_name_the_type_that_holds_them() {
+fn fault_13_values_too_large_for_float16_name_the_type_that_holds_them() {
     let dir = tempfile::tempdir().unwrap();
     write_model(&dir.path().join("model"), &llama(&json!({})), 1);
     let mut weights = tensors(&dir.path().join("model"));

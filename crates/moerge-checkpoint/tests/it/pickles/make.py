@@ -130,3 +130,8 @@ expected = {
 with open("state.json", "w") as file:
     json.dump(expected, file, indent=1)
     file.write("\n")
+
+# Types without a storage class of their own: an untyped storage and a dtype.
+torch.save({"w": torch.tensor([1, 65535], dtype=torch.uint16), "f8": torch.ones(2, dtype=torch.float8_e4m3fn)}, "typed.bin")
+torch.save({"w": tagged(torch.tensor([1, 65535], dtype=torch.uint16))}, "typed_attributes.bin")
+torch.save({"w": torch.zeros(2, dtype=torch.complex32)}, "typed_complex.bin")

@@ -39,7 +39,7 @@ impl RoleTensor {
             if let Some(why) = foreign_weights::quantised(checkpoint) {
                 return Err(quantised(checkpoint, &why));
             }
-            if let Some(error) = foreign_weights::prefixed(checkpoint, name) {
+            if let Some(error) = foreign_weights::renamed(checkpoint, name) {
                 return Err(error);
             }
             return Err(Error::input(format!(

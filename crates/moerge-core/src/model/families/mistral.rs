@@ -6,8 +6,8 @@ use super::{
     windows,
 };
 
-/// Mistral (arXiv 2310.06825): Llama with a sliding window in every layer, 4096 unless the config says otherwise. The
-/// class ignores `layer_types`.
+/// Mistral (arXiv 2310.06825): Llama with a sliding window in every layer, 4096 unless the config says otherwise, or
+/// in the layers that `layer_types` names.
 pub static MISTRAL: Family = Family {
     model_type: "mistral",
     defaults: Defaults {
@@ -16,7 +16,5 @@ pub static MISTRAL: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,
-    layers: |config| {
-        layers(config, &AttentionStyle::default(), &windows::uniform(config, Some(4096))?, &dense(config)?)
-    },
+    layers: |config| layers(config, &AttentionStyle::default(), &windows::mistral(config)?, &dense(config)?),
 };

@@ -99,7 +99,7 @@ fn windows_that_make_no_sense() {
 
 /// The rules of transformers 5.24's config classes, for a config that has every key about windows.
 #[test]
-fn every_class_has_its_own_rule_for_windows() {
+fn fault_04_every_class_has_its_own_rule_for_windows() {
     let all = json!({
         "num_hidden_layers": 4, "use_sliding_window": true, "sliding_window": 8, "max_window_layers": 3,
     });
@@ -156,7 +156,7 @@ fn absent_keys_have_the_defaults_of_their_class() {
 
 /// The text part of a multimodal model, or what it is.
 #[test]
-fn a_multimodal_config() {
+fn fault_12_a_multimodal_config() {
     let text = json!({
         "model_type": "mistral", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "sliding_window": null,

@@ -51,7 +51,7 @@ fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
     };
     let given = |key: &str| config.get(key).filter(|value| !value.is_null());
     for key in ["r", "lora_alpha"] {
-        if let Some(value) = given(key).filter(|value| !value.as_f64().is_some_and(|x| (x as f32).is_finite())) {
+        if let Some(value) = config.get(key).filter(|value| !value.as_f64().is_some_and(|x| (x as f32).is_finite())) {
             return wrong(key, "a number", value);
         }
     }
@@ -94,6 +94,11 @@ impl Adapter {
         let mut adapter =
             Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
         adapter.pair_up()?;
+        if adapter.pairs.is_empty() && adapter.others.is_empty() {
+            return Err(Error::input(format!("the adapter in {} changes no weight: it has no tensors", dir.display()))
+                .fact("file", found.display().to_string())
+                .hint("save the adapter again with PEFT's `save_pretrained`"));
+        }
         Ok(adapter)
     }
 

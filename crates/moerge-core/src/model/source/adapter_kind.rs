@@ -107,7 +107,7 @@ mod tests {
 
     /// Fault 1: a PiSSA adapter was merged as plain LoRA.
     #[test]
-    fn initialisations_that_change_the_base_are_refused_by_name() {
+    fn fault_01_initialisations_that_change_the_base_are_refused_by_name() {
         let checked = |value: Value| check(json!({ "init_lora_weights": value }).as_object().unwrap());
         for name in
             ["pissa", "pissa_niter_4", "pissa_niter_16", "corda", "loftq", "olora", "OLoRA", "LoftQ", "PiSSA", ""]
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_that_are_more_than_a_and_b_are_refused_by_name() {
+    fn fault_01_variants_that_are_more_than_a_and_b_are_refused_by_name() {
         for (key, _) in VARIANTS {
             for value in [json!(true), json!([1]), json!({"a": 1})] {
                 let why = check(json!({ key: value }).as_object().unwrap()).unwrap_err();

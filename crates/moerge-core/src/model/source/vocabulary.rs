@@ -7,19 +7,26 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 
 use super::read_bytes;
 use crate::suggest::shorten;
 
 /// Tokens by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Vocabulary(BTreeMap<u32, String>);
+pub struct Vocabulary {
+    tokens: BTreeMap<u32, String>,
+    /// Tokens that the post-processor adds to every text, by ids of its own.
+    added_to_text: BTreeMap<u32, String>,
+}
 
 #[derive(Deserialize)]
 struct TokenizerFile {
     model: Model,
     #[serde(default)]
     added_tokens: Vec<AddedToken>,
+    #[serde(default)]
+    post_processor: Value,
 }
 
 #[derive(Deserialize)]
@@ -77,16 +84,20 @@ impl Vocabulary {
         let file: TokenizerFile = serde_json::from_slice(&bytes).ok()?;
         let Words(mut words) = file.model.vocab;
         words.extend(file.added_tokens.into_iter().map(|t| (t.id, t.content)));
-        Some(Self(words))
+        let mut added_to_text = BTreeMap::new();
+        tokens_of_processor(&file.post_processor, &mut added_to_text);
+        Some(Self { tokens: words, added_to_text })
     }
 
     /// The token with the largest id. If the vocabulary does not contain `bos`, it becomes the next token.
     pub fn last_with_bos<'v>(&'v self, bos: Option<&'v str>) -> Option<(u32, &'v str)> {
-        let (id, token) = self.0.last_key_value()?;
-        match bos.filter(|bos| !bos.is_empty() && !self.0.values().any(|token| token == bos)) {
-            Some(bos) => Some((id.saturating_add(1), bos)),
-            None => Some((*id, token)),
-        }
+        let (id, token) = self.tokens.last_key_value()?;
+        let last = match bos.filter(|bos| !bos.is_empty() && !self.tokens.values().any(|token| token == bos)) {
+            Some(bos) => (id.saturating_add(1), bos),
+            None => (*id, token.as_str()),
+        };
+        let added = self.added_to_text.last_key_value().map(|(id, token)| (*id, token.as_str()));
+        added.into_iter().chain([last]).max_by_key(|(id, _)| *id)
     }
 
     /// A warning about an expert with this vocabulary on a base with the vocabulary `base`; `None` if they agree.
@@ -94,8 +105,9 @@ impl Vocabulary {
     /// Tokens that only the base has are harmless; tokens that only the expert has are never used; ids with different
     /// tokens are a problem.
     pub fn differs_from(&self, base: &Self) -> Option<String> {
-        let clashes: Vec<_> = self.0.iter().filter(|(id, token)| base.0.get(id).is_some_and(|b| b != *token)).collect();
-        let unknown: Vec<_> = self.0.iter().filter(|(id, _)| !base.0.contains_key(id)).collect();
+        let clashes: Vec<_> =
+            self.tokens.iter().filter(|(id, token)| base.tokens.get(id).is_some_and(|b| b != *token)).collect();
+        let unknown: Vec<_> = self.tokens.iter().filter(|(id, _)| !base.tokens.contains_key(id)).collect();
         let names = |tokens: &[(&u32, &String)]| {
             let shown: Vec<_> = tokens.iter().take(4).map(|(id, token)| format!("{token:?} ({id})")).collect();
             format!("{}{}", shown.join(", "), if tokens.len() > 4 { ", ..." } else { "" })
@@ -112,6 +124,23 @@ impl Vocabulary {
     }
 }
 
+/// The tokens that a post-processor adds: those of a template, or the two of BERT's and RoBERTa's.
+fn tokens_of_processor(processor: &Value, found: &mut BTreeMap<u32, String>) {
+    let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+    // A text needs no more; nested ones are in the list.
+    let listed = processor.get("processors").and_then(Value::as_array).into_iter().flatten();
+    for part in [processor].into_iter().chain(listed) {
+        for token in part.get("special_tokens").and_then(Value::as_object).into_iter().flat_map(|all| all.values()) {
+            let list = |key: &str| token.get(key).and_then(Value::as_array).into_iter().flatten();
+            found.extend(
+                list("ids").zip(list("tokens")).filter_map(|(n, name)| Some((id(n)?, name.as_str()?.to_owned()))),
+            );
+        }
+        let ends = ["sep", "cls"].into_iter().filter_map(|key| part.get(key)?.as_array());
+        found.extend(ends.filter_map(|pair| Some((id(pair.get(1)?)?, pair.first()?.as_str()?.to_owned()))));
+    }
+}
+
 /// The problem if the token with the largest id has no embedding among `rows` rows. More rows than tokens are common
 /// and fine.
 pub fn token_without_row(id: u32, token: &str, rows: u64) -> Option<String> {
@@ -125,7 +154,8 @@ mod tests {
     use super::*;
 
     fn vocabulary(tokens: &[(u32, &str)]) -> Vocabulary {
-        Vocabulary(tokens.iter().map(|(id, token)| (*id, (*token).to_owned())).collect())
+        let tokens = tokens.iter().map(|(id, token)| (*id, (*token).to_owned())).collect();
+        Vocabulary { tokens, added_to_text: BTreeMap::new() }
     }
 
     #[test]

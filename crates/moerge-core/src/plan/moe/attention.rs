@@ -40,8 +40,27 @@ pub fn differences(base: &Source, expert: &Source) -> Vec<String> {
     found
 }
 
-/// How the norms of `expert` differ from those of `base`; their weights can be averaged nevertheless.
-pub fn norm_difference(base: &Source, expert: &Source) -> Option<String> {
+/// How the norms and windows of `expert` differ from those of `base`; the weights can be averaged nevertheless.
+pub fn slight_differences(base: &Source, expert: &Source) -> Vec<String> {
+    let mut found = Vec::new();
     let (ours, theirs) = (base.config.norm_eps, expert.config.norm_eps);
-    (ours != theirs).then(|| format!("its rms_norm_eps is {theirs}, the base's is {ours}"))
+    if ours != theirs {
+        found.push(format!("its rms_norm_eps is {theirs}, the base's is {ours}"));
+    }
+    let windows = |s: &Source| -> Vec<Option<usize>> {
+        s.description.decoder.layers.iter().map(|layer| layer.attention().window).collect()
+    };
+    let (ours, theirs) = (windows(base), windows(expert));
+    if let Some(layer) = ours.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs) {
+        let window = |of: &[Option<usize>]| match of.get(layer).copied().flatten() {
+            Some(tokens) => format!("of {tokens} tokens"),
+            None => "none".to_owned(),
+        };
+        found.push(format!(
+            "the sliding window of its layer {layer} is {}, the base's is {}",
+            window(&theirs),
+            window(&ours)
+        ));
+    }
+    found
 }

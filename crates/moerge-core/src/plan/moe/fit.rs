@@ -128,8 +128,8 @@ fn check_one(
             theirs.hidden_act, ours.hidden_act
         )));
     }
-    let (mut differences, norms) = (attention::differences(base, source), attention::norm_difference(base, source));
-    differences.extend(norms);
+    let mut differences = attention::differences(base, source);
+    differences.extend(attention::slight_differences(base, source));
     if !differences.is_empty() {
         warnings.push(format!(
             "{who} ({}) was not trained behind the base's attention: {}",

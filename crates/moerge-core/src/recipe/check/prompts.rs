@@ -41,7 +41,7 @@ fn all(expert: &Expert) -> impl Iterator<Item = &String> {
     expert.positive_prompts.iter().chain(&expert.negative_prompts)
 }
 
-/// Whether a prompt has no text.
+/// Whether a prompt has no text. Spaces are tokens like others, but say nothing.
 fn is_empty(prompt: &str) -> bool {
     prompt.trim().is_empty()
 }
@@ -49,18 +49,33 @@ fn is_empty(prompt: &str) -> bool {
 /// An empty prompt is allowed, as in mergekit, but rarely meant.
 fn warn_of_empty_prompts(findings: &mut Findings) {
     let recipe = findings.recipe;
-    let experts = recipe.experts.iter().enumerate();
-    let some = experts.filter(|(_, e)| all(e).any(|prompt| is_empty(prompt))).map(|(index, _)| index.to_string());
-    let numbers = some.collect::<Vec<_>>();
-    let (who, have) = match numbers.as_slice() {
-        [] => return,
-        [only] => (format!("expert {only}"), "has"),
-        many => (format!("experts {}", many.join(", ")), "have"),
+    let mode = recipe.gate_mode;
+    let with = |of: &dyn Fn(&str) -> bool| {
+        let some = recipe.experts.iter().enumerate().filter(|(_, e)| all(e).any(|prompt| of(prompt)));
+        let numbers = some.map(|(index, _)| index.to_string()).collect::<Vec<_>>();
+        let shared = recipe.shared_experts.iter().any(|e| all(e).any(|prompt| of(prompt)));
+        let experts = match numbers.as_slice() {
+            [] => None,
+            [only] => Some(format!("expert {only}")),
+            many => Some(format!("experts {}", many.join(", "))),
+        };
+        let have = if numbers.len() + usize::from(shared) > 1 { "have" } else { "has" };
+        let shared = shared.then(|| "the shared expert".to_owned());
+        let who: Vec<String> = experts.into_iter().chain(shared).collect();
+        (!who.is_empty()).then(|| format!("{} {have}", who.join(" and ")))
     };
-    findings.warn(match recipe.gate_mode.is_fitted() {
-        true => format!("{who} {have} an empty prompt; `gate_mode: {}` ignores it", recipe.gate_mode.name()),
-        false => format!("{who} {have} an empty prompt; it stands for the bos token alone, as in mergekit"),
-    });
+    if mode.is_fitted() {
+        if let Some(who) = with(&is_empty) {
+            findings.warn(format!("{who} an empty prompt; `gate_mode: {}` ignores it", mode.name()));
+        }
+        return;
+    }
+    if let Some(who) = with(&str::is_empty) {
+        findings.warn(format!("{who} an empty prompt; it stands for the bos token alone, as in mergekit"));
+    }
+    if let Some(who) = with(&|prompt| is_empty(prompt) && !prompt.is_empty()) {
+        findings.warn(format!("{who} a prompt of spaces only; they are tokens like others"));
+    }
 }
 
 fn check_there_are_some(findings: &mut Findings) {

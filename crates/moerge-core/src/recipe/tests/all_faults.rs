@@ -25,7 +25,7 @@ gate_mode: random
 ";
 
 #[test]
-fn every_fault_has_its_caret() {
+fn fault_recipes_every_fault_has_its_caret() {
     assert_snapshot!(error(FAULTY), @r#"
     error: `gate_mode` cannot be "hiden"
       --> moe.yml:2:12

@@ -18,7 +18,7 @@ fn keys_that_say_what_is_done_anyway_are_accepted_silently() {
 }
 
 #[test]
-fn harmless_keys_get_a_warning_with_their_line_and_the_reason() {
+fn fault_recipes_harmless_keys_get_a_warning_with_their_line_and_the_reason() {
     let lines = "merge_method: slerp\ntokenizer_source: union\nparameters:\n  normalize: true\nint8_mask: true\n\
                  out_dtype: float16\nname: Beyonder\nchat_template: chatml\ntrust_remote_code: true";
     assert_snapshot!(warnings(&with(lines)), @"
@@ -48,7 +48,7 @@ fn the_warnings_of_a_recipe_come_with_those_of_the_check() {
 }
 
 #[test]
-fn keys_that_would_change_the_result_are_errors() {
+fn fault_recipes_keys_that_would_change_the_result_are_errors() {
     assert_snapshot!(error(&with("slices:\n  - sources: []\nseed: 7\nnum_experts: 4")), @"
     error: unknown key `slices`
       --> moe.yml:5:1

@@ -58,7 +58,7 @@ fn nulls_of_messages_are_left_out_and_reasoning_has_every_name() {
 
 /// `tests/chat_templates/golden.py` says how these were made.
 #[test]
-fn row_8_small_templates_render_as_with_transformers() {
+fn fault_08_small_templates_render_as_with_transformers() {
     let golden: Value = serde_json::from_str(include_str!("../../../tests/chat_templates/golden.json")).unwrap();
     let context = &golden["context"];
     let list = |name: &str| context[name].as_array().cloned();

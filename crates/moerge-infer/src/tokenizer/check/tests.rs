@@ -23,7 +23,7 @@ fn the_golden_tokenizer_is_sound() {
 }
 
 #[test]
-fn components_that_make_the_library_panic_are_refused_by_name() {
+fn attack_03_components_that_make_the_library_panic_are_refused_by_name() {
     let precompiled = |map: Value| json!({"type": "Precompiled", "precompiled_charsmap": map});
     for map in
         [json!(""), json!("AAAAAA=="), json!("////////"), json!("BAAAAA=="), json!("!"), json!("CAAAAP////////8=")]
@@ -64,7 +64,7 @@ fn templates_use_one_sequence_and_tokens_that_they_define() {
 }
 
 #[test]
-fn models_that_make_the_library_panic_are_an_error() {
+fn attack_03_models_that_make_the_library_panic_are_an_error() {
     let bpe = |prefix: &str, merges: Value| json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": merges, "continuing_subword_prefix": prefix});
     refused("model", bpe("", json!([["a", "c"]])));
     refused("model", bpe("", json!([["ab", "b"]])));
@@ -77,7 +77,7 @@ fn models_that_make_the_library_panic_are_an_error() {
 }
 
 #[test]
-fn tokenizers_that_let_text_grow_are_refused() {
+fn attack_08_tokenizers_that_let_text_grow_are_refused() {
     let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"});
     let chained = json!({"type": "Sequence", "normalizers": vec![replace.clone(); 5]});
     assert!(refused("normalizer", chained).contains("times as long"));
@@ -89,7 +89,7 @@ fn tokenizers_that_let_text_grow_are_refused() {
 }
 
 #[test]
-fn a8_growth_is_bounded_through_matches_of_nothing_compatibility_forms_and_long_tokens() {
+fn attack_08_growth_is_bounded_through_matches_of_nothing_compatibility_forms_and_long_tokens() {
     let replace = |kind: &str, pattern: &str, content: &str| json!({"type": "Replace", "pattern": {kind: pattern}, "content": content});
     let sequence = |inner: Vec<Value>| json!({"type": "Sequence", "normalizers": inner});
     // Each puts 15 bytes before every character.
@@ -160,7 +160,7 @@ fn normalizers_of_models_in_use_are_accepted() {
 }
 
 #[test]
-fn a8_a_tokenizer_at_the_limit_takes_a_long_text_in_time_and_refuses_a_longer_one() {
+fn attack_08_a_tokenizer_at_the_limit_takes_a_long_text_in_time_and_refuses_a_longer_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut tokenizer = golden();
     let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"});

@@ -7,7 +7,7 @@ use moerge_lib::evaluate::{ChoicesScore, Estimate, ModelScore, TextScore, geomet
 
 use crate::{
     commands::placing::short_name,
-    terminal::{DIM, LABEL, harmless, styled, table},
+    terminal::{DIM, LABEL, one_line, styled, table},
 };
 
 /// A table, independent of where it is drawn: on a terminal or in a model card.
@@ -58,14 +58,14 @@ pub fn markdown(tables: &[Table]) -> String {
 
 impl Table {
     fn lines(&self) -> Vec<String> {
-        let mut header: Vec<String> = self.header.iter().map(|text| harmless(text)).collect();
+        let mut header: Vec<String> = self.header.iter().map(|text| one_line(text)).collect();
         if let Some(first) = header.first_mut() {
             *first = styled(LABEL, first);
         }
         let row = |row: &Row| {
             let note = |text: &str| if row.note && !text.is_empty() { styled(DIM, text) } else { text.to_owned() };
             let cell = |cell: &Cell| if cell.best { styled(LABEL, &cell.text) } else { note(&cell.text) };
-            std::iter::once(note(&harmless(&row.name))).chain(row.cells.iter().map(cell)).collect()
+            std::iter::once(note(&one_line(&row.name))).chain(row.cells.iter().map(cell)).collect()
         };
         let rows: Vec<Vec<String>> = std::iter::once(header).chain(self.rows.iter().map(row)).collect();
         table(&rows, &(1..self.header.len()).collect::<Vec<_>>())

@@ -4,7 +4,7 @@ use moerge_lib::route::{LayerReport, RouteReport, TextReport};
 
 use crate::{
     numbers::count,
-    terminal::{DIM, GOOD, LABEL, WARNING, harmless, styled, table},
+    terminal::{DIM, GOOD, LABEL, WARNING, one_line, styled, table},
 };
 
 /// Shades of the heat map, from few tokens to all of them.
@@ -18,7 +18,7 @@ pub fn lines(report: &RouteReport) -> Vec<String> {
     let mut lines = vec![
         format!(
             "{}: {} experts, {} per token, {}; {} of {}",
-            styled(LABEL, &harmless(&report.model)),
+            styled(LABEL, &one_line(&report.model)),
             report.experts.len(),
             report.experts_per_token,
             count(report.layers.len(), "layer"),
@@ -41,11 +41,11 @@ pub fn lines(report: &RouteReport) -> Vec<String> {
 fn shares(report: &RouteReport) -> Vec<String> {
     let known = report.texts.iter().any(|text| text.expert.is_some());
     let mut header = vec![styled(LABEL, "share of weight")];
-    header.extend(report.experts.iter().map(|name| harmless(name)));
+    header.extend(report.experts.iter().map(|name| one_line(name)));
     header.extend(known.then(|| "own expert first".to_owned()));
     let mut rows = vec![header];
     for text in &report.texts {
-        let mut row = vec![harmless(&text.name)];
+        let mut row = vec![one_line(&text.name)];
         row.extend((0..report.experts.len()).map(|expert| {
             let share = percent(text.weighted(expert));
             if text.expert == Some(expert) { styled(LABEL, &share) } else { share }
@@ -72,9 +72,9 @@ fn maps(report: &RouteReport) -> Vec<String> {
     for text in &report.texts {
         for (expert, name) in report.experts.iter().enumerate() {
             let own = text.expert == Some(expert);
-            let (map, name) = (map(report, text, expert), harmless(name));
+            let (map, name) = (map(report, text, expert), one_line(name));
             rows.push(vec![
-                if expert == 0 { harmless(&text.name) } else { String::new() },
+                if expert == 0 { one_line(&text.name) } else { String::new() },
                 if own { styled(LABEL, &name) } else { name },
                 if own { styled(GOOD, &map) } else { map },
             ]);
@@ -121,7 +121,7 @@ fn most_similar(report: &RouteReport, layer: &LayerReport) -> String {
     let pairs = here.iter().enumerate().flat_map(|(n, i)| here[n + 1..].iter().map(move |j| (*i, *j)));
     let best = pairs.max_by(|(a, b), (c, d)| cosines[*a][*b].total_cmp(&cosines[*c][*d]));
     best.map_or_else(String::new, |(i, j)| {
-        harmless(&format!("{} and {}, cosine {:.2}", report.experts[i], report.experts[j], cosines[i][j]))
+        one_line(&format!("{} and {}, cosine {:.2}", report.experts[i], report.experts[j], cosines[i][j]))
     })
 }
 
@@ -132,7 +132,7 @@ fn dead(report: &RouteReport) -> Vec<String> {
             (0..report.layers.len()).filter(|layer| report.layers[*layer].dead.contains(&expert)).collect();
         let warning = styled(WARNING, "dead:");
         let plural = if layers.len() == 1 { "layer" } else { "layers" };
-        let text = format!("{warning} no token chose {} in {plural} {}", harmless(name), spans(&layers));
+        let text = format!("{warning} no token chose {} in {plural} {}", one_line(name), spans(&layers));
         (!layers.is_empty()).then_some(text)
     };
     report.experts.iter().enumerate().filter_map(line).collect()

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_by_its_own_names() {
+    fn attack_14_only_this_machine_by_its_own_names() {
         let guard = Guard { key: None, loopback: true };
         let host = |host: &str| allowed(&guard, &[("host", host)])[0];
         for good in ["localhost", "localhost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]:8080", "[::1]"] {

@@ -111,11 +111,32 @@ impl Request {
     }
 }
 
+/// Lists and objects in a body, at most. Each takes a hundred bytes where the body has four.
+const MAX_CONTAINERS: usize = 100_000;
+
+/// The number of lists and objects that a JSON text opens.
+fn containers(json: &[u8]) -> usize {
+    let (mut in_string, mut escaped, mut count) = (false, false, 0);
+    for byte in json {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 /// The fields of a request.
 struct Fields(Map<String, Value>);
 
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        if containers(body) > MAX_CONTAINERS {
+            return Err(ApiError::request(format!("the body has more than {MAX_CONTAINERS} lists and objects")));
+        }
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(ApiError::request("the body is JSON, but not an object")),
@@ -331,6 +352,15 @@ mod tests {
     }
 
     #[test]
+    fn attack_09_bodies_of_many_lists_are_refused_before_they_are_parsed() {
+        assert_eq!(containers(br#"{"a[{": ["\\", "\"[", {}]}"#), 3);
+        let many = format!(r#"{{"prompt": [{}1]}}"#, "[5],".repeat(MAX_CONTAINERS));
+        assert!(completion(&many).unwrap_err().contains("lists and objects"));
+        let text = format!(r#"{{"prompt": "{}"}}"#, "[".repeat(MAX_CONTAINERS));
+        assert!(completion(&text).is_ok());
+    }
+
+    #[test]
     fn what_is_left_out_is_the_default() {
         let request = completion(r#"{"prompt": "a", "temperature": null, "model": "x", "unknown": 1}"#).unwrap();
         assert_eq!((request.max_tokens, request.logprobs, request.sampling), (16, None, Sampling::default()));
@@ -369,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn other_servers_spellings_are_taken() {
+    fn fault_rough_edges_other_servers_spellings_are_taken() {
         assert_eq!(completion(r#"{"prompt": "a", "max_tokens": -1}"#).unwrap().max_tokens, usize::MAX);
         let penalty = completion(r#"{"prompt": "a", "repeat_penalty": 1.5}"#).unwrap().sampling.repetition_penalty;
         assert_eq!(penalty, 1.5);

@@ -13,11 +13,8 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    extract::{
-        DefaultBodyLimit, Path, Request as HttpRequest, State,
-        rejection::{BytesRejection, PathRejection},
-    },
+    body::{Body, Bytes, HttpBody as _},
+    extract::{DefaultBodyLimit, Path, Request as HttpRequest, State, rejection::PathRejection},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -29,6 +26,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{
     api_error::ApiError,
+    bodies::Bodies,
     event::Event,
     guard::Guard,
     page,
@@ -36,9 +34,6 @@ use super::{
     response::{Choice, Endpoint, Head},
     worker::Worker,
 };
-
-/// Largest request.
-const BODY_BYTES: usize = 8 << 20;
 
 /// What the server knows.
 pub struct Server {
@@ -53,6 +48,7 @@ pub struct Server {
     pub fixed_seed: bool,
     /// Requests so far.
     pub count: AtomicU64,
+    pub bodies: Bodies,
 }
 
 /// All addresses.
@@ -63,7 +59,8 @@ pub fn router(server: Server) -> Router {
         .route("/v1/models/{name}", get(model))
         .route("/v1/completions", post(completions))
         .route("/v1/chat/completions", post(chat_completions))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), with_body))
         .layer(middleware::from_fn_with_state(Arc::clone(&server), with_key));
     let guarded = middleware::from_fn_with_state(Arc::clone(&server), from_here);
     Router::new()
@@ -79,11 +76,6 @@ pub fn router(server: Server) -> Router {
 }
 
 async fn from_here(State(server): State<Arc<Server>>, request: HttpRequest, next: Next) -> Response {
-    // Before it is read: a client that waits for leave to send its body gets the answer at once.
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > BODY_BYTES as u64) {
-        return too_large().into_response();
-    }
     match server.guard.check_source(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -93,6 +85,18 @@ async fn from_here(State(server): State<Arc<Server>>, request: HttpRequest, next
 async fn with_key(State(server): State<Arc<Server>>, request: HttpRequest, next: Next) -> Response {
     match server.guard.check_key(request.headers()) {
         Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Reads the body within its bounds. Its part of the budget is free again when the answer begins.
+async fn with_body(State(server): State<Arc<Server>>, request: HttpRequest, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = length.or_else(|| request.body().is_end_stream().then_some(0));
+    let (parts, body) = request.into_parts();
+    // A client that waits for leave to send a body that is too large gets the answer at once.
+    match server.bodies.read(body, length).await {
+        Ok((bytes, _permit)) => next.run(HttpRequest::from_parts(parts, Body::from(bytes))).await,
         Err(error) => error.into_response(),
     }
 }
@@ -113,27 +117,14 @@ fn described(server: &Server) -> Value {
     json!({ "id": server.model, "object": "model", "created": now(), "owned_by": "moerge", "moerge": server.facts })
 }
 
-async fn completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let request = whole(body).and_then(|body| Request::completion(&body, &server.defaults()));
+async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+    let request = Request::completion(&body, &server.defaults());
     server.answer(Endpoint::Completion, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn chat_completions(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let request = whole(body).and_then(|body| Request::chat(&body, &server.defaults()));
+async fn chat_completions(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+    let request = Request::chat(&body, &server.defaults());
     server.answer(Endpoint::Chat, request).await.unwrap_or_else(IntoResponse::into_response)
-}
-
-/// The body, if it came whole and is not too large.
-fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => ApiError::request("the body of the request did not come whole"),
-    })
-}
-
-fn too_large() -> ApiError {
-    let message = format!("the request is larger than {} MiB", BODY_BYTES >> 20);
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 
 fn sent(body: &Value) -> Response {

@@ -4,7 +4,6 @@
 //! wrong bytes or lengths, be busy, say nothing.
 #![allow(dead_code)]
 
-pub mod bench;
 mod reads;
 mod repos;
 mod wire;

@@ -9,8 +9,8 @@ use std::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{HubServer, git_hash, sha256};
 use crate::common::{llama, write_model};
+use crate::hub_server::{HubServer, git_hash, sha256};
 
 pub const TOKEN: &str = "hf_ThisMustNeverBeSeen";
 
