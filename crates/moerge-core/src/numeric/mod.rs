@@ -1,5 +1,7 @@
-//! Numbers: elements as bytes and as f32, sums, ranks, exponentials, keyed random numbers, counts of NaN and infinities.
+//! Numbers: elements as bytes and as f32, blocks of quantised weights, sums, ranks, exponentials, keyed random numbers,
+//! counts of NaN and infinities.
 
+pub mod blocks;
 pub mod element;
 pub mod encode;
 pub mod exp_log;

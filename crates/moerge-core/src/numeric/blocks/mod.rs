@@ -1,0 +1,184 @@
+//! ggml's block types: rows of f32 to blocks and back, byte for byte what llama.cpp's quantiser writes and reads.
+//!
+//! The reference is `ggml_quantize_chunk` of ggml 0.25.3 on x86-64, compiled without fused multiply-add; see
+//! `tests/blocks`. Sums, roundings and conversions happen in its order, so the bytes are equal for any input, weights
+//! that are not finite included. (Where two NaN meet, the compiler decides whose bits stay; so rows with several NaN may
+//! differ.)
+//!
+//! A type's file has its layout and formula. [`search`] has the searches for scales that several types share.
+
+mod block_type;
+mod groups;
+mod iq4;
+mod lanes;
+mod levels;
+mod q2_k;
+mod q3_k;
+mod q4_k_q5_k;
+mod q4_q5;
+mod q6_k;
+mod q8_0;
+mod scalar;
+mod search;
+#[cfg(test)]
+mod tests;
+mod unit;
+#[cfg(target_arch = "x86_64")]
+mod unit_avx2;
+
+use crate::error::{Error, Result};
+
+pub use block_type::BlockType;
+use levels::SUPERBLOCK;
+use q4_q5::Form;
+use unit::{Unit, Work, compute};
+
+const Q4_0: Form = Form { five_bits: false, minimum: false };
+const Q4_1: Form = Form { five_bits: false, minimum: true };
+const Q5_0: Form = Form { five_bits: true, minimum: false };
+const Q5_1: Form = Form { five_bits: true, minimum: true };
+
+/// Encodes a row of weights. `importance` has a number for each column, the mean square of what the column is multiplied
+/// with; the search for scales then weighs errors by it. `out` gets [`BlockType::row_bytes`] bytes.
+///
+/// # Errors
+/// A row that is not whole blocks, or lengths that do not belong together.
+pub fn encode_row(block: BlockType, row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) -> Result<()> {
+    check_lengths(block, row.len(), out.len())?;
+    if let Some(importance) = importance.filter(|importance| importance.len() != row.len()) {
+        let (found, expected) = (importance.len(), row.len());
+        return Err(Error::input(format!("importance of {found} columns for rows of {expected}")));
+    }
+    match block {
+        BlockType::Q4_0 => q4_q5::encode(Q4_0, row, importance, out),
+        BlockType::Q4_1 => q4_q5::encode(Q4_1, row, importance, out),
+        BlockType::Q5_0 => q4_q5::encode(Q5_0, row, importance, out),
+        BlockType::Q5_1 => q4_q5::encode(Q5_1, row, importance, out),
+        BlockType::Q8_0 => q8_0::encode(row, out),
+        BlockType::Q2K => superblocks(row, importance, out, q2_k::encode),
+        BlockType::Q3K => superblocks(row, importance, out, q3_k::encode),
+        BlockType::Q4K => superblocks(row, importance, out, q4_k_q5_k::encode_4),
+        BlockType::Q5K => superblocks(row, importance, out, q4_k_q5_k::encode_5),
+        BlockType::Q6K => superblocks(row, importance, out, q6_k::encode),
+        BlockType::Iq4Nl => iq4::encode_nl(row, importance, out),
+        BlockType::Iq4Xs => superblocks(row, importance, out, iq4::encode_xs),
+    }
+    Ok(())
+}
+
+/// Decodes a row of blocks. `out` gets a weight for each column; `row` has [`BlockType::row_bytes`] bytes.
+///
+/// # Errors
+/// A row that is not whole blocks, or lengths that do not belong together.
+pub fn decode_row(block: BlockType, row: &[u8], out: &mut [f32]) -> Result<()> {
+    check_lengths(block, out.len(), row.len())?;
+    compute(Decode { block, row, out });
+    Ok(())
+}
+
+struct Decode<'a> {
+    block: BlockType,
+    row: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Work for Decode<'_> {
+    type Output = ();
+
+    // Closures, because calls through a function's own type are not always inlined.
+    #[inline(always)]
+    fn run<U: Unit>(self, _: U) {
+        let Self { block, row, out } = self;
+        match block {
+            BlockType::Q4_0 => q4_q5::decode(Q4_0, row, out),
+            BlockType::Q4_1 => q4_q5::decode(Q4_1, row, out),
+            BlockType::Q5_0 => q4_q5::decode(Q5_0, row, out),
+            BlockType::Q5_1 => q4_q5::decode(Q5_1, row, out),
+            BlockType::Q8_0 => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| q8_0::decode(block, out),
+            ),
+            BlockType::Q2K => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| q2_k::decode(block, out),
+            ),
+            BlockType::Q3K => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| q3_k::decode(block, out),
+            ),
+            BlockType::Q4K => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| q4_k_q5_k::decode_4(block, out),
+            ),
+            BlockType::Q5K => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| q4_k_q5_k::decode_5(block, out),
+            ),
+            BlockType::Q6K => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| q6_k::decode(block, out),
+            ),
+            BlockType::Iq4Nl => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| iq4::decode_nl(block, out),
+            ),
+            BlockType::Iq4Xs => each(
+                row,
+                out,
+                #[inline(always)]
+                |block, out| iq4::decode_xs(block, out),
+            ),
+        }
+    }
+}
+
+/// Calls `encode` for every superblock with its part of the importance.
+fn superblocks<const BYTES: usize>(
+    row: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+    encode: impl Fn(&[f32; SUPERBLOCK], Option<&[f32; SUPERBLOCK]>, &mut [u8; BYTES]),
+) {
+    let mut importance = importance.map(|importance| importance.as_chunks().0.iter());
+    for (x, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        encode(x, importance.as_mut().and_then(Iterator::next), out);
+    }
+}
+
+/// Calls `decode` for every block.
+#[inline(always)]
+fn each<const BYTES: usize, const WEIGHTS: usize>(
+    row: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; BYTES], &mut [f32; WEIGHTS]),
+) {
+    for (block, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        decode(block, out);
+    }
+}
+
+fn check_lengths(block: BlockType, weights: usize, bytes: usize) -> Result<()> {
+    let name = block.name();
+    let Some(expected) = block.row_bytes(weights) else {
+        let of = block.block_weights();
+        return Err(Error::input(format!("rows of {weights} weights are not whole blocks of {name}, which have {of}")));
+    };
+    if bytes == expected {
+        return Ok(());
+    }
+    Err(Error::input(format!("{bytes} bytes for a row of {weights} weights in {name}, which has {expected}")))
+}
