@@ -5,8 +5,9 @@
 //! A row is one type: millions of weights per CPU second that are encoded, encoded by importance, decoded.
 //! `tests/blocks/compare.py speed` runs this and puts ggml's speed beside it.
 
+use moerge_checkpoint::BlockType;
 use moerge_core::numeric::{
-    blocks::{BlockType, decode_row, encode_row},
+    blocks::{decode_row, encode_row, row_bytes},
     noise::{add_noise, uniform},
 };
 
@@ -18,8 +19,8 @@ fn main() {
     add_noise(&mut weights, 1, "weights", 0, 0.02);
     let importance: Vec<f32> = uniform(COLUMNS, 2, "importance").iter().map(|x| x.abs() + 0.01).collect();
     println!("{:<8} {:>10} {:>14} {:>10}", "type", "encode", "by importance", "decode");
-    for block in BlockType::ALL {
-        let row_bytes = block.row_bytes(COLUMNS).expect("whole blocks");
+    for &block in BlockType::ALL {
+        let row_bytes = row_bytes(block, COLUMNS).expect("whole blocks");
         let mut bytes = vec![0; ROWS * row_bytes];
         let mut decoded = vec![0.0; COLUMNS];
         let mut encode = |importance: Option<&[f32]>| {

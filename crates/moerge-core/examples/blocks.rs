@@ -11,16 +11,17 @@ use std::{
     io::{Read, Write},
 };
 
-use moerge_core::numeric::blocks::{BlockType, decode_row, encode_row};
+use moerge_checkpoint::BlockType;
+use moerge_core::numeric::blocks::{decode_row, encode_row, row_bytes};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [what, name, columns, rest @ ..] = &args[..] else {
         return Err("expected: encode|decode TYPE COLUMNS [IMPORTANCE]".into());
     };
-    let block = BlockType::from_name(name).ok_or("no such type")?;
+    let block = *BlockType::ALL.iter().find(|block| block.name().eq_ignore_ascii_case(name)).ok_or("no such type")?;
     let columns: usize = columns.parse()?;
-    let row_bytes = block.row_bytes(columns).ok_or("rows are not whole blocks")?;
+    let row_bytes = row_bytes(block, columns).ok_or("rows are not whole blocks")?;
     let importance = rest.first().map(std::fs::read).transpose()?.map(|bytes| floats(&bytes));
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
     let (mut blocks, mut weights) = (vec![0; row_bytes], vec![0; columns * 4]);

@@ -4,7 +4,7 @@ use moerge_checkpoint::{Encoding, TensorView};
 
 use crate::{
     error::{ErrorKind, Result},
-    numeric::{encode::encode, non_finite::NonFinite},
+    numeric::{blocks::blocks_not_finite, encode::encode, non_finite::NonFinite},
     ops::{ComputedValues, Evaluator, Preparation},
     plan::OutputTensor,
 };
@@ -43,10 +43,17 @@ pub fn produce(
         buffers.values.resize(now.len() * columns, 0.0);
         evaluator.compute(now, &buffers.bytes, computed, &mut buffers.values)?;
         buffers.out.clear();
-        encode(tensor.encoding, &buffers.values, columns, &mut buffers.out);
+        encode(tensor.encoding, &buffers.values, columns, &mut buffers.out)?;
         match tensor.encoding {
             Encoding::Plain(dtype) => non_finite.count(dtype, &buffers.out),
-            Encoding::Blocks(_) => non_finite.count_values(&buffers.values),
+            Encoding::Blocks(block) => {
+                let before = non_finite;
+                non_finite.count_values(&buffers.values);
+                if non_finite == before {
+                    let blocks = blocks_not_finite(block, &buffers.out);
+                    non_finite.infinite += (blocks * block.elements()) as u64;
+                }
+            }
         }
         emit(&buffers.out)?;
     }

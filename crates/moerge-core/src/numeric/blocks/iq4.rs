@@ -23,7 +23,7 @@
 
 use super::{
     groups::{Groups, Side, side_by_side, squares, sum_of_squares, weighted},
-    levels::{SUPERBLOCK, pack_halves},
+    levels::{SUPERBLOCK, largest, pack_halves},
     scalar::{from_f16, nearest, to_f16},
     search::{VALUES, levels, nonlinear},
     unit::LANES,
@@ -60,13 +60,7 @@ pub(super) fn encode_xs(x: &[f32; SUPERBLOCK], importance: Option<&[f32; SUPERBL
     let variance = [sum_of_squares(x) * (2.0 / SUPERBLOCK as f32); LANES];
     let groups = side_by_side(x);
     let scale = nonlinear(&groups, &weights(&groups, importance.map(|importance| &importance[..]), &variance));
-    let (_, max) =
-        scale.iter().fold(
-            (0.0, 0.0),
-            |(largest, max), scale| {
-                if scale.abs() > largest { (scale.abs(), *scale) } else { (largest, max) }
-            },
-        );
+    let (_, max) = largest(&scale);
     let d = -max / 32.0;
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
     let (mut high, mut low) = (0u16, [0u8; GROUPS / 2]);

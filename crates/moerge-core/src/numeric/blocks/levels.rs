@@ -17,6 +17,12 @@ pub(super) fn round(x: &[f32], scale: f32, offset: f32, (low, high): (i32, i32),
     true
 }
 
+/// The largest magnitude, and the first number that has it. NaN counts for nothing.
+pub(super) fn largest(x: &[f32]) -> (f32, f32) {
+    let larger = |(largest, max): (f32, f32), x: &f32| if x.abs() > largest { (x.abs(), *x) } else { (largest, max) };
+    x.iter().fold((0.0, 0.0), larger)
+}
+
 /// 32 levels of 4 bits in 16 bytes: weight i in the low half of byte i, weight i + 16 in the high half.
 pub(super) fn pack_halves(levels: &[u8], bytes: &mut [u8]) {
     let (low, high) = levels.split_at(levels.len() / 2);

@@ -7,7 +7,6 @@
 //!
 //! A type's file has its layout and formula. [`search`] has the searches for scales that several types share.
 
-mod block_type;
 mod groups;
 mod iq4;
 mod lanes;
@@ -26,9 +25,10 @@ mod unit;
 #[cfg(target_arch = "x86_64")]
 mod unit_avx2;
 
+use moerge_checkpoint::BlockType;
+
 use crate::error::{Error, Result};
 
-pub use block_type::BlockType;
 use levels::SUPERBLOCK;
 use q4_q5::Form;
 use unit::{Unit, Work, compute};
@@ -39,7 +39,7 @@ const Q5_0: Form = Form { five_bits: true, minimum: false };
 const Q5_1: Form = Form { five_bits: true, minimum: true };
 
 /// Encodes a row of weights. `importance` has a number for each column, the mean square of what the column is multiplied
-/// with; the search for scales then weighs errors by it. `out` gets [`BlockType::row_bytes`] bytes.
+/// with; the search for scales then weighs errors by it. `out` gets [`row_bytes`] bytes.
 ///
 /// # Errors
 /// A row that is not whole blocks, or lengths that do not belong together.
@@ -55,18 +55,18 @@ pub fn encode_row(block: BlockType, row: &[f32], importance: Option<&[f32]>, out
         BlockType::Q5_0 => q4_q5::encode(Q5_0, row, importance, out),
         BlockType::Q5_1 => q4_q5::encode(Q5_1, row, importance, out),
         BlockType::Q8_0 => q8_0::encode(row, out),
-        BlockType::Q2K => superblocks(row, importance, out, q2_k::encode),
-        BlockType::Q3K => superblocks(row, importance, out, q3_k::encode),
-        BlockType::Q4K => superblocks(row, importance, out, q4_k_q5_k::encode_4),
-        BlockType::Q5K => superblocks(row, importance, out, q4_k_q5_k::encode_5),
-        BlockType::Q6K => superblocks(row, importance, out, q6_k::encode),
-        BlockType::Iq4Nl => iq4::encode_nl(row, importance, out),
-        BlockType::Iq4Xs => superblocks(row, importance, out, iq4::encode_xs),
+        BlockType::Q2_K => superblocks(row, importance, out, q2_k::encode),
+        BlockType::Q3_K => superblocks(row, importance, out, q3_k::encode),
+        BlockType::Q4_K => superblocks(row, importance, out, q4_k_q5_k::encode_4),
+        BlockType::Q5_K => superblocks(row, importance, out, q4_k_q5_k::encode_5),
+        BlockType::Q6_K => superblocks(row, importance, out, q6_k::encode),
+        BlockType::IQ4_NL => iq4::encode_nl(row, importance, out),
+        BlockType::IQ4_XS => superblocks(row, importance, out, iq4::encode_xs),
     }
     Ok(())
 }
 
-/// Decodes a row of blocks. `out` gets a weight for each column; `row` has [`BlockType::row_bytes`] bytes.
+/// Decodes a row of blocks. `out` gets a weight for each column; `row` has [`row_bytes`] bytes.
 ///
 /// # Errors
 /// A row that is not whole blocks, or lengths that do not belong together.
@@ -74,6 +74,26 @@ pub fn decode_row(block: BlockType, row: &[u8], out: &mut [f32]) -> Result<()> {
     check_lengths(block, out.len(), row.len())?;
     compute(Decode { block, row, out });
     Ok(())
+}
+
+/// Bytes of a row of `columns` weights; `None` if they are not whole blocks.
+pub fn row_bytes(block: BlockType, columns: usize) -> Option<usize> {
+    let blocks = columns.is_multiple_of(block.elements()).then_some(columns / block.elements())?;
+    blocks.checked_mul(block.bytes())
+}
+
+/// How many of the blocks in `bytes` have a scale or minimum that is NaN or infinite: their weights were no numbers, or
+/// beyond what f16 can hold.
+pub fn blocks_not_finite(block: BlockType, bytes: &[u8]) -> usize {
+    let numbers: &[usize] = match block {
+        BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 | BlockType::IQ4_NL | BlockType::IQ4_XS => &[0],
+        BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
+        BlockType::Q2_K => &[80, 82],
+        BlockType::Q3_K => &[108],
+        BlockType::Q6_K => &[208],
+    };
+    let infinite = |high: u8| high & 0x7c == 0x7c;
+    bytes.chunks_exact(block.bytes()).filter(|bytes| numbers.iter().any(|at| infinite(bytes[at + 1]))).count()
 }
 
 struct Decode<'a> {
@@ -100,43 +120,43 @@ impl Work for Decode<'_> {
                 #[inline(always)]
                 |block, out| q8_0::decode(block, out),
             ),
-            BlockType::Q2K => each(
+            BlockType::Q2_K => each(
                 row,
                 out,
                 #[inline(always)]
                 |block, out| q2_k::decode(block, out),
             ),
-            BlockType::Q3K => each(
+            BlockType::Q3_K => each(
                 row,
                 out,
                 #[inline(always)]
                 |block, out| q3_k::decode(block, out),
             ),
-            BlockType::Q4K => each(
+            BlockType::Q4_K => each(
                 row,
                 out,
                 #[inline(always)]
                 |block, out| q4_k_q5_k::decode_4(block, out),
             ),
-            BlockType::Q5K => each(
+            BlockType::Q5_K => each(
                 row,
                 out,
                 #[inline(always)]
                 |block, out| q4_k_q5_k::decode_5(block, out),
             ),
-            BlockType::Q6K => each(
+            BlockType::Q6_K => each(
                 row,
                 out,
                 #[inline(always)]
                 |block, out| q6_k::decode(block, out),
             ),
-            BlockType::Iq4Nl => each(
+            BlockType::IQ4_NL => each(
                 row,
                 out,
                 #[inline(always)]
                 |block, out| iq4::decode_nl(block, out),
             ),
-            BlockType::Iq4Xs => each(
+            BlockType::IQ4_XS => each(
                 row,
                 out,
                 #[inline(always)]
@@ -173,8 +193,8 @@ fn each<const BYTES: usize, const WEIGHTS: usize>(
 
 fn check_lengths(block: BlockType, weights: usize, bytes: usize) -> Result<()> {
     let name = block.name();
-    let Some(expected) = block.row_bytes(weights) else {
-        let of = block.block_weights();
+    let Some(expected) = row_bytes(block, weights) else {
+        let of = block.elements();
         return Err(Error::input(format!("rows of {weights} weights are not whole blocks of {name}, which have {of}")));
     };
     if bytes == expected {

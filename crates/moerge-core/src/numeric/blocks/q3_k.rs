@@ -15,7 +15,7 @@
 
 use super::{
     groups::{side_by_side, sum_of_squares, sums, weighted},
-    levels::{SUPERBLOCK, pack_quarters, round},
+    levels::{SUPERBLOCK, largest, pack_quarters, round},
     scalar::{from_f16, nearest, to_f16},
     search::{refined, symmetric},
     unit::LANES,
@@ -59,13 +59,7 @@ fn refine(x: &[f32; SUPERBLOCK], levels: &mut [u8; SUPERBLOCK]) -> (f32, [u8; GR
             *level = found_levels[i % GROUP][i / GROUP - first] as u8;
         }
     }
-    let (_, max) =
-        scale.iter().fold(
-            (0.0, 0.0),
-            |(largest, max), scale| {
-                if scale.abs() > largest { (scale.abs(), *scale) } else { (largest, max) }
-            },
-        );
+    let (_, max) = largest(&scale);
     if max == 0.0 {
         return (0.0, [0; GROUPS]);
     }

@@ -14,7 +14,7 @@
 
 use super::{
     groups::{side_by_side, squares},
-    levels::{SUPERBLOCK, pack_halves, pack_quarters, round},
+    levels::{SUPERBLOCK, largest, pack_halves, pack_quarters, round},
     scalar::{TINY, from_f16, nearest, to_f16},
     search::symmetric,
     unit::LANES,
@@ -38,13 +38,7 @@ pub(super) fn encode(x: &[f32; SUPERBLOCK], importance: Option<&[f32; SUPERBLOCK
         scale[first..][..LANES].copy_from_slice(&group.scale);
         group
     });
-    let (largest, max) =
-        scale.iter().fold(
-            (0.0, 0.0),
-            |(largest, max), scale: &f32| {
-                if scale.abs() > largest { (scale.abs(), *scale) } else { (largest, max) }
-            },
-        );
+    let (largest, max) = largest(&scale);
     if largest < TINY {
         *out = [0; BYTES];
         return;

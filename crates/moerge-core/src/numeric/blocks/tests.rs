@@ -9,27 +9,33 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 }
 
 fn encoded(block: BlockType, row: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
-    let mut bytes = vec![0xa5; block.row_bytes(row.len()).unwrap()];
+    let mut bytes = vec![0xa5; row_bytes(block, row.len()).unwrap()];
     encode_row(block, row, importance, &mut bytes).unwrap();
     bytes
 }
 
 fn decoded(block: BlockType, row: &[u8]) -> Vec<f32> {
-    let mut weights = vec![f32::NAN; row.len() / block.block_bytes() * block.block_weights()];
+    let mut weights = vec![f32::NAN; row.len() / block.bytes() * block.elements()];
     decode_row(block, row, &mut weights).unwrap();
     weights
 }
 
 #[test]
-fn names_and_numbers_lead_back() {
-    for block in BlockType::ALL {
-        assert_eq!(BlockType::from_id(block.id()), Some(block));
-        assert_eq!(BlockType::from_name(&block.name().to_uppercase()), Some(block));
-        assert_eq!(block.row_bytes(block.block_weights() * 3), Some(block.block_bytes() * 3));
-        assert_eq!(block.row_bytes(block.block_weights() + 1), None);
+fn rows_are_whole_blocks() {
+    for &block in BlockType::ALL {
+        assert_eq!(row_bytes(block, block.elements() * 3), Some(block.bytes() * 3));
+        assert_eq!(row_bytes(block, block.elements() + 1), None);
     }
-    assert_eq!((BlockType::from_id(4), BlockType::from_name("q4_k_m")), (None, None));
-    assert!(BlockType::ALL.is_sorted_by_key(|block| block.id()));
+}
+
+#[test]
+fn weights_beyond_f16_leave_scales_that_are_not_finite() {
+    for &block in BlockType::ALL {
+        let row = |size: f32| [numbers(256, 3), numbers(256, 4).iter().map(|x| x * size).collect()].concat();
+        let found = |size: f32| blocks_not_finite(block, &encoded(block, &row(size), None));
+        assert_eq!(found(1.0), 0, "{}", block.name());
+        assert_eq!(found(1e12), 256 / block.elements(), "{}", block.name());
+    }
 }
 
 #[test]
@@ -37,18 +43,18 @@ fn lengths_that_do_not_belong_together_are_refused() {
     let mut bytes = [0; 144];
     let message = |result: Result<()>| result.unwrap_err().parts().message.clone();
     assert_eq!(
-        message(encode_row(BlockType::Q4K, &[0.0; 255], None, &mut bytes)),
+        message(encode_row(BlockType::Q4_K, &[0.0; 255], None, &mut bytes)),
         "rows of 255 weights are not whole blocks of q4_K, which have 256"
     );
     assert_eq!(
-        message(decode_row(BlockType::Q4K, &bytes[1..], &mut [0.0; 256])),
+        message(decode_row(BlockType::Q4_K, &bytes[1..], &mut [0.0; 256])),
         "143 bytes for a row of 256 weights in q4_K, which has 144"
     );
     assert_eq!(
-        message(encode_row(BlockType::Q4K, &[0.0; 256], Some(&[0.0]), &mut bytes)),
+        message(encode_row(BlockType::Q4_K, &[0.0; 256], Some(&[0.0]), &mut bytes)),
         "importance of 1 columns for rows of 256"
     );
-    assert!(encode_row(BlockType::Q4K, &[], None, &mut []).is_ok());
+    assert!(encode_row(BlockType::Q4_K, &[], None, &mut []).is_ok());
 }
 
 #[test]
@@ -56,8 +62,8 @@ fn errors_are_those_of_the_number_of_bits() {
     let row = numbers(4096, 3);
     let importance: Vec<f32> = numbers(4096, 8).iter().map(|x| x.abs() + 0.1).collect();
     let size = (row.iter().map(|x| x * x).sum::<f32>() / 4096.0).sqrt();
-    for block in BlockType::ALL {
-        let bits = block.block_bytes() as f32 * 8.0 / block.block_weights() as f32;
+    for &block in BlockType::ALL {
+        let bits = block.bytes() as f32 * 8.0 / block.elements() as f32;
         for importance in [None, Some(&importance[..])] {
             let again = decoded(block, &encoded(block, &row, importance));
             let error = (row.iter().zip(&again).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / 4096.0).sqrt() / size;
@@ -71,7 +77,7 @@ fn importance_makes_important_columns_more_exact() {
     let row = numbers(4096, 5);
     let important = |i: usize| i % 16 == 3;
     let importance: Vec<f32> = (0..4096).map(|i| if important(i) { 1000.0 } else { 0.001 }).collect();
-    for block in BlockType::ALL {
+    for &block in BlockType::ALL {
         let error = |importance: Option<&[f32]>| -> f32 {
             let again = decoded(block, &encoded(block, &row, importance));
             let of = row.iter().zip(&again).enumerate().filter(|(i, _)| important(*i));
@@ -87,9 +93,9 @@ fn importance_makes_important_columns_more_exact() {
 #[test]
 fn rows_do_not_depend_on_how_many_blocks_are_done_at_once() {
     let row = numbers(256 * 9, 6);
-    for block in BlockType::ALL {
+    for &block in BlockType::ALL {
         let whole = encoded(block, &row, None);
-        let parts = row.chunks(block.block_weights()).flat_map(|x| encoded(block, x, None));
+        let parts = row.chunks(block.elements()).flat_map(|x| encoded(block, x, None));
         assert!(whole.into_iter().eq(parts), "{}", block.name());
     }
 }
@@ -103,12 +109,12 @@ fn processors_without_vector_units_give_the_same_bytes() {
     row[256 * 4..256 * 5].fill(-0.0);
     let importance: Vec<f32> = numbers(row.len(), 8).iter().map(|x| x.abs()).collect();
     let all = || {
-        let of = |block| {
+        let of = |block: BlockType| {
             let bytes = [None, Some(&importance[..])].map(|importance| encoded(block, &row, importance));
             let weights: Vec<u32> = decoded(block, &bytes[0]).iter().map(|x| x.to_bits()).collect();
             (bytes, weights)
         };
-        BlockType::ALL.map(of)
+        BlockType::ALL.iter().map(|block| of(*block)).collect::<Vec<_>>()
     };
     let fast = all();
     unit::PLAIN.set(true);
@@ -129,10 +135,10 @@ fn any_numbers_encode_and_any_bytes_decode() {
         };
         let row = (0..512).map(&mut number).collect::<arbtest::arbitrary::Result<Vec<f32>>>()?;
         let importance = (0..512).map(&mut number).collect::<arbtest::arbitrary::Result<Vec<f32>>>()?;
-        for block in BlockType::ALL {
+        for &block in BlockType::ALL {
             encoded(block, &row, None);
             encoded(block, &row, Some(&importance));
-            let mut bytes = vec![0; block.row_bytes(512).unwrap()];
+            let mut bytes = vec![0; row_bytes(block, 512).unwrap()];
             u.fill_buffer(&mut bytes)?;
             decoded(block, &bytes);
         }
@@ -144,8 +150,8 @@ fn any_numbers_encode_and_any_bytes_decode() {
 #[test]
 fn what_was_decoded_encodes_to_weights_no_larger() {
     arbtest::arbtest(|u| {
-        for block in BlockType::ALL {
-            let mut bytes = vec![0; block.row_bytes(256).unwrap()];
+        for &block in BlockType::ALL {
+            let mut bytes = vec![0; row_bytes(block, 256).unwrap()];
             u.fill_buffer(&mut bytes)?;
             let weights = decoded(block, &bytes);
             let largest = weights.iter().fold(0.0f32, |max, x| max.max(x.abs()));
