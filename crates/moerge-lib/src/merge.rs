@@ -18,6 +18,7 @@ mod build;
 mod dense;
 mod difference;
 mod gates;
+mod gguf;
 mod needs;
 mod prepare;
 mod publish;

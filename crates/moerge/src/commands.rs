@@ -30,6 +30,7 @@ pub mod eval;
 pub mod export;
 pub mod extract_lora;
 pub mod generate;
+mod gguf;
 pub mod inspect;
 pub mod man;
 pub mod merge;

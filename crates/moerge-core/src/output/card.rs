@@ -12,6 +12,7 @@ mod text;
 
 pub use dense::{DenseCardFacts, DenseCardModel, dense_card};
 use front_matter::{FrontMatter, link};
+pub use front_matter::{common_licence, hub_ids};
 pub use licence::source_licence;
 use text::{billions, cell, fence};
 pub use text::{markdown_table, quoted};

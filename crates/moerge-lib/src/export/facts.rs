@@ -5,7 +5,8 @@ use std::path::Path;
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::{Error, Result},
-    output::card::source_licence,
+    model::{files::TOKENIZER, source::read_bytes},
+    output::{card::source_licence, files::OutputFile},
     plan::gguf::{CHECK_TEXT, General, TokenizerFiles, TokenizerKind, Vocabulary},
 };
 use moerge_infer::tokenizer::Tokenizer;
@@ -28,18 +29,8 @@ impl ModelFacts {
     /// They cannot be read, or the tokenizer has no place in GGUF.
     pub fn read(storage: &dyn ReadStorage, dir: &Path, rows: usize, options: &ExportOptions) -> Result<Self> {
         let files = TokenizerFiles::open(storage, dir)?;
-        let pre_tokenizer = match (&options.pre_tokenizer, files.kind()?) {
-            (Some(given), TokenizerKind::ByteLevel) => given.clone(),
-            (Some(_), TokenizerKind::SentencePiece) => {
-                return Err(Error::input("only byte-level BPE tokenizers have a pre-tokenizer's name")
-                    .fact("tokenizer", dir.display().to_string()));
-            }
-            (None, TokenizerKind::ByteLevel) => {
-                let tokens = Tokenizer::open(storage, dir)?.encode(CHECK_TEXT)?;
-                files.pre_tokenizer(&tokens)?.to_owned()
-            }
-            (None, TokenizerKind::SentencePiece) => String::new(),
-        };
+        let tokens = || Tokenizer::open(storage, dir)?.encode(CHECK_TEXT);
+        let pre_tokenizer = pre_tokenizer(&files, options, tokens)?;
         let name = || dir.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned());
         let general = General {
             name: options.name.clone().or_else(name).unwrap_or_default(),
@@ -47,5 +38,44 @@ impl ModelFacts {
             ..General::default()
         };
         Ok(Self { vocabulary: files.vocabulary(rows, &pre_tokenizer)?, general })
+    }
+
+    /// Those of a merged model that would have `files`, with the tokenizer of the model in `dir` or one made of several.
+    ///
+    /// # Errors
+    /// As [`ModelFacts::read`].
+    pub fn merged(
+        storage: &dyn ReadStorage,
+        dir: &Path,
+        files: &[OutputFile],
+        rows: usize,
+        general: General,
+        options: &ExportOptions,
+    ) -> Result<Self> {
+        let file = |name: &str| files.iter().find(|file| file.name == name).map(|file| file.bytes.clone());
+        let parsed = TokenizerFiles::new(dir, |name| Ok(file(name)))?;
+        // llama.cpp knows pre-tokenizers by their vocabularies; it has none of those that a merge makes.
+        let tokens = || match read_bytes(storage, &dir.join(TOKENIZER)).ok() == file(TOKENIZER) {
+            true => Tokenizer::open(storage, dir)?.encode(CHECK_TEXT),
+            false => Ok(Vec::new()),
+        };
+        let pre_tokenizer = pre_tokenizer(&parsed, options, tokens)?;
+        let general = General { name: options.name.clone().unwrap_or(general.name), ..general };
+        Ok(Self { vocabulary: parsed.vocabulary(rows, &pre_tokenizer)?, general })
+    }
+}
+
+fn pre_tokenizer(
+    files: &TokenizerFiles,
+    options: &ExportOptions,
+    tokens: impl Fn() -> Result<Vec<u32>>,
+) -> Result<String> {
+    match (&options.pre_tokenizer, files.kind()?) {
+        (Some(given), TokenizerKind::ByteLevel) => Ok(given.clone()),
+        (Some(_), TokenizerKind::SentencePiece) => Err(Error::input(
+            "only byte-level BPE has named pre-tokenizers, and this model's tokenizer is SentencePiece's",
+        )),
+        (None, TokenizerKind::ByteLevel) => Ok(files.pre_tokenizer(&tokens()?)?.to_owned()),
+        (None, TokenizerKind::SentencePiece) => Ok(String::new()),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
-use moerge_checkpoint::{Fingerprint, OutputStorage, ReadStorage};
+use moerge_checkpoint::{Fingerprint, OutputDir, OutputStorage, ReadStorage};
 
 use super::{MergeOptions, MergeReport, Prepared, publish::Publication};
 use crate::{
-    routers::{self, ROUTING_REPORT, RoutingReport, SELF_TEXT_FILE},
+    memory::MemoryNeed,
+    routers::{self, ROUTING_REPORT, Routers, RoutingReport, SELF_TEXT_FILE},
     verify::small_files,
 };
 use moerge_core::{
@@ -23,6 +24,14 @@ use moerge_core::{
     progress::Progress,
     recipe::GateMode,
 };
+use moerge_infer::tokenizer::Tokenizer;
+
+/// Routers that are ready to be written, and what the user should know of them.
+pub(super) struct MadeRouters {
+    pub routers: Routers,
+    pub routing: Option<RoutingReport>,
+    pub warnings: Vec<String>,
+}
 
 impl Prepared {
     /// Builds the output in the folder `out` of `storage`; `sources` is where the models are.
@@ -67,30 +76,8 @@ impl Prepared {
         let Some(output) = publication.open(&id, options.force, max_bytes, progress)? else {
             return Ok(already_there());
         };
-        self.log(&files, progress);
-        let (routers, routing) = self.routers(&output, tokenizer.as_ref(), &memory, options, progress)?;
-        if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
-            progress.note(
-                "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \
-                 `gate_mode: self_calibrated` fits them to what the experts write, which routes much better",
-            );
-        }
-        let mut warnings = self.plan.output.warnings.clone();
-        warnings.extend(self.broken_files(&files));
-        warnings.extend(self.prompt_warnings_with(tokenizer.as_ref(), progress)?);
-        let names: Vec<_> =
-            (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
-        let shared = match &routing {
-            Some(report) => report.shared_difference.clone(),
-            None if options.measure_shared => self.shared_differences()?,
-            None => Vec::new(),
-        };
-        warnings.extend(self.shared_warning(&shared, &names));
-        match &routing {
-            Some(report) => warnings.extend(report.warnings(&names)),
-            None => warnings.extend(routers::warnings(&routers, &self.plan.routing.slots, &names)),
-        }
-
+        let made = self.routers_with_warnings(&output, &files, tokenizer.as_ref(), &memory, options, progress)?;
+        let MadeRouters { routers, routing, mut warnings } = made;
         let written =
             execute::write_shards(&self.plan.output, &routers.computed(&self.plan), &output, memory.workers, progress)?;
         warnings.extend(written.warnings);
@@ -108,6 +95,42 @@ impl Prepared {
             |path: &Path| describe(&ModelConfig::parse(&read_text(storage.as_ref(), path)?, path)?).map(drop);
         let bytes = publication.finish(output, &beside, check_config, progress)?;
         Ok(report(warnings, routing, bytes, false))
+    }
+
+    /// Makes the routers, or takes those that an interrupted run left, and looks at what could be wrong with the MoE.
+    pub(super) fn routers_with_warnings(
+        &self,
+        output: &OutputDir,
+        files: &[OutputFile],
+        tokenizer: Option<&Tokenizer>,
+        memory: &MemoryNeed,
+        options: &MergeOptions,
+        progress: &dyn Progress,
+    ) -> Result<MadeRouters> {
+        self.log(files, progress);
+        let (routers, routing) = self.routers(output, tokenizer, memory, options, progress)?;
+        if self.recipe.gate_mode == GateMode::Hidden && !self.recipe.gate_mode_given {
+            progress.note(
+                "the recipe names no gate_mode, so its prompts make `hidden` gates, as in mergekit; \
+                 `gate_mode: self_calibrated` fits them to what the experts write, which routes much better",
+            );
+        }
+        let mut warnings = self.plan.output.warnings.clone();
+        warnings.extend(self.broken_files(files));
+        warnings.extend(self.prompt_warnings_with(tokenizer, progress)?);
+        let names: Vec<_> =
+            (0..self.plan.routing.experts.len()).map(|e| self.models.expert(e).short_name().to_owned()).collect();
+        let shared = match &routing {
+            Some(report) => report.shared_difference.clone(),
+            None if options.measure_shared => self.shared_differences()?,
+            None => Vec::new(),
+        };
+        warnings.extend(self.shared_warning(&shared, &names));
+        match &routing {
+            Some(report) => warnings.extend(report.warnings(&names)),
+            None => warnings.extend(routers::warnings(&routers, &self.plan.routing.slots, &names)),
+        }
+        Ok(MadeRouters { routers, routing, warnings })
     }
 
     /// Notes what of the adapters is unused; in detail, also what was chosen and why.
@@ -151,7 +174,7 @@ impl Prepared {
     }
 
     /// Equal ids, equal bytes in the output, on any machine.
-    fn id(&self, files: &[OutputFile], options: &MergeOptions) -> Result<String> {
+    pub(super) fn id(&self, files: &[OutputFile], options: &MergeOptions) -> Result<String> {
         let mut id = Identity::default();
         self.plan.identify(&mut id)?;
         id.optional(options.rounding, |id, rounding| {

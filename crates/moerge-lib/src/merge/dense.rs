@@ -312,7 +312,7 @@ impl PreparedDense {
     }
 
     /// Equal ids, equal bytes in the output, on any machine.
-    fn id(&self, files: &[OutputFile]) -> Result<String> {
+    pub(super) fn id(&self, files: &[OutputFile]) -> Result<String> {
         let mut id = Identity::default();
         self.plan.identify(&mut id)?;
         id.list(files.iter(), |id, file| {

@@ -1,14 +1,11 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::{LocalStorage, OutputStorage, ReadStorage};
-use moerge_core::{
-    ErrorKind,
-    plan::gguf::{FileType, TypeRule},
-};
+use moerge_core::ErrorKind;
 use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
 use serde_json::json;
 
-use super::{folder, hub, on_hub, refuse_adapter_pair};
+use super::{folder, gguf::GgufArgs, hub, on_hub, refuse_adapter_pair};
 use crate::{
     console, interrupt,
     numbers::{bytes, count, duration},
@@ -34,16 +31,8 @@ pub struct Args {
     /// The file to write
     #[arg(value_name = "OUT.gguf")]
     out: PathBuf,
-    /// Types of the weights: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, q4_1, q4_0, iq4_nl,
-    /// iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s
-    #[arg(long, value_name = "TYPE", value_parser = FileType::parse)]
-    quant: FileType,
-    /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
-    #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
-    tensor_type: Vec<TypeRule>,
-    /// llama.cpp's name of the pre-tokenizer, where it cannot be recognized
-    #[arg(long, value_name = "NAME")]
-    pre: Option<String>,
+    #[command(flatten)]
+    gguf: GgufArgs,
     /// The model's name in the file [default: the folder's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -96,13 +85,11 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
     let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
     let out = folder(&args.out);
     let options = ExportOptions {
-        file_type: args.quant,
-        rules: args.tensor_type.clone(),
-        pre_tokenizer: args.pre.clone(),
         name: args.name.clone(),
         force: args.force,
         threads: args.num_threads.map(usize::from),
         memory: args.memory,
+        ..args.gguf.options(&out)?
     };
     let prepared = prepare_export(&reading, &dir, &out, &options)?;
     let report = prepared.write(&writing, &out, &options, reporter)?;

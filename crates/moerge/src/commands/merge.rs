@@ -10,7 +10,7 @@ use std::{
 
 use moerge_checkpoint::{LocalStorage, ReadStorage};
 use moerge_core::{
-    ErrorKind,
+    Error, ErrorKind,
     model::locate::HubId,
     progress::Progress as _,
     recipe::{Document, Output},
@@ -21,7 +21,9 @@ use serde_json::json;
 
 use super::{
     build::{BuildArgs, RouterArgs, recipe_dir},
-    folder, hub, push,
+    folder,
+    gguf::{GgufArgs, is_gguf},
+    hub, push,
 };
 use crate::{
     console, interrupt,
@@ -43,6 +45,7 @@ mod routing;
 Examples:
   moerge merge recipe.yml out
   moerge merge recipe.yml out --out-shard-size 1B --memory 4GiB
+  moerge merge recipe.yml out.gguf --quant q4_k_m  for LM Studio and llama.cpp, in one pass
   moerge merge recipe.yml out --no-cache           read the models from the Hub without storing them
   moerge merge recipe.yml out --push you/name      and upload the result
   moerge merge recipe.yml out --json               one JSON event per line, for scripts")]
@@ -50,7 +53,7 @@ pub struct Args {
     /// The recipe, a YAML file
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The output folder
+    /// The output folder, or a GGUF file: a name that ends in .gguf
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// Replace OUT if moerge created it
@@ -69,6 +72,8 @@ pub struct Args {
     build: BuildArgs,
     #[command(flatten)]
     routers: RouterArgs,
+    #[command(flatten)]
+    gguf: GgufArgs,
     /// Print JSON events, one per line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -155,30 +160,30 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     }
     let expect = |checkpoint| mounted.iter().for_each(|remote: &Arc<HubStorage>| remote.expect(checkpoint));
     let out = folder(&args.out);
+    let gguf = args.gguf.options_by_name(&out)?;
+    if gguf.is_some() && args.push.is_some() {
+        return Err(Error::input("--push uploads a folder, and the output is a single file"));
+    }
     let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
     Ok(match recipe.output {
         Output::Moe(recipe) => {
             args.build.note_unneeded(reporter);
             let prepared = prepare_with(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(expect);
-            Report::Moe(Box::new(prepared.build(
-                storage.as_ref(),
-                &LocalStorage::shared(),
-                &out,
-                &options,
-                reporter,
-            )?))
+            let (from, to) = (storage.as_ref(), LocalStorage::shared());
+            Report::Moe(Box::new(match &gguf {
+                Some(export) => prepared.build_gguf(from, &to, &out, export, &options, reporter)?,
+                None => prepared.build(from, &to, &out, &options, reporter)?,
+            }))
         }
         Output::Dense(recipe) => {
             let prepared = prepare_dense(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.0.iter().flat_map(|m| m.files()).flat_map(|f| f.checkpoints()).for_each(expect);
-            Report::Dense(Box::new(prepared.build(
-                storage.as_ref(),
-                &LocalStorage::shared(),
-                &out,
-                &options,
-                reporter,
-            )?))
+            let (from, to) = (storage.as_ref(), LocalStorage::shared());
+            Report::Dense(Box::new(match &gguf {
+                Some(export) => prepared.build_gguf(from, &to, &out, export, &options, reporter)?,
+                None => prepared.build(from, &to, &out, &options, reporter)?,
+            }))
         }
     })
 }
@@ -231,6 +236,11 @@ fn took(already_there: bool, elapsed: Duration) -> String {
 /// What to do with the output; `look` is the command that shows what it does.
 fn print_next(args: &Args, look: &str) {
     let (out, name) = (quoted(&args.out), path_text(&args.out));
+    if is_gguf(&args.out) {
+        let next = styled(HINT, "next:");
+        console::status(&format!("{next} llama-server -m {out} · or open it in LM Studio"));
+        return;
+    }
     let (next, load) = (styled(HINT, "next:"), styled(HINT, "load:"));
     console::status(&format!("{next} moerge chat {out} · moerge {look} {out} · moerge push {out} you/name"));
     console::status(&format!("{load} AutoModelForCausalLM.from_pretrained({name:?}) · vllm serve {out}"));

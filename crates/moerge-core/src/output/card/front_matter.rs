@@ -21,16 +21,11 @@ impl FrontMatter<'_> {
     /// The text, with its fences.
     pub fn text(&self) -> String {
         let mut yaml = String::from("---\n");
-        let mut bases: Vec<&str> = Vec::new();
-        for part in self.references.iter().flat_map(|reference| reference.split('+')) {
-            if let Some(id) = hub_id(self.folders, part).filter(|id| !bases.contains(id)) {
-                bases.push(id);
-            }
-        }
+        let bases = hub_ids(self.folders, &self.references);
         if !bases.is_empty() {
             yaml.push_str("base_model:\n");
             for id in bases {
-                let _ = writeln!(yaml, "- {}", quoted(id));
+                let _ = writeln!(yaml, "- {}", quoted(&id));
             }
             yaml.push_str("base_model_relation: merge\n");
         }
@@ -46,8 +41,19 @@ impl FrontMatter<'_> {
     }
 }
 
+/// The Hub ids among `references` to models and adapters, each once. Those of `folders` are paths.
+pub fn hub_ids(folders: &[String], references: &[&str]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for part in references.iter().flat_map(|reference| reference.split('+')) {
+        if let Some(id) = hub_id(folders, part).filter(|id| !ids.iter().any(|own| own == id)) {
+            ids.push(id.to_owned());
+        }
+    }
+    ids
+}
+
 /// The licence that all sources have; `None` where one is unknown or differs.
-fn common_licence(licences: &[Option<String>]) -> Option<&str> {
+pub fn common_licence(licences: &[Option<String>]) -> Option<&str> {
     let first = licences.first()?.as_deref()?;
     licences.iter().all(|l| l.as_deref() == Some(first)).then_some(first)
 }

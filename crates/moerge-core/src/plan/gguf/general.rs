@@ -29,8 +29,10 @@ impl General {
             return Ok(());
         }
         match ["</s>", "<unk>", "<s>", "<|endoftext|>"].into_iter().find(|token| !vocabulary.has(token)) {
-            Some(token) => Err(Error::input(format!("llama.cpp refuses a model named {:?} without a token {token}", self.name))
-                .hint("give it a name without `phi3` or `phi-3`")),
+            Some(token) => {
+                Err(Error::input(format!("llama.cpp refuses a model named {:?} without a token {token}", self.name))
+                    .hint("give it a name without `phi3` or `phi-3`"))
+            }
             None => Ok(()),
         }
     }

@@ -67,7 +67,7 @@ impl GgufPlan {
     /// # Errors
     /// The model, or something that its config asks for, has no place in GGUF.
     pub fn new(model: &GgufModel, vocabulary: &Vocabulary, general: &General, options: &GgufOptions) -> Result<Self> {
-        let (architecture, mut warnings) = Architecture::of(model)?;
+        let (architecture, warnings) = Architecture::of(model)?;
         let named = tensors::tensors(model, architecture)?;
         let mixed = mix::mix(model, architecture, &named, options);
         let tensors: Vec<OutputTensor> = named
@@ -96,6 +96,7 @@ impl GgufPlan {
         plan.layout = lay_out(&plan, &metadata, options)?;
         let mut id = Identity::default();
         plan.identify(&mut id)?;
+        id.text(&model.identity);
         let id = id.finish();
         metadata.push((PLAN_ID_KEY.to_owned(), Value::String(id.clone())));
         plan.layout = lay_out(&plan, &metadata, options)?;

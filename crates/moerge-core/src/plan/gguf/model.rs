@@ -25,6 +25,8 @@ pub struct GgufModel {
     pub description: Description,
     /// Seed of noise and of random values.
     pub seed: u64,
+    /// What decides over computed weights besides their expressions: the identity of the merge.
+    pub identity: String,
     weights: HashMap<Role, Expr>,
 }
 
@@ -42,14 +44,14 @@ impl GgufModel {
         let weight =
             |tensor: &crate::model::families::RoleTensor| Ok((tensor.role, Expr::View(tensor.find(&checkpoint)?)));
         let weights = description.tensors.iter().map(weight).collect::<Result<_>>()?;
-        Ok(Self { config, description, seed: 0, weights })
+        Ok(Self { config, description, seed: 0, identity: String::new(), weights })
     }
 
-    /// The model that `plan` makes.
+    /// The model that `plan` makes. `identity` is that of the merge.
     ///
     /// # Errors
     /// It is of a family that moerge does not know.
-    pub fn planned(plan: &OutputPlan, dir: &Path) -> Result<Self> {
+    pub fn planned(plan: &OutputPlan, dir: &Path, identity: String) -> Result<Self> {
         let text = serde_json::to_string(&plan.config).unwrap_or_default();
         let config = ModelConfig::parse(&text, &dir.join(CONFIG))?;
         let mut description = describe(&config)?;
@@ -72,7 +74,7 @@ impl GgufModel {
             };
             weights.insert(tensor.role, expr);
         }
-        Ok(Self { config, description, seed: plan.seed, weights })
+        Ok(Self { config, description, seed: plan.seed, identity, weights })
     }
 
     /// How the weight of a role is made.

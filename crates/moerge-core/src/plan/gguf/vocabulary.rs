@@ -13,7 +13,7 @@ use crate::{
     json_error::json_problem,
     model::{
         files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG},
-        source::{read_bytes, read_text},
+        source::read_bytes,
     },
 };
 
@@ -82,29 +82,38 @@ impl TokenizerFiles {
     /// # Errors
     /// `tokenizer.json` is not there, or a file is not JSON.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = dir.join(name);
+            storage.facts(&path).is_ok().then(|| read_bytes(storage, &path)).transpose()
+        };
+        Self::new(dir, read)
+    }
+
+    /// Those that `read` gives by their names; `dir` is for messages.
+    ///
+    /// # Errors
+    /// There is no `tokenizer.json`, or a file is not JSON.
+    pub fn new(dir: &Path, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
         let path = dir.join(TOKENIZER);
-        let tokenizer = read_bytes(storage, &path).map_err(|e| {
-            e.hint("GGUF files hold the tokenizer; transformers writes tokenizer.json with save_pretrained")
+        let tokenizer = read(TOKENIZER)?.ok_or_else(|| {
+            Error::input(format!("{} does not exist", path.display()))
+                .hint("a GGUF file holds the tokenizer; transformers writes tokenizer.json with save_pretrained")
         })?;
-        let object = |path: &Path, bytes: &[u8]| {
+        let object = |name: &str, bytes: &[u8]| {
+            let path = dir.join(name);
             serde_json::from_slice::<Map<String, Value>>(bytes)
                 .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))
         };
-        let optional = |name: &str| {
-            let path = dir.join(name);
-            match storage.facts(&path) {
-                Ok(_) => object(&path, &read_bytes(storage, &path)?),
-                Err(_) => Ok(Map::new()),
-            }
+        let optional = |name: &str| match read(name)? {
+            Some(bytes) => object(name, &bytes),
+            None => Ok(Map::new()),
         };
-        let tokenizer = object(&path, &tokenizer)?;
-        let tokenizer_config = optional(TOKENIZER_CONFIG)?;
+        let (tokenizer, tokenizer_config) = (object(TOKENIZER, &tokenizer)?, optional(TOKENIZER_CONFIG)?);
         let config = optional(CONFIG)?;
-        let own = dir.join(CHAT_TEMPLATE);
-        let chat_template = match (storage.facts(&own), tokenizer_config.get("chat_template")) {
-            (_, Some(Value::String(template))) => Some(template.clone()),
-            (Ok(_), _) => Some(read_text(storage, &own)?),
-            (_, Some(Value::Array(templates))) => default_template(templates),
+        let chat_template = match (tokenizer_config.get("chat_template"), read(CHAT_TEMPLATE)?) {
+            (Some(Value::String(template)), _) => Some(template.clone()),
+            (_, Some(template)) => Some(String::from_utf8_lossy(&template).into_owned()),
+            (Some(Value::Array(templates)), _) => default_template(templates),
             _ => None,
         };
         Ok(Self { tokenizer, tokenizer_config, config, chat_template, path: path.display().to_string() })

@@ -1,0 +1,69 @@
+//! Arguments for writing GGUF files, which `export` and `merge` share.
+
+use std::path::Path;
+
+use moerge_core::{
+    Error, Result,
+    plan::gguf::{FileType, TypeRule},
+};
+use moerge_lib::export::ExportOptions;
+
+use crate::terminal::path_text;
+
+/// How a GGUF file is written.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GgufArgs {
+    /// Types of the weights in a GGUF file: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, q4_1,
+    /// q4_0, iq4_nl, iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s
+    #[arg(long, value_name = "TYPE", value_parser = FileType::parse)]
+    pub quant: Option<FileType>,
+    /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
+    tensor_type: Vec<TypeRule>,
+    /// llama.cpp's name of the pre-tokenizer, where it is not recognized
+    #[arg(long, value_name = "NAME")]
+    pre: Option<String>,
+}
+
+impl GgufArgs {
+    /// The library's options for writing the file `out`.
+    ///
+    /// # Errors
+    /// No type is given.
+    pub fn options(&self, out: &Path) -> Result<ExportOptions> {
+        let file_type = self.quant.ok_or_else(|| {
+            Error::input(format!("{} is a GGUF file, and no type is given for its weights", path_text(out)))
+                .hint("--quant q4_k_m is small and good, --quant bf16 keeps all of it")
+        })?;
+        Ok(ExportOptions {
+            file_type,
+            rules: self.tensor_type.clone(),
+            pre_tokenizer: self.pre.clone(),
+            name: None,
+            force: false,
+            threads: None,
+            memory: None,
+        })
+    }
+
+    /// The library's options where the name of `out` ends in `.gguf`.
+    ///
+    /// # Errors
+    /// No type is given, or one is and `out` is another kind of file.
+    pub fn options_by_name(&self, out: &Path) -> Result<Option<ExportOptions>> {
+        if is_gguf(out) {
+            return self.options(out).map(Some);
+        }
+        if self.quant.is_some() || self.pre.is_some() || !self.tensor_type.is_empty() {
+            let message =
+                format!("--quant, --tensor-type and --pre are for GGUF files, and {} is none", path_text(out));
+            return Err(Error::input(message).hint("end the output's name in .gguf"));
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a path is called like a GGUF file.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
