@@ -2,6 +2,7 @@
 
 mod common;
 mod crash;
+mod crash_file;
 mod malformed_header;
 mod malformed_index;
 mod open_checkpoint;

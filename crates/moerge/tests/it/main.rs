@@ -15,6 +15,7 @@ mod faults;
 mod fitted_routers;
 mod full_output;
 mod fused;
+mod gguf;
 mod golden;
 mod hub_bench;
 mod hub_pull;
