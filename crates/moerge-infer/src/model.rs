@@ -1,4 +1,4 @@
-//! A model that is to be run: dense or MoE, with an adapter or without, as a user names it.
+//! A model to run, by its reference: dense or MoE, with or without an adapter.
 
 use std::{
     path::{Path, PathBuf},
@@ -46,7 +46,7 @@ enum Opened {
 }
 
 impl Opened {
-    /// Its tensors, and what they are for.
+    /// Its tensors with their roles.
     fn parts(&self) -> (&Checkpoint, &Description) {
         match self {
             Self::Dense(source) => (&source.checkpoint, &source.description),
@@ -56,8 +56,8 @@ impl Opened {
 }
 
 impl Model {
-    /// Opens what `reference` names: a folder, a model in the Hub's cache, or either with `+adapter`. Relative folders
-    /// are those of `here`.
+    /// Opens `reference`: a folder, a model in the Hub's cache, or either with `+adapter`. Relative paths start at
+    /// `here`.
     pub fn open(storage: &Arc<dyn ReadStorage>, reference: &str, here: &Path, cache: &HubCache) -> Result<Self> {
         let parsed = ModelRef::parse(reference).map_err(|why| Error::input(format!("{reference}: {why}")))?;
         let folders = locate(storage.as_ref(), &parsed, here, cache).map_err(|e: ModelNotFound| Error::from(e))?;

@@ -1,4 +1,4 @@
-//! A model that is asked about whole texts: from memory where it fits, streamed layer by layer where it does not.
+//! Runs a model on whole texts: from memory if it fits, else streamed layer by layer.
 
 use crate::decoder::{
     Activations, KvCache, Observer, Quantisation, ResidentModel, Weights, forward, log_probabilities, logits,

@@ -1,5 +1,5 @@
-//! From a recipe to a finished folder: [`prepare()`] opens and plans, [`Prepared::build`] makes the routers, writes, checks,
-//! publishes.
+//! From a recipe to a finished folder: [`prepare()`] opens and plans, [`Prepared::build`] makes the routers, writes,
+//! checks, publishes.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,21 +29,21 @@ pub use dense::{DenseReport, PreparedDense, earlier_models, prepare_dense};
 pub use prepare::{prepare, prepare_with};
 pub(crate) use publish::Publication;
 
-/// What the user can set besides the recipe.
+/// Options besides the recipe.
 #[derive(Debug, Clone)]
 pub struct MergeOptions {
-    /// Largest shard in bytes.
+    /// Maximum bytes per shard.
     pub shard_bytes: u64,
-    /// Seed of noise and random gates; the recipe's where it is not given.
+    /// Seed of noise and random gates; by default the recipe's.
     pub random_seed: Option<u64>,
-    /// Worker threads; by the machine where it is not given.
+    /// Worker threads; by default as many as suit the machine.
     pub threads: Option<usize>,
-    /// Memory to stay within, in bytes: fewer threads write where it is small, and what cannot do with it is refused
-    /// before anything is written. Where it is not given, writing stays within [`crate::memory::USUAL_MEMORY`].
+    /// Memory budget in bytes. A small budget reduces the number of writing threads; a merge that cannot stay within it
+    /// is refused before anything is written. By default, writing stays within [`crate::memory::USUAL_MEMORY`].
     pub memory: Option<u64>,
     /// Rounding of the base's weights in the prompt pass.
     pub rounding: Option<WeightRounding>,
-    /// What merged LoRA weights are rounded to.
+    /// The dtype that weights with a merged LoRA are rounded to first.
     pub lora_dtype: Option<Dtype>,
     /// Whether embeddings of different length are cut to the shortest, in dense merges.
     pub truncate_embeddings: bool,
@@ -53,14 +53,14 @@ pub struct MergeOptions {
     pub force: bool,
     /// Whether all experts may be the same model.
     pub allow_same_experts: bool,
-    /// Which files are written beside the weights.
+    /// Which files are written besides the weights.
     pub wanted: Wanted,
-    /// Whether the experts' tokenizers are read, to warn of tokens that mean something else than in the base.
+    /// Whether the experts' tokenizers are read, to warn about tokens that differ from the base's.
     pub compare_vocabularies: bool,
-    /// Whether some rows of the experts' attention, norms and embeddings are read, to warn of experts that were trained
-    /// in what the MoE takes from the base. Where routers are fitted that is always done.
+    /// Whether some rows of the experts' attention, norms and embeddings are read, to warn about experts whose training
+    /// changed weights that the MoE takes from the base. Always done if routers are fitted.
     pub measure_shared: bool,
-    /// Where downloaded models lie.
+    /// The cache of downloaded models.
     pub cache: HubCache,
 }
 
@@ -96,7 +96,7 @@ pub struct Prepared {
     pub plan: MoePlan,
 }
 
-/// What came of a merge.
+/// The result of a merge.
 #[derive(Debug)]
 pub struct MergeReport {
     /// The plan in numbers.
@@ -105,12 +105,12 @@ pub struct MergeReport {
     pub out: PathBuf,
     /// Bytes of all files in it.
     pub bytes: u64,
-    /// What the user should know, the plan's warnings among them.
+    /// Warnings, including those of the plan.
     pub warnings: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
-    /// How well fitted routers route, where they were fitted.
+    /// The quality of fitted routers.
     pub routing: Option<RoutingReport>,
-    /// Whether the folder was there already, made by the same recipe from the same sources.
+    /// Whether the folder existed already, made by the same recipe from the same sources.
     pub already_there: bool,
 }

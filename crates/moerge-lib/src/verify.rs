@@ -1,8 +1,8 @@
-//! Whether a model folder is whole: its files, its tensors against `config.json`, every value, every fingerprint, and
-//! whether tokenizer, chat template and generation config can be read.
+//! Checks a model folder: its files, its tensors against `config.json`, every value, every fingerprint, and whether
+//! tokenizer, chat template and generation config can be read.
 //!
-//! A finding is what is wrong (an error) or odd (a warning); the run goes on after each, so that one pass tells
-//! everything. Memory is a few MiB a thread, whatever the size of the model, and what its tokenizer takes.
+//! A finding is an error or a warning. The check continues after each, so one pass reports everything. Memory is that
+//! of the tokenizer and a few MiB per thread, whatever the size of the model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

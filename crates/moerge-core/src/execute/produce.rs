@@ -20,7 +20,7 @@ pub struct Buffers {
     out: Vec<u8>,
 }
 
-/// Gives the bytes of `tensor` to `emit`, in order. Returns how many of its values are no numbers.
+/// Passes the bytes of `tensor` to `emit`, in order. Returns the counts of NaN and infinities.
 pub fn produce(
     tensor: &OutputTensor,
     preparation: &Preparation<'_>,

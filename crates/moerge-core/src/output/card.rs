@@ -1,4 +1,4 @@
-//! The README.md of a written MoE: what the Hub reads in its front matter, and what a person wants to know.
+//! The README.md of an MoE: front matter for the Hub, and information for readers.
 //!
 //! A pure function from facts to text. Names, prompts and recipes come from outside: values are quoted so that no text
 //! can end the YAML, a table row or a code block early.
@@ -20,7 +20,7 @@ pub use text::{markdown_table, quoted};
 /// Name of the card in a model folder.
 pub const MODEL_CARD: &str = "README.md";
 
-/// What a model card says.
+/// The facts on a model card.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CardFacts {
     /// The model's name: the name of the output folder.
@@ -33,7 +33,7 @@ pub struct CardFacts {
     pub shared_experts: Vec<CardExpert>,
     /// Models and adapters among the references that are folders on this machine, and so not on the Hub.
     pub folders: Vec<String>,
-    /// The licence of each source where it is known (see [`source_licence`]); all sources, base included.
+    /// The licence of each source, including the base, if known (see [`source_licence`]).
     pub licences: Vec<Option<String>>,
     /// The class that loads it, such as `MixtralForCausalLM`.
     pub architecture: String,

@@ -1,4 +1,4 @@
-//! The small files of an output: what is copied, the model card, the record of where every tensor came from.
+//! The small files of an output: copied files, the model card, and the record of where every tensor came from.
 
 pub mod card;
 pub mod chat_template;

@@ -15,7 +15,7 @@ use crate::{
     suggest::shorten,
 };
 
-/// What a file says is to be made.
+/// The content of a recipe file.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// Dense merges that later documents name as models, in order. They are not written.
@@ -52,7 +52,7 @@ impl Document {
         Self::read(&name, &read_text(path, MAX_RECIPE)?.into(), Some(path))
     }
 
-    /// Reads `text`; `name` is what its file is called in messages. Prompt files are not read.
+    /// Parses `text`; `name` is its file name for messages. Prompt files are not read.
     ///
     /// # Errors
     /// All faults that are found.
@@ -118,7 +118,7 @@ impl Document {
     }
 }
 
-/// A document before the last: a dense merge with a name of its own. `None` where its method has a fault.
+/// Reads a document before the last: a named dense merge. `None` if its method has a fault.
 fn read_earlier(source: &Source, root: &Node, earlier: &[EarlierDocument]) -> Result<Option<EarlierDocument>> {
     if !dense::is_dense(root) {
         return Err(source

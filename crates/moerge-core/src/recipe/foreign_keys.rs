@@ -1,4 +1,4 @@
-//! Keys that a recipe may have although nothing here reads them.
+//! Known keys of recipes that moerge does not use.
 //!
 //! mergekit-moe ignores every key it does not know, so public recipes carry keys of mergekit's other commands and of
 //! model cards. Those get a warning. A key that would change the result if it were read is an error, and so is every
@@ -9,7 +9,7 @@ pub(super) struct IgnoredKey {
     pub key: &'static str,
     /// Why it has none.
     pub why: &'static str,
-    /// Values, in lower case, that say what is done anyway: no warning is needed.
+    /// Values, in lower case, that match moerge's behaviour, so no warning is needed.
     pub agreed: &'static [&'static str],
 }
 

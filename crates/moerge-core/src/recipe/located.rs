@@ -2,12 +2,12 @@
 
 use std::ops::{Deref, Range};
 
-/// A value, and the bytes of the text that say it.
+/// A value with its position in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located<T> {
     /// The value.
     pub value: T,
-    /// Its bytes in the text; empty where the text does not say it (a default).
+    /// Its bytes in the text; empty for a default.
     pub span: Range<usize>,
 }
 

@@ -27,7 +27,7 @@ impl Prepared {
         Ok(self.models.experts.iter().map(|index| of_source[*index].unwrap_or_default()).collect())
     }
 
-    /// What the user should know where experts were trained in what is left behind.
+    /// Warnings about experts whose training changed weights that the MoE does not take from them.
     pub(super) fn shared_warning(&self, differences: &[f64], names: &[String]) -> Option<String> {
         if self.recipe.shared_weights.of_experts() {
             return None;

@@ -36,7 +36,7 @@ pub fn prepare(
     prepare_with(storage, recipe, &[], recipe_dir, options)
 }
 
-/// The same, where `made` are the models that earlier documents make.
+/// The same with `made`, the models that earlier documents make.
 ///
 /// # Errors
 /// As those of [`prepare`].
@@ -131,7 +131,7 @@ fn made_source(made: &NamedModel) -> Result<Source> {
     Source::made(&made.reference, &made.dir, &made.config, &made.tensors, files)
 }
 
-/// What is odd about the base's tokenizer, which the merged model gets, and about those of experts that have another.
+/// Warnings about the base's tokenizer, which the merged model gets, and about experts with different ones.
 fn vocabulary_warnings(storage: &dyn ReadStorage, models: &Models) -> Vec<String> {
     let tokenizer = |s: &Source| moerge_core::model::source::read_bytes(storage, &s.dir.join("tokenizer.json")).ok();
     let base_bytes = tokenizer(models.base());

@@ -1,5 +1,5 @@
-//! The steps around writing weights that all merges share: checks of the output folder, resuming, free space, and the final
-//! check before publication.
+//! The steps around writing weights that all merges share: checks of the output folder, resuming, free space, and the
+//! final check before publication.
 
 use std::{
     path::{Path, PathBuf},
@@ -27,8 +27,8 @@ pub(crate) struct Publication<'a> {
 }
 
 impl<'a> Publication<'a> {
-    /// Prepares writing `plan`, made of `sources`, to the folder `out` of `storage`. `own_files` are names of files that
-    /// only this kind of merge writes.
+    /// Prepares writing `plan`, made of `sources`, to the folder `out` of `storage`. `own_files` are names of files
+    /// that only this kind of merge writes.
     ///
     /// # Errors
     /// The output would be in the folder of a source, to which nothing is ever written.
@@ -61,7 +61,7 @@ impl<'a> Publication<'a> {
         let written = self.storage.facts(&path).map_or(0, |facts| facts.modified_ns);
         let built = record.is_some_and(|record| record.plan_id == id)
             && self.source_files().all(|file| file.modified_ns <= written);
-        // A run that was killed just after the rename has left its work folder. Any other there is not ours.
+        // A run that was killed just after the rename left its work folder. Any other one is not ours.
         if built
             && let Ok((output, Found::AlreadyPublished)) =
                 OutputDir::open(self.storage, self.out, &self.resume_key(id), false)
@@ -71,7 +71,7 @@ impl<'a> Publication<'a> {
         Ok(built)
     }
 
-    /// Opens the work folder, or the one that an interrupted run left. `None` where the output is published already.
+    /// Opens the work folder, possibly of an interrupted run. `None` if the output is published already.
     pub fn open(&self, id: &str, force: bool, max_bytes: u64, progress: &dyn Progress) -> Result<Option<OutputDir>> {
         self.check_replaced(self.out)?;
         let (output, found) = OutputDir::open(self.storage, self.out, &self.resume_key(id), force)?;
@@ -119,13 +119,13 @@ impl<'a> Publication<'a> {
         names.iter().filter_map(|name| self.storage.facts(&self.out.join(name)).ok()).map(|facts| facts.len).sum()
     }
 
-    /// The storage as what the output is read back from.
+    /// The storage for reading the output back.
     pub(super) fn reading(&self) -> Arc<dyn ReadStorage> {
         self.storage.clone()
     }
 
-    /// What a build that was interrupted is resumed by: the output's id, and where and when the sources were last
-    /// written on this machine, since the id does not cover all of their bytes.
+    /// The key for resuming an interrupted build: the output's id, and the sources' paths and modification times on
+    /// this machine, since the id does not cover all of their bytes.
     pub(super) fn resume_key(&self, id: &str) -> String {
         let mut key = Identity::default();
         key.text(id);

@@ -1,4 +1,4 @@
-//! The routers of a build: made, fitted, or kept from the run before, with the text that the experts write for them.
+//! The routers of a build: made, fitted, or kept from an interrupted run, and the text that the experts write for them.
 
 use moerge_checkpoint::OutputDir;
 
@@ -15,15 +15,15 @@ use moerge_core::{
 };
 use moerge_infer::{PartialExpert, SourceWeights, decoder::Quantisation, tokenizer::Tokenizer};
 
-/// Name of the file that keeps the routers for a resumed run.
+/// The kept file with the routers, for a resumed run.
 const ROUTERS: &str = "routers.safetensors";
-/// Name of that which keeps them balanced. It is another, so that a run that is stopped between this file and the report
-/// does not balance what is balanced.
+/// The kept file with the balanced routers. It is separate, so that a run that is interrupted between this file and the
+/// report does not balance twice.
 const BALANCED: &str = "balanced_routers.safetensors";
 
 impl Prepared {
-    /// The routers, and how well they route where they were fitted: made, or kept from the run before, in the
-    /// memory that is `need`ed.
+    /// Makes the routers, with a report if they are fitted, in the memory of `need`; or uses those of an interrupted
+    /// run.
     pub(super) fn routers(
         &self,
         output: &OutputDir,
@@ -56,7 +56,7 @@ impl Prepared {
         Ok((routers, report))
     }
 
-    /// Makes the routers, and keeps them: what comes after can be stopped without their being made again.
+    /// Makes the routers and keeps them for a resumed run.
     fn make_routers(
         &self,
         output: &OutputDir,

@@ -8,7 +8,7 @@ use super::{
     usage,
 };
 
-/// What the card of a dense merge says.
+/// The facts on the card of a dense merge.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DenseCardFacts {
     /// The model's name: the name of the output folder.
@@ -25,7 +25,7 @@ pub struct DenseCardFacts {
     pub parameters_of_all: Vec<String>,
     /// Models and adapters among the references that are folders on this machine, and so not on the Hub.
     pub folders: Vec<String>,
-    /// The licence of each source where it is known.
+    /// The licence of each source, if known.
     pub licences: Vec<Option<String>>,
     /// The class that loads it.
     pub architecture: String,

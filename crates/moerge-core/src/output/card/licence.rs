@@ -1,4 +1,4 @@
-//! The licence that a source says it has.
+//! The declared licence of a source.
 
 use std::{io, path::Path};
 

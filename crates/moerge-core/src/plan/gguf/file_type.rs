@@ -74,7 +74,7 @@ impl FileType {
     /// The mix of this name, in any case.
     ///
     /// # Errors
-    /// There is none; the message names what is meant, perhaps.
+    /// There is none; the message suggests a similar name.
     pub fn parse(name: &str) -> Result<Self, String> {
         let wanted = name.to_lowercase();
         let own = Self::ALL.iter().map(|own| (own.name(), *own));
