@@ -1,7 +1,7 @@
 //! The plan: every tensor of the output, its location and its expression. Pure: the same recipe and headers give the
 //! same plan.
 //!
-//! [`OutputPlan`] is everything that writing needs; [`moe`] and [`dense`] make one.
+//! [`OutputPlan`] is everything that writing needs; [`moe`], [`dense`] and [`gguf`] make one.
 
 pub mod dense;
 pub mod gguf;

@@ -1,4 +1,4 @@
-//! Text from a model in memory: sampling, chat templates, and the two ways to generate. [`answer`] streams one sequence
+//! Text from a model in memory: sampling, chat templates, and the two ways to generate. [`answer()`] streams one sequence
 //! for a user and keeps its cache for the next turn; [`generate_batch`] runs many of the same length in lockstep. Both
 //! are a [`Sampler`] around [`ResidentModel::step`](crate::decoder::ResidentModel::step).
 
