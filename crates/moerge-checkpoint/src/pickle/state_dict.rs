@@ -74,7 +74,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Tuple(_) | Value::List(_) => "a list",
         Value::Dict(_) => "a dict",
         Value::Callable(_) | Value::StorageType(_) => "a function",
-        Value::Other | Value::ElementType(_) => "no weight",
+        Value::Other | Value::ElementType(_) => "not a weight",
         Value::Storage { .. } => "bare bytes",
         Value::Tensor { .. } => "a tensor",
     }

@@ -82,9 +82,9 @@ fn fault_09_harmless_pickles_that_torch_accepts_are_read() {
     refused("attributes_evil.bin", "it calls `os.system`");
     refused("attributes_nested.bin", "a call with other arguments");
     for name in ["dtype.bin", "device.bin", "set.bin", "bytes.bin"] {
-        refused(name, "`x` in it is no weight, expected a tensor");
+        refused(name, "`x` in it is not a weight, expected a tensor");
     }
-    refused("unknown.bin", "it needs `argparse.Namespace`, which is not known");
+    refused("unknown.bin", "it needs `argparse.Namespace`, which moerge does not know");
 }
 
 #[test]

@@ -164,7 +164,7 @@ mod tests {
             ("{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}", "none of the 2 choices"),
             ("{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"d\"}", "none of the 2 choices"),
             ("{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": -1}", "none of the 2 choices"),
-            ("{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": []}", "no number, letter or text"),
+            ("{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": []}", "not a number, letter or text"),
             ("{\"context\": \" \", \"choices\": [\"b\", \"c\"], \"answer\": 0}", "an empty `context`"),
             ("{\"question\": \"a\", \"choices\": \"b\", \"answer\": 0}", "cannot be read"),
         ] {
