@@ -41,7 +41,7 @@ pub(super) fn weighted<const N: usize>(x: &Groups<N>, importance: &[f32], varian
     let mut weights = map(x, variance, |x, variance| (variance + x * x).sqrt());
     for (side, importance) in weights.iter_mut().zip(side_by_side::<N>(importance)) {
         for (weight, importance) in side.iter_mut().zip(importance) {
-            *weight = importance * *weight;
+            *weight *= importance;
         }
     }
     weights

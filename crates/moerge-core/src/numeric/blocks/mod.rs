@@ -1,9 +1,14 @@
 //! ggml's block types: rows of f32 to blocks and back, byte for byte what llama.cpp's quantiser writes and reads.
 //!
-//! The reference is `ggml_quantize_chunk` of ggml 0.25.3 on x86-64, compiled without fused multiply-add; see
-//! `tests/blocks`. Sums, roundings and conversions happen in its order, so the bytes are equal for any input, weights
-//! that are not finite included. (Where two NaN meet, the compiler decides whose bits stay; so rows with several NaN may
-//! differ.)
+//! The reference is `ggml_quantize_chunk` of ggml 0.25.3 on x86-64, compiled without fused multiply-add, as wheels are; see
+//! `tests/blocks`. Sums, roundings and conversions happen in its order, so the bytes are equal for any weights, zeros of
+//! both signs, denormals, infinities and NaN included. (Where two NaN meet, the compiler decides whose bits stay.)
+//!
+//! A llama.cpp that is compiled for the machine it runs on fuses multiplications and additions, and its searches end
+//! elsewhere where two scales are nearly as good. Of SmolLM2's blocks, without and with importance, that changes in q4_0
+//! 0.1% and 0.1%, q4_1 none and 0.2%, q5_0 0.2% and 0.3%, q5_1 none and 0.3%, q2_K 29% and 6%, q3_K 3% and 1%, q4_K 2%
+//! and 2%, q5_K 79% and 2%, q6_K 0.2% and 0.2%, iq4_nl 0.1% and 0.05%, iq4_xs 0.4% and 0.05%, q8_0 none. Blocks here
+//! are the same on every machine.
 //!
 //! A type's file has its layout and formula. [`search`] has the searches for scales that several types share.
 
@@ -105,8 +110,8 @@ struct Decode<'a> {
 impl Work for Decode<'_> {
     type Output = ();
 
-    // Closures, because calls through a function's own type are not always inlined.
     #[inline(always)]
+    #[expect(clippy::redundant_closure, reason = "calls through a function's own type are not always inlined")]
     fn run<U: Unit>(self, _: U) {
         let Self { block, row, out } = self;
         match block {
