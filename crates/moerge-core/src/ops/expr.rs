@@ -101,12 +101,15 @@ pub enum Expr {
 /// The delta of a LoRA adapter for a weight: `scale * B A` (arXiv 2106.09685).
 #[derive(Debug, Clone)]
 pub struct LoraDelta {
-    /// `[rank, inputs]`.
+    /// A, `[rank, inputs]`.
     pub a: TensorView,
-    /// `[outputs, rank]`, the rows of this weight.
+    /// B, `[outputs, rank]`, the rows of this weight.
     pub b: TensorView,
     /// `alpha / r`, or `alpha / sqrt(r)`.
     pub scale: f64,
+    /// Whether both are stored transposed, as PEFT does it for embeddings: it calls `[rank, tokens]`, the transpose of
+    /// `b`, `lora_embedding_A`, and `[width, rank]`, the transpose of `a`, `lora_embedding_B`.
+    pub transposed: bool,
 }
 
 /// Normal noise, keyed by (seed, name, element).

@@ -115,8 +115,8 @@ impl Identity {
                 self.number(0);
                 self.view(view)?;
             }
-            Expr::Lora { input, delta: LoraDelta { a, b, scale }, round } => {
-                self.number(1).float(*scale).optional(*round, |id, dtype| {
+            Expr::Lora { input, delta: LoraDelta { a, b, scale, transposed }, round } => {
+                self.number(if *transposed { 10 } else { 1 }).float(*scale).optional(*round, |id, dtype| {
                     id.text(dtype.name());
                 });
                 self.view(a)?;

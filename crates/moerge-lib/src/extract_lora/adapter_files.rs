@@ -53,6 +53,23 @@ pub(super) fn config(facts: &ConfigFacts, matrices: &[MatrixReport]) -> Value {
     })
 }
 
+/// The names of A and B, and their shapes. Those of embeddings are stored transposed: `lora_embedding_A` is the transpose
+/// of B.
+fn tensors(matrix: &MatrixReport) -> [(String, [usize; 2]); 2] {
+    let ([rows, columns], rank) = (matrix.shape, matrix.rank);
+    let name = |end: &str| format!("base_model.model.{}.{end}", matrix.module);
+    if matrix.embedding {
+        [(name("lora_embedding_B"), [columns, rank]), (name("lora_embedding_A"), [rank, rows])]
+    } else {
+        [(name("lora_A.weight"), [rank, columns]), (name("lora_B.weight"), [rows, rank])]
+    }
+}
+
+/// `values`, a matrix of `shape`, transposed.
+fn transposed(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}
+
 /// Writes both files. `factors` gives A and B of a matrix, by its number.
 pub(super) fn write(
     output: &OutputDir,
@@ -61,15 +78,8 @@ pub(super) fn write(
     dtype: Dtype,
     factors: impl Fn(usize) -> Result<(Vec<f32>, Vec<f32>)>,
 ) -> Result<u64> {
-    let name = |matrix: &MatrixReport, half: &str| format!("base_model.model.{}.lora_{half}.weight", matrix.module);
-    let specs = matrices.iter().flat_map(|matrix| {
-        let [rows, columns] = matrix.shape;
-        [("A", [matrix.rank, columns]), ("B", [rows, matrix.rank])].map(|(half, shape)| TensorSpec {
-            name: name(matrix, half),
-            encoding: dtype.into(),
-            shape: shape.to_vec(),
-        })
-    });
+    let specs =
+        matrices.iter().flat_map(tensors).map(|(name, shape)| TensorSpec { name, encoding: dtype.into(), shape: shape.to_vec() });
     let mut layout = ShardLayout::new(specs.collect(), u64::MAX)?;
     let mut shard = layout.shards.pop().ok_or_else(|| Error::input("an adapter of no weights"))?;
     shard.file_name = ADAPTER_WEIGHTS[0].to_owned();
@@ -79,10 +89,11 @@ pub(super) fn write(
     let mut fingerprints = vec![None; shard.tensors.len()];
     for (number, matrix) in matrices.iter().enumerate() {
         let (a, b) = factors(number)?;
-        for (half, values) in [("A", a), ("B", b)] {
+        for ((name, [rows, columns]), values) in tensors(matrix).into_iter().zip([a, b]) {
+            let values = if matrix.embedding { transposed(&values, [columns, rows]) } else { values };
             let mut bytes = Vec::new();
             element::narrow(dtype, &values, &mut bytes);
-            let Some(place) = places.get(name(matrix, half).as_str()) else { continue };
+            let Some(place) = places.get(name.as_str()) else { continue };
             writer.write(*place, 0, &bytes)?;
             fingerprints[*place] = Some(Fingerprint::of(&bytes));
         }

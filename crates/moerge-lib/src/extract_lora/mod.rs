@@ -42,6 +42,8 @@ const WORKER: u64 = 8 << 20;
 pub struct ExtractOptions {
     /// How many singular values are kept.
     pub truncation: Truncation,
+    /// Whether embeddings and head are adapted, too.
+    pub embeddings: bool,
     /// Type of the factors: f32, f16 or bf16.
     pub dtype: Dtype,
     /// Threads, if there is memory for them.
@@ -67,6 +69,8 @@ pub struct ExtractReport {
     pub energy: f64,
     /// What differs and is not in the adapter.
     pub left_out: Vec<LeftOut>,
+    /// Whether the adapter changes embeddings that are also the head: PEFT must merge it to change both.
+    pub tied_embeddings: bool,
     /// Bytes of memory that the run was expected to need.
     pub memory: u64,
     /// Wall time in seconds.
@@ -78,6 +82,8 @@ pub struct ExtractReport {
 pub struct MatrixReport {
     /// The module that it changes.
     pub module: String,
+    /// Whether it is an embedding, whose factors PEFT stores transposed.
+    pub embedding: bool,
     /// Rows and columns of the weight.
     pub shape: [usize; 2],
     /// Singular values that are kept.
@@ -120,7 +126,8 @@ pub fn extract_lora(
     let start = Instant::now();
     check_base(base)?;
     check_place(out, [model, base])?;
-    let targets = targets(model, base)?;
+    let by_name = targets(model, base, options.embeddings)?;
+    let targets: Vec<&Target<'_>> = by_name.values().collect();
     let (threads, memory) = threads(&targets, options)?;
     let (output, found) = OutputDir::open(storage, out, &plan_id(model, base, options), false).map_err(existing)?;
     if found == Found::AlreadyPublished {
@@ -130,11 +137,10 @@ pub fn extract_lora(
     let done = decompose(&targets, &output, options, threads, progress)?;
     let (matrices, numbers): (Vec<MatrixReport>, Vec<usize>) =
         done.into_iter().enumerate().filter(|(_, report)| report.rank > 0).map(|(at, report)| (report, at)).unzip();
-    let left_out =
-        compare_others(model, base, |name, tensor| targets::linear(name, tensor).is_none(), threads, progress)?
-            .into_iter()
-            .map(|(module, tensors, distance)| LeftOut { module, tensors, distance })
-            .collect();
+    let left_out = compare_others(model, base, |name, _| !by_name.contains_key(name), threads, progress)?
+        .into_iter()
+        .map(|(module, tensors, distance)| LeftOut { module, tensors, distance })
+        .collect();
     if matrices.is_empty() {
         output.discard()?;
         return Err(Error::input("the linear layers of the two models are equal, so an adapter would change nothing")
@@ -162,6 +168,8 @@ pub fn extract_lora(
         files.checkpoints().try_for_each(|checkpoint| checkpoint.check_unchanged())?;
     }
     output.publish()?;
+    let matrices_of_embeddings = matrices.iter().any(|matrix| matrix.embedding);
+    let has_head = model.tensors.keys().any(|name| targets::HEADS.iter().any(|end| name.ends_with(end)));
     let energies = |of: fn(&MatrixReport) -> f64| matrices.iter().map(|m| of(m) * m.norms.1.powi(2)).sum::<f64>();
     Ok(ExtractReport {
         out: out.to_owned(),
@@ -171,6 +179,7 @@ pub fn extract_lora(
         energy: energies(|m| m.energy) / energies(|_| 1.0),
         matrices,
         left_out,
+        tied_embeddings: matrices_of_embeddings && model.ties_head() != Some(false) && !has_head,
         memory,
         seconds: Duration::as_secs_f64(&start.elapsed()),
     })
@@ -178,7 +187,7 @@ pub fn extract_lora(
 
 /// Decomposes every target's difference, or finds it in what an earlier run kept. The factors are kept, not returned.
 fn decompose(
-    targets: &[Target<'_>],
+    targets: &[&Target<'_>],
     output: &OutputDir,
     options: &ExtractOptions,
     threads: usize,
@@ -189,7 +198,7 @@ fn decompose(
         views.map(|view| view.len).sum::<u64>()
     };
     progress.start(Stage::Decompose, targets.len() as u64, 0);
-    let numbered: Vec<(usize, &Target<'_>)> = targets.iter().enumerate().collect();
+    let numbered: Vec<(usize, &Target<'_>)> = targets.iter().copied().enumerate().collect();
     let one = |(at, target): &(usize, &Target<'_>)| {
         let name = kept_name(*at);
         let kept = output.kept(&name)?.and_then(|bytes| Kept::from_bytes(&bytes, target.shape));
@@ -240,6 +249,7 @@ fn report(target: &Target<'_>, kept: &Kept) -> MatrixReport {
     let share = |x: f64| (kept.norm > 0.0).then(|| x / kept.norm);
     MatrixReport {
         module: target.module.to_owned(),
+        embedding: target.embedding,
         shape: [target.shape.0, target.shape.1],
         rank: kept.rank,
         energy: kept.energy,
@@ -289,7 +299,7 @@ fn check_place(out: &Path, models: [&NamedModel; 2]) -> Result<()> {
 }
 
 /// How many threads there is memory for, and what they hold at most.
-fn threads(targets: &[Target<'_>], options: &ExtractOptions) -> Result<(usize, u64)> {
+fn threads(targets: &[&Target<'_>], options: &ExtractOptions) -> Result<(usize, u64)> {
     let largest = targets.iter().map(|t| svd::memory(t.shape, options.truncation)).max().unwrap_or(0) + WORKER;
     let budget = options.memory.unwrap_or(crate::memory::USUAL_MEMORY);
     let room = budget.saturating_sub(PROGRAM) / largest;
@@ -311,6 +321,7 @@ fn threads(targets: &[Target<'_>], options: &ExtractOptions) -> Result<(usize, u
 fn plan_id(model: &NamedModel, base: &NamedModel, options: &ExtractOptions) -> String {
     let mut id = Identity::default();
     id.text("extract-lora").text(env!("CARGO_PKG_VERSION")).text(options.dtype.name()).text(&base.reference);
+    id.flag(options.embeddings);
     match options.truncation {
         Truncation::Rank(rank) => id.number(rank as u64),
         Truncation::Energy { share, max_rank } => id.float(share).number(max_rank as u64),

@@ -1,6 +1,7 @@
-//! Which weights a LoRA can change: the linear layers of attention and FFN. All else that differs is only named.
+//! Which weights a LoRA can change: the linear layers of attention and FFN, and on request embeddings and head. All else
+//! that differs is only named.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moerge_core::{
     error::{Error, Result},
@@ -16,21 +17,34 @@ const TRANSPOSED: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_trans
 /// Parts of names of matrices that are no linear layers.
 const NOT_LINEAR: [&str; 4] = ["embed", "norm", "relative_attention_bias", "conv"];
 
+/// Ends of names of embeddings (`nn.Embedding`).
+const EMBEDDINGS: [&str; 5] =
+    ["embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight"];
+/// Ends of names of heads, which are linear layers.
+pub(super) const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
+
 /// A weight whose difference is decomposed.
 pub(super) struct Target<'a> {
     /// The module, `model.layers.0.self_attn.q_proj`.
     pub module: &'a str,
+    /// Whether it is an embedding, whose adapter PEFT stores transposed.
+    pub embedding: bool,
     pub model: &'a NamedTensor,
     pub base: &'a NamedTensor,
     /// Rows and columns.
     pub shape: (usize, usize),
 }
 
-/// The weights that a LoRA of `base` can change to become `model`, by name.
+/// The weights that a LoRA of `base` can change to become `model`, in the order of their names; with `embeddings`, those and
+/// the head, too, where both models have as many tokens.
 ///
 /// # Errors
 /// The models do not fit each other, or are not dense models of linear layers.
-pub(super) fn targets<'a>(model: &'a NamedModel, base: &'a NamedModel) -> Result<Vec<Target<'a>>> {
+pub(super) fn targets<'a>(
+    model: &'a NamedModel,
+    base: &'a NamedModel,
+    embeddings: bool,
+) -> Result<BTreeMap<&'a str, Target<'a>>> {
     if let Some(family) = model.config.get("model_type").and_then(Value::as_str).filter(|f| TRANSPOSED.contains(f)) {
         let message = format!("{}: {family} stores its linear layers transposed", model.reference);
         return Err(Error::input(message).unsupported());
@@ -40,9 +54,18 @@ pub(super) fn targets<'a>(model: &'a NamedModel, base: &'a NamedModel) -> Result
             .fact("it has", name.as_str())
             .unsupported());
     }
-    let mut targets = Vec::new();
+    let mut targets = BTreeMap::new();
+    let mut layers = 0;
     for (name, tensor) in &model.tensors {
-        let (Some(module), Some(base)) = (linear(name, tensor), base.get(name)) else { continue };
+        let Some(base) = base.get(name) else { continue };
+        let of_tokens = vocabulary(name, tensor).filter(|_| embeddings && base.shape() == tensor.shape());
+        if let Some((module, embedding)) = of_tokens {
+            let shape = (tensor.shape()[0], tensor.shape()[1]);
+            targets.insert(name.as_str(), Target { module, embedding, model: tensor, base, shape });
+            continue;
+        }
+        let Some(module) = linear(name, tensor) else { continue };
+        layers += 1;
         if base.shape() != tensor.shape() {
             return Err(Error::input(format!("the models do not fit each other: {name}"))
                 .fact("model", format!("{:?}", tensor.shape()))
@@ -50,9 +73,9 @@ pub(super) fn targets<'a>(model: &'a NamedModel, base: &'a NamedModel) -> Result
                 .hint("give the model that this one was fine-tuned from"));
         }
         let shape = (tensor.shape()[0], tensor.shape()[1]);
-        targets.push(Target { module, model: tensor, base, shape });
+        targets.insert(name.as_str(), Target { module, embedding: false, model: tensor, base, shape });
     }
-    if targets.is_empty() {
+    if layers == 0 {
         return Err(Error::input("the models have no linear layers of the same names")
             .fact("model", model.reference.as_str())
             .fact("base", base.reference.as_str())
@@ -62,12 +85,23 @@ pub(super) fn targets<'a>(model: &'a NamedModel, base: &'a NamedModel) -> Result
 }
 
 /// The module of a linear layer's weight.
-pub(super) fn linear<'a>(name: &'a str, tensor: &NamedTensor) -> Option<&'a str> {
+fn linear<'a>(name: &'a str, tensor: &NamedTensor) -> Option<&'a str> {
     let place = LayerPlace::of(name)?;
-    let matrix = tensor.shape().len() == 2 && tensor.shape().iter().all(|n| *n > 0) && tensor.dtype.is_float();
-    let widened = tensor.dtype.size_bits() >= 16;
-    let linear = matrix && widened && !NOT_LINEAR.iter().any(|part| place.rest.contains(part));
+    let linear = is_matrix(tensor) && !NOT_LINEAR.iter().any(|part| place.rest.contains(part));
     name.strip_suffix(".weight").filter(|_| linear)
+}
+
+/// The module of the embeddings or the head, and whether it is the former.
+fn vocabulary<'a>(name: &'a str, tensor: &NamedTensor) -> Option<(&'a str, bool)> {
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    let module = name.strip_suffix(".weight").filter(|_| is_matrix(tensor) && LayerPlace::of(name).is_none())?;
+    (ends(&EMBEDDINGS) || ends(&HEADS)).then(|| (module, ends(&EMBEDDINGS)))
+}
+
+/// Whether it has rows and columns of floats of at least 16 bits.
+fn is_matrix(tensor: &NamedTensor) -> bool {
+    let matrix = tensor.shape().len() == 2 && tensor.shape().iter().all(|n| *n > 0);
+    matrix && tensor.dtype.is_float() && tensor.dtype.size_bits() >= 16
 }
 
 /// `target_modules` as PEFT reads it: the last part of a name where all modules of that name are meant, else whole names.

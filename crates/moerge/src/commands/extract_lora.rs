@@ -20,8 +20,8 @@ use crate::{
 /// Make a LoRA adapter from the difference of two dense models
 ///
 /// Decomposes the difference of every linear layer of attention and FFN (SVD) and keeps the largest singular values, as
-/// a PEFT adapter of BASE. Norms, biases, embeddings and the head cannot be in it; how much they differ is reported. If
-/// a run is interrupted, run the same command again to resume.
+/// a PEFT adapter of BASE; --embeddings adds embeddings and head. Norms and biases cannot be in it; how much they differ
+/// is reported. If a run is interrupted, run the same command again to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -48,6 +48,9 @@ pub struct Args {
     /// The largest rank, with --energy
     #[arg(long, value_name = "R", default_value_t = 256, value_parser = rank, requires = "energy")]
     max_rank: usize,
+    /// Adapt embeddings and head, too
+    #[arg(long)]
+    embeddings: bool,
     /// Type of the adapter's weights
     #[arg(long, value_name = "DTYPE", default_value = "float32", value_parser = dtypes())]
     dtype: Dtype,
@@ -99,8 +102,13 @@ fn extract(args: &Args, reporter: &Reporter) -> moerge_core::Result<ExtractRepor
         Some(share) => Truncation::Energy { share, max_rank: args.max_rank },
         None => Truncation::Rank(args.rank),
     };
-    let options =
-        ExtractOptions { truncation, dtype: args.dtype, threads: threads(args.num_threads), memory: args.memory };
+    let options = ExtractOptions {
+        truncation,
+        embeddings: args.embeddings,
+        dtype: args.dtype,
+        threads: threads(args.num_threads),
+        memory: args.memory,
+    };
     extract_lora(&LocalStorage::shared(), &model, &base, &folder(&args.out), &options, reporter)
 }
 
@@ -168,7 +176,19 @@ fn warnings(args: &Args, report: &ExtractReport) -> Vec<String> {
             format!("{} ({}, {apart})", one_line(&of.module), count(of.tensors, "tensor"))
         };
         let parts: Vec<String> = report.left_out.iter().map(one).collect();
-        warnings.push(format!("the models also differ in what a LoRA cannot hold: {}", parts.join(", ")));
+        let mut warning = format!("the models also differ in what the adapter does not hold: {}", parts.join(", "));
+        if !args.embeddings && report.left_out.iter().any(|part| ["embeddings", "head"].contains(&part.module.as_str()))
+        {
+            warning.push_str("\nhint: --embeddings adapts embeddings and head");
+        }
+        warnings.push(warning);
+    }
+    if report.tied_embeddings {
+        warnings.push(
+            "the head is tied to the embeddings: PEFT changes both only once the adapter is merged (`merge_and_unload`); \
+             moerge always does"
+                .to_owned(),
+        );
     }
     if let Some(wanted) = args.energy {
         let short = report.matrices.iter().filter(|m| m.energy < wanted - 1e-6).count();

@@ -1,12 +1,12 @@
 //! `moerge extract-lora`: an adapter from the difference of two models, by the eyes of `moerge merge`, `moerge diff` and
 //! PEFT (`golden/extract_lora.py`).
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, thread::sleep, time::Duration};
 
 use moerge_checkpoint::{Checkpoint, Dtype, LocalStorage, ReadStorage};
 use serde_json::{Value, json};
 
-use crate::common::{contents, golden, moerge, moerge_ok, write_changed, write_tensors};
+use crate::common::{command, contents, golden, llama, moerge, moerge_ok, write_changed, write_model, write_tensors};
 
 /// A number between -0.5 and 0.5 for each element.
 fn random(seed: u32, n: usize) -> Vec<f32> {
@@ -150,7 +150,7 @@ fn what_a_lora_cannot_hold_is_said() {
     let base = base();
     let output = moerge_ok(dir.path(), &["extract-lora", "tuned", "--base", &base, "lora"]);
     let printed = String::from_utf8_lossy(&output.stderr);
-    assert!(printed.contains("a LoRA cannot hold: norms (7 tensors, 50.000 % apart)"), "{printed}");
+    assert!(printed.contains("the adapter does not hold: norms (7 tensors, 50.000 % apart)"), "{printed}");
 }
 
 #[test]
@@ -187,5 +187,171 @@ fn what_makes_no_adapter_is_refused_and_nothing_is_left() {
         let printed = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && printed.contains(expected), "{expected}: {printed}");
         assert!(!dir.path().join("out").exists() && !dir.path().join(".out.moerge-build").exists(), "{expected}");
+    }
+}
+
+/// Writes `tuned` of `golden/extract_lora.py`: every tensor of golden llama mixed with itself, moved down by a row.
+fn write_mixed_with_itself(dir: &Path) {
+    let to = dir.join("tuned");
+    write_changed(&golden("llama"), &to, &BTreeMap::new(), false);
+    let tensors = tensors(&golden("llama")).into_iter().map(|(name, (shape, values))| {
+        let mut moved = values.clone();
+        moved.rotate_right(values.len() / shape[0]);
+        let mixed = values.iter().zip(moved).map(|(x, moved)| x * 0.75 + moved * 0.25);
+        (name, (Dtype::F32, shape, mixed.flat_map(f32::to_le_bytes).collect()))
+    });
+    write_tensors(&to.join("model.safetensors"), &tensors.collect());
+}
+
+/// Shapes and values of the f32 tensors in a folder.
+fn tensors(dir: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let values = |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let checkpoint = Checkpoint::open(&storage, dir).unwrap();
+    checkpoint.tensors().map(|t| (t.name.clone(), (t.shape.clone(), values(t.read().unwrap())))).collect()
+}
+
+#[test]
+fn rank_8_of_a_full_difference_is_what_torch_and_peft_make_embeddings_and_head_included() {
+    let dir = tempfile::tempdir().unwrap();
+    write_mixed_with_itself(dir.path());
+    let expected: Value = serde_json::from_slice(&fs::read(golden("extract_lora.json")).unwrap()).unwrap();
+    let report = extract(dir.path(), &["--rank", "8", "--embeddings"]);
+    let matrices = report["matrices"].as_array().unwrap();
+    assert_eq!(matrices.len(), expected["matrices"].as_object().unwrap().len());
+    for matrix in matrices {
+        let module = matrix["module"].as_str().unwrap();
+        let wanted = &expected["matrices"][module];
+        let close = |a: &Value, b: &Value, what: &str| {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            assert!((a - b).abs() <= 2e-5 * b.abs(), "{module} {what}: {a}, torch {b}");
+        };
+        let values = matrix["singular_values"].as_array().unwrap();
+        assert_eq!(values.len(), 8, "{module}");
+        values.iter().zip(wanted["singular_values"].as_array().unwrap()).for_each(|(a, b)| close(a, b, "value"));
+        close(&matrix["energy"], &wanted["energy"], "energy");
+    }
+    assert_eq!(config(dir.path())["target_modules"].as_array().unwrap().len(), 9);
+    // What PEFT makes of the base and its own adapter of the same rank, which is unique but for signs.
+    let recipe = format!("merge_method: passthrough\nmodels: [{{model: {}+lora}}]\n", base());
+    fs::write(dir.path().join("recipe.yml"), recipe).unwrap();
+    moerge_ok(dir.path(), &["merge", "recipe.yml", "out"]);
+    let merged = tensors(&dir.path().join("out"));
+    assert_eq!(merged.len(), expected["tensors"].as_object().unwrap().len());
+    for (name, (_, values)) in &merged {
+        let at = |index: usize| f64::from(values[index]);
+        let sum = |f: fn(f64) -> f64| values.iter().map(|x| f(f64::from(*x))).sum::<f64>();
+        let n = values.len();
+        let found = [sum(|x| x), sum(|x| x * x), at(0), at(n / 3), at(n - 1)];
+        for (found, wanted) in found.iter().zip(expected["tensors"][name].as_array().unwrap()) {
+            let wanted = wanted.as_f64().unwrap();
+            let allowed = 2e-6 * (n as f64).sqrt().max(1.0) + 1e-5 * wanted.abs();
+            assert!((found - wanted).abs() <= allowed, "{name}: {found}, PEFT {wanted}");
+        }
+    }
+}
+
+#[test]
+fn embeddings_are_adapted_on_request_and_tied_ones_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_mixed_with_itself(dir);
+    let without = moerge_ok(dir, &["extract-lora", "tuned", "--base", &base(), "plain"]);
+    let printed = String::from_utf8_lossy(&without.stderr);
+    assert!(printed.contains("embeddings (1 tensor") && printed.contains("--embeddings"), "{printed}");
+    // With all ranks the model comes back, embeddings and head included; norms cannot.
+    extract(dir, &["--rank", "64", "--embeddings"]);
+    let report: Value =
+        serde_json::from_slice(&moerge_ok(dir, &["diff", "tuned", &format!("{}+lora", base()), "--json"]).stdout)
+            .unwrap();
+    for tensor in report["tensors"].as_array().unwrap() {
+        let (name, relative) = (tensor["name"].as_str().unwrap(), tensor["distance"]["relative"].as_f64().unwrap());
+        assert!(relative < 1e-5 || name.contains("norm"), "{name}: {relative}");
+    }
+    // An expert with such an adapter is one more user of it.
+    let moe = format!(
+        "base_model: {0}\ngate_mode: random\nshared_weights: average\nexperts:\n- source_model: {0}+lora\n- source_model: {0}\n",
+        base()
+    );
+    fs::write(dir.join("moe.yml"), moe).unwrap();
+    moerge_ok(dir, &["merge", "moe.yml", "moe"]);
+    // A head that is the embeddings.
+    let tied = golden("llama3_rope").display().to_string();
+    write_changed(&golden("llama3_rope"), &dir.join("tied"), &BTreeMap::new(), false);
+    let all = tensors(&golden("llama3_rope")).into_iter().map(|(name, (shape, values))| {
+        (name, (Dtype::F32, shape, values.iter().rev().flat_map(|x| x.to_le_bytes()).collect()))
+    });
+    write_tensors(&dir.join("tied/model.safetensors"), &all.collect());
+    let output = moerge_ok(dir, &["extract-lora", "tied", "--base", &tied, "of_tied", "--embeddings"]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("the head is tied to the embeddings"), "{printed}");
+}
+
+/// Two models whose decomposition takes a while.
+fn write_larger_pair(dir: &Path) {
+    let config = llama(&json!({"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 3}));
+    (1..).zip(["base", "tuned"]).for_each(|(seed, name)| write_model(&dir.join(name), &config, seed));
+}
+
+const LARGER: [&str; 7] = ["extract-lora", "tuned", "--base", "base", "--energy", "0.98", "-j1"];
+
+#[test]
+fn an_interrupted_run_is_resumed_and_gives_the_same_adapter() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_larger_pair(dir);
+    let kept = dir.join(".lora.moerge-build/kept");
+    let finished = || fs::read_dir(&kept).into_iter().flatten().count();
+    let mut child =
+        command(dir, &[&LARGER[..], &["lora"]].concat()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while finished() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it was over before it was interrupted");
+        sleep(Duration::from_millis(5));
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(printed.contains("run the same command to resume") && !dir.join("lora").exists(), "{printed}");
+    let time = |name: &str| fs::metadata(kept.join(name)).and_then(|m| m.modified()).unwrap();
+    let before = time("matrix-00000.factors");
+    let mut child = command(dir, &[&LARGER[..], &["lora"]].concat()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert!(
+            !kept.exists()
+                || fs::metadata(kept.join("matrix-00000.factors")).is_err()
+                || time("matrix-00000.factors") == before
+        );
+        sleep(Duration::from_millis(20));
+    }
+    assert!(child.wait().unwrap().success());
+    moerge_ok(dir, &[&LARGER[..], &["whole"]].concat());
+    assert_eq!(contents(&dir.join("lora")), contents(&dir.join("whole")));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_stays_within_what_the_report_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_larger_pair(dir);
+    for more in [vec!["--rank", "8", "--embeddings"], vec!["--energy", "0.9", "-j4"]] {
+        let arguments = [&LARGER[..4], &["lora", "--json"], &more].concat();
+        let mut child = command(dir, &arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+            peak = peak.max(kib << 10);
+            sleep(Duration::from_millis(1));
+        }
+        let output = child.wait_with_output().unwrap();
+        let last = output.stdout.split(|b| *b == b'\n').rfind(|line| !line.is_empty()).unwrap();
+        let report: Value = serde_json::from_slice(last).unwrap();
+        let stated = report["memory"].as_u64().unwrap();
+        println!("{more:?}: {} MiB, stated {} MiB", peak >> 20, stated >> 20);
+        assert!(peak > 0 && peak <= stated, "{more:?}: {} MiB, stated {} MiB", peak >> 20, stated >> 20);
+        fs::remove_dir_all(dir.join("lora")).unwrap();
     }
 }

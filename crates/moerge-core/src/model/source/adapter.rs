@@ -38,6 +38,8 @@ pub struct Adapter {
     config: Map<String, Value>,
     /// A and B by the name of the adapted tensor.
     pairs: BTreeMap<String, (TensorView, TensorView)>,
+    /// Adapted embeddings, whose A and B are stored transposed.
+    embeddings: BTreeSet<String>,
     /// Other tensors.
     pub others: BTreeSet<String>,
 }
@@ -91,8 +93,8 @@ impl Adapter {
         let found = weights.iter().find(|path| storage.facts(path).is_ok()).unwrap_or(&weights[0]);
         let checkpoint = Checkpoint::open_file(storage, found)?;
         check_types(&config, &config_path)?;
-        let mut adapter =
-            Self { dir: dir.to_owned(), checkpoint, config, pairs: BTreeMap::new(), others: BTreeSet::new() };
+        let (pairs, embeddings, others) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let mut adapter = Self { dir: dir.to_owned(), checkpoint, config, pairs, embeddings, others };
         adapter.pair_up()?;
         if adapter.pairs.is_empty() && adapter.others.is_empty() {
             return Err(Error::input(format!("the adapter in {} changes no weight: it has no tensors", dir.display()))
@@ -104,7 +106,10 @@ impl Adapter {
 
     /// Its ranks and alpha, for display.
     pub fn numbers(&self) -> String {
-        let ranks: BTreeSet<usize> = self.pairs.values().filter_map(|(a, _)| a.shape.first().copied()).collect();
+        let rank = |(name, (a, _)): (&String, &(TensorView, TensorView))| {
+            a.shape.get(usize::from(self.embeddings.contains(name))).copied()
+        };
+        let ranks: BTreeSet<usize> = self.pairs.iter().filter_map(rank).collect();
         let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
         let alpha = self.number("lora_alpha").unwrap_or(8.0);
         let own = |key: &str| self.config.get(key).and_then(Value::as_object).is_some_and(|of| !of.is_empty());
@@ -155,19 +160,24 @@ impl Adapter {
     /// What the adapter adds to rows `rows` of tensor `name` of shape `shape`.
     pub fn delta(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<Option<LoraDelta>> {
         let Some((a, b)) = self.pairs.get(name) else { return Ok(None) };
-        let rank = a.shape[0];
-        if shape.len() != 2 || a.shape[1] != shape[1] || b.shape[0] != shape[0] {
+        let transposed = self.embeddings.contains(name);
+        // The dimension of A or B that is not the rank.
+        let outer = |view: &TensorView, at: usize| view.shape[if transposed { 1 - at } else { at }];
+        let rank = a.shape[usize::from(transposed)];
+        if shape.len() != 2 || outer(a, 1) != shape[1] || outer(b, 0) != shape[0] {
             return Err(Error::input(format!("adapter {} does not fit its model: {name}", self.dir.display()))
                 .fact("weight", format!("{shape:?}"))
-                .fact("lora_A", format!("{:?}", a.shape))
-                .fact("lora_B", format!("{:?}", b.shape))
+                .fact(factor_name(&a.name), format!("{:?}", a.shape))
+                .fact(factor_name(&b.name), format!("{:?}", b.shape))
                 .hint("an adapter only fits the model it was trained on"));
         }
         let module = name.strip_suffix(".weight").unwrap_or(name);
         let alpha = self.pattern("alpha_pattern", module)?.or(self.number("lora_alpha")).unwrap_or(8.0);
         let rs = self.config.get("use_rslora").and_then(Value::as_bool) == Some(true);
         let scale = alpha / if rs { (rank as f64).sqrt() } else { rank as f64 };
-        Ok(Some(LoraDelta { a: a.clone(), b: b.rows(rows)?, scale }))
+        // Embeddings are never a part of a fused weight, so all of their rows are meant.
+        let b = if transposed { b.clone() } else { b.rows(rows)? };
+        Ok(Some(LoraDelta { a: a.clone(), b, scale, transposed }))
     }
 
     fn pair_up(&mut self) -> Result<()> {
@@ -178,26 +188,29 @@ impl Adapter {
                     .hint("merge it into its model first, and use the merged model as the expert"));
             }
             let name = view.name.strip_prefix(PREFIX).unwrap_or(&view.name);
-            let half = [".lora_A", ".lora_B"].iter().position(|mark| {
-                name.split_once(mark).is_some_and(|(_, end)| matches!(end, ".weight" | ".default.weight"))
-            });
-            let (Some(half), 2) = (half, view.shape.len()) else {
+            let (Some((half, embeddings)), 2) = (half(name), view.shape.len()) else {
                 self.others.insert(view.name.clone());
                 continue;
             };
             let module = name.split(".lora_").next().unwrap_or(name);
-            halves.entry(format!("{module}.weight")).or_default()[half] = Some(view.clone());
+            let weight = format!("{module}.weight");
+            if embeddings {
+                self.embeddings.insert(weight.clone());
+            }
+            halves.entry(weight).or_default()[half] = Some(view.clone());
         }
         for (name, pair) in halves {
             let [Some(a), Some(b)] = pair else {
                 return Err(Error::input(format!("adapter {} has only one half of {name}", self.dir.display()))
                     .fact("expected", "lora_A and lora_B"));
             };
+            let ranks =
+                if self.embeddings.contains(&name) { (a.shape[1], b.shape[0]) } else { (a.shape[0], b.shape[1]) };
             let declared = self.pattern("rank_pattern", name.trim_end_matches(".weight"))?.or(self.number("r"));
-            if a.shape[0] != b.shape[1] || a.shape[0] == 0 || declared.is_some_and(|r| r != a.shape[0] as f64) {
+            if ranks.0 != ranks.1 || ranks.0 == 0 || declared.is_some_and(|r| r != ranks.0 as f64) {
                 return Err(Error::input(format!("adapter {}: the ranks of {name} do not agree", self.dir.display()))
-                    .fact("lora_A", format!("{:?}", a.shape))
-                    .fact("lora_B", format!("{:?}", b.shape))
+                    .fact(factor_name(&a.name), format!("{:?}", a.shape))
+                    .fact(factor_name(&b.name), format!("{:?}", b.shape))
                     .fact("adapter_config.json", declared.map_or("no rank".into(), |r| format!("rank {r}"))));
             }
             self.pairs.insert(name, (a, b));
@@ -222,4 +235,20 @@ impl Adapter {
         }
         Ok(None)
     }
+}
+
+/// Which factor of a weight a tensor is, and whether of embeddings: 0 for A and 1 for B, and the other way round for
+/// embeddings, whose `lora_embedding_B` has the columns of the weight.
+fn half(name: &str) -> Option<(usize, bool)> {
+    let ends = |mark: &str, ends: [&str; 2]| name.split_once(mark).is_some_and(|(_, end)| ends.contains(&end));
+    let linear = [".lora_A", ".lora_B"].iter().position(|mark| ends(mark, [".weight", ".default.weight"]));
+    let of_embeddings =
+        || [".lora_embedding_B", ".lora_embedding_A"].iter().position(|mark| ends(mark, ["", ".default"]));
+    linear.map(|half| (half, false)).or_else(|| Some((of_embeddings()?, true)))
+}
+
+/// `lora_A`, as the file calls it.
+fn factor_name(tensor: &str) -> &str {
+    let name = tensor.trim_end_matches(".weight").trim_end_matches(".default");
+    name.rsplit('.').next().unwrap_or(name)
 }
