@@ -186,6 +186,15 @@ impl OutputDir {
         publish::publish(self)
     }
 
+    /// Whether there is nothing that a resumed run could use: no finished file and nothing kept.
+    ///
+    /// # Errors
+    /// The work folder cannot be listed.
+    pub fn is_worthless(&self) -> Result<bool> {
+        let unfinished = self.list(&self.model_dir())?.iter().all(|n| n.as_encoded_bytes().ends_with(PART.as_bytes()));
+        Ok(unfinished && self.list(&self.kept_dir())?.is_empty())
+    }
+
     /// Abandons the build and removes the work folder. The output folder is not touched.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet as Source};
 use moerge_core::error::{ErrorParts, Snippet};
+use serde_json::{Map, Value, json};
 
 use crate::{
     console, hints,
@@ -40,6 +41,26 @@ pub fn note_line(message: &str) -> String {
 /// An error of the library as a warning: its message, facts and hints.
 pub fn as_warning(error: &moerge_core::Error) -> String {
     hints::with_flags(error).to_string()
+}
+
+/// An error of the library as a JSON event. `file`, `line` and `column` (from 1, in characters) are there where the error is
+/// about a place in a file.
+pub fn as_event(error: &moerge_core::Error) -> Value {
+    let error = hints::with_flags(error);
+    let parts = error.parts();
+    let facts: Map<String, Value> =
+        parts.facts.iter().map(|(name, fact)| (name.clone(), fact.as_str().into())).collect();
+    let kind = format!("{:?}", parts.kind).to_lowercase();
+    let mut event =
+        json!({ "event": "error", "kind": kind, "message": parts.message, "facts": facts, "hints": parts.hints });
+    if let Some(snippet) = &parts.snippet {
+        let before = snippet.text.get(..snippet.span.start).unwrap_or_default();
+        let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+        event["file"] = snippet.name.as_str().into();
+        event["line"] = (before.matches('\n').count() + 1).into();
+        event["column"] = (line.chars().count() + 1).into();
+    }
+    event
 }
 
 /// `warning: message`; lines after the first are indented, as hints are.

@@ -11,7 +11,7 @@ use moerge_hub::Notes;
 use serde_json::{Value, json};
 
 use crate::{
-    console, diagnostics, hints, interrupt,
+    console, diagnostics, interrupt,
     numbers::{bytes_of, duration},
     terminal::{DIM, LABEL, harmless, styled},
 };
@@ -91,17 +91,10 @@ impl Reporter {
         Ok(())
     }
 
-    /// The error that ended the run as an event, if events are printed.
+    /// The errors that ended the run as events, if events are printed.
     pub fn failed(&self, error: &moerge_core::Error) {
         if let Format::Events = &*self.format {
-            let error = hints::with_flags(error);
-            let parts = error.parts();
-            let facts: serde_json::Map<String, Value> =
-                parts.facts.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-            let kind = format!("{:?}", parts.kind).to_lowercase();
-            event(json!({
-                "event": "error", "kind": kind, "message": parts.message, "facts": facts, "hints": parts.hints,
-            }));
+            std::iter::once(error).chain(&error.parts().further).for_each(|error| event(diagnostics::as_event(error)));
         }
     }
 

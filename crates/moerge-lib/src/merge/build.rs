@@ -76,10 +76,16 @@ impl Prepared {
         let Some(output) = publication.open(&id, options.force, max_bytes, progress)? else {
             return Ok(already_there());
         };
-        let made = self.routers_with_warnings(&output, &files, tokenizer.as_ref(), &memory, options, progress)?;
+        let made = match self.routers_with_warnings(&output, &files, tokenizer.as_ref(), &memory, options, progress) {
+            Ok(made) => made,
+            Err(error) => return Err(publication.failed(output, error)),
+        };
         let MadeRouters { routers, routing, mut warnings } = made;
-        let written =
-            execute::write_shards(&self.plan.output, &routers.computed(&self.plan), &output, memory.workers, progress)?;
+        let computed = routers.computed(&self.plan);
+        let written = match execute::write_shards(&self.plan.output, &computed, &output, memory.workers, progress) {
+            Ok(written) => written,
+            Err(error) => return Err(publication.failed(output, error)),
+        };
         warnings.extend(written.warnings);
         warnings.extend(self.equal_experts(&written.fingerprints));
         let mut beside = files.clone();

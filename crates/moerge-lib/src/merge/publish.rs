@@ -89,6 +89,16 @@ impl<'a> Publication<'a> {
         self.check_space(output, max_bytes, found).map(Some)
     }
 
+    /// The error of a build in `output`. The work folder is removed if the input is at fault and nothing in it could be
+    /// used by a later run.
+    pub fn failed(&self, output: OutputDir, error: Error) -> Error {
+        if error.kind() == ErrorKind::Input && output.is_worthless().unwrap_or(false) {
+            // What matters is the error that comes with it.
+            let _ = output.discard();
+        }
+        error
+    }
+
     /// Writes the files beside the weights, checks what was written, and publishes the folder. Returns the bytes of
     /// all files.
     pub fn finish(
