@@ -52,6 +52,8 @@ pub enum Cause {
     NeedsResidentModel,
     /// All experts are the same model.
     SameExperts,
+    /// A merge method does not take so many models, or so few.
+    NumberOfModels,
     /// Models that are merged have vocabularies of different sizes.
     VocabulariesDiffer,
     /// The context is longer than what the model was trained for.

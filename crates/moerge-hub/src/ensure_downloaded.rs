@@ -89,7 +89,9 @@ impl HubStorage {
 fn missing<'a>(recipe: &'a Document, recipe_dir: &Path, cache: &HubCache) -> Vec<(OnHub, &'a Located<ModelRef>)> {
     let mut missing: Vec<(OnHub, &Located<ModelRef>)> = Vec::new();
     for reference in recipe.models() {
-        for model in on_hub(&LocalStorage, &reference.value, recipe_dir, cache) {
+        let document = recipe.earlier(&reference.value).is_some();
+        let parts = on_hub(&LocalStorage, &reference.value, recipe_dir, cache).into_iter();
+        for model in parts.filter(|model| !document || model.part == Part::Adapter) {
             if !is_complete(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
                 missing.push((model, reference));
             }

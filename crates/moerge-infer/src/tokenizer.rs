@@ -15,7 +15,7 @@ use crate::special_tokens::{SpecialTokens, object};
 use check::{Growth, guarded};
 use moerge_core::{
     error::{Error, Result},
-    model::source::read_bytes,
+    model::{source::read_bytes, tokenizer_overrides::TokenizerOverrides},
     suggest::shorten,
 };
 
@@ -52,15 +52,22 @@ impl Tokenizer {
     /// Reads `tokenizer.json` in `dir`, and its special tokens from `tokenizer_config.json` and
     /// `special_tokens_map.json`.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
+        Self::open_with(storage, dir, &TokenizerOverrides::default())
+    }
+
+    /// The same, with what replaces files in `dir`.
+    pub fn open_with(storage: &dyn ReadStorage, dir: &Path, overrides: &TokenizerOverrides) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        if storage.facts(&path).is_err() {
-            return Err(without_tokenizer_json(storage, dir));
-        }
+        let bytes = match &overrides.vocabulary {
+            Some(merged) => merged.to_text().into_bytes(),
+            None if storage.facts(&path).is_err() => return Err(without_tokenizer_json(storage, dir)),
+            None => read_bytes(storage, &path)?,
+        };
         let broken = |why: String| {
             Error::input(format!("{} cannot be used: {why}", path.display()))
                 .hint("copy it again from the original model")
         };
-        let (mut inner, growth) = load(&read_bytes(storage, &path)?).map_err(broken)?;
+        let (mut inner, growth) = load(&bytes).map_err(broken)?;
         let bos = bos_token(storage, dir)?;
         if let Some(token) = &bos {
             // Without this a bos token that is only named in the config would be taken for text.

@@ -52,6 +52,8 @@ pub struct MemoryInputs {
     pub written: Vec<usize>,
     /// Length of `tokenizer.json`.
     pub tokenizer_bytes: u64,
+    /// What merging the vocabularies of earlier documents takes, which the allocator may keep.
+    pub earlier_tokenizers: u64,
     /// Threads that write, if there is room for them.
     pub workers: usize,
     /// Threads that multiply.
@@ -83,7 +85,7 @@ impl MemoryNeed {
     /// The need of `plan`. A small budget reduces the number of workers, down to one.
     pub fn of(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Self {
         let tensors = plan.output.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
-        let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * inputs.tokenizer_bytes;
+        let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * inputs.tokenizer_bytes + inputs.earlier_tokenizers;
         let worker = worker_memory(&plan.output.tensors);
         let budget = inputs.budget.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);

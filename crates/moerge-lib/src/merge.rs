@@ -25,7 +25,7 @@ mod publish;
 mod publish_file;
 mod routers;
 
-pub use dense::{DenseReport, PreparedDense, earlier_models, prepare_dense};
+pub use dense::{DenseReport, EarlierModels, PreparedDense, earlier_models, prepare_dense};
 pub use prepare::{prepare, prepare_with};
 pub(crate) use publish::Publication;
 
@@ -94,6 +94,8 @@ pub struct Prepared {
     pub models: Models,
     /// What will be written.
     pub plan: MoePlan,
+    /// Bytes of memory that merging the vocabularies of earlier documents takes.
+    pub earlier_tokenizers: u64,
 }
 
 /// The result of a merge.

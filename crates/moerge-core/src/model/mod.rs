@@ -16,3 +16,4 @@ pub mod source;
 pub mod source_files;
 pub mod tied_head;
 pub mod tokenizer_file;
+pub mod tokenizer_overrides;

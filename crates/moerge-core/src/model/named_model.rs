@@ -16,7 +16,7 @@ use super::{
     named_tensor::NamedTensor,
     source::{Adapter, read_text},
     source_files::{OwnedSourceFiles, SourceFiles},
-    tokenizer_file::TokenizerFile,
+    tokenizer_overrides::TokenizerOverrides,
 };
 use crate::{
     error::{Error, Result},
@@ -41,8 +41,8 @@ pub struct NamedModel {
     pub config: Map<String, Value>,
     /// Its tensors, with the adapter merged.
     pub tensors: BTreeMap<String, NamedTensor>,
-    /// Its tokenizer, if it is not a file in its folder.
-    pub tokenizer: Option<TokenizerFile>,
+    /// What its tokenizer has otherwise than the files in its folder.
+    pub overrides: TokenizerOverrides,
     files: Vec<OwnedSourceFiles>,
     stacks: BTreeMap<String, usize>,
 }
@@ -109,16 +109,41 @@ impl NamedModel {
         }
         let adapter = adapter_dir.map(|dir| Adapter::open(storage, dir)).transpose()?;
         if let Some(adapter) = &adapter {
-            check_adapter(adapter, &checkpoint, dir)?;
+            check_adapter(adapter, |name| checkpoint.get(name).is_some(), dir.display().to_string())?;
         }
         let tensor = |view: &TensorView| {
-            let expr = adapted(view, adapter.as_ref(), lora_dtype)?;
+            let expr = adapted(&view.name, Expr::View(view.clone()), adapter.as_ref(), lora_dtype)?;
             Ok((view.name.clone(), NamedTensor { dtype: view.dtype, expr }))
         };
         let tensors = checkpoint.tensors().map(tensor).collect::<Result<_>>()?;
         let adapter = adapter.as_ref().map(|adapter| (adapter.dir.as_path(), &adapter.checkpoint));
         let files = SourceFiles { reference, dir, checkpoint: &checkpoint, adapter }.to_owned();
         Ok(Self::new(reference, dir, config, tensors, vec![files]))
+    }
+
+    /// This model with the adapter in `adapter_dir` merged, called `reference`. Adapted weights are rounded to `lora_dtype`
+    /// if it is given.
+    ///
+    /// # Errors
+    /// The adapter cannot be read, or changes weights that the model lacks.
+    pub fn with_adapter(
+        &self,
+        storage: &Arc<dyn ReadStorage>,
+        reference: &str,
+        adapter_dir: &Path,
+        lora_dtype: Option<Dtype>,
+    ) -> Result<Self> {
+        let adapter = Adapter::open(storage, adapter_dir)?;
+        check_adapter(&adapter, |name| self.tensors.contains_key(name), self.reference.clone())?;
+        let mut model = self.clone();
+        reference.clone_into(&mut model.reference);
+        for (name, tensor) in &mut model.tensors {
+            tensor.expr = adapted(name, tensor.expr.clone(), Some(&adapter), lora_dtype)?;
+        }
+        let name = reference.rsplit_once('+').map_or(reference, |(_, adapter)| adapter);
+        let files = SourceFiles { reference: name, dir: adapter_dir, checkpoint: &adapter.checkpoint, adapter: None };
+        model.files.push(files.to_owned());
+        Ok(model)
     }
 
     /// A model with these tensors, read from `files`.
@@ -135,7 +160,7 @@ impl NamedModel {
             *layers = (*layers).max(place.layer + 1);
         }
         let (reference, dir) = (reference.to_owned(), dir.to_owned());
-        Self { reference, dir, config, tensors, tokenizer: None, files, stacks }
+        Self { reference, dir, config, tensors, overrides: TokenizerOverrides::default(), files, stacks }
     }
 
     /// The tensor of this name.
@@ -182,12 +207,11 @@ impl NamedModel {
     }
 }
 
-/// A stored tensor, with the adapter merged.
-fn adapted(view: &TensorView, adapter: Option<&Adapter>, round: Option<Dtype>) -> Result<Expr> {
-    let input = Expr::View(view.clone());
+/// The tensor `name`, with the adapter merged.
+fn adapted(name: &str, input: Expr, adapter: Option<&Adapter>, round: Option<Dtype>) -> Result<Expr> {
     let Some(adapter) = adapter else { return Ok(input) };
-    adapter.check_whole(&view.name)?;
-    let delta = adapter.delta(&view.name, &view.shape, 0..view.shape.first().copied().unwrap_or(0))?;
+    adapter.check_whole(name)?;
+    let delta = adapter.delta(name, input.shape(), 0..input.shape().first().copied().unwrap_or(0))?;
     Ok(match delta {
         Some(delta) => Expr::Lora { input: Box::new(input), delta, round },
         None => input,
@@ -195,8 +219,8 @@ fn adapted(view: &TensorView, adapter: Option<&Adapter>, round: Option<Dtype>) -
 }
 
 /// Checks that every pair of the adapter changes a tensor of the model.
-fn check_adapter(adapter: &Adapter, checkpoint: &Checkpoint, dir: &Path) -> Result<()> {
-    let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| checkpoint.get(name).is_none()).collect();
+fn check_adapter(adapter: &Adapter, has: impl Fn(&str) -> bool, model: String) -> Result<()> {
+    let unmatched: BTreeSet<&str> = adapter.adapted().filter(|name| !has(name)).collect();
     let Some(first) = unmatched.first() else { return Ok(()) };
     let count = match unmatched.len() {
         1 => "a weight".to_owned(),
@@ -204,7 +228,7 @@ fn check_adapter(adapter: &Adapter, checkpoint: &Checkpoint, dir: &Path) -> Resu
     };
     let message = format!("the adapter in {} changes {count} that its model lacks", adapter.dir.display());
     Err(Error::input(message)
-        .fact("model", dir.display().to_string())
+        .fact("model", model)
         .fact("the adapter changes", *first)
         .hint("use it with the model that its adapter_config.json names as base_model_name_or_path"))
 }

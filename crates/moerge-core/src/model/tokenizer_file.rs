@@ -12,6 +12,7 @@ use super::{files::TOKENIZER, source::read_bytes};
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
+    suggest::shorten,
 };
 
 /// A tokenizer file with its tokens by id.
@@ -20,7 +21,12 @@ pub struct TokenizerFile {
     path: PathBuf,
     json: Map<String, Value>,
     ids: HashMap<String, u32>,
+    /// Added tokens that the vocabulary has under another id, with both.
+    renumbered: Vec<(String, u32, u32)>,
 }
+
+/// Most ids without a token below the largest.
+const MAX_GAPS: usize = 1 << 20;
 
 impl TokenizerFile {
     /// Reads the tokenizer in `dir`.
@@ -34,8 +40,8 @@ impl TokenizerFile {
         })?;
         let json: Map<String, Value> = serde_json::from_slice(&bytes)
             .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))?;
-        let mut file = Self { path, json, ids: HashMap::new() };
-        file.ids = file.read_ids()?;
+        let mut file = Self { path, json, ids: HashMap::new(), renumbered: Vec::new() };
+        file.read_ids()?;
         Ok(file)
     }
 
@@ -128,13 +134,69 @@ impl TokenizerFile {
         added.iter().find(|entry| entry.get("content").and_then(Value::as_str) == Some(token))
     }
 
+    /// The added tokens as `added_tokens_decoder` of `tokenizer_config.json` lists them: by id, without it and sorted.
+    pub fn added_tokens_by_id(&self) -> Map<String, Value> {
+        let entries = self.json.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let mut tokens: Vec<(u64, Map<String, Value>)> = entries
+            .filter_map(|entry| {
+                let mut entry = entry.as_object()?.clone();
+                Some((entry.remove("id")?.as_u64()?, entry))
+            })
+            .collect();
+        tokens.sort_by_key(|(id, _)| *id);
+        tokens.into_iter().map(|(id, entry)| (id.to_string(), Value::Object(entry))).collect()
+    }
+
     /// Encodes the file.
     pub fn to_text(&self) -> String {
         serde_json::to_string_pretty(&self.json).unwrap_or_default() + "\n"
     }
 
-    fn read_ids(&self) -> Result<HashMap<String, u32>> {
+    /// Refuses ids far beyond the number of tokens: embeddings with a row for each would be nearly empty.
+    ///
+    /// # Errors
+    /// There is one, which is named.
+    pub fn check_gaps(&self) -> Result<()> {
+        let most = self.ids.len().saturating_add(MAX_GAPS);
+        match self.tokens().last() {
+            Some((id, token)) if *id as usize >= most => {
+                let token = shorten(token);
+                Err(Error::input(format!("{}: token {token:?} has id {id}", self.path.display()))
+                    .fact("tokens", self.ids.len().to_string())
+                    .hint("the file is damaged; take it again from where the model is from"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is odd about it, for a model whose embeddings have `rows` rows.
+    pub fn doubts(&self, rows: usize) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let tokens = self.tokens();
+        let beyond: Vec<&(u32, &str)> = tokens.iter().filter(|(id, _)| *id as usize >= rows).collect();
+        if let Some((id, token)) = beyond.first() {
+            let (count, token) = (beyond.len(), shorten(token));
+            doubts.push(format!(
+                "{count} of its tokens have no row among the {rows} of its embeddings, such as {token:?} ({id}); none of \
+                 these comes from this model"
+            ));
+        }
+        if let Some([(id, one), (_, other)]) = tokens.array_windows().find(|[one, other]| one.0 == other.0) {
+            let (one, other) = (shorten(one), shorten(other));
+            doubts.push(format!("its tokenizer has two tokens with id {id}: {one:?} and {other:?}"));
+        }
+        if let Some((token, own, added)) = self.renumbered.first() {
+            let token = shorten(token);
+            doubts.push(format!(
+                "its tokenizer adds {token:?} with id {added}, but its vocabulary has it with id {own}, which counts"
+            ));
+        }
+        doubts
+    }
+
+    fn read_ids(&mut self) -> Result<()> {
         let wrong = |what: &str| Error::input(format!("{}: {what}", self.path.display()));
+        let mut renumbered = Vec::new();
         let mut ids = HashMap::new();
         let number = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         match self.json.get("model").and_then(|model| model.get("vocab")) {
@@ -158,9 +220,14 @@ impl TokenizerFile {
             let (Some(token), Some(id)) = (token, id) else {
                 return Err(wrong("an added token has no `id` and `content`"));
             };
-            ids.insert(token.to_owned(), id);
+            // The tokenizers library looks a token up in the vocabulary first.
+            match ids.get(token) {
+                Some(own) if *own != id => renumbered.push((token.to_owned(), *own, id)),
+                _ => drop(ids.insert(token.to_owned(), id)),
+            }
         }
-        Ok(ids)
+        (self.ids, self.renumbered) = (ids, renumbered);
+        Ok(())
     }
 }
 

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use moerge_checkpoint::{Fingerprint, Index, ReadStorage};
 use serde::Serialize;
 
+use super::{chat_template, tokenizer};
 use crate::{
     error::{Error, Result},
     model::{
         files::{CONFIG, TOKENIZER_FILES},
         source::{Source, read_bytes},
         source_files::SourceFiles,
+        tokenizer_overrides::TokenizerOverrides,
     },
     output::card::{CardExpert, CardFacts, MODEL_CARD, model_card, source_licence},
     plan::{Models, MoePlan, OutputPlan},
@@ -49,18 +51,33 @@ pub fn output_files(
     wanted: Wanted,
 ) -> Result<Vec<OutputFile>> {
     let mut files = made_files(storage, recipe, models, plan, out, wanted)?;
-    let base = &models.base().dir;
-    files.extend(read_files(storage, copied_files(storage, base, base, wanted)?)?);
+    let base = models.base();
+    files.extend(copied(storage, &base.dir, &base.overrides, wanted)?);
     Ok(files)
 }
 
-/// The files of these paths, as files of the output.
-pub fn read_files(storage: &dyn ReadStorage, paths: Vec<(PathBuf, u64)>) -> Result<Vec<OutputFile>> {
+/// The generation config and the tokenizer in `dir`, with what `overrides` replaces.
+pub fn copied(
+    storage: &dyn ReadStorage,
+    dir: &Path,
+    overrides: &TokenizerOverrides,
+    wanted: Wanted,
+) -> Result<Vec<OutputFile>> {
     let read = |(path, _): (PathBuf, u64)| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(OutputFile { name, bytes: read_bytes(storage, &path)? })
     };
-    paths.into_iter().map(read).collect()
+    let paths = copied_files(storage, dir, wanted)?;
+    let mut files = paths.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    if wanted.tokenizer {
+        if let Some(merged) = &overrides.vocabulary {
+            tokenizer::set(&mut files, merged);
+        }
+        if let Some(template) = &overrides.chat_template {
+            chat_template::set(&mut files, template);
+        }
+    }
+    Ok(files)
 }
 
 /// The files of an MoE that are made rather than copied.
@@ -92,17 +109,12 @@ pub fn config_and_index(plan: &OutputPlan) -> Vec<OutputFile> {
     files
 }
 
-/// Files that go along as they are, and their lengths in bytes: the generation config in the folder `config`, and the
-/// tokenizer in the folder `tokenizer`.
-pub fn copied_files(
-    storage: &dyn ReadStorage,
-    config: &Path,
-    tokenizer: &Path,
-    wanted: Wanted,
-) -> Result<Vec<(PathBuf, u64)>> {
-    let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer).map(|name| tokenizer.join(name));
+/// Files in `dir` that go along as they are, and their lengths in bytes: the generation config and the tokenizer, whose
+/// ids of tokens it names.
+pub fn copied_files(storage: &dyn ReadStorage, dir: &Path, wanted: Wanted) -> Result<Vec<(PathBuf, u64)>> {
+    let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer).map(|name| dir.join(name));
     let mut copied = Vec::new();
-    for path in std::iter::once(config.join("generation_config.json")).chain(of_tokenizer) {
+    for path in std::iter::once(dir.join("generation_config.json")).chain(of_tokenizer) {
         match storage.facts(&path) {
             Ok(facts) => copied.push((path, facts.len)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -177,13 +189,14 @@ fn card_facts(
         positive_prompts: e.positive_prompts.clone(),
         negative_prompts: e.negative_prompts.clone(),
     };
-    let dirs = models.sources.iter().flat_map(|s| std::iter::once(&s.dir).chain(s.adapter.as_ref().map(|a| &a.dir)));
+    let sources = || models.sources.iter().flat_map(Source::files);
+    let dirs = sources().flat_map(|files| files.dirs());
     Ok(CardFacts {
         name: out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         base: recipe.base_model.to_string(),
         experts: recipe.experts.iter().map(expert).collect(),
         shared_experts: recipe.shared_experts.iter().map(expert).collect(),
-        folders: local_folders(models.sources.iter().flat_map(Source::files)),
+        folders: local_folders(sources()),
         licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
         architecture: plan.family.class.to_owned(),
         parameters,

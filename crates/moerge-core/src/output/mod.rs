@@ -4,3 +4,4 @@ pub mod card;
 pub mod chat_template;
 pub mod files;
 pub mod replaceable;
+mod tokenizer;

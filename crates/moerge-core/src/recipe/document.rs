@@ -1,4 +1,9 @@
-//! A recipe of either kind, with the earlier documents of its file that name models for it.
+//! A recipe of either kind, with the other documents of its file that make models for it.
+//!
+//! The output is the document without a name, or else the last. The others may stand in any order, as with
+//! mergekit-multi.
+
+mod order;
 
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -8,7 +13,7 @@ use super::{
     load::{MAX_RECIPE, load_prompts, read_text},
     read,
     source::{self, Source},
-    yaml::{self, Node},
+    yaml::{self, Kind, Node},
 };
 use crate::{
     error::{Error, Result, Snippet},
@@ -18,7 +23,8 @@ use crate::{
 /// The content of a recipe file.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Dense merges that later documents name as models, in order. They are not written.
+    /// Dense merges that are models of the output or of each other, in the order in which they are made. They are not
+    /// written.
     pub earlier: Vec<EarlierDocument>,
     /// What is written.
     pub output: Output,
@@ -33,7 +39,7 @@ pub struct EarlierDocument {
     pub recipe: DenseRecipe,
 }
 
-/// The last document of a file.
+/// The document that is written.
 #[derive(Debug, Clone)]
 pub enum Output {
     /// A Mixture of Experts.
@@ -60,20 +66,22 @@ impl Document {
         Self::read(name, &Arc::from(text), None)
     }
 
-    /// All models of the output and of the earlier documents, except earlier documents themselves, with repetitions.
+    /// All models of the output and of the earlier documents, except plain earlier documents, with repetitions.
     pub fn models(&self) -> Vec<&Located<ModelRef>> {
         let output = match &self.output {
             Output::Moe(recipe) => recipe.models().collect::<Vec<_>>(),
             Output::Dense(recipe) => recipe.models().collect(),
         };
         let earlier = self.earlier.iter().flat_map(|earlier| earlier.recipe.models());
-        earlier.chain(output).filter(|reference| self.earlier(reference).is_none()).collect()
+        earlier
+            .chain(output)
+            .filter(|reference| reference.adapter.is_some() || self.earlier(reference).is_none())
+            .collect()
     }
 
-    /// The number of the earlier document that `reference` names, if it names one.
+    /// The number of the earlier document that `reference` names, with or without an adapter.
     pub fn earlier(&self, reference: &ModelRef) -> Option<usize> {
-        let plain = reference.adapter.is_none() && reference.revision.is_none();
-        self.earlier.iter().position(|earlier| plain && earlier.name == reference.model)
+        self.earlier.iter().position(|earlier| earlier.name == reference.model)
     }
 
     /// The place `span` of the recipe, for an error.
@@ -88,11 +96,23 @@ impl Document {
     fn read(name: &str, text: &Arc<str>, prompts_of: Option<&Path>) -> Result<Self> {
         let source = Source::new(name, text);
         let mut roots = yaml::documents(&source)?;
-        let Some(last) = roots.pop() else {
+        let unnamed: Vec<usize> = (0..roots.len()).filter(|index| name_of(&roots[*index]).is_none()).collect();
+        let output = match unnamed.as_slice() {
+            [one] => Some(*one),
+            _ => roots.len().checked_sub(1),
+        };
+        let Some(last) = output.map(|output| roots.remove(output)) else {
             return Err(source
                 .error("the recipe is empty", 0..0, "")
                 .hint("a recipe has `experts` and a `base_model`, or a `merge_method` and `models`"));
         };
+        if !matches!(last.kind, Kind::Map(_)) {
+            let message = format!("the recipe is {}, expected keys with values", last.describe());
+            return Err(source
+                .error(message, last.span.clone(), "")
+                .hint("a recipe for a dense merge has `merge_method` and `models` or `slices`")
+                .hint("one for a Mixture of Experts has `base_model` and `experts`"));
+        }
         let mut earlier: Vec<EarlierDocument> = Vec::new();
         for root in &roots {
             if let Some(document) = source.keep(read_earlier(&source, root, &earlier)).flatten() {
@@ -101,6 +121,8 @@ impl Document {
         }
         if dense::is_dense(&last) {
             let recipe = dense::read(&source, &last)?;
+            let models = recipe.iter().flat_map(DenseRecipe::models).collect();
+            earlier = needed(&source, earlier, name_of(&last), models);
             let warnings = source.warnings();
             return match (source.into_error(), recipe) {
                 (Some(error), _) => Err(error),
@@ -114,18 +136,39 @@ impl Document {
         if let Some(path) = prompts_of {
             load_prompts(&source, &mut draft, path);
         }
+        earlier = needed(&source, earlier, name_of(&last), draft.recipe.models().collect());
         Ok(Self { earlier, output: Output::Moe(Box::new(Recipe::finish(source, draft)?)) })
     }
 }
 
-/// Reads a document before the last: a named dense merge. `None` if its method has a fault.
+/// The documents that the output needs, in order; all of them where something in them is wrong.
+fn needed(
+    source: &Source,
+    all: Vec<EarlierDocument>,
+    name: Option<&str>,
+    output: Vec<&Located<ModelRef>>,
+) -> Vec<EarlierDocument> {
+    if source.faults() > 0 { all } else { source.keep(order::needed(source, all, name, output)).unwrap_or_default() }
+}
+
+/// The `name` of a document.
+fn name_of(root: &Node) -> Option<&str> {
+    let Kind::Map(entries) = &root.kind else { return None };
+    let named = entries.iter().find(|entry| entry.key.value == "name")?;
+    match &named.value.kind {
+        Kind::Scalar(scalar) => Some(scalar.text.trim()).filter(|name| !name.is_empty()),
+        _ => None,
+    }
+}
+
+/// A document that is not the output: a dense merge with a name of its own. `None` where its method has a fault.
 fn read_earlier(source: &Source, root: &Node, earlier: &[EarlierDocument]) -> Result<Option<EarlierDocument>> {
     if !dense::is_dense(root) {
         return Err(source
-            .error("only the last document of a file can be a Mixture of Experts", root.span.clone(), "")
-            .hint("documents before it are dense merges: with a `merge_method` and a `name`"));
+            .error("only the output of a file can be a Mixture of Experts", root.span.clone(), "")
+            .hint("the output is the document without a `name`, or the last; the others are dense merges"));
     }
-    let name = Fields::any(source, root, "the document")?.required("name", "add a `name` that later documents use")?;
+    let name = Fields::any(source, root, "the document")?.required("name", "add a `name` that other documents use")?;
     let written = name.text()?.text.trim().to_owned();
     if written.is_empty() || written.contains(['+', '@']) {
         return Err(name.wrong("a name without `+` and `@`"));

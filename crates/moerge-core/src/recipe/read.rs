@@ -146,9 +146,9 @@ fn read_experts(source: &Source, list: &[Node], what: &str) -> Vec<Expert> {
 pub(super) fn dtype(field: Field) -> Result<Option<Dtype>> {
     match field.text()?.text.as_str() {
         "" => Ok(None),
-        "float64" | "int64" | "torch.float64" | "torch.int64" => {
-            Err(field.wrong("`bfloat16`, `float16` or `float32`").hint("no model has its weights in a wider type"))
-        }
+        "float64" | "int64" | "torch.float64" | "torch.int64" => Err(field
+            .wrong("`bfloat16`, `float16` or `float32`")
+            .hint("`float32` is the widest type of weights; sums are taken in float64 whatever the type")),
         written => {
             let alias = || DTYPE_ALIASES.iter().find(|(name, _)| *name == written).map(|(_, dtype)| *dtype);
             match Dtype::from_torch_name(written).or_else(alias) {

@@ -11,45 +11,26 @@ use moerge_checkpoint::{OutputStorage, ReadStorage};
 use moerge_core::{
     error::{Cause, Error, Result},
     execute,
-    model::{
-        files::{CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG},
-        locate::{ModelNotFound, locate},
-        named_model::NamedModel,
-        source::{Vocabulary, read_text},
-        tokenizer_file::TokenizerFile,
-    },
+    model::named_model::NamedModel,
     ops::Identity,
     output::{
         card::{MODEL_CARD, dense_card},
-        chat_template,
-        files::{OutputFile, RECIPE_FILE, Wanted, config_and_index, copied_files, file, read_files, record},
+        files::{OutputFile, RECIPE_FILE, Wanted, config_and_index, copied, file, record},
     },
-    plan::{DenseModels, DensePlan, DensePlanOptions, DenseSummary},
+    plan::{DenseModels, DensePlan, DenseSummary},
     progress::Progress,
-    recipe::{DenseRecipe, EarlierDocument},
+    recipe::DenseRecipe,
 };
-use serde_json::Value;
 
 use super::{MergeOptions, publish::Publication};
 use crate::memory::{PROGRAM, TENSOR, USUAL_MEMORY, default_threads, worker_memory};
-use crate::verify::small_files;
 
 mod card;
+mod earlier;
+mod plan;
+mod tokenizer;
 
-/// Bytes of memory per byte of a `tokenizer.json` that is parsed to merge vocabularies: its JSON, its tokens, and the
-/// written text. Measured: 6.5 to 7 with two to five of SmolLM2's.
-const PARSED_TOKENIZER: u64 = 8;
-/// Files that hold the tokens, beside the one that is written for a merged vocabulary.
-const STALE: [&str; 8] = [
-    TOKENIZER,
-    "tokenizer.model",
-    "tokenizer.model.v3",
-    "tekken.json",
-    "spiece.model",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-];
+pub use earlier::{EarlierModels, earlier_models};
 
 /// A dense recipe with its models opened and its plan made. Nothing is written yet.
 #[derive(Debug)]
@@ -73,7 +54,7 @@ pub struct DenseReport {
     pub out: PathBuf,
     /// Bytes of all files in it.
     pub bytes: u64,
-    /// What the user should know, the plan's warnings among them.
+    /// What the user should know besides the plan's warnings.
     pub warnings: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
@@ -81,7 +62,7 @@ pub struct DenseReport {
     pub already_there: bool,
 }
 
-/// Opens the models of `recipe` and makes the plan. Reads headers and configs only. `made` are the models that earlier
+/// Opens the models of `recipe` and makes the plan. Reads headers and small files only. `made` are the models that earlier
 /// documents make.
 ///
 /// # Errors
@@ -89,90 +70,18 @@ pub struct DenseReport {
 pub fn prepare_dense(
     storage: &Arc<dyn ReadStorage>,
     recipe: DenseRecipe,
-    made: &[NamedModel],
+    made: &EarlierModels,
     recipe_dir: &Path,
     options: &MergeOptions,
 ) -> Result<PreparedDense> {
-    let (models, plan) = plan_dense(storage, &recipe, made, recipe_dir, options, "")?;
-    let tokenizer_memory = tokenizer_memory(storage.as_ref(), &recipe, &models, &plan);
+    let (models, mut plan) = plan::plan_dense(storage, &recipe, made, recipe_dir, options, "")?;
+    plan.output.warnings.splice(0..0, made.warnings.iter().cloned());
+    if options.compare_vocabularies {
+        plan.output.warnings.extend(tokenizer::warnings(storage.as_ref(), &recipe, &models, &plan)?);
+    }
+    let own = tokenizer::memory(storage.as_ref(), &recipe, &models, &plan);
+    let tokenizer_memory = own + made.tokenizer_memory;
     Ok(PreparedDense { recipe, models, plan, tokenizer_memory })
-}
-
-/// Merged vocabularies hold every model's parsed tokenizer and the result; a copied one is only its bytes.
-fn tokenizer_memory(storage: &dyn ReadStorage, recipe: &DenseRecipe, models: &DenseModels, plan: &DensePlan) -> u64 {
-    let length = |model: &NamedModel| storage.facts(&model.dir.join(TOKENIZER)).map_or(0, |facts| facts.len);
-    let lengths: Vec<u64> = models.0.iter().map(length).collect();
-    let longest = lengths.iter().copied().max().unwrap_or(0);
-    if recipe.tokenizer.is_none() {
-        return longest;
-    }
-    let written = plan.tokenizer_file.as_ref().map_or(longest, |merged| merged.to_text().len() as u64);
-    PARSED_TOKENIZER * (lengths.iter().sum::<u64>() + written)
-}
-
-/// The models that the documents before the last make, in order. Reads headers and configs only.
-///
-/// # Errors
-/// As those of [`prepare_dense`].
-pub fn earlier_models(
-    storage: &Arc<dyn ReadStorage>,
-    earlier: &[EarlierDocument],
-    recipe_dir: &Path,
-    options: &MergeOptions,
-) -> Result<Vec<NamedModel>> {
-    let mut made: Vec<NamedModel> = Vec::new();
-    for EarlierDocument { name, recipe } in earlier {
-        let key = format!("{name}/");
-        let (models, plan) = plan_dense(storage, recipe, &made, recipe_dir, options, &key)?;
-        made.push(plan.as_model(name, &models));
-    }
-    Ok(made)
-}
-
-fn plan_dense(
-    storage: &Arc<dyn ReadStorage>,
-    recipe: &DenseRecipe,
-    made: &[NamedModel],
-    recipe_dir: &Path,
-    options: &MergeOptions,
-    mask_key: &str,
-) -> Result<(DenseModels, DensePlan)> {
-    let mut models: Vec<NamedModel> = Vec::new();
-    for reference in recipe.models() {
-        let name = reference.value.to_string();
-        if models.iter().any(|model| model.reference == name) {
-            continue;
-        }
-        if let Some(made) = made.iter().find(|made| made.reference == name) {
-            models.push(made.clone());
-            continue;
-        }
-        let place = |error: Error| {
-            if error.parts().snippet.is_some() { error } else { error.at(recipe.snippet(&reference.span, "")) }
-        };
-        let folders = locate(storage.as_ref(), &reference.value, recipe_dir, &options.cache)
-            .map_err(|e: ModelNotFound| place(Error::from(e)))?;
-        let (model, adapter) = (&folders.model, folders.adapter.as_deref());
-        models.push(NamedModel::open(storage, &name, model, adapter, options.lora_dtype).map_err(place)?);
-    }
-    let models = DenseModels(models);
-    let plan_options = DensePlanOptions {
-        shard_bytes: options.shard_bytes,
-        seed: options.random_seed.or(recipe.random_seed).unwrap_or(0),
-        lora_dtype: options.lora_dtype,
-        truncate_embeddings: options.truncate_embeddings,
-        mask_key: mask_key.to_owned(),
-    };
-    let tokenizer = |model: &NamedModel| match &model.tokenizer {
-        Some(tokenizer) => Ok(tokenizer.clone()),
-        None => TokenizerFile::open(storage.as_ref(), &model.dir),
-    };
-    let tokenizers = match &recipe.tokenizer {
-        Some(_) => models.0.iter().map(tokenizer).collect::<Result<_>>()?,
-        None => Vec::new(),
-    };
-    let plan = DensePlan::new(recipe, &models, &tokenizers, &plan_options)?;
-    Ok((models, plan))
 }
 
 impl PreparedDense {
@@ -202,7 +111,7 @@ impl PreparedDense {
             elapsed: start.elapsed(),
             already_there,
         };
-        let already_there = || report(self.plan.output.warnings.clone(), publication.published_bytes(), true);
+        let already_there = || report(Vec::new(), publication.published_bytes(), true);
         if publication.is_built(&id)? {
             return Ok(already_there());
         }
@@ -211,32 +120,19 @@ impl PreparedDense {
             return Ok(already_there());
         };
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
-        let written = execute::write_shards(&self.plan.output, &computed, &output, workers, progress)?;
-        let mut warnings = self.plan.output.warnings.clone();
-        warnings.extend(written.warnings);
-        warnings.extend(files.iter().filter_map(|file| {
-            let problem = small_files::problem(&file.name, &file.bytes)?;
-            Some(format!("{} {problem}; readers will refuse it", file.name))
-        }));
-        if options.compare_vocabularies && self.recipe.tokenizer.is_none() {
-            warnings.extend(self.vocabulary_warnings(sources));
-        }
+        let written = match execute::write_shards(&self.plan.output, &computed, &output, workers, progress) {
+            Ok(written) => written,
+            Err(error) => return Err(publication.failed(output, error)),
+        };
         let mut beside = files;
         beside.push(self.record(&id, &written.fingerprints));
         let bytes = publication.finish(output, &beside, |_| Ok(()), progress)?;
-        Ok(report(warnings, bytes, false))
+        Ok(report(written.warnings, bytes, false))
     }
 
-    /// Models whose tokens mean something else than those of the model that gives the tokenizer.
-    fn vocabulary_warnings(&self, storage: &dyn ReadStorage) -> Vec<String> {
-        let lead = &self.models.0[self.plan.tokenizer];
-        let Some(own) = Vocabulary::read(storage, &lead.dir) else { return Vec::new() };
-        let others = self.models.0.iter().filter(|model| model.dir != lead.dir);
-        let warning = |model: &NamedModel| {
-            let what = Vocabulary::read(storage, &model.dir)?.differs_from(&own)?;
-            Some(format!("{}: {what}; `tokenizer_source: union` merges the vocabularies", model.reference))
-        };
-        others.filter_map(warning).collect()
+    /// What the user should know before anything is written.
+    pub fn warnings(&self) -> &[String] {
+        &self.plan.output.warnings
     }
 
     /// The plan in numbers.
@@ -254,23 +150,8 @@ impl PreparedDense {
             files.push(file(MODEL_CARD, dense_card(&self.card(storage, out)?)));
             files.push(file(RECIPE_FILE, self.recipe.text.to_string()));
         }
-        let dir = |index: usize| &self.models.0[index].dir;
-        let copied = copied_files(storage, dir(self.plan.lead), dir(self.plan.tokenizer), wanted)?;
-        files.extend(read_files(storage, copied)?);
-        let of_model = &self.models.0[self.plan.tokenizer].tokenizer;
-        let tokenizer = self.plan.tokenizer_file.as_ref().or(of_model.as_ref());
-        if let Some(tokenizer) = tokenizer.filter(|_| wanted.tokenizer) {
-            // Other files of a tokenizer would still have the tokens of one model.
-            files.retain(|file| !STALE.contains(&file.name.as_str()));
-            files.push(file(TOKENIZER, tokenizer.to_text()));
-        }
-        if let Some(written) = &self.recipe.chat_template {
-            let templates: Vec<Option<String>> =
-                self.models.0.iter().map(|model| template_of(storage, &model.dir)).collect();
-            let template = chat_template::chosen(written, &templates)
-                .map_err(|error| error.at(self.recipe.snippet(&written.span, "")))?;
-            chat_template::set(&mut files, &template);
-        }
+        let overrides = tokenizer::overrides(storage, &self.recipe, &self.models, &self.plan)?;
+        files.extend(copied(storage, &self.models.0[self.plan.tokenizer].dir, &overrides, wanted)?);
         Ok(files)
     }
 
@@ -325,13 +206,4 @@ impl PreparedDense {
         let sources: Vec<_> = self.models.0.iter().flat_map(NamedModel::files).collect();
         record(id, &self.recipe.text, &sources, &self.plan.output, fingerprints)
     }
-}
-
-/// The chat template in a model's folder.
-fn template_of(storage: &dyn ReadStorage, dir: &Path) -> Option<String> {
-    if let Ok(text) = read_text(storage, &dir.join(CHAT_TEMPLATE)) {
-        return Some(text);
-    }
-    let config: Value = serde_json::from_str(&read_text(storage, &dir.join(TOKENIZER_CONFIG)).ok()?).ok()?;
-    config.get("chat_template")?.as_str().map(str::to_owned)
 }

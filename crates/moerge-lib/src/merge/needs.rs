@@ -33,11 +33,17 @@ impl Prepared {
     /// An upper bound on the bytes of the finished folder, without reading the files that are copied. Weights are
     /// exact.
     pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<u64> {
-        let base = &self.models.base().dir;
+        let base = self.models.base();
         let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
-        let copied = copied_files(storage, base, base, wanted)?;
+        let copied = copied_files(storage, &base.dir, wanted)?;
+        let replaced = match &base.overrides.vocabulary {
+            // `tokenizer_config.json` lists some of the tokens, too.
+            Some(merged) => 2 * merged.to_text().len() as u64,
+            None => 0,
+        };
+        let template = base.overrides.chat_template.as_ref().map_or(0, |template| 8 * template.len() as u64);
         let beside = made.iter().map(|f| f.bytes.len() as u64).chain(copied.into_iter().map(|(_, len)| len));
-        Ok(beside.sum::<u64>() + self.max_bytes_of_results())
+        Ok(beside.sum::<u64>() + replaced + template + self.max_bytes_of_results())
     }
 
     /// An upper bound on the bytes of weights, record, routing report and self-written text.
@@ -82,12 +88,13 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<MemoryNeed> {
         let (lengths, written) = self.lengths(tokenizer, progress)?;
-        let path = self.models.base().dir.join("tokenizer.json");
-        let tokenizer_bytes = tokenizer.and_then(|_| storage.facts(&path).ok()).map_or(0, |facts| facts.len);
+        let base = self.models.base();
+        let tokenizer_bytes = tokenizer.map_or(0, |_| base.overrides.tokenizer_bytes(storage, &base.dir));
         let inputs = MemoryInputs {
             lengths,
             written,
             tokenizer_bytes,
+            earlier_tokenizers: self.earlier_tokenizers,
             workers: options.threads.unwrap_or_else(default_threads),
             threads: rayon::current_num_threads() + 1,
             budget: options.memory,
@@ -166,8 +173,8 @@ impl Prepared {
         let needed = mode.needs_prompts() || mode.is_fitted();
         let open = || {
             let base = self.models.base();
-            let opened =
-                Tokenizer::open(storage, &base.dir).map(|tokenizer| tokenizer.with_rows(base.config.vocab_size));
+            let opened = Tokenizer::open_with(storage, &base.dir, &base.overrides)
+                .map(|tokenizer| tokenizer.with_rows(base.config.vocab_size));
             opened.map_err(|error| {
                 error.fact("needed for", format!("`gate_mode: {}`", mode.name())).hint("`gate_mode: random` needs none")
             })

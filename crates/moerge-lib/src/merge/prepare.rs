@@ -4,14 +4,15 @@ use std::{path::Path, sync::Arc};
 
 use moerge_checkpoint::ReadStorage;
 
-use super::{MergeOptions, Prepared};
+use super::{EarlierModels, MergeOptions, Prepared};
 use crate::routers;
 use moerge_core::{
     error::{Error, Result},
     model::{
-        locate::{HubCache, ModelNotFound, locate},
+        files::TOKENIZER,
+        locate::{ModelNotFound, locate},
         named_model::NamedModel,
-        source::{Source, Vocabulary, token_without_row},
+        source::{Source, Vocabulary, read_bytes, token_without_row},
         source_files::SourceFiles,
     },
     plan::{Models, MoePlan, PlanOptions},
@@ -33,7 +34,7 @@ pub fn prepare(
     recipe_dir: &Path,
     options: &MergeOptions,
 ) -> Result<Prepared> {
-    prepare_with(storage, recipe, &[], recipe_dir, options)
+    prepare_with(storage, recipe, &EarlierModels::default(), recipe_dir, options)
 }
 
 /// The same with `made`, the models that earlier documents make.
@@ -43,12 +44,12 @@ pub fn prepare(
 pub fn prepare_with(
     storage: &Arc<dyn ReadStorage>,
     recipe: Recipe,
-    made: &[NamedModel],
+    made: &EarlierModels,
     recipe_dir: &Path,
     options: &MergeOptions,
 ) -> Result<Prepared> {
     let mut warnings = check::check(&recipe, &CheckOptions { allow_same_experts: options.allow_same_experts })?;
-    let models = open_models(storage, &recipe, made, recipe_dir, &options.cache)?;
+    let models = open_models(storage, &recipe, made, recipe_dir, options)?;
     check_prompt_lengths(&recipe, models.base().config.max_positions)?;
     let plan_options = PlanOptions {
         shard_bytes: options.shard_bytes,
@@ -57,12 +58,13 @@ pub fn prepare_with(
         balance: options.balance,
     };
     let mut plan = MoePlan::new(&recipe, &models, &plan_options)?;
+    warnings.splice(0..0, made.warnings.iter().cloned());
     warnings.append(&mut plan.output.warnings);
     if options.compare_vocabularies {
         warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
     }
     plan.output.warnings = warnings;
-    Ok(Prepared { recipe, models, plan })
+    Ok(Prepared { recipe, models, plan, earlier_tokenizers: made.tokenizer_memory })
 }
 
 /// Refuses prompts that no model takes in one piece, before they are tokenized: that alone could take minutes.
@@ -92,9 +94,9 @@ fn check_prompt_lengths(recipe: &Recipe, context: usize) -> Result<()> {
 fn open_models(
     storage: &Arc<dyn ReadStorage>,
     recipe: &Recipe,
-    made: &[NamedModel],
+    made: &EarlierModels,
     recipe_dir: &Path,
-    cache: &HubCache,
+    options: &MergeOptions,
 ) -> Result<Models> {
     let mut sources: Vec<Source> = Vec::new();
     let mut open = |reference: &Located<ModelRef>| -> Result<usize> {
@@ -105,11 +107,11 @@ fn open_models(
         let place = |error: Error| {
             if error.parts().snippet.is_some() { error } else { error.at(recipe.snippet(&reference.span, "")) }
         };
-        if let Some(made) = made.iter().find(|made| made.reference == name) {
-            sources.push(made_source(made).map_err(place)?);
+        if let Some(made) = made.find(storage, &reference.value, recipe_dir, options).map_err(place)? {
+            sources.push(made_source(&made).map_err(place)?);
             return Ok(sources.len() - 1);
         }
-        let folders = locate(storage.as_ref(), &reference.value, recipe_dir, cache)
+        let folders = locate(storage.as_ref(), &reference.value, recipe_dir, &options.cache)
             .map_err(|e: ModelNotFound| place(Error::from(e)))?;
         let source = Source::open(storage, &name, &folders.model, folders.adapter.as_deref()).map_err(place)?;
         sources.push(source);
@@ -123,28 +125,31 @@ fn open_models(
 
 /// A model that an earlier document makes.
 fn made_source(made: &NamedModel) -> Result<Source> {
-    if made.tokenizer.is_some() {
-        return Err(Error::input(format!("{} has a vocabulary that its document merges", made.reference))
-            .hint("merge it into a folder first, and name that"));
-    }
     let files = made.files().iter().map(SourceFiles::to_owned).collect();
-    Source::made(&made.reference, &made.dir, &made.config, &made.tensors, files)
+    let mut source = Source::made(&made.reference, &made.dir, &made.config, &made.tensors, files)?;
+    source.overrides = made.overrides.clone();
+    Ok(source)
 }
 
 /// Warnings about the base's tokenizer, which the merged model gets, and about experts with different ones.
 fn vocabulary_warnings(storage: &dyn ReadStorage, models: &Models) -> Vec<String> {
-    let tokenizer = |s: &Source| moerge_core::model::source::read_bytes(storage, &s.dir.join("tokenizer.json")).ok();
-    let base_bytes = tokenizer(models.base());
-    let base = Vocabulary::read(storage, &models.base().dir);
-    let mut warnings: Vec<String> =
-        base.iter().filter_map(|base| token_beyond_rows(storage, models.base(), base)).collect();
-    for source in models.sources.iter().filter(|s| s.dir != models.base().dir) {
+    let of_base = models.base();
+    let tokenizer = |s: &Source| match &s.overrides.vocabulary {
+        Some(merged) => Some(merged.to_text().into_bytes()),
+        None => read_bytes(storage, &s.dir.join(TOKENIZER)).ok(),
+    };
+    let base_bytes = tokenizer(of_base);
+    let base = Vocabulary::of(storage, &of_base.dir, &of_base.overrides);
+    let mut warnings: Vec<String> = base.iter().filter_map(|base| token_beyond_rows(storage, of_base, base)).collect();
+    let same = |source: &Source| source.dir == of_base.dir && source.overrides.same_vocabulary(&of_base.overrides);
+    for source in models.sources.iter().filter(|source| !same(source)) {
         let bytes = tokenizer(source);
         if bytes.is_none() || bytes == base_bytes {
             continue;
         }
         drop(bytes);
-        let (Some(base), Some(own)) = (&base, Vocabulary::read(storage, &source.dir)) else { continue };
+        let own = Vocabulary::of(storage, &source.dir, &source.overrides);
+        let (Some(base), Some(own)) = (&base, own) else { continue };
         warnings.extend(own.differs_from(base).map(|what| format!("{}: {what}", source.reference)));
     }
     warnings

@@ -78,12 +78,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         storage = remote.clone();
     }
     let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
+    // Tokenizers would be most of the download; `merge` compares them.
+    options.compare_vocabularies = options.cache.remote.is_empty();
     let recipe = match recipe.output {
         Output::Moe(recipe) => *recipe,
         Output::Dense(recipe) => return dense::run(args, &storage, *recipe, &made, &options),
     };
-    // Tokenizers would be most of the download; `merge` compares them.
-    options.compare_vocabularies = options.cache.remote.is_empty();
     let prepared = prepare_with(&storage, recipe, &made, recipe_dir(&path), &options)?;
     let out = folder(&args.out);
     let max_bytes = prepared.max_bytes(storage.as_ref(), &out, options.wanted)?;

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::common::{contents, example, golden, moerge, moerge_ok, write_changed, write_tensors};
 
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<f32>)>;
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<f32>)>;
 
-fn tensors(dir: &Path) -> Tensors {
+pub fn tensors(dir: &Path) -> Tensors {
     let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let values = |tensor: &moerge_checkpoint::TensorView| {
@@ -30,14 +30,14 @@ fn tensors(dir: &Path) -> Tensors {
     checkpoint.tensors().map(|t| (t.name.clone(), (t.dtype, t.shape.clone(), values(t)))).collect()
 }
 
-fn write(path: &Path, tensors: &Tensors) {
+pub fn write(path: &Path, tensors: &Tensors) {
     let bytes = |x: &Vec<f32>| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let all = tensors.iter().map(|(name, (_, shape, x))| (name.clone(), (Dtype::F32, shape.clone(), bytes(x))));
     write_tensors(path, &all.collect());
 }
 
 /// The models `base`, `a` and `b` of `golden/dense.py`.
-fn write_models(dir: &Path, model: &str) {
+pub fn write_models(dir: &Path, model: &str) {
     for (name, own, other) in [("base", 1.0, 0.0), ("a", 0.75, 0.25), ("b", 1.25, -0.5f32)] {
         let to = dir.join(name);
         write_changed(&golden(model), &to, &BTreeMap::new(), false);
@@ -56,14 +56,14 @@ fn write_models(dir: &Path, model: &str) {
 }
 
 /// Writes the recipe and merges.
-fn merge(dir: &Path, recipe: &str, out: &str) -> PathBuf {
+pub fn merge(dir: &Path, recipe: &str, out: &str) -> PathBuf {
     fs::write(dir.join("recipe.yml"), recipe).unwrap();
     moerge_ok(dir, &["merge", "recipe.yml", out]);
     dir.join(out)
 }
 
 /// What is printed where the recipe is refused.
-fn refusal(dir: &Path, recipe: &str) -> String {
+pub fn refusal(dir: &Path, recipe: &str) -> String {
     fs::write(dir.join("recipe.yml"), recipe).unwrap();
     let output = moerge(dir, &["merge", "recipe.yml", "out"]);
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -355,7 +355,7 @@ fn later_documents_name_earlier_ones_and_a_mixture_may_be_made_of_merges() {
     for (recipe, expected) in [
         (format!("{}---\n{}", first.replace("name: first\n", ""), second("a")), "has no `name`"),
         (format!("{first}---\n{first}---\n{}", second("first")), "two documents are called first"),
-        (format!("{}---\n{}", moe("a", "b"), second("a")), "only the last document"),
+        (format!("{}---\n{}", moe("a", "b"), second("a")), "only the output of a file"),
         (format!("{first}---\n{}", second("frist")), "frist"),
     ] {
         let printed = refusal(dir.path(), &recipe);

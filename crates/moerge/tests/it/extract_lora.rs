@@ -205,7 +205,7 @@ fn write_mixed_with_itself(dir: &Path) {
 
 /// Shapes and values of the f32 tensors in a folder.
 fn tensors(dir: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let values = |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     checkpoint.tensors().map(|t| (t.name.clone(), (t.shape.clone(), values(t.read().unwrap())))).collect()

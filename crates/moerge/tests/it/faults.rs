@@ -43,7 +43,7 @@ fn merge(storage: &Arc<dyn OutputStorage>, force: bool) -> moerge_core::Result<(
     let options = MergeOptions { shard_bytes: 1_500, threads: Some(1), force, ..MergeOptions::default() };
     let plan =
         MoePlan::new(&recipe, &models, &PlanOptions { shard_bytes: 1_500, seed: 0, lora_dtype: None, balance: false })?;
-    let prepared = Prepared { recipe, models, plan };
+    let prepared = Prepared { recipe, models, plan, earlier_tokenizers: 0 };
     prepared.build(sources.as_ref(), storage, Path::new(OUT), &options, &Silent).map(|_| ())
 }
 

@@ -19,7 +19,7 @@ fn read_json(path: &Path) -> Value {
 }
 
 /// The models `base` and `a` of `golden/vocabularies.py`.
-fn write_models(dir: &Path) {
+pub fn write_models(dir: &Path) {
     let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     write_changed(&golden("llama"), &dir.join("base"), &BTreeMap::new(), false);
     let a = dir.join("a");
@@ -51,7 +51,7 @@ fn write_models(dir: &Path) {
 }
 
 /// Tokens by id in a folder's tokenizer.json.
-fn ids(dir: &Path) -> BTreeMap<String, usize> {
+pub fn ids(dir: &Path) -> BTreeMap<String, usize> {
     let tokenizer = read_json(&dir.join("tokenizer.json"));
     let of_model = tokenizer["model"]["vocab"].as_object().unwrap().iter();
     let mut ids: BTreeMap<String, usize> =

@@ -18,7 +18,7 @@ use moerge_checkpoint::{FileKind, ReadStorage};
 pub use hub_cache::{HubCache, HubId};
 pub use model_not_found::{ModelNotFound, Why};
 
-use crate::model::model_ref::ModelRef;
+use crate::model::model_ref::{Adapter, ModelRef};
 
 /// The folders of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,16 @@ pub fn locate(
         None => None,
     };
     Ok(ModelFolders { model, adapter })
+}
+
+/// Finds the folder of an adapter.
+pub fn locate_adapter(
+    storage: &dyn ReadStorage,
+    adapter: &Adapter,
+    recipe_dir: &Path,
+    cache: &HubCache,
+) -> Result<PathBuf, ModelNotFound> {
+    Search { storage, recipe_dir, cache }.find(&adapter.model, adapter.revision.as_deref(), ModelPart::Adapter)
 }
 
 impl ModelPart {

@@ -24,6 +24,7 @@ use crate::{
         families::{Description, Family, LayerRole, Role, RoleTensor},
         named_tensor::NamedTensor,
         source_files::{OwnedSourceFiles, SourceFiles},
+        tokenizer_overrides::TokenizerOverrides,
     },
     ops::{Expr, LoraDelta},
 };
@@ -47,6 +48,8 @@ pub struct Source {
     pub description: Description,
     /// A LoRA adapter to merge into its weights.
     pub adapter: Option<Adapter>,
+    /// What its tokenizer has otherwise than the files in its folder.
+    pub overrides: TokenizerOverrides,
     weights: HashMap<Role, Weight>,
     /// The models that it is made of, if an earlier document makes it.
     made_of: Vec<OwnedSourceFiles>,
@@ -137,6 +140,7 @@ impl Source {
             family,
             description,
             adapter,
+            overrides: TokenizerOverrides::default(),
             weights: HashMap::new(),
             made_of: Vec::new(),
         };
@@ -201,6 +205,7 @@ impl Source {
             family,
             description,
             adapter: None,
+            overrides: TokenizerOverrides::default(),
             weights,
             made_of,
         })

@@ -10,7 +10,7 @@ use serde::{
 use serde_json::Value;
 
 use super::read_bytes;
-use crate::suggest::shorten;
+use crate::{model::tokenizer_overrides::TokenizerOverrides, suggest::shorten};
 
 /// Tokens by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +87,12 @@ impl Vocabulary {
         let mut added_to_text = BTreeMap::new();
         tokens_of_processor(&file.post_processor, &mut added_to_text);
         Some(Self { tokens: words, added_to_text })
+    }
+
+    /// The words of the tokenizer in `dir`, or those that replace them.
+    pub fn of(storage: &dyn ReadStorage, dir: &Path, overrides: &TokenizerOverrides) -> Option<Self> {
+        let Some(merged) = &overrides.vocabulary else { return Self::read(storage, dir) };
+        Some(Self(merged.tokens().into_iter().map(|(id, token)| (id, token.to_owned())).collect()))
     }
 
     /// The token with the largest id. If the vocabulary does not contain `bos`, it becomes the next token.

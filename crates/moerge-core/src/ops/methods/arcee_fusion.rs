@@ -22,7 +22,7 @@ impl ArceeFusion {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("arcee_fusion", check::Count::Exactly(2), inputs)
+        check::inputs("arcee_fusion", check::Count::Exactly(2), inputs, true)
     }
 
     pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Fusion> {

@@ -1,6 +1,6 @@
 //! What every method asks of its parameters and its inputs, with the messages for it.
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 /// How many inputs a method takes.
 pub(super) enum Count {
@@ -10,18 +10,26 @@ pub(super) enum Count {
     AtLeast(usize),
 }
 
-/// Wants `found` inputs to fit `count`, the base included.
-pub(super) fn inputs(method: &str, count: Count, found: usize) -> Result<()> {
-    let (fits, expected) = match count {
-        Count::Exactly(n) => (found == n, n.to_string()),
-        Count::AtLeast(n) => (found >= n, format!("at least {n}")),
+/// Wants `found` inputs to fit `count`. `with_base` says that one of them is the base.
+pub(super) fn inputs(method: &str, count: Count, found: usize, with_base: bool) -> Result<()> {
+    let (fits, at_least, wanted) = match count {
+        Count::Exactly(n) => (found == n, "", n),
+        Count::AtLeast(n) => (found >= n, "at least ", n),
     };
     if fits {
         return Ok(());
     }
+    let models = |n: usize, at_least: &str| match (n, with_base) {
+        (0 | 1, true) if at_least.is_empty() => "only the base".to_owned(),
+        (2, true) => format!("the base and {at_least}1 other model"),
+        (n, true) => format!("the base and {at_least}{} other models", n.saturating_sub(1)),
+        (1, false) => format!("{at_least}1 model"),
+        (n, false) => format!("{at_least}{n} models"),
+    };
     Err(Error::input(format!("{method} does not merge this number of models"))
-        .fact("expected", expected)
-        .fact("found", found.to_string()))
+        .fact("expected", models(wanted, at_least))
+        .fact("found", models(found, ""))
+        .cause(Cause::NumberOfModels))
 }
 
 /// Wants one value of `name` for each of `expected` inputs.

@@ -30,7 +30,7 @@ impl Karcher {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("karcher", check::Count::AtLeast(1), inputs)?;
+        check::inputs("karcher", check::Count::AtLeast(1), inputs, false)?;
         if self.max_iter > MAX_ITERATIONS {
             return Err(Error::input("max_iter of karcher is out of range")
                 .fact("expected", format!("at most {MAX_ITERATIONS}"))

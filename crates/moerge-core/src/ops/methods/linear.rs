@@ -20,7 +20,7 @@ impl Linear {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("linear", check::Count::AtLeast(1), inputs)?;
+        check::inputs("linear", check::Count::AtLeast(1), inputs, false)?;
         check::values("linear", "weight", &self.weights, inputs)?;
         if self.normalize { check::sum_not_zero("linear", &self.weights, "normalize") } else { Ok(()) }
     }

@@ -28,7 +28,7 @@ impl ModelStock {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("model_stock", check::Count::AtLeast(3), inputs)
+        check::inputs("model_stock", check::Count::AtLeast(3), inputs, true)
     }
 
     pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {

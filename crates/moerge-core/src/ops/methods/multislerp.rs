@@ -39,7 +39,7 @@ impl MultiSlerp {
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
         let base = usize::from(self.base);
-        check::inputs("multislerp", check::Count::AtLeast(1 + base), inputs)?;
+        check::inputs("multislerp", check::Count::AtLeast(1 + base), inputs, self.base)?;
         check::values("multislerp", "weight", &self.weights, inputs - base)?;
         check::not_negative("multislerp", "eps", self.eps)?;
         if self.normalize_weights && self.weights.len() > 1 {

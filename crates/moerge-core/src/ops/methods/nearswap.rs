@@ -21,7 +21,7 @@ impl NearSwap {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("nearswap", check::Count::Exactly(2), inputs)?;
+        check::inputs("nearswap", check::Count::Exactly(2), inputs, true)?;
         check::finite("nearswap", "t", self.t)
     }
 

@@ -36,7 +36,7 @@ impl NuSlerp {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("nuslerp", check::Count::Exactly(2 + usize::from(self.base)), inputs)?;
+        check::inputs("nuslerp", check::Count::Exactly(2 + usize::from(self.base)), inputs, self.base)?;
         self.weights.iter().try_for_each(|weight| check::finite("nuslerp", "weight", *weight))
     }
 

@@ -20,7 +20,8 @@ impl Passthrough {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("passthrough", check::Count::Exactly(1), inputs)?;
+        check::inputs("passthrough", check::Count::Exactly(1), inputs, false)
+            .map_err(|error| error.hint("to stack layers of several models, write a slice for each of them"))?;
         check::finite("passthrough", "scale", self.scale)
     }
 

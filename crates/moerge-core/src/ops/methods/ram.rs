@@ -38,7 +38,7 @@ impl Ram {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("ram", check::Count::AtLeast(1), inputs)?;
+        check::inputs("ram", check::Count::AtLeast(1), inputs, true)?;
         check::not_negative("ram", "epsilon", self.epsilon)
     }
 
@@ -54,7 +54,7 @@ impl RamPlusTl {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("ramplus_tl", check::Count::AtLeast(1), inputs)?;
+        check::inputs("ramplus_tl", check::Count::AtLeast(1), inputs, true)?;
         check::not_negative("ramplus_tl", "epsilon", self.epsilon)?;
         check::finite("ramplus_tl", "r", self.r)?;
         check::not_negative("ramplus_tl", "alpha", self.alpha)

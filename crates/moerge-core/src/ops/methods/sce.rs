@@ -33,7 +33,7 @@ impl Sce {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("sce", check::Count::AtLeast(1), inputs)?;
+        check::inputs("sce", check::Count::AtLeast(1), inputs, true)?;
         check::fraction("sce", "select_topk", self.select_topk)
     }
 

@@ -31,7 +31,7 @@ impl Slerp {
     }
 
     pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("slerp", check::Count::Exactly(2), inputs)?;
+        check::inputs("slerp", check::Count::Exactly(2), inputs, true)?;
         check::finite("slerp", "t", self.t)
     }
 

@@ -28,7 +28,7 @@ impl TaskArithmetic {
 
     /// `method` is the name of the method that adds up the differences in this way.
     pub(super) fn check(&self, method: &str, inputs: usize) -> Result<()> {
-        check::inputs(method, check::Count::AtLeast(1), inputs)?;
+        check::inputs(method, check::Count::AtLeast(1), inputs, true)?;
         check::values(method, "weight", &self.weights, inputs - 1)?;
         check::finite(method, "lambda", self.lambda)
     }

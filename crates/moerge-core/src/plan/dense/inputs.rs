@@ -19,6 +19,8 @@ pub struct ResolvedSlice<'a> {
     pub base: bool,
     /// Parameters of the slice.
     pub parameters: &'a Parameters,
+    /// Its number in the recipe.
+    pub number: usize,
 }
 
 /// An input of a slice.
@@ -34,10 +36,10 @@ pub struct ResolvedInput<'a> {
 impl<'a> ResolvedSlice<'a> {
     /// All slices of a recipe.
     pub fn all(recipe: &'a DenseRecipe, models: &DenseModels) -> Result<Vec<Self>> {
-        recipe.slices.iter().map(|slice| Self::new(recipe, slice, models)).collect()
+        recipe.slices.iter().enumerate().map(|slice| Self::new(recipe, slice, models)).collect()
     }
 
-    fn new(recipe: &'a DenseRecipe, slice: &'a Slice, models: &DenseModels) -> Result<Self> {
+    fn new(recipe: &'a DenseRecipe, (number, slice): (usize, &'a Slice), models: &DenseModels) -> Result<Self> {
         let mut inputs = Vec::new();
         for entry in &slice.inputs {
             let model = models.find(&entry.model)?;
@@ -66,7 +68,7 @@ impl<'a> ResolvedSlice<'a> {
             };
             inputs.insert(0, joined);
         }
-        Ok(Self { inputs, base: base.is_some(), parameters: &slice.parameters })
+        Ok(Self { inputs, base: base.is_some(), parameters: &slice.parameters, number })
     }
 
     /// How many layers it gives the output; 0 of whole models.

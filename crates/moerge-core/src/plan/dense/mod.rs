@@ -4,20 +4,27 @@
 
 mod against_config;
 mod config;
+mod doubts;
 mod inputs;
 mod shapes;
 mod summary;
 mod tensors;
+mod token_ids;
 mod unused;
 mod values;
 mod vocabulary;
+
+use std::sync::Arc;
 
 use moerge_checkpoint::Dtype;
 
 use super::{OutputPlan, OutputTensor};
 use crate::{
     error::{Error, Result},
-    model::{named_model::NamedModel, named_tensor::NamedTensor, tokenizer_file::TokenizerFile},
+    model::{
+        named_model::NamedModel, named_tensor::NamedTensor, tokenizer_file::TokenizerFile,
+        tokenizer_overrides::TokenizerOverrides,
+    },
     ops::Identity,
     recipe::{DenseRecipe, ModelRef, dense::TokenizerSource},
 };
@@ -68,7 +75,7 @@ pub struct DensePlan {
     /// Index of the model whose tokenizer the output has.
     pub tokenizer: usize,
     /// The output's tokenizer, where it is no model's own.
-    pub tokenizer_file: Option<TokenizerFile>,
+    pub tokenizer_file: Option<Arc<TokenizerFile>>,
     /// Layers of the output, where it is made of slices.
     pub layers: Option<usize>,
 }
@@ -116,29 +123,34 @@ impl DensePlan {
         };
         let planned = tensors::plan(recipe, models, &slices, map.as_ref(), options)?;
         let layers = recipe.has_slices().then(|| slices.iter().map(ResolvedSlice::layers).sum());
-        let config = config::merged(recipe, &models.0[lead], &planned, &slices, layers)?;
+        let mut config = config::merged(recipe, &models.0[lead], &planned, &slices, layers)?;
+        if let (Some(map), Some(own)) = (&map, tokenizers.get(lead)) {
+            warnings.extend(token_ids::renumber(&mut config, own, &map.tokenizer));
+        }
+        let doubts = planned.doubts;
         let mut output = OutputPlan::new(config, planned.tensors, options.shard_bytes, options.seed)?;
         against_config::check(&output)?;
         output.unused = unused::unused(models, &output.tensors);
         output.warnings = warnings;
+        output.warnings.extend(doubts.warnings(recipe));
         output.warnings.extend(config::differences(models, lead));
         let own = |map: &VocabularyMap| tokenizers.get(tokenizer).is_some_and(|file| file.same_tokens(&map.tokenizer));
-        let tokenizer_file = map.filter(|map| !own(map)).map(|map| map.tokenizer);
+        let tokenizer_file = map.filter(|map| !own(map)).map(|map| Arc::new(map.tokenizer));
         Ok(Self { output, lead, tokenizer, tokenizer_file, layers })
     }
 
-    /// The output as a model that later documents name `reference`. `models` are those that it is planned from.
-    pub fn as_model(&self, reference: &str, models: &DenseModels) -> NamedModel {
+    /// The output as a model that later documents name `reference`. `models` are those that it is planned from, and
+    /// `overrides` are what its tokenizer has otherwise than the model that it is copied from.
+    pub fn as_model(&self, reference: &str, models: &DenseModels, overrides: TokenizerOverrides) -> NamedModel {
         let tensor = |t: &OutputTensor| {
             let dtype = t.encoding.dtype()?;
             Some((t.name.clone(), NamedTensor { dtype, expr: t.expr.clone() }))
         };
         let tensors = self.output.tensors.iter().filter_map(tensor).collect();
         let files = models.0.iter().flat_map(NamedModel::files).map(|files| files.to_owned()).collect();
-        let tokenizer = &models.0[self.tokenizer];
-        let config = self.output.config.clone();
-        let mut made = NamedModel::new(reference, &tokenizer.dir, config, tensors, files);
-        made.tokenizer = self.tokenizer_file.clone().or_else(|| tokenizer.tokenizer.clone());
+        let dir = &models.0[self.tokenizer].dir;
+        let mut made = NamedModel::new(reference, dir, self.output.config.clone(), tensors, files);
+        made.overrides = overrides;
         made
     }
 

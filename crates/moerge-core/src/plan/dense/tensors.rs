@@ -6,6 +6,7 @@ use moerge_checkpoint::Dtype;
 
 use super::{
     DenseModels, DensePlanOptions, VOCABULARY, VocabularyMap,
+    doubts::Doubts,
     inputs::{ResolvedInput, ResolvedSlice},
     values::{self, Target},
 };
@@ -42,6 +43,8 @@ pub struct Planned {
     pub head: bool,
     /// Rows of the embeddings.
     pub vocabulary: Option<usize>,
+    /// What the parameters' values give reason to doubt.
+    pub doubts: Doubts,
 }
 
 /// What a plan is made from, and as much of it as there is.
@@ -61,7 +64,7 @@ pub fn plan(
     map: Option<&VocabularyMap>,
     options: &DensePlanOptions,
 ) -> Result<Planned> {
-    let planned = Planned { tensors: Vec::new(), head: false, vocabulary: None };
+    let planned = Planned { tensors: Vec::new(), head: false, vocabulary: None, doubts: Doubts::new(slices.len()) };
     let mut planner = Planner { recipe, models, map, options, planned };
     if let ([first, .., last] | [first @ last], true) = (slices, recipe.has_slices()) {
         let models = |slice: &ResolvedSlice<'_>| slice.inputs.iter().map(|input| input.model).collect::<Vec<_>>();
@@ -246,6 +249,7 @@ impl<'a> Planner<'a> {
             slice,
             &Target { mask_key: &self.options.mask_key, name: &name, names: &names, t },
         )?;
+        self.planned.doubts.see(slice.number, &name, &names, &method);
         let mut inputs = Vec::with_capacity(views.len());
         for tensor in &views {
             let expr = tensor.expr.clone();

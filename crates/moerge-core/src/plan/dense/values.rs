@@ -1,8 +1,10 @@
 //! The values of a method's parameters for one tensor.
 
+use std::ops::Range;
+
 use super::{DenseModels, inputs::ResolvedSlice};
 use crate::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     ops::Method,
     recipe::{
         DenseRecipe,
@@ -41,10 +43,25 @@ pub fn method(
     };
     let method = spec.method(&values);
     method.check(slice.inputs.len()).map_err(|error| {
-        let error = error.at(recipe.snippet(&recipe.merge_method.span, ""));
+        let of_values = error.parts().cause != Cause::NumberOfModels;
+        let span = of_values.then(|| given_at(recipe, slice, target)).flatten();
+        let error = error.at(recipe.snippet(span.unwrap_or(&recipe.merge_method.span), ""));
         error.fact("tensor", target.name).fact("inputs", input_names(models, slice))
     })?;
     Ok(method)
+}
+
+/// Parameters whose values may not fit each other although each is in its range.
+const JOINTLY_CHECKED: [&str; 2] = ["epsilon", "weight"];
+
+/// Where the recipe gives one of these for the tensor.
+fn given_at<'a>(recipe: &'a DenseRecipe, slice: &ResolvedSlice<'a>, target: &Target<'_>) -> Option<&'a Range<usize>> {
+    let of_inputs = slice.inputs.iter().filter_map(|input| input.entry.map(|entry| &entry.parameters));
+    let levels: Vec<&Parameters> = of_inputs.chain([slice.parameters, &recipe.parameters]).collect();
+    JOINTLY_CHECKED.iter().filter(|name| recipe.merge_method.parameter(name).is_some()).find_map(|name| {
+        let setting = levels.iter().find_map(|level| level.get(*name))?;
+        Some(&setting.0.get(setting.deciding(target.name)?)?.span)
+    })
 }
 
 fn values_of(

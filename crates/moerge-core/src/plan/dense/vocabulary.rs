@@ -59,12 +59,14 @@ impl VocabularyMap {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let rows: Vec<usize> = models.0.iter().map(|model| embedding_rows(model).unwrap_or(usize::MAX)).collect();
-        let mut output = match &tokenizer.source {
-            TokenizerSource::Model(model) => files.get(models.find(model)?),
-            TokenizerSource::Base | TokenizerSource::Union => files.get(base),
+        for ((model, file), rows) in models.0.iter().zip(files).zip(&rows) {
+            warnings.extend(file.doubts(*rows).into_iter().map(|doubt| format!("{}: {doubt}", model.reference)));
         }
-        .ok_or_else(|| Error::input("a tokenizer is missing"))?
-        .clone();
+        let from = match &tokenizer.source {
+            TokenizerSource::Model(model) => models.find(model)?,
+            TokenizerSource::Base | TokenizerSource::Union => base,
+        };
+        let mut output = files.get(from).ok_or_else(|| Error::input("a tokenizer is missing"))?.clone();
         if !matches!(tokenizer.source, TokenizerSource::Model(_)) {
             output.cut(rows[base])?;
         }
@@ -81,7 +83,10 @@ impl VocabularyMap {
             (id < rows[model]).then_some((model, id))
         };
         let rules: HashMap<&str, _> = tokenizer.tokens.iter().map(|rule| (rule.token.as_str(), rule)).collect();
-        let mut origins = vec![vec![Origin::Zeros; models.0.len()]; output.len()];
+        output.check_gaps()?;
+        // An id without a token keeps the row that it has.
+        let unnamed = |id: usize| if id < rows[from] { Origin::Row(from, id) } else { Origin::Zeros };
+        let mut origins: Vec<Vec<Origin>> = (0..output.len()).map(|id| vec![unnamed(id); models.0.len()]).collect();
         let mut unknown = Vec::new();
         for (id, token) in output.tokens() {
             let rule = rules.get(token);

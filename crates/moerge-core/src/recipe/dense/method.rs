@@ -35,6 +35,30 @@ pub enum Sort {
     Flag,
 }
 
+/// Which numbers a parameter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// All.
+    Any,
+    /// From 0 to 1.
+    Fraction,
+    /// All, but those outside of 0 to 1 lead away from the models.
+    Interpolation,
+    /// From 0 on.
+    NotNegative,
+}
+
+impl Domain {
+    /// What is expected, where it does not take `value`.
+    pub fn refuses(self, value: f64) -> Option<&'static str> {
+        match self {
+            Self::Fraction => (!(0.0..=1.0).contains(&value)).then_some("a number from 0 to 1"),
+            Self::NotNegative => (value < 0.0).then_some("0 or more"),
+            Self::Any | Self::Interpolation => None,
+        }
+    }
+}
+
 /// A parameter of a method.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParameterSpec {
@@ -44,6 +68,8 @@ pub struct ParameterSpec {
     pub scope: Scope,
     /// What sort of value it has.
     pub sort: Sort,
+    /// Which numbers it takes.
+    pub domain: Domain,
     /// Its value where the recipe gives none; `None` where it must.
     pub default: Option<f64>,
 }
@@ -71,6 +97,12 @@ pub struct Values {
     pub base: bool,
     /// In the order of [`MethodSpec::parameters`]: one value, or one for every model but the base.
     pub values: Vec<Vec<f64>>,
+}
+
+impl ParameterSpec {
+    const fn within(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
 }
 
 impl MethodSpec {
@@ -116,21 +148,21 @@ impl Values {
 }
 
 const fn number(name: &'static str, default: Option<f64>) -> ParameterSpec {
-    ParameterSpec { name, scope: Scope::Tensor, sort: Sort::Number, default }
+    ParameterSpec { name, scope: Scope::Tensor, sort: Sort::Number, domain: Domain::Any, default }
 }
 
 const fn of_model(name: &'static str, default: Option<f64>) -> ParameterSpec {
-    ParameterSpec { name, scope: Scope::Model, sort: Sort::Number, default }
+    ParameterSpec { name, scope: Scope::Model, sort: Sort::Number, domain: Domain::Any, default }
 }
 
 const fn flag(name: &'static str, default: bool) -> ParameterSpec {
     let default = if default { 1.0 } else { 0.0 };
-    ParameterSpec { name, scope: Scope::Tensor, sort: Sort::Flag, default: Some(default) }
+    ParameterSpec { name, scope: Scope::Tensor, sort: Sort::Flag, domain: Domain::Any, default: Some(default) }
 }
 
 const WEIGHT: ParameterSpec = of_model("weight", None);
 const LAMBDA: ParameterSpec = number("lambda", Some(1.0));
-const DENSITY: ParameterSpec = of_model("density", Some(1.0));
+const DENSITY: ParameterSpec = of_model("density", Some(1.0)).within(Domain::Fraction);
 
 impl MethodSpec {
     /// All methods, with mergekit's names, parameters and defaults.
@@ -146,7 +178,7 @@ impl MethodSpec {
             name: "slerp",
             title: "spherical interpolation (SLERP)",
             base: Base::Required,
-            parameters: &[number("t", None)],
+            parameters: &[number("t", None).within(Domain::Interpolation)],
             make: |v| Method::Slerp(Slerp { t: v.number(0) }),
         },
         Self {
@@ -169,7 +201,11 @@ impl MethodSpec {
             name: "multislerp",
             title: "a weighted mean on the sphere (Multi-SLERP)",
             base: Base::Optional,
-            parameters: &[WEIGHT, flag("normalize_weights", true), number("eps", Some(1e-8))],
+            parameters: &[
+                WEIGHT,
+                flag("normalize_weights", true),
+                number("eps", Some(1e-8)).within(Domain::NotNegative),
+            ],
             make: |v| {
                 Method::MultiSlerp(MultiSlerp {
                     weights: v.of_models(0),
@@ -183,7 +219,10 @@ impl MethodSpec {
             name: "karcher",
             title: "the [Karcher mean](https://arxiv.org/abs/2603.04972) on the sphere",
             base: Base::Unused,
-            parameters: &[number("max_iter", Some(10.0)), number("tol", Some(1e-5))],
+            parameters: &[
+                number("max_iter", Some(10.0)).within(Domain::NotNegative),
+                number("tol", Some(1e-5)).within(Domain::NotNegative),
+            ],
             make: |v| Method::Karcher(Karcher { max_iter: v.number(0).max(0.0) as u64, tol: v.number(1) }),
         },
         Self {
@@ -237,7 +276,7 @@ impl MethodSpec {
                 LAMBDA,
                 flag("normalize", true),
                 DENSITY,
-                of_model("epsilon", Some(0.15)),
+                of_model("epsilon", Some(0.15)).within(Domain::Fraction),
                 flag("rescale", true),
             ],
             make: |v| Method::Della(della(v)),
@@ -251,7 +290,7 @@ impl MethodSpec {
                 LAMBDA,
                 flag("normalize", false),
                 DENSITY,
-                of_model("epsilon", Some(0.15)),
+                of_model("epsilon", Some(0.15)).within(Domain::Fraction),
                 flag("rescale", true),
             ],
             make: |v| Method::DellaLinear(della(v)),
@@ -260,21 +299,25 @@ impl MethodSpec {
             name: "sce",
             title: "[SCE](https://arxiv.org/abs/2408.07990): the differences of largest variance, weighted by their squares",
             base: Base::Required,
-            parameters: &[number("select_topk", Some(1.0))],
+            parameters: &[number("select_topk", Some(1.0)).within(Domain::Fraction)],
             make: |v| Method::Sce(Sce { select_topk: v.number(0) }),
         },
         Self {
             name: "ram",
             title: "[RAM](https://arxiv.org/abs/2601.13572): differences of one model as they are, shared ones averaged",
             base: Base::Required,
-            parameters: &[number("epsilon", Some(1e-5))],
+            parameters: &[number("epsilon", Some(1e-5)).within(Domain::NotNegative)],
             make: |v| Method::Ram(Ram { epsilon: v.number(0) }),
         },
         Self {
             name: "ramplus_tl",
             title: "[RAM+](https://arxiv.org/abs/2601.13572): RAM with larger differences of one model",
             base: Base::Required,
-            parameters: &[number("epsilon", Some(1e-5)), number("r", Some(0.1)), number("alpha", Some(0.2))],
+            parameters: &[
+                number("epsilon", Some(1e-5)).within(Domain::NotNegative),
+                number("r", Some(0.1)),
+                number("alpha", Some(0.2)).within(Domain::NotNegative),
+            ],
             make: |v| Method::RamPlusTl(RamPlusTl { epsilon: v.number(0), r: v.number(1), alpha: v.number(2) }),
         },
         Self {
@@ -308,8 +351,14 @@ impl MethodSpec {
     ];
 }
 
-const BREADCRUMBS: &[ParameterSpec] =
-    &[WEIGHT, LAMBDA, flag("normalize", false), DENSITY, of_model("gamma", Some(0.01)), flag("rescale", false)];
+const BREADCRUMBS: &[ParameterSpec] = &[
+    WEIGHT,
+    LAMBDA,
+    flag("normalize", false),
+    DENSITY,
+    of_model("gamma", Some(0.01)).within(Domain::Fraction),
+    flag("rescale", false),
+];
 
 fn dare(v: &Values) -> Dare {
     Dare { sum: v.sum(), densities: v.of_models(3), rescale: v.flag(4), name: v.tensor.clone() }

@@ -10,7 +10,7 @@ use std::{ops::Range, sync::Arc};
 
 use moerge_checkpoint::Dtype;
 
-pub use method::{Base, MethodSpec, ParameterSpec, Scope, Sort, Values};
+pub use method::{Base, Domain, MethodSpec, ParameterSpec, Scope, Sort, Values};
 pub use parameter::{Condition, Parameters, Setting};
 pub(super) use read::{is_dense, read, read_method, read_parameters};
 

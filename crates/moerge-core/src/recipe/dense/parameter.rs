@@ -1,6 +1,6 @@
 //! Values of a merge parameter: one number, a gradient over the layers, or either for the tensors that a filter picks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use crate::recipe::Located;
 
@@ -18,19 +18,20 @@ pub struct Condition {
     pub filter: Option<String>,
     /// One value, or a gradient from the first layer to the last. Flags are 0 and 1.
     pub values: Vec<f64>,
+    /// Where the recipe gives it.
+    pub span: Range<usize>,
 }
 
 impl Setting {
     /// The same value everywhere.
     pub fn constant(value: f64) -> Self {
-        Self(vec![Condition { filter: None, values: vec![value] }])
+        Self(vec![Condition { filter: None, values: vec![value], span: 0..0 }])
     }
 
     /// The value for the tensor `name` at `t`, where 0 is the first layer and 1 the last. `None` where no condition
     /// holds. `discrete` values are picked rather than interpolated, as mergekit does with flags.
     pub fn at(&self, name: &str, t: f64, discrete: bool) -> Option<f64> {
-        let holds = |condition: &&Condition| condition.filter.as_ref().is_none_or(|part| name.contains(part.as_str()));
-        let values = &self.0.iter().find(holds)?.values;
+        let values = &self.0[self.deciding(name)?].values;
         let last = values.len().checked_sub(1)?;
         let at = t * last as f64;
         let index = (at as usize).min(last);
@@ -41,6 +42,18 @@ impl Setting {
         let next = (index + 1).min(last);
         Some((1.0 - share) * values[index] + share * values[next])
     }
+
+    /// The number of the first condition that holds for the tensor `name`.
+    pub fn deciding(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|condition| condition.holds(name))
+    }
+}
+
+impl Condition {
+    /// Whether it is for the tensor `name`.
+    pub fn holds(&self, name: &str) -> bool {
+        self.filter.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +61,7 @@ mod tests {
     use super::*;
 
     fn gradient(values: &[f64]) -> Setting {
-        Setting(vec![Condition { filter: None, values: values.to_vec() }])
+        Setting(vec![Condition { filter: None, values: values.to_vec(), span: 0..0 }])
     }
 
     #[test]
@@ -65,7 +78,8 @@ mod tests {
 
     #[test]
     fn the_first_filter_that_is_in_the_name_decides() {
-        let condition = |filter: Option<&str>, value| Condition { filter: filter.map(Into::into), values: vec![value] };
+        let condition =
+            |filter: Option<&str>, value| Condition { filter: filter.map(Into::into), values: vec![value], span: 0..0 };
         let setting =
             Setting(vec![condition(Some("self_attn"), 0.1), condition(Some("mlp"), 0.2), condition(None, 0.3)]);
         assert_eq!(setting.at("model.layers.0.mlp.up_proj.weight", 0.0, false), Some(0.2));

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Base, Condition, DenseRecipe, Input, MethodSpec, Parameters, Scope, Setting, Slice, Sort,
+    Base, Condition, DenseRecipe, Domain, Input, MethodSpec, ParameterSpec, Parameters, Scope, Setting, Slice, Sort,
     keys::{self, OF_PART, OF_RECIPE},
     tokenizer,
 };
@@ -172,6 +172,11 @@ fn read_layers(field: Field) -> Result<Located<Range<usize>>> {
     let numbers: Option<Vec<usize>> = field.list()?.iter().map(number).collect();
     match numbers.as_deref() {
         Some(&[first, end]) if first < end => Ok(Located { value: first..end, span: field.span() }),
+        Some(&[first, end]) if first > end => {
+            Err(field.error(&format!("`layer_range` begins at {first}, after its end")).hint(format!(
+                "write `[{end}, {first}]`: layers cannot be stacked in reverse order, but each can be a slice"
+            )))
+        }
         Some(&[first, end]) => Err(field
             .error(&format!("`layer_range` from {first} to {end} has no layer in it"))
             .hint("the second number is not included: `[0, 1]` is layer 0")),
@@ -192,7 +197,7 @@ pub fn read_parameters(source: &Source, fields: &Fields, method: Option<&Located
                 foreign_parameter(source, name, span, method);
                 continue;
             };
-            let setting = read_setting(source, Field::of(source, entry), spec.sort);
+            let setting = read_setting(source, Field::of(source, entry), spec);
             if let Some(value) = source.keep(setting) {
                 let located = Located { value, span: span.clone() };
                 if parameters.insert(name.to_owned(), located).is_some() {
@@ -245,40 +250,47 @@ fn foreign_parameter(source: &Source, name: &str, span: &Range<usize>, method: O
 }
 
 /// A value, a gradient, `{filter, value}`, or a list of these.
-fn read_setting(source: &Source, field: Field, sort: Sort) -> Result<Setting> {
+fn read_setting(source: &Source, field: Field, spec: &ParameterSpec) -> Result<Setting> {
+    let everywhere = |values| vec![Condition { filter: None, values, span: field.span() }];
     let conditions = match &field.node().kind {
-        Kind::Scalar(_) => vec![Condition { filter: None, values: vec![read_value(source, field.node(), sort)?] }],
-        Kind::Map(_) => vec![read_condition(source, field.node(), sort)?],
+        Kind::Scalar(_) => everywhere(vec![read_value(source, field.node(), spec)?]),
+        Kind::Map(_) => vec![read_condition(source, field.node(), spec)?],
         Kind::List(items) if items.is_empty() => return Err(field.error("the list is empty")),
         Kind::List(items) if items.iter().all(|item| matches!(item.kind, Kind::Scalar(_))) => {
-            let values = items.iter().map(|item| read_value(source, item, sort)).collect::<Result<_>>()?;
-            vec![Condition { filter: None, values }]
+            everywhere(items.iter().map(|item| read_value(source, item, spec)).collect::<Result<_>>()?)
         }
-        Kind::List(items) => items.iter().map(|item| read_condition(source, item, sort)).collect::<Result<_>>()?,
+        Kind::List(items) => items.iter().map(|item| read_condition(source, item, spec)).collect::<Result<_>>()?,
     };
+    let unfiltered = conditions.iter().position(|condition| condition.filter.is_none());
+    for behind in conditions.iter().skip(unfiltered.map_or(usize::MAX, |at| at + 1)) {
+        let message = format!("this value of `{}` has no effect: the one before it is for all tensors", spec.name);
+        source.warn(message, &behind.span);
+    }
     Ok(Setting(conditions))
 }
 
-fn read_condition(source: &Source, node: &Node, sort: Sort) -> Result<Condition> {
+fn read_condition(source: &Source, node: &Node, spec: &ParameterSpec) -> Result<Condition> {
     let fields = Fields::open(source, node, "the value", &["filter", "value"])?;
     let filter = fields.get("filter").map(|field| field.text().map(|scalar| scalar.text.clone())).transpose()?;
     let value = fields.required("value", "add `value: 0.5`")?;
     let values = match &value.node().kind {
         Kind::List(items) if !items.is_empty() => {
-            items.iter().map(|item| read_value(source, item, sort)).collect::<Result<_>>()?
+            items.iter().map(|item| read_value(source, item, spec)).collect::<Result<_>>()?
         }
-        _ => vec![read_value(source, value.node(), sort)?],
+        _ => vec![read_value(source, value.node(), spec)?],
     };
-    Ok(Condition { filter: filter.filter(|filter| filter != "*"), values })
+    let span = fields.get("filter").map_or(value.span(), |filter| filter.span());
+    Ok(Condition { filter: filter.filter(|filter| filter != "*"), values, span })
 }
 
-fn read_value(source: &Source, node: &Node, sort: Sort) -> Result<f64> {
+fn read_value(source: &Source, node: &Node, spec: &ParameterSpec) -> Result<f64> {
+    let name = spec.name;
     let wrong = |expected: &str| {
         let found = match &node.kind {
             Kind::Scalar(scalar) => format!("\"{}\"", shorten(&scalar.text)),
             _ => node.describe().to_owned(),
         };
-        source.error(format!("the value is {found}, expected {expected}"), node.span.clone(), "")
+        source.error(format!("`{name}` is {found}, expected {expected}"), node.span.clone(), "")
     };
     let Kind::Scalar(scalar) = &node.kind else {
         return Err(wrong("a number, a list of numbers, or `filter` and `value`"));
@@ -290,23 +302,38 @@ fn read_value(source: &Source, node: &Node, sort: Sort) -> Result<f64> {
         _ => None,
     };
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-    match sort {
-        Sort::Flag => {
-            flag.or(number.filter(|number| [0.0, 1.0].contains(number))).ok_or_else(|| wrong("true or false"))
-        }
-        Sort::Number => number.or(flag).ok_or_else(|| wrong("a finite number")),
+    if spec.sort == Sort::Flag {
+        return flag.or(number.filter(|number| [0.0, 1.0].contains(number))).ok_or_else(|| wrong("true or false"));
     }
+    let number = number.or(flag).ok_or_else(|| wrong("a finite number"))?;
+    if let Some(expected) = spec.domain.refuses(number) {
+        return Err(wrong(expected));
+    }
+    if spec.domain == Domain::Interpolation && !(0.0..=1.0).contains(&number) {
+        let message = format!("`{name}` is {number}: outside of 0 to 1 the result moves away from both models");
+        source.warn(message, &node.span);
+    }
+    Ok(number)
 }
 
 /// A method that works on differences from a base needs one in every slice.
 fn check_base(source: &Source, recipe: &DenseRecipe) {
     let method = &recipe.merge_method;
-    let lacking = recipe.base_model.is_none() && recipe.slices.iter().any(|slice| slice.base_model.is_none());
-    if method.base == Base::Required && lacking {
-        source.fault(|| {
-            source
+    let needed = method.base == Base::Required && recipe.base_model.is_none();
+    if let Some(lacking) = recipe.slices.iter().find(|slice| needed && slice.base_model.is_none()) {
+        let some = recipe.slices.iter().any(|slice| slice.base_model.is_some());
+        let first = lacking.inputs.first().filter(|_| some);
+        source.fault(|| match first {
+            Some(first) => source
+                .error(
+                    format!("`{}` needs a `base_model` in this slice, too", method.name),
+                    first.model.span.clone(),
+                    "",
+                )
+                .hint("add it to the slice, or write it at the top for all slices"),
+            None => source
                 .error(format!("`{}` needs a `base_model`", method.name), method.span.clone(), "")
-                .hint("add `base_model: org/name`, the model that the others were trained from")
+                .hint("add `base_model: org/name`, the model that the others were trained from"),
         });
     }
     tokenizer::check_models(source, recipe);

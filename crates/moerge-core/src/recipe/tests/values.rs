@@ -54,7 +54,7 @@ fn dtype_too_wide() {
       --> moe.yml:5:8
     5 | dtype: float64
       |        ^^^^^^^
-      hint: no model has its weights in a wider type
+      hint: `float32` is the widest type of weights; sums are taken in float64 whatever the type
     "#);
 }
 

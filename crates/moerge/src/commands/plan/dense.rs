@@ -3,8 +3,8 @@
 use std::{io::Write as _, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::ReadStorage;
-use moerge_core::{model::named_model::NamedModel, plan::DenseSummary, recipe::DenseRecipe};
-use moerge_lib::merge::{MergeOptions, prepare_dense};
+use moerge_core::{plan::DenseSummary, recipe::DenseRecipe};
+use moerge_lib::merge::{EarlierModels, MergeOptions, prepare_dense};
 use serde_json::json;
 
 use super::{Args, free_space, page::row};
@@ -20,7 +20,7 @@ pub fn run(
     args: &Args,
     storage: &Arc<dyn ReadStorage>,
     recipe: DenseRecipe,
-    made: &[NamedModel],
+    made: &EarlierModels,
     options: &MergeOptions,
 ) -> anyhow::Result<ExitCode> {
     let prepared = prepare_dense(storage, recipe, made, recipe_dir(&folder(&args.recipe)), options)?;
