@@ -91,7 +91,7 @@ fn missing<'a>(recipe: &'a Document, recipe_dir: &Path, cache: &HubCache) -> Vec
     for reference in recipe.models() {
         let document = recipe.earlier(&reference.value).is_some();
         let parts = on_hub(&LocalStorage, &reference.value, recipe_dir, cache).into_iter();
-        for model in parts.filter(|model| !document || model.part == Part::Adapter) {
+        for model in parts.filter(|model| !document || model.part == ModelPart::Adapter) {
             if !is_complete(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
                 missing.push((model, reference));
             }

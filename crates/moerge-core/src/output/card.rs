@@ -31,7 +31,9 @@ pub struct CardFacts {
     pub experts: Vec<CardExpert>,
     /// The shared experts, in order.
     pub shared_experts: Vec<CardExpert>,
-    /// Models and adapters among the references that are folders on this machine, and so not on the Hub.
+    /// Every model and adapter that is read: those of earlier documents, too, whose names stand among the references.
+    pub sources: Vec<String>,
+    /// References that are not on the Hub: folders on this machine, and documents of the recipe.
     pub folders: Vec<String>,
     /// The licence of each source, including the base, if known (see [`source_licence`]).
     pub licences: Vec<Option<String>>,
@@ -76,7 +78,10 @@ pub struct CardExpert {
 pub fn model_card(facts: &CardFacts) -> String {
     let experts = facts.experts.iter().chain(&facts.shared_experts).map(|e| e.reference.as_str());
     let mut card = FrontMatter {
-        references: std::iter::once(facts.base.as_str()).chain(experts).collect(),
+        references: std::iter::once(facts.base.as_str())
+            .chain(experts)
+            .chain(facts.sources.iter().map(String::as_str))
+            .collect(),
         folders: &facts.folders,
         licences: &facts.licences,
         tags: &["moe", "frankenmoe", "merge", "moerge"],

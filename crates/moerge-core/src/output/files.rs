@@ -196,7 +196,8 @@ fn card_facts(
         base: recipe.base_model.to_string(),
         experts: recipe.experts.iter().map(expert).collect(),
         shared_experts: recipe.shared_experts.iter().map(expert).collect(),
-        folders: local_folders(sources()),
+        sources: sources().map(|files| files.reference.to_owned()).collect(),
+        folders: local_folders(sources()).into_iter().chain(documents(&models.sources)).collect(),
         licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
         architecture: plan.family.class.to_owned(),
         parameters,
@@ -216,6 +217,12 @@ fn card_facts(
         moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
         remote_code: plan.output.config.contains_key("auto_map"),
     })
+}
+
+/// Names of models that earlier documents of the recipe make.
+fn documents(sources: &[Source]) -> impl Iterator<Item = String> {
+    let made = |source: &&Source| source.files().iter().all(|files| files.reference != source.reference);
+    sources.iter().filter(made).map(|source| source.reference.clone())
 }
 
 /// References that name a folder rather than a model on the Hub.

@@ -263,3 +263,58 @@ fn a_tokenizer_that_no_reader_takes_is_said_before_anything_is_written() {
         assert!(!dir.join(".refused.moerge-build").exists());
     }
 }
+
+#[test]
+fn a_run_that_fails_on_its_input_leaves_no_work_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_models(dir, "llama");
+    let mut broken = tensors(&dir.join("a"));
+    broken.get_mut("model.layers.0.mlp.up_proj.weight").unwrap().2[5] = f32::NAN;
+    crate::dense::write(&dir.join("a/model.safetensors"), &broken);
+    let linear = "merge_method: linear\nmodels: [{model: base}, {model: a}]\nparameters: {weight: 1}\n";
+    let printed = refusal(dir, linear);
+    assert!(printed.contains("model.layers.0.mlp.up_proj.weight"), "{printed}");
+    assert!(!dir.join(".out.moerge-build").exists());
+    // Finished shards are what a later run resumes: they stay, and go once the model is mended and the run done.
+    fs::write(dir.join("recipe.yml"), linear).unwrap();
+    let sharded = ["merge", "recipe.yml", "out", "--out-shard-size", "20000", "-j1"];
+    assert_eq!(moerge(dir, &sharded).status.code(), Some(1));
+    let work = dir.join(".out.moerge-build");
+    let finished = fs::read_dir(work.join("model")).map_or(0, Iterator::count);
+    assert_eq!(work.exists(), finished > 0);
+    write_models(dir, "llama");
+    moerge_ok(dir, &sharded);
+    assert!(!work.exists());
+    // An MoE likewise.
+    let mut broken = tensors(&dir.join("a"));
+    broken.get_mut("model.layers.0.mlp.up_proj.weight").unwrap().2[5] = f32::NAN;
+    crate::dense::write(&dir.join("a/model.safetensors"), &broken);
+    let moe =
+        "base_model: base\ngate_mode: random\nexperts:\n- {source_model: a, residual_scale: 0.5}\n- source_model: b\n";
+    refusal(dir, moe);
+    assert!(!dir.join(".out.moerge-build").exists());
+}
+
+#[test]
+fn errors_as_json_events_have_file_line_and_column_and_all_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = "merge_method: tiess\nmodels:\n- modle: a\nparametres: {weight: 1}\n";
+    fs::write(dir.path().join("recipe.yml"), recipe).unwrap();
+    let output = moerge(dir.path(), &["merge", "recipe.yml", "out", "--json"]);
+    let events: Vec<Value> = output
+        .stdout
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let places: Vec<(u64, u64)> = events
+        .iter()
+        .filter(|event| event["event"] == "error")
+        .map(|event| {
+            assert_eq!(event["file"], "recipe.yml", "{event}");
+            (event["line"].as_u64().unwrap(), event["column"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(places, [(1, 15), (3, 3), (4, 1)], "{events:?}");
+}

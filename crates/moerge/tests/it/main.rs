@@ -42,3 +42,4 @@ mod tidy;
 mod tokens;
 mod vocabularies;
 mod wrong_results;
+mod zoo;

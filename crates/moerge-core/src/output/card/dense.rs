@@ -23,7 +23,9 @@ pub struct DenseCardFacts {
     pub models: Vec<DenseCardModel>,
     /// Parameters for all models, in words.
     pub parameters_of_all: Vec<String>,
-    /// Models and adapters among the references that are folders on this machine, and so not on the Hub.
+    /// Every model and adapter that is read: those of earlier documents, too, whose names stand among the references.
+    pub sources: Vec<String>,
+    /// References that are not on the Hub: folders on this machine, and documents of the recipe.
     pub folders: Vec<String>,
     /// The licence of each source, if known.
     pub licences: Vec<Option<String>>,
@@ -56,23 +58,29 @@ pub struct DenseCardModel {
 pub fn dense_card(facts: &DenseCardFacts) -> String {
     let models = facts.models.iter().map(|model| model.reference.as_str());
     let mut card = FrontMatter {
-        references: facts.base.as_deref().into_iter().chain(models).collect(),
+        references: facts
+            .base
+            .as_deref()
+            .into_iter()
+            .chain(models)
+            .chain(facts.sources.iter().map(String::as_str))
+            .collect(),
         folders: &facts.folders,
         licences: &facts.licences,
         tags: &["merge", "moerge"],
     }
     .text();
-    let from_base = match &facts.base {
-        Some(base) => format!(", with {} as the base", link(&facts.folders, base)),
+    let base = match &facts.base {
+        Some(base) => format!(" The base is {}.", link(&facts.folders, base)),
         None => String::new(),
     };
     let _ = write!(
         card,
-        "\n# {}\n\nA merge of pretrained models, made with moerge {} by `{}`{from_base}: {}.\n\n",
+        "\n# {}\n\nA merge of pretrained models by `{}`, {}.{base} Made with moerge {}.\n\n",
         cell(&facts.name),
-        facts.moerge_version,
         facts.method,
         facts.method_title,
+        facts.moerge_version,
     );
     let _ = write!(
         card,

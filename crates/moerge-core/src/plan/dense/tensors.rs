@@ -150,6 +150,11 @@ impl<'a> Planner<'a> {
     }
 
     fn stack<'m>(&self, lead: &'m NamedModel) -> Result<&'m str> {
+        if lead.config.get("is_encoder_decoder").and_then(serde_json::Value::as_bool) == Some(true) {
+            let message =
+                format!("{} has an encoder and a decoder, and a `layer_range` cannot say which", lead.reference);
+            return Err(Error::input(message).hint("merge such models whole, as `models`").unsupported());
+        }
         lead.main_stack().ok_or_else(|| {
             Error::input(format!("{} has no layers that could be sliced", lead.reference))
                 .fact("expected", "tensor names with a number, such as `model.layers.0.mlp.up_proj.weight`")

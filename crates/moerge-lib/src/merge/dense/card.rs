@@ -27,7 +27,10 @@ impl PreparedDense {
             let parameters = in_words(&input.parameters).into_iter().chain(in_words(&slice.parameters)).collect();
             DenseCardModel { reference: input.model.value.to_string(), layers, parameters }
         };
-        let dirs = self.models.0.iter().flat_map(NamedModel::files).flat_map(|files| files.dirs());
+        let sources = || self.models.0.iter().flat_map(NamedModel::files);
+        let dirs = sources().flat_map(|files| files.dirs());
+        let made = |model: &&NamedModel| model.files().iter().all(|files| files.reference != model.reference);
+        let documents = self.models.0.iter().filter(made).map(|model| model.reference.clone());
         let mut dtypes = self.plan.output.tensors.iter().filter_map(|t| t.encoding.dtype());
         let dtype = dtypes.find(|dtype| dtype.is_float()).and_then(Dtype::torch_name);
         let summary = self.summary();
@@ -38,7 +41,8 @@ impl PreparedDense {
             base: recipe.base_model.as_ref().map(|base| base.value.to_string()),
             models: inputs.map(model).collect(),
             parameters_of_all: in_words(&recipe.parameters),
-            folders: local_folders(self.models.0.iter().flat_map(NamedModel::files)),
+            sources: sources().map(|files| files.reference.to_owned()).collect(),
+            folders: local_folders(sources()).into_iter().chain(documents).collect(),
             licences: dirs.map(|dir| source_licence(storage, dir)).collect::<Result<_>>()?,
             architecture: summary.architecture,
             parameters: summary.parameters,

@@ -80,6 +80,11 @@ pub(super) fn warnings(
             Some(format!("{} {problem}; readers will refuse it", lead.dir.join(&file.name).display()))
         })
         .collect();
+    if let Some(merged) = &plan.tokenizer_file
+        && let Some(problem) = moerge_infer::tokenizer::problem(merged.to_text().as_bytes())
+    {
+        warnings.push(format!("the merged tokenizer.json cannot be used: {problem}; readers will refuse it"));
+    }
     let has_tokenizer = warnings.is_empty() && copied.iter().any(|file| file.name == TOKENIZER);
     drop(copied);
     match Vocabulary::of(storage, &lead.dir, &overrides) {

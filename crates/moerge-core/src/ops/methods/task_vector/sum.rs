@@ -21,6 +21,9 @@ pub(in super::super) fn add_up(
 ) {
     let total: f64 = sum.weights.iter().sum();
     let factors: Vec<f64> = sum.weights.iter().zip(scales).map(|(weight, scale)| weight * scale).collect();
+    // mergekit compares with 0 in float32 after an election, where sums that cancel are exactly 0.
+    let size: f64 = sum.weights.iter().map(|weight| weight.abs()).sum();
+    let least = if elect_signs { NO_WEIGHT * size } else { NO_WEIGHT };
     let (mut sums, mut divisors) = ([0.0; BLOCK], [0.0; BLOCK]);
     for (block, out) in out.chunks_mut(BLOCK).enumerate() {
         let block = block * BLOCK..block * BLOCK + out.len();
@@ -33,7 +36,7 @@ pub(in super::super) fn add_up(
             divisors.fill(total);
         }
         for (((out, base), sum_here), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
-            let divisor = if sum.normalize && divisor.abs() >= NO_WEIGHT { *divisor } else { 1.0 };
+            let divisor = if sum.normalize && *divisor != 0.0 && divisor.abs() >= least { *divisor } else { 1.0 };
             *out = (f64::from(*base) + sum.lambda * (*sum_here / divisor)) as f32;
         }
     }

@@ -199,3 +199,28 @@ fn sce_selects_by_variance_weights_by_squares_and_erases_the_minority() {
         });
     }
 }
+
+#[test]
+fn after_an_election_tiny_weights_divide_and_cancelling_ones_do_not() {
+    let ties = |weights: [f64; 2]| {
+        let sum = TaskArithmetic { weights: weights.to_vec(), lambda: 1.0, normalize: true };
+        Method::Ties(Ties { sum, densities: vec![1.0; 2], rescale: false })
+    };
+    // The mean of those that agree, however small the weights are.
+    check(ties([1e-9, 1e-9]), 3, |v, i| {
+        let d = [at(v, 1, i) - at(v, 0, i), at(v, 2, i) - at(v, 0, i)];
+        let sign = if d[0] + d[1] >= 0.0 { 1.0 } else { -1.0 };
+        let agree: Vec<f64> = d.into_iter().filter(|d| d * sign > 0.0).collect();
+        at(v, 0, i) + agree.iter().sum::<f64>() / agree.len().max(1) as f64
+    });
+    // 0.3 - 0.1 - 0.2 is not quite 0 in float64, and 0 in float32; where both agree the sum is not divided.
+    let weights = [0.1 + 0.2, -0.3];
+    check(ties(weights), 3, |v, i| {
+        let d = [at(v, 1, i) - at(v, 0, i), at(v, 2, i) - at(v, 0, i)];
+        let total = weights[0] * d[0] + weights[1] * d[1];
+        let sign = if total >= 0.0 { 1.0 } else { -1.0 };
+        let agree: Vec<usize> = (0..2).filter(|k| weights[*k] * d[*k] * sign > 0.0).collect();
+        let divisor = if agree.len() == 1 { weights[agree[0]] } else { 1.0 };
+        at(v, 0, i) + agree.iter().map(|k| weights[*k] * d[*k]).sum::<f64>() / divisor
+    });
+}
