@@ -80,9 +80,9 @@ def write_model(tokenizer, to, seed):
     (to / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
 
 
-def recipe(base):
+def recipe(base, one, two):
     head = f"base_model: {base}\n" if base else ""
-    models = "models:\n- {model: one, parameters: {weight: 0.75}}\n- {model: two, parameters: {weight: 0.25}}\n"
+    models = f"models:\n- {{model: {one}, parameters: {{weight: 0.75}}}}\n- {{model: {two}, parameters: {{weight: 0.25}}}}\n"
     return f"merge_method: linear\n{head}dtype: float32\ntokenizer_source: union\n{models}"
 
 
@@ -104,23 +104,24 @@ def main():
     folders = [pathlib.Path(name).resolve() for name in sys.argv[1:]]
     batch_added_tokens()
     failed = False
-    for one, two in itertools.combinations(folders, 2):
+    for number, (first, second) in enumerate(itertools.combinations(folders, 2)):
+        # mergekit keeps models by their names.
+        one, two = f"{first.name}-{number}", f"{second.name}-{number}"
         with tempfile.TemporaryDirectory() as tmp:
             tmp = pathlib.Path(tmp)
             os.chdir(tmp)
-            write_model(one, tmp / "one", 1)
-            write_model(two, tmp / "two", 2)
-            for base in ("one", "two", None):
-                (tmp / "recipe.yml").write_text(recipe(base))
+            write_model(first, tmp / one, 1)
+            write_model(second, tmp / two, 2)
+            for base in (one, two, None):
+                (tmp / "recipe.yml").write_text(recipe(base, one, two))
                 start = time.time()
                 subprocess.run([MOERGE, "merge", "recipe.yml", "ours", "--force", "-q"], check=True)
                 took = time.time() - start
-                config = MergeConfiguration.model_validate(yaml.safe_load(recipe(base)))
+                config = MergeConfiguration.model_validate(yaml.safe_load(recipe(base, one, two)))
                 run_merge(config, "theirs", MergeOptions(write_model_card=False, quiet=True))
                 tokens, moved, worst = compare(tmp / "ours", tmp / "theirs")
-                names = {"one": one.name, "two": two.name, None: "none"}
                 print(
-                    f"{one.name} and {two.name}, base {names[base]}: {tokens} tokens, largest difference of a row "
+                    f"{first.name} and {second.name}, base {base or 'none'}: {tokens} tokens, largest difference of a row "
                     f"{worst:.1e}; {moved} tokens have another id; {took:.1f} s",
                     flush=True,
                 )

@@ -21,6 +21,10 @@ pub struct TokenizerFile {
     path: PathBuf,
     json: Map<String, Value>,
     ids: HashMap<String, u32>,
+    /// One more than the largest id.
+    len: usize,
+    /// Where the entries of `added_tokens` are, by token.
+    added: HashMap<String, usize>,
     /// Added tokens that the vocabulary has under another id, with both.
     renumbered: Vec<(String, u32, u32)>,
 }
@@ -40,7 +44,7 @@ impl TokenizerFile {
         })?;
         let json: Map<String, Value> = serde_json::from_slice(&bytes)
             .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))?;
-        let mut file = Self { path, json, ids: HashMap::new(), renumbered: Vec::new() };
+        let mut file = Self { path, json, ids: HashMap::new(), len: 0, added: HashMap::new(), renumbered: Vec::new() };
         file.read_ids()?;
         Ok(file)
     }
@@ -59,7 +63,7 @@ impl TokenizerFile {
 
     /// One more than the largest id.
     pub fn len(&self) -> usize {
-        self.ids.values().max().map_or(0, |id| *id as usize + 1)
+        self.len
     }
 
     /// Whether it has no tokens.
@@ -104,6 +108,7 @@ impl TokenizerFile {
             }
         }
         self.ids.retain(|token, _| !unused.contains(token));
+        self.count();
         Ok(())
     }
 
@@ -123,15 +128,24 @@ impl TokenizerFile {
         entry.insert("id".into(), json!(id));
         let added = self.json.entry("added_tokens").or_insert_with(|| json!([]));
         if let Some(added) = added.as_array_mut() {
+            self.added.insert(token.to_owned(), added.len());
             added.push(Value::Object(entry));
         }
         self.ids.insert(token.to_owned(), id);
+        self.len = self.len.max(id as usize + 1);
+    }
+
+    /// Finds the largest id and the added tokens anew.
+    fn count(&mut self) {
+        self.len = self.ids.values().max().map_or(0, |id| *id as usize + 1);
+        let entries = self.json.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let content = |(at, entry): (usize, &Value)| Some((entry.get("content")?.as_str()?.to_owned(), at));
+        self.added = entries.enumerate().filter_map(content).collect();
     }
 
     /// The entry of `added_tokens` for a token, if it is one.
     pub fn added(&self, token: &str) -> Option<&Value> {
-        let added = self.json.get("added_tokens")?.as_array()?;
-        added.iter().find(|entry| entry.get("content").and_then(Value::as_str) == Some(token))
+        self.json.get("added_tokens")?.as_array()?.get(*self.added.get(token)?)
     }
 
     /// The added tokens as `added_tokens_decoder` of `tokenizer_config.json` lists them: by id, without it and sorted.
@@ -227,6 +241,7 @@ impl TokenizerFile {
             }
         }
         (self.ids, self.renumbered) = (ids, renumbered);
+        self.count();
         Ok(())
     }
 }

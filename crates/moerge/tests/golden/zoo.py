@@ -40,7 +40,7 @@ MODELS = {
     "mixtral": (t.MixtralForCausalLM, t.MixtralConfig(**SMALL, num_key_value_heads=1, num_local_experts=3, num_experts_per_tok=2)),
     "gpt_neox": (t.GPTNeoXForCausalLM, t.GPTNeoXConfig(**SMALL, max_position_embeddings=8)),
     "resnet": (t.ResNetForImageClassification, t.ResNetConfig(
-        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 2], num_labels=2,
+        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 2], num_labels=2, layer_type="basic",
     )),
 }
 

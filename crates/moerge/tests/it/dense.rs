@@ -248,7 +248,7 @@ fn all_faults_of_a_recipe_are_reported_at_once_with_what_is_meant() {
         "`ties` needs a `base_model`",
         "write it under `parameters:`",
         "did you mean `weight`?",
-        "the value is \"often\", expected a finite number",
+        "`density` is \"often\", expected a finite number",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }

@@ -78,7 +78,7 @@ fn circles_and_revisions_are_named_and_documents_that_nothing_uses_are_said() {
         assert!(printed.contains(expected) && printed.contains("recipe.yml:"), "{recipe}: {printed}");
     }
     let printed = said(dir, &format!("{}---\n{}---\n{}", first("x"), first("idle"), linear("", "x", "a")), "out");
-    assert!(printed.contains("line 7: document 2 (`idle`) is not merged"), "{printed}");
+    assert!(printed.contains("line 8: document 2 (`idle`) is not merged"), "{printed}");
     // A document that is called like a folder.
     let printed = said(dir, &format!("{}---\n{}", first("base"), linear("", "base", "a")), "of_document");
     assert!(printed.contains("`base` is a document of the recipe and also a folder"), "{printed}");

@@ -337,7 +337,9 @@ fn memory_stays_within_what_the_report_says() {
     write_larger_pair(dir);
     for more in [vec!["--rank", "8", "--embeddings"], vec!["--energy", "0.9", "-j4"]] {
         let arguments = [&LARGER[..4], &["lora", "--json"], &more].concat();
-        let mut child = command(dir, &arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        // Not a pipe, which would fill up.
+        let printed = fs::File::create(dir.join("printed.jsonl")).unwrap();
+        let mut child = command(dir, &arguments).stdout(printed).spawn().unwrap();
         let mut peak = 0;
         while child.try_wait().unwrap().is_none() {
             let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
@@ -346,9 +348,9 @@ fn memory_stays_within_what_the_report_says() {
             peak = peak.max(kib << 10);
             sleep(Duration::from_millis(1));
         }
-        let output = child.wait_with_output().unwrap();
-        let last = output.stdout.split(|b| *b == b'\n').rfind(|line| !line.is_empty()).unwrap();
-        let report: Value = serde_json::from_slice(last).unwrap();
+        assert!(child.wait().unwrap().success());
+        let printed = fs::read_to_string(dir.join("printed.jsonl")).unwrap();
+        let report: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
         let stated = report["memory"].as_u64().unwrap();
         println!("{more:?}: {} MiB, stated {} MiB", peak >> 20, stated >> 20);
         assert!(peak > 0 && peak <= stated, "{more:?}: {} MiB, stated {} MiB", peak >> 20, stated >> 20);

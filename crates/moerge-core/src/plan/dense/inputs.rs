@@ -89,7 +89,9 @@ fn check_layers(
         return Ok(());
     }
     let message = format!("{} has {there} layers, the slice ends before layer {}", model.reference, layers.end);
-    Err(Error::input(message)
-        .at(recipe.snippet(&layers.span, ""))
-        .hint(format!("`layer_range: [{}, {there}]` goes to its last layer", layers.start.min(there))))
+    Err(Error::input(message).at(recipe.snippet(&layers.span, "")).hint(if layers.start < there {
+        format!("`layer_range: [{}, {there}]` goes to its last layer", layers.start)
+    } else {
+        format!("`layer_range: [0, {there}]` are all of its layers")
+    }))
 }
