@@ -78,8 +78,11 @@ pub(super) fn write(
     dtype: Dtype,
     factors: impl Fn(usize) -> Result<(Vec<f32>, Vec<f32>)>,
 ) -> Result<u64> {
-    let specs =
-        matrices.iter().flat_map(tensors).map(|(name, shape)| TensorSpec { name, encoding: dtype.into(), shape: shape.to_vec() });
+    let specs = matrices.iter().flat_map(tensors).map(|(name, shape)| TensorSpec {
+        name,
+        encoding: dtype.into(),
+        shape: shape.to_vec(),
+    });
     let mut layout = ShardLayout::new(specs.collect(), u64::MAX)?;
     let mut shard = layout.shards.pop().ok_or_else(|| Error::input("an adapter of no weights"))?;
     shard.file_name = ADAPTER_WEIGHTS[0].to_owned();
