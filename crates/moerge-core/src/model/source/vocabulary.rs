@@ -80,8 +80,11 @@ struct AddedToken {
 impl Vocabulary {
     /// The words of the tokenizer in `dir`; `None` if there is no readable `tokenizer.json`.
     pub fn read(storage: &dyn ReadStorage, dir: &Path) -> Option<Self> {
-        let bytes = read_bytes(storage, &dir.join("tokenizer.json")).ok()?;
-        let file: TokenizerFile = serde_json::from_slice(&bytes).ok()?;
+        Self::parse(&read_bytes(storage, &dir.join("tokenizer.json")).ok()?)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let file: TokenizerFile = serde_json::from_slice(bytes).ok()?;
         let Words(mut words) = file.model.vocab;
         words.extend(file.added_tokens.into_iter().map(|t| (t.id, t.content)));
         let mut added_to_text = BTreeMap::new();
@@ -91,8 +94,10 @@ impl Vocabulary {
 
     /// The words of the tokenizer in `dir`, or those that replace them.
     pub fn of(storage: &dyn ReadStorage, dir: &Path, overrides: &TokenizerOverrides) -> Option<Self> {
-        let Some(merged) = &overrides.vocabulary else { return Self::read(storage, dir) };
-        Some(Self(merged.tokens().into_iter().map(|(id, token)| (id, token.to_owned())).collect()))
+        match &overrides.vocabulary {
+            Some(merged) => Self::parse(merged.to_text().as_bytes()),
+            None => Self::read(storage, dir),
+        }
     }
 
     /// The token with the largest id. If the vocabulary does not contain `bos`, it becomes the next token.
