@@ -179,8 +179,10 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         Output::Dense(recipe) => {
             let prepared = prepare_dense(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.0.iter().flat_map(|m| m.files()).flat_map(|f| f.checkpoints()).for_each(expect);
-            // Before the work rather than after it.
-            prepared.warnings().iter().for_each(|warning| reporter.warning(warning));
+            if gguf.is_none() {
+                // Before the work rather than after it.
+                prepared.warnings().iter().for_each(|warning| reporter.warning(warning));
+            }
             let (from, to) = (storage.as_ref(), LocalStorage::shared());
             Report::Dense(Box::new(match &gguf {
                 Some(export) => prepared.build_gguf(from, &to, &out, export, &options, reporter)?,
