@@ -166,7 +166,7 @@ fn attack_14_line_breaks_in_names_are_escaped() {
     fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..]].concat())
         .unwrap();
     let text = transcript(&moerge(&["verify", "x\nerror: lost"], dir.path()));
-    assert!(text.contains("model.\\nerror: lost is no part") && !text.contains("\nerror: lost"), "{text}");
+    assert!(text.contains("model.\\nerror: lost is not part") && !text.contains("\nerror: lost"), "{text}");
 }
 
 #[test]
