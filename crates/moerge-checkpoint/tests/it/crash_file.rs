@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use moerge_checkpoint::{
-    Dtype, Error, Fingerprint, Found, OutputDir, OutputStorage, ReadStorage as _, Result, ShardLayout, ShardWriter,
+    Dtype, Error, Fingerprint, Found, OutputDir, OutputStorage, Result, ShardLayout, ShardWriter,
     SimulatedDisk, Survives, TensorSpec, gguf,
 };
 
