@@ -22,7 +22,8 @@
 //!   removed first when it is abandoned, each time with a sync in between.
 //! * `plan-id` and `model/`: an unfinished build. It is resumed, or discarded if the plan differs.
 //! * `plan-id` without `model/`, and OUT there: published; only the cleaning up is left. The same
-//!   of a single file that is not in `model/` any more, but whose fingerprints are in `kept/`.
+//!   where OUT is a single file that is not in `model/` any more, and is the one that `kept/`
+//!   announces: after a cut in the middle of the rename it may still be an earlier file.
 //! * `old/` without OUT: the cut came between the two renames. `old/` goes back to OUT first of
 //!   all, whatever the plan, so the previous output is never lost and never hidden for long. (Or
 //!   someone removed the new OUT before the cleaning up; then `plan-id` goes first.)
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, io_at};
 use crate::file_name;
-use crate::fingerprint::TensorFingerprints;
+use crate::fingerprint::{Fingerprint, TensorFingerprints};
 use crate::shard_layout::{Shard, ShardLayout};
 use crate::storage::{Facts, FileKind, Lock, OutputStorage, link_facts_if_any};
 
@@ -54,6 +55,10 @@ const LOCK: &str = "lock";
 const MARKER: &str = "made-by-moerge";
 const MARKER_BYTES: &[u8] = b"moerge work folder\n";
 const PLAN_ID: &str = "plan-id";
+/// What a single file is recognised by while it is put in its place.
+const ANNOUNCED: &str = "announced";
+/// How much of a single file is looked at to recognise it: a header with the identity of its plan.
+const RECOGNISED: u64 = 64 << 10;
 
 /// An output folder under construction. The lock is held until this is dropped.
 #[derive(Debug)]
@@ -209,11 +214,7 @@ impl OutputDir {
 
     /// The name under which a finished shard's fingerprints are kept.
     pub(crate) fn fingerprints_name(shard: &Shard) -> String {
-        Self::fingerprints_of(&shard.file_name)
-    }
-
-    fn fingerprints_of(file_name: &str) -> String {
-        format!("{file_name}.fingerprints.json")
+        format!("{}.fingerprints.json", shard.file_name)
     }
 
     fn write_durably(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
@@ -236,6 +237,19 @@ impl OutputDir {
     /// Metadata of `path` itself; symbolic links are not followed.
     fn facts(&self, path: &Path) -> Result<Option<Facts>> {
         link_facts_if_any(&*self.storage, path).map_err(io_at("look at", path))
+    }
+
+    /// What a file is recognised by: its length, and the hash of its beginning.
+    fn likeness(&self, path: &Path, len: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len.min(RECOGNISED) as usize];
+        let file = self.storage.open(path).map_err(io_at("open", path))?;
+        file.read_exact_at(&mut bytes, 0).map_err(io_at("read", path))?;
+        Ok(format!("{len} {}", Fingerprint::of(&bytes)).into_bytes())
+    }
+
+    /// Whether the file at `path` is the one that was to be put in its place.
+    fn is_announced(&self, path: &Path, len: u64) -> Result<bool> {
+        Ok(self.kept(ANNOUNCED)?.is_some_and(|kept| self.likeness(path, len).is_ok_and(|own| own == kept)))
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {

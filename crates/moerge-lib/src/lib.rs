@@ -7,6 +7,7 @@ pub mod extract_lora;
 mod markup;
 pub mod memory;
 pub mod merge;
+mod publication;
 pub mod route;
 pub mod routers;
 pub mod verify;

@@ -21,13 +21,10 @@ mod gates;
 mod gguf;
 mod needs;
 mod prepare;
-mod publish;
-mod publish_file;
 mod routers;
 
 pub use dense::{DenseReport, EarlierModels, PreparedDense, earlier_models, prepare_dense};
 pub use prepare::{prepare, prepare_with};
-pub(crate) use publish::Publication;
 
 /// Options besides the recipe.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{OutputDir, PART};
+use super::{ANNOUNCED, OutputDir, PART};
 use crate::error::{Error, Result};
 
 pub(super) fn publish(mut output: OutputDir) -> Result<()> {
@@ -37,8 +37,14 @@ fn refuse_unfinished(output: &OutputDir) -> Result<()> {
 fn swap(output: &OutputDir) -> Result<()> {
     if let Some(name) = &output.file {
         output.check_out()?;
-        output.rename(&output.model_dir().join(name), &output.out)?;
-        return sync_both(output, &output.parent, &output.model_dir());
+        let built = output.model_dir().join(name);
+        let len = output.facts(&built)?.map_or(0, |facts| facts.len);
+        output.keep(ANNOUNCED, &output.likeness(&built, len)?)?;
+        output.rename(&built, &output.out)?;
+        sync_both(output, &output.parent, &output.model_dir())?;
+        // From here on the state is that of a published folder, whatever is removed first.
+        output.rename(&output.model_dir(), &output.work.join("trash"))?;
+        return output.sync_dir(&output.work);
     }
     let (model, old) = (output.model_dir(), output.work.join("old"));
     // Check again: hours may have passed.

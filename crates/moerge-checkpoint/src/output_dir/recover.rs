@@ -71,7 +71,6 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     }
     if same_plan && building {
         create_durably(&*output.storage, &output.kept_dir())?;
-        output.forget_missing_file()?;
         sweep(output, &output.model_dir())?;
         sweep(output, &output.kept_dir())?;
         return Ok(Found::Resumed);
@@ -134,22 +133,9 @@ impl OutputDir {
     /// Whether OUT is what the plan of the work folder makes.
     fn is_published(&self, building: bool) -> Result<bool> {
         let Some(name) = &self.file else { return Ok(!building && self.is_dir(&self.out)?) };
-        let built = self.model_dir().join(name);
-        Ok(self.exists(&self.kept_dir().join(Self::fingerprints_of(name)))?
-            && !self.exists(&built)?
-            && !self.exists(&self.model_dir().join(format!("{name}{PART}")))?
-            && self.exists(&self.out)?)
-    }
-
-    /// Fingerprints come before the file that they are of; without it they must not say that it was published.
-    fn forget_missing_file(&self) -> Result<()> {
-        let Some(name) = &self.file else { return Ok(()) };
-        if !self.exists(&self.model_dir().join(name))? {
-            let kept = self.kept_dir();
-            self.remove_file_if_any(&kept.join(Self::fingerprints_of(name)))?;
-            self.sync_dir(&kept)?;
-        }
-        Ok(())
+        let Some(facts) = self.facts(&self.out)?.filter(|facts| facts.kind == FileKind::File) else { return Ok(false) };
+        let moved = || Ok(!self.exists(&self.model_dir().join(name))? && self.is_announced(&self.out, facts.len)?);
+        Ok(!building || moved()?)
     }
 }
 

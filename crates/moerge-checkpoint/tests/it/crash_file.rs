@@ -4,8 +4,8 @@
 use std::{path::Path, sync::Arc};
 
 use moerge_checkpoint::{
-    Dtype, Error, Fingerprint, Found, OutputDir, OutputStorage, Result, ShardLayout, ShardWriter,
-    SimulatedDisk, Survives, TensorSpec, gguf,
+    Dtype, Error, Fingerprint, Found, OutputDir, OutputStorage, Result, ShardLayout, ShardWriter, SimulatedDisk,
+    Survives, TensorSpec, gguf,
 };
 
 const OUT: &str = "/models/out.gguf";

@@ -195,8 +195,8 @@ impl TokenizerFile {
                  these comes from this model"
             ));
         }
-        if let Some([(id, one), (_, other)]) = tokens.array_windows().find(|[one, other]| one.0 == other.0) {
-            let (one, other) = (shorten(one), shorten(other));
+        if let Some(twice) = tokens.windows(2).find(|two| two[0].0 == two[1].0) {
+            let (id, one, other) = (twice[0].0, shorten(twice[0].1), shorten(twice[1].1));
             doubts.push(format!("its tokenizer has two tokens with id {id}: {one:?} and {other:?}"));
         }
         if let Some((token, own, added)) = self.renumbered.first() {

@@ -18,7 +18,7 @@ use moerge_core::{
     progress::Progress,
 };
 
-use crate::{memory::workers_within, merge::Publication};
+use crate::{memory::workers_within, publication::Publication};
 pub use facts::ModelFacts;
 
 /// What the user can set.

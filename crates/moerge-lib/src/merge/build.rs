@@ -4,9 +4,10 @@ use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
 use moerge_checkpoint::{Fingerprint, OutputDir, OutputStorage, ReadStorage};
 
-use super::{MergeOptions, MergeReport, Prepared, publish::Publication};
+use super::{MergeOptions, MergeReport, Prepared};
 use crate::{
     memory::MemoryNeed,
+    publication::Publication,
     routers::{self, ROUTING_REPORT, Routers, RoutingReport, SELF_TEXT_FILE},
     verify::small_files,
 };

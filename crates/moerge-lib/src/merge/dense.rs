@@ -22,8 +22,11 @@ use moerge_core::{
     recipe::DenseRecipe,
 };
 
-use super::{MergeOptions, publish::Publication};
-use crate::memory::{PROGRAM, TENSOR, USUAL_MEMORY, default_threads, worker_memory};
+use super::MergeOptions;
+use crate::{
+    memory::{PROGRAM, TENSOR, USUAL_MEMORY, default_threads, worker_memory},
+    publication::Publication,
+};
 
 mod card;
 mod earlier;

@@ -19,10 +19,11 @@ use moerge_core::{
     progress::Progress,
 };
 
-use super::{DenseReport, MergeOptions, MergeReport, Prepared, PreparedDense, publish::Publication};
+use super::{DenseReport, MergeOptions, MergeReport, Prepared, PreparedDense};
 use crate::{
     export::{ExportOptions, ModelFacts, gguf_options},
     memory::workers_within,
+    publication::Publication,
 };
 
 /// What the file holds besides weights: the tokenizer.

@@ -110,12 +110,11 @@ fn the_metadata_is_what_readers_need() {
 fn an_moe_of_qwen2_models_becomes_what_llama_cpp_computes_exactly() {
     let dir = tempfile::tempdir().unwrap();
     let model = golden("qwen2");
-    let expert = format!("  - source_model: {}\n    positive_prompts: [a b]\n", model.display());
-    let recipe = format!(
-        "base_model: {}\narchitecture: qwen\ngate_mode: hidden\nexperts:\n{}",
-        model.display(),
-        expert.repeat(3)
-    );
+    let model = model.display();
+    let experts = ["a b", "the cat", "xyz"]
+        .map(|prompt| format!("  - source_model: {model}\n    positive_prompts: [{prompt}]\n"))
+        .concat();
+    let recipe = format!("base_model: {model}\narchitecture: qwen\ngate_mode: hidden\nexperts:\n{experts}");
     fs::write(dir.path().join("moe.yml"), recipe).unwrap();
     let same = "--i-understand-this-is-not-useful-without-training";
     moerge_ok(dir.path(), &["merge", "moe.yml", "moe", same]);

@@ -93,7 +93,7 @@ fn windows_that_make_no_sense() {
     let without_window = json!({"use_sliding_window": false, "layer_types": ["full_attention", "sliding_attention"]});
     assert_snapshot!(qwen(without_window), @r#"
     error: config.json: `layer_types` is ["full_attention","sliding_attention"], expected `full_attention` only, because no window is given
-      hint: `sliding_attention` needs `use_sliding_window: true` and a `sliding_window`
+      hint: `sliding_attention` needs a `sliding_window`; in Qwen models `use_sliding_window: true` too
     "#);
 }
 
@@ -125,7 +125,7 @@ fn fault_04_every_class_has_its_own_rule_for_windows() {
     let types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"];
     assert_snapshot!(table(json!({"layer_types": types})), @"
     llama: - - - -
-    mistral: 8 8 8 8
+    mistral: - 8 8 -
     phi3: 8 8 8 8
     qwen2: - 8 8 -
     qwen3: - 8 8 -

@@ -10,7 +10,7 @@ pub fn renumber(config: &mut Map<String, Value>, from: &TokenizerFile, to: &Toke
     let tokens = from.tokens();
     let mut warnings = Vec::new();
     visit(config, &mut |key, id| {
-        let at = tokens.binary_search_by_key(&*id, |(id, _)| u64::from(*id)).ok()?;
+        let at = tokens.binary_search_by_key(id, |(id, _)| u64::from(*id)).ok()?;
         let token = tokens[at].1;
         let new = to.id(token).map(u64::from);
         if new.is_none() {

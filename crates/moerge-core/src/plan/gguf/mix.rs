@@ -94,7 +94,7 @@ fn stays_f32(tensor: &NamedTensor) -> bool {
 /// The type that is taken where rows do not fill blocks.
 fn fitting(encoding: Encoding, columns: usize) -> Encoding {
     let Encoding::Blocks(block) = encoding else { return encoding };
-    if columns % block.elements() == 0 {
+    if columns.is_multiple_of(block.elements()) {
         return encoding;
     }
     let smaller = match block {
@@ -105,7 +105,7 @@ fn fitting(encoding: Encoding, columns: usize) -> Encoding {
         Q6_K => Q8_0,
         Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL => return Encoding::Plain(Dtype::F16),
     };
-    if columns % smaller.elements() == 0 { smaller.into() } else { Encoding::Plain(Dtype::F16) }
+    if columns.is_multiple_of(smaller.elements()) { smaller.into() } else { Encoding::Plain(Dtype::F16) }
 }
 
 fn category(name: &str) -> Category {
@@ -169,7 +169,7 @@ impl Mixer {
     }
 
     fn output(&self, tensor: &NamedTensor, block: BlockType) -> BlockType {
-        let fills = tensor.shape.last().is_some_and(|columns| columns % block.elements() == 0);
+        let fills = tensor.shape.last().is_some_and(|columns| columns.is_multiple_of(block.elements()));
         if fills && block != Q8_0 { Q6_K } else { Q8_0 }
     }
 

@@ -1,6 +1,8 @@
 //! The steps around writing weights that all merges share: checks of the output folder, resuming, free space, and the
 //! final check before publication.
 
+mod single_file;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -130,13 +132,13 @@ impl<'a> Publication<'a> {
     }
 
     /// The storage for reading the output back.
-    pub(super) fn reading(&self) -> Arc<dyn ReadStorage> {
+    fn reading(&self) -> Arc<dyn ReadStorage> {
         self.storage.clone()
     }
 
     /// The key for resuming an interrupted build: the output's id, and the sources' paths and modification times on
     /// this machine, since the id does not cover all of their bytes.
-    pub(super) fn resume_key(&self, id: &str) -> String {
+    fn resume_key(&self, id: &str) -> String {
         let mut key = Identity::default();
         key.text(id);
         for file in self.source_files() {
@@ -146,7 +148,7 @@ impl<'a> Publication<'a> {
     }
 
     /// The files that weights are read from.
-    pub(super) fn source_files(&self) -> impl Iterator<Item = &SourceFile> {
+    fn source_files(&self) -> impl Iterator<Item = &SourceFile> {
         self.sources.iter().flat_map(SourceFiles::checkpoints).flat_map(|c| c.files()).map(|file| &**file)
     }
 
@@ -171,7 +173,7 @@ impl<'a> Publication<'a> {
         }
     }
 
-    pub(super) fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
         let finished = output.finished_shards(&self.plan.layout)?;
         let shards = finished.iter().zip(&self.plan.layout.shards);
         let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();

@@ -1,4 +1,4 @@
-//! The same around an output that is a single GGUF file.
+//! The steps where the output is a single GGUF file.
 
 use moerge_checkpoint::{
     Found, OutputDir,
@@ -10,7 +10,7 @@ use moerge_core::{
     progress::{Progress, Stage},
 };
 
-use super::publish::Publication;
+use super::Publication;
 
 impl Publication<'_> {
     /// Whether the file is the finished output of the plan with this id, and no source was written to since.
