@@ -1,5 +1,5 @@
 //! GGUF files as a user makes them. That llama.cpp computes with them what transformers computes is checked by
-//! tests/interop/gguf.py.
+//! tests/interop/gguf_files.py.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 

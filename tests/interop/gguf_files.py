@@ -1,8 +1,8 @@
 """What `moerge export` writes, in llama.cpp. Run by hand; see README.md.
 
-    gguf.py MOERGE_BINARY [GOLDEN_DIR ...]              f32: log-probabilities equal to transformers'
-    gguf.py MOERGE_BINARY --converter LLAMA_CPP MODEL   bf16: tensors and metadata equal to the converter's
-    gguf.py MOERGE_BINARY --types MODEL TEXT            every type loads; mean log-probability of TEXT's tokens
+    gguf_files.py MOERGE_BINARY [GOLDEN_DIR ...]              f32: log-probabilities equal to transformers'
+    gguf_files.py MOERGE_BINARY --converter LLAMA_CPP MODEL   bf16: tensors and metadata equal to the converter's
+    gguf_files.py MOERGE_BINARY --types MODEL TEXT            every type loads; mean log-probability of TEXT's tokens
 
 Without a GOLDEN_DIR every golden model is exported. Needs torch, transformers, xllamacpp and gguf. The exit code is 1
 if anything differs that is not explained in README.md.
@@ -37,6 +37,7 @@ def golden(moerge, models):
         config = transformers.AutoConfig.from_pretrained(model)
         vocabulary = config.vocab_size
         count = WINDOW if getattr(config, "sliding_window", None) else TOKENS
+        count = min(count, config.max_position_embeddings - 1)
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / "model.gguf"
             export(moerge, model, out, "f32", "--name", "tiny")
