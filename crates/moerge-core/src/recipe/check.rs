@@ -1,7 +1,7 @@
 //! The rules between a recipe's values, each with its place and its hint.
 //!
-//! Run after [`Recipe::load`] has read the prompt files. A value that is wrong by itself never gets this far
-//! ([`Recipe::parse`] refuses it); what depends on the models (families, shapes) is the plan's.
+//! Run after [`Recipe::load`] has read the prompt files. [`Recipe::parse`] has refused values that are invalid
+//! by themselves; rules that depend on the models (families, shapes) belong to the plan.
 
 mod models;
 mod prompts;
@@ -15,10 +15,10 @@ use crate::{
     recipe::{GateMode, Label, Recipe, SharedWeights},
 };
 
-/// What the user insists on.
+/// What the user allows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CheckOptions {
-    /// `--i-understand-this-is-not-useful-without-training`: an MoE whose experts are all the same, or only one.
+    /// An MoE with experts that are all the same model, or with a single expert.
     pub allow_same_experts: bool,
 }
 
@@ -88,7 +88,7 @@ fn findings(recipe: &Recipe, options: CheckOptions, doubts: Doubts) -> Findings<
     findings
 }
 
-/// More experts than this are a slip (or an attack), not a model.
+/// Maximum number of experts: no model has more.
 const MAX_EXPERTS: usize = 4096;
 
 fn check_number_of_experts(findings: &mut Findings) {

@@ -1,4 +1,4 @@
-//! Reading a mapping: which keys it may have, and each value as what its key demands.
+//! Reads mappings: checks their keys, and reads each value as the type that its key requires.
 
 use std::{collections::HashMap, num::IntErrorKind, ops::Range};
 
@@ -34,7 +34,7 @@ impl<'a> Fields<'a> {
         Self::open_with(source, node, what, known, ForeignKeys::default())
     }
 
-    /// The same, whatever its keys are: others are read elsewhere.
+    /// The same without a check of its keys, some of which are read elsewhere.
     pub fn any(source: &'a Source<'a>, node: &'a Node, what: impl Into<String>) -> Result<Self> {
         let what = what.into();
         let Kind::Map(list) = &node.kind else {
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
         self.source.keep(read(self.get(key)?))
     }
 
-    /// The value of `key`, which the mapping cannot do without; `remedy` says what to add.
+    /// The value of the required `key`; `remedy` says what to add.
     pub fn required(&self, key: &str, remedy: &str) -> Result<Field<'a>> {
         self.get(key).ok_or_else(|| {
             let message = format!("{} has no `{key}`", self.what);
@@ -115,7 +115,7 @@ impl<'a> Field<'a> {
         Self { source, entry }
     }
 
-    /// The value as it stands in the tree.
+    /// The value as a node of the tree.
     pub fn node(&self) -> &'a Node {
         &self.entry.value
     }
@@ -165,7 +165,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A number. YAML's `.inf` and `.nan` are none that anything here could use.
+    /// A finite number: `.inf` and `.nan` are refused.
     pub fn number(&self) -> Result<f64> {
         let number: Option<f64> = self.text()?.text.trim().parse().ok();
         number.filter(|n| n.is_finite()).ok_or_else(|| self.wrong("a finite number"))

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// A recipe is written by hand; a larger file is not one.
+/// Maximum size of a recipe in bytes: it is written by hand.
 pub(super) const MAX_RECIPE: u64 = 16 << 20;
-/// Bytes that all prompt files of a recipe hold together.
+/// Maximum bytes of all prompt files of a recipe together.
 const MAX_PROMPTS: usize = 256 << 20;
 
 impl Recipe {
@@ -91,7 +91,7 @@ fn texts_of(
 /// Reads a text file of at most `max_bytes` bytes, without its byte-order mark.
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     let io = |operation: &str, error: std::io::Error| Error::io(operation, path, &error);
-    // A pipe would block and a device might never end, so only a file is opened.
+    // Only regular files: a pipe would block, and a device might never end.
     let kind = match LocalStorage.facts(path).map_err(|e| io("open", e))?.kind {
         FileKind::File => None,
         FileKind::Dir => Some("a folder"),

@@ -7,7 +7,7 @@ use std::ops::{Deref, Range};
 pub struct Located<T> {
     /// The value.
     pub value: T,
-    /// Its bytes in the text; empty for a default.
+    /// Its byte span in the text; empty for a default.
     pub span: Range<usize>,
 }
 

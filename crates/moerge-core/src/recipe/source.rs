@@ -1,4 +1,4 @@
-//! The recipe's file as errors see it, and the place where everything wrong with it is collected.
+//! The recipe's text for error messages, and the collection of all faults found in it.
 //!
 //! Reading goes on after a fault, so that one run reports all of them, each with its place in the text.
 
@@ -6,12 +6,12 @@ use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use crate::error::{Error, Result, Snippet};
 
-/// Faults that are reported; of the others only their number is.
+/// Maximum number of faults that are shown; the others are only counted.
 pub(super) const MAX_FAULTS: usize = 20;
 /// Lines that one warning names.
 const MAX_LINES: usize = 3;
 
-/// A text with the name the user knows it by.
+/// A text with its file name.
 pub(super) struct Source<'a> {
     /// The file's name as the user gave it.
     pub name: &'a str,
@@ -43,7 +43,7 @@ impl<'a> Source<'a> {
         Error::input(message).at(snippet(self.name, self.text, &span, label.into()))
     }
 
-    /// The value; a fault is noted, and the reader goes on without the value.
+    /// The value, or `None` after recording the fault, so that reading goes on.
     pub fn keep<T>(&self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.fault(|| error)).ok()
     }

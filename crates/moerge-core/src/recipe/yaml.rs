@@ -1,4 +1,4 @@
-//! YAML as a tree in which every node knows its bytes.
+//! YAML as a tree in which every node has its byte span.
 //!
 //! A recipe's errors point at the place they are about, so the tree is built from the parser's events, whose spans
 //! survive aliases, nesting and untyped values (they are lost when going through serde). What a value means is not
@@ -29,7 +29,7 @@ const MAX_TEXT: usize = 64 << 20;
 /// One value of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Its bytes.
+    /// Its byte span in the file.
     pub span: Range<usize>,
     /// What it is.
     pub kind: Kind,
@@ -142,12 +142,12 @@ pub(super) fn documents(source: &Source) -> Result<Vec<Node>> {
     Ok(documents)
 }
 
-/// A list or mapping whose end has not been seen.
+/// A list or mapping that is still open.
 struct Open {
     span: Range<usize>,
     kind: Kind,
     anchor: usize,
-    /// A key that waits for its value.
+    /// A key whose value has not been read yet.
     key: Option<Located<String>>,
 }
 
@@ -186,7 +186,7 @@ impl Builder<'_> {
         self.place(copy)
     }
 
-    /// Adds a node that was read (its parts have been counted already, when they were added).
+    /// Adds a complete node. Its parts were counted when they were added.
     fn add(&mut self, node: Node, anchor: usize) -> Result<()> {
         let text = match &node.kind {
             Kind::Scalar(scalar) => scalar.text.len(),
@@ -204,7 +204,7 @@ impl Builder<'_> {
         self.place(node)
     }
 
-    /// Puts a node where it belongs: the root, the next element of a list, a key, or a value.
+    /// Adds a node as the root, the next element of a list, a key, or a value.
     fn place(&mut self, node: Node) -> Result<()> {
         let Some(parent) = self.open.last_mut() else {
             self.root = Some(node);
@@ -280,7 +280,7 @@ fn check_tag(source: &Source, event: &Event, tag: &Tag, span: Range<usize>) -> R
     Err(source.error(message, span, "").hint("a string that begins with `!` needs quotes"))
 }
 
-/// What a file may still allocate.
+/// How much more a file may allocate.
 struct Budget {
     nodes: usize,
     text: usize,
