@@ -13,7 +13,7 @@ use moerge_core::{
         files::{OutputFile, Wanted, local_folders},
     },
     plan::{
-        OutputPlan, PlanSummary,
+        DenseSummary, OutputPlan, PlanSummary,
         gguf::{General, GgufModel, GgufPlan},
     },
     progress::Progress,
@@ -69,7 +69,10 @@ impl Prepared {
         let models = self.models.sources.iter().flat_map(Source::files).collect();
         let publication = Publication::new(storage, out, plan, models, &[])?;
         let report = |warnings, routing, already_there| MergeReport {
-            summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
+            summary: PlanSummary {
+                tensors: plan.tensors.len(),
+                ..PlanSummary::new(&self.recipe, &self.models, &self.plan)
+            },
             out: out.to_owned(),
             bytes: plan.layout.total_file_bytes(),
             warnings,
@@ -135,7 +138,7 @@ impl PreparedDense {
         let publication = Publication::new(storage, out, plan, models, &[])?;
         let mut warnings = [&self.plan.output.warnings[..], &plan.warnings].concat();
         let report = |warnings, already_there| DenseReport {
-            summary: self.summary(),
+            summary: DenseSummary { tensors: plan.tensors.len(), ..self.summary() },
             out: out.to_owned(),
             bytes: plan.layout.total_file_bytes(),
             warnings,

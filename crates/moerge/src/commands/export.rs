@@ -1,7 +1,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::{LocalStorage, OutputStorage, ReadStorage};
-use moerge_core::ErrorKind;
+use moerge_core::{Error, ErrorKind};
 use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
 use serde_json::json;
 
@@ -81,6 +81,12 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         Some(id) => hub(reporter)?.ensure_repository_downloaded(&id, reporter)?,
         None => folder(&args.model),
     };
+    if dir.is_file() {
+        let message = format!("{} is a file, and not a model folder", path_text(&args.model));
+        return Err(
+            Error::input(message).hint("`moerge merge RECIPE OUT.gguf --quant TYPE` writes the GGUF of a recipe")
+        );
+    }
     let reading: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
     let out = folder(&args.out);

@@ -159,6 +159,9 @@ fn types_are_those_of_llama_quantize() {
     assert_eq!(types["output_norm.weight"], 0);
     let unknown = refusal(dir.path(), &["export", model.to_str().unwrap(), "x.gguf", "--quant", "q4_km"]);
     assert!(unknown.contains("did you mean `q4_k_m`?"), "{unknown}");
+    let recipe = example("tiny").join("moe.yml");
+    let of_recipe = refusal(dir.path(), &["export", recipe.to_str().unwrap(), "x.gguf", "--quant", "f16"]);
+    assert!(of_recipe.contains("moerge merge RECIPE OUT.gguf"), "{of_recipe}");
     let missing = refusal(dir.path(), &["export", model.to_str().unwrap(), "x.gguf"]);
     assert!(missing.contains("--quant q4_k_m"), "{missing}");
 }

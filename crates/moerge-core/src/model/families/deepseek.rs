@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names, SharedExpertOptions,
+    Defaults, Family, FfnSpec, GgufArchitecture, MoeFamily, Names, SharedExpertOptions,
     layers::{AttentionStyle, dense_layers, experts, layers, need},
     moe_family::SharedExpertStyle,
 };
@@ -13,6 +13,7 @@ pub(super) static FAMILY: Family = Family {
     model_type: "deepseek",
     defaults: Defaults::LLAMA,
     names: Names { shared: "shared_experts", ..Names::LLAMA },
+    gguf: GgufArchitecture::Deepseek,
     layers: |config| {
         if config.count("moe_layer_freq")?.is_some_and(|step| step != 1) {
             return Err(dense_layers(config, "moe_layer_freq"));

@@ -1,7 +1,7 @@
 //! Llama, and the many models that declare themselves one.
 
 use super::{
-    Defaults, Family, Names,
+    Defaults, Family, GgufArchitecture, Names,
     layers::{AttentionStyle, dense, layers},
 };
 use crate::error::Error;
@@ -11,6 +11,7 @@ pub static LLAMA: Family = Family {
     model_type: "llama",
     defaults: Defaults::LLAMA,
     names: Names::LLAMA,
+    gguf: GgufArchitecture::Llama,
     layers: |config| {
         if config.flag("mlp_bias")? == Some(true) {
             let message = format!("{}: its FFN has biases (`mlp_bias`)", config.path.display());

@@ -1,7 +1,7 @@
 //! Mistral.
 
 use super::{
-    Defaults, Family, Names, Sizes,
+    Defaults, Family, GgufArchitecture, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -16,5 +16,6 @@ pub static MISTRAL: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,
+    gguf: GgufArchitecture::Llama,
     layers: |config| layers(config, &AttentionStyle::default(), &windows::mistral(config)?, &dense(config)?),
 };

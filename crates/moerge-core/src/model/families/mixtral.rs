@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names, Sizes,
+    Defaults, Family, FfnSpec, GgufArchitecture, MoeFamily, Names, Sizes,
     layers::{AttentionStyle, experts, layers},
     windows,
 };
@@ -18,6 +18,7 @@ pub(super) static FAMILY: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names { block: "block_sparse_moe", expert: ["w1", "w3", "w2"], ..Names::LLAMA },
+    gguf: GgufArchitecture::Llama,
     layers: |config| {
         let experts = experts(config, &["num_local_experts"], true, config.intermediate_size, None)?;
         let windows = windows::uniform(config, None)?;

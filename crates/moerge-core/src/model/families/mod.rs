@@ -8,6 +8,7 @@
 mod deepseek;
 mod describe;
 mod find;
+mod gguf;
 mod layers;
 mod llama;
 mod mistral;
@@ -25,6 +26,7 @@ mod windows;
 
 pub use deepseek::DEEPSEEK;
 pub use describe::{Description, FusedPart, RoleTensor, describe};
+pub use gguf::GgufArchitecture;
 pub use llama::LLAMA;
 pub use mistral::MISTRAL;
 pub use mixtral::MIXTRAL;
@@ -53,6 +55,8 @@ pub struct Family {
     pub defaults: Defaults,
     /// Tensor names.
     names: Names,
+    /// What computes it in llama.cpp.
+    pub gguf: GgufArchitecture,
     /// The layers for a `config.json` of the family.
     layers: fn(&ModelConfig) -> Result<Vec<LayerSpec>>,
 }

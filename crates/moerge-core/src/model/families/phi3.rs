@@ -1,7 +1,7 @@
 //! Phi-3 and Phi-4.
 
 use super::{
-    Defaults, Family, Names, Sizes,
+    Defaults, Family, GgufArchitecture, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -16,5 +16,6 @@ pub static PHI3: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names { fused: true, ..Names::LLAMA },
+    gguf: GgufArchitecture::Phi3,
     layers: |config| layers(config, &AttentionStyle::default(), &windows::uniform(config, None)?, &dense(config)?),
 };

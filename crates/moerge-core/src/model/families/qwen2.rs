@@ -1,7 +1,7 @@
 //! Qwen2 and Qwen2.5.
 
 use super::{
-    Defaults, Family, Names, Sizes,
+    Defaults, Family, GgufArchitecture, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -19,6 +19,7 @@ pub static QWEN2: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,
+    gguf: GgufArchitecture::Qwen2,
     layers: |config| {
         let windows = windows::by_layer(config, |layer, max_window_layers| layer >= max_window_layers)?;
         layers(config, &AttentionStyle { biases: QKV_BIAS, qk_norm: false }, &windows, &dense(config)?)

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names, SharedExpertOptions, Sizes,
+    Defaults, Family, FfnSpec, GgufArchitecture, MoeFamily, Names, SharedExpertOptions, Sizes,
     layers::{AttentionStyle, dense_layers, experts, layers, need},
     moe_family::{SharedExpertStyle, write_qwen, write_qwen_constants},
     qwen2::QKV_BIAS,
@@ -31,6 +31,7 @@ pub(super) static FAMILY: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,
+    gguf: GgufArchitecture::Qwen2Moe,
     layers: |config| {
         check_sparse(config)?;
         let shared = need(config, "shared_expert_intermediate_size")?;

@@ -1,7 +1,7 @@
 //! Qwen3.
 
 use super::{
-    Defaults, Family, Names, Sizes,
+    Defaults, Family, GgufArchitecture, Names, Sizes,
     layers::{AttentionStyle, dense, layers},
     windows,
 };
@@ -15,6 +15,7 @@ pub static QWEN3: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,
+    gguf: GgufArchitecture::Qwen3,
     layers: |config| {
         let bias = config.flag("attention_bias")?.unwrap_or(false);
         let windows = windows::by_layer(config, |layer, max_window_layers| layer >= max_window_layers)?;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Defaults, Family, FfnSpec, MoeFamily, Names, Sizes,
+    Defaults, Family, FfnSpec, GgufArchitecture, MoeFamily, Names, Sizes,
     layers::{AttentionStyle, experts, layers, need},
     moe_family::{write_qwen, write_qwen_constants},
     qwen2_moe::check_sparse,
@@ -18,6 +18,7 @@ pub(super) static FAMILY: Family = Family {
         ..Defaults::LLAMA
     },
     names: Names::LLAMA,
+    gguf: GgufArchitecture::Qwen3Moe,
     layers: |config| {
         check_sparse(config)?;
         let experts = experts(

@@ -2,11 +2,11 @@
 
 use moerge_checkpoint::gguf::{Metadata, Value};
 
-use super::{Architecture, FileType, General, GgufModel};
+use super::{FileType, General, GgufModel};
 use crate::{
     error::Result,
     model::{
-        families::{ExpertsSpec, FfnSpec},
+        families::{ExpertsSpec, FfnSpec, GgufArchitecture},
         rope::RopeScaling,
     },
 };
@@ -14,7 +14,7 @@ use crate::{
 /// The metadata without the tokenizer.
 pub fn metadata(
     model: &GgufModel,
-    architecture: Architecture,
+    architecture: GgufArchitecture,
     general: &General,
     file_type: FileType,
 ) -> Result<Metadata> {
@@ -56,7 +56,7 @@ fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-fn sizes(keys: &mut Keys, model: &GgufModel, architecture: Architecture) {
+fn sizes(keys: &mut Keys, model: &GgufModel, architecture: GgufArchitecture) {
     let config = &model.config;
     keys.count("block_count", model.layers());
     keys.count("context_length", config.max_positions);
@@ -69,7 +69,7 @@ fn sizes(keys: &mut Keys, model: &GgufModel, architecture: Architecture) {
     keys.count("attention.value_length", config.head_dim);
     keys.count("rope.dimension_count", config.head_dim);
     keys.count("vocab_size", config.vocab_size);
-    if architecture == Architecture::Phi3 {
+    if architecture == GgufArchitecture::Phi3 {
         // 0 says that it has none; without the key readers take a default.
         keys.count("attention.sliding_window", model.description.decoder.windows().flatten().min().unwrap_or(0));
     }
@@ -85,22 +85,22 @@ fn dense_width(model: &GgufModel) -> usize {
     dense.unwrap_or(model.config.intermediate_size)
 }
 
-fn experts_of(keys: &mut Keys, model: &GgufModel, architecture: Architecture, experts: &ExpertsSpec) {
+fn experts_of(keys: &mut Keys, model: &GgufModel, architecture: GgufArchitecture, experts: &ExpertsSpec) {
     keys.count("expert_count", experts.experts);
     keys.count("expert_used_count", experts.top_k);
     let wide = experts.intermediate != model.config.intermediate_size;
-    if architecture != Architecture::Llama || wide {
+    if architecture != GgufArchitecture::Llama || wide {
         keys.count("expert_feed_forward_length", experts.intermediate);
     }
     if let Some(shared) = experts.shared.filter(|_| architecture.has_shared_expert()) {
         match architecture {
-            Architecture::Deepseek => {
+            GgufArchitecture::Deepseek => {
                 keys.count("expert_shared_count", shared.intermediate / experts.intermediate.max(1));
             }
             _ => keys.count("expert_shared_feed_forward_length", shared.intermediate),
         }
     }
-    if architecture == Architecture::Deepseek {
+    if architecture == GgufArchitecture::Deepseek {
         let is_dense = |layer: &crate::model::families::LayerSpec| matches!(layer.ffn, FfnSpec::Dense { .. });
         let leading = model.description.decoder.layers.iter().take_while(|layer| is_dense(layer)).count();
         keys.count("leading_dense_block_count", leading);

@@ -6,7 +6,8 @@ use moerge_checkpoint::{
 };
 use regex_lite::Regex;
 
-use super::{Architecture, FileType, GgufModel, GgufOptions, tensors::NamedTensor};
+use super::{FileType, GgufModel, GgufOptions, tensors::NamedTensor};
+use crate::model::families::GgufArchitecture;
 
 /// A type for the tensors whose names match.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ enum Category {
 }
 
 /// Chooses the types.
-pub fn mix(model: &GgufModel, architecture: Architecture, tensors: &[NamedTensor], options: &GgufOptions) -> Mixed {
+pub fn mix(model: &GgufModel, architecture: GgufArchitecture, tensors: &[NamedTensor], options: &GgufOptions) -> Mixed {
     let config = &model.config;
     let mixer = Mixer {
         file_type: options.file_type,
@@ -64,8 +65,8 @@ pub fn mix(model: &GgufModel, architecture: Architecture, tensors: &[NamedTensor
         grouped: config.heads / config.kv_heads.max(1),
         tied: model.description.decoder.tied_embeddings,
         // Llama 2 70B's shape, by which llama.cpp tells 70B models.
-        is_70b: model.layers() == 80 && config.heads != config.kv_heads && architecture == Architecture::Llama
-            || model.layers() == 80 && architecture == Architecture::Qwen2,
+        is_70b: model.layers() == 80 && config.heads != config.kv_heads && architecture == GgufArchitecture::Llama
+            || model.layers() == 80 && architecture == GgufArchitecture::Qwen2,
     };
     let mut mixed = Mixed { encodings: Vec::with_capacity(tensors.len()), fallbacks: Vec::new() };
     for tensor in tensors {

@@ -18,7 +18,6 @@ mod vocabulary;
 
 use moerge_checkpoint::gguf::{self, Metadata, Value};
 
-pub use architecture::Architecture;
 pub use file_type::FileType;
 pub use general::General;
 pub use mix::TypeRule;
@@ -28,7 +27,7 @@ pub use pre_tokenizers::{CHECK_TEXT, pre_tokenizer};
 pub use vocabulary::{TokenizerFiles, TokenizerKind, Vocabulary};
 
 use super::{OutputPlan, OutputTensor};
-use crate::{error::Result, ops::Identity};
+use crate::{error::Result, model::families::GgufArchitecture, ops::Identity};
 
 /// The key of the plan's identity in a file's metadata: what proves that moerge made it.
 pub const PLAN_ID_KEY: &str = "moerge.plan_id";
@@ -52,7 +51,7 @@ pub struct GgufPlan {
     /// What is written.
     pub output: OutputPlan,
     /// llama.cpp's name of the architecture.
-    pub architecture: Architecture,
+    pub architecture: GgufArchitecture,
     /// The mix of types.
     pub file_type: FileType,
     /// The identity that the file has in its metadata.
@@ -67,7 +66,7 @@ impl GgufPlan {
     /// # Errors
     /// The model, or something that its config asks for, has no place in GGUF.
     pub fn new(model: &GgufModel, vocabulary: &Vocabulary, general: &General, options: &GgufOptions) -> Result<Self> {
-        let (architecture, warnings) = Architecture::of(model)?;
+        let (architecture, warnings) = architecture::choose(model)?;
         let named = tensors::tensors(model, architecture)?;
         let mixed = mix::mix(model, architecture, &named, options);
         let tensors: Vec<OutputTensor> = named

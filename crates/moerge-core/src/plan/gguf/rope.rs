@@ -2,11 +2,11 @@
 
 use std::{f32::consts::PI, sync::Arc};
 
-use super::{Architecture, GgufModel, tensors::NamedTensor};
+use super::{GgufModel, tensors::NamedTensor};
 use crate::{error::Result, model::rope::RopeScaling, ops::Expr};
 
 /// The tensors of divisors of the model's rope scaling.
-pub fn factors(model: &GgufModel, _: Architecture) -> Result<Vec<NamedTensor>> {
+pub fn factors(model: &GgufModel) -> Result<Vec<NamedTensor>> {
     Ok(match &model.config.rope.scaling {
         RopeScaling::Llama3 { factor, low, high, original } => {
             let divisors = llama3(model.config.rope.theta, model.config.head_dim, [*factor, *low, *high], *original);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Architecture, GgufModel, names::name, rope};
+use super::{GgufModel, names::name, rope};
 use crate::{
     error::Result,
-    model::families::{FfnMatrix, FfnSpec, LayerRole, LayerSpec, Projection, Role},
+    model::families::{FfnMatrix, FfnSpec, GgufArchitecture, LayerRole, LayerSpec, Projection, Role},
     ops::Expr,
 };
 
@@ -27,9 +27,9 @@ impl NamedTensor {
 }
 
 /// Every tensor of the file, in its order.
-pub fn tensors(model: &GgufModel, architecture: Architecture) -> Result<Vec<NamedTensor>> {
+pub fn tensors(model: &GgufModel, architecture: GgufArchitecture) -> Result<Vec<NamedTensor>> {
     let mut tensors = vec![NamedTensor::new(name(Role::Embeddings), model.weight(Role::Embeddings)?)];
-    tensors.extend(rope::factors(model, architecture)?);
+    tensors.extend(rope::factors(model)?);
     for (layer, spec) in model.description.decoder.layers.iter().enumerate() {
         let of = Layer { model, architecture, layer, spec };
         for (role, _) in spec.weights(model.description.decoder.hidden) {
@@ -45,7 +45,7 @@ pub fn tensors(model: &GgufModel, architecture: Architecture) -> Result<Vec<Name
 
 struct Layer<'a> {
     model: &'a GgufModel,
-    architecture: Architecture,
+    architecture: GgufArchitecture,
     layer: usize,
     spec: &'a LayerSpec,
 }
