@@ -2,10 +2,10 @@
 //! weight has a finite scale and the weight's rows.
 #![no_main]
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use libfuzzer_sys::fuzz_target;
-use moerge_checkpoint::SimulatedDisk;
+use moerge_checkpoint::{ReadStorage, SimulatedDisk};
 use moerge_core::model::source::Adapter;
 
 const NAME: &str = "model.layers.0.mlp.down_proj.weight";
@@ -14,7 +14,8 @@ fuzz_target!(|text: &str| {
     let disk = SimulatedDisk::new();
     disk.put("adapter/adapter_config.json", text.as_bytes());
     disk.put("adapter/adapter_model.safetensors", &weights());
-    let Ok(adapter) = Adapter::open(&disk.shared(), Path::new("adapter")) else { return };
+    let storage: Arc<dyn ReadStorage> = disk.shared();
+    let Ok(adapter) = Adapter::open(&storage, Path::new("adapter")) else { return };
     let _ = (adapter.numbers(), adapter.check_whole(NAME));
     assert!(adapter.adapted().any(|name| name == NAME));
     if let Ok(Some(delta)) = adapter.delta(NAME, &[3, 4], 1..3) {

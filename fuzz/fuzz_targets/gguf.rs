@@ -16,7 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let len = file.len() as u64;
     disk.put("/model.gguf", &file);
-    if let Ok(read) = GgufFile::open(&*disk.shared(), Path::new("/model.gguf")) {
+    let storage = disk.shared();
+    if let Ok(read) = GgufFile::open(&*storage, Path::new("/model.gguf")) {
         for tensor in read.tensors {
             assert!(tensor.offset.checked_add(tensor.len).is_some_and(|end| end <= len), "{tensor:?}");
         }
