@@ -28,6 +28,9 @@ fn of(cause: &Cause) -> Option<String> {
             Some("if you will train it: --i-understand-this-is-not-useful-without-training".to_owned())
         }
         Cause::ContextTooLong { longest } => Some(format!("use --context {longest} or less")),
+        Cause::UnknownPreTokenizer => {
+            Some("--pre NAME gives llama.cpp's name of a pre-tokenizer that splits text in the same way".to_owned())
+        }
         Cause::OutputExists { .. } => Some("--force replaces it, if moerge made it".to_owned()),
         Cause::CacheFull => Some("`moerge merge --no-cache` reads models from the Hub without storing them".to_owned()),
         Cause::FileTooLarge => Some("--out-shard-size 1B makes smaller files".to_owned()),

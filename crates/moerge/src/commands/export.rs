@@ -42,7 +42,7 @@ pub struct Args {
     /// Memory budget; fewer threads run where it is small [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
-    /// Number of threads [default: 2 per core, 4 to 16]
+    /// Number of threads [default: one per core, 4 to 16]
     #[arg(short = 'j', long, value_name = "N", value_parser = sizes::threads)]
     num_threads: Option<u16>,
     /// Print JSON events, one per line
