@@ -15,45 +15,6 @@ pub fn add_noise(values: &mut [f32], seed: u64, name: &str, first: u64, scale: f
     }
 }
 
-/// Converts a probability to a bound: a uniform 32-bit number is below it with this probability.
-pub fn bound(probability: f64) -> u64 {
-    (probability * 4_294_967_296.0) as u64
-}
-
-/// Sets random elements of `values`, the elements of tensor `name` from `first` on, to 0. NaN stays NaN, so that it is
-/// detected. Value `i` is kept if its random number is below `bound(i)`.
-///
-/// `input` is the index of a merge's input; each input has its own random numbers, independent of those of noise.
-pub fn drop_elements(values: &mut [f32], seed: u64, name: &str, input: u64, first: u64, bound: impl Fn(usize) -> u64) {
-    const BLOCK: usize = 256;
-    let mut words = generator(seed, name);
-    words.set_stream(input + 1);
-    words.set_word_pos(u128::from(first));
-    let mut bytes = [0; 4 * BLOCK];
-    for (block, values) in values.chunks_mut(BLOCK).enumerate() {
-        let bytes = &mut bytes[..4 * values.len()];
-        words.fill_bytes(bytes);
-        for ((value, word), index) in values.iter_mut().zip(bytes.as_chunks::<4>().0).zip(block * BLOCK..) {
-            *value *= if u64::from(u32::from_le_bytes(*word)) < bound(index) { 1.0 } else { 0.0 };
-        }
-    }
-}
-
-/// Puts a uniform 32-bit number for each of `count` elements of tensor `name` from `first` on into `words`. They are the
-/// numbers that [`drop_elements`] compares with its bounds.
-pub fn uniform_words(seed: u64, name: &str, input: u64, first: u64, count: usize, words: &mut Vec<u32>) {
-    let mut generator = generator(seed, name);
-    generator.set_stream(input + 1);
-    generator.set_word_pos(u128::from(first));
-    words.clear();
-    let mut bytes = [0; 1024];
-    for at in (0..count).step_by(256) {
-        let bytes = &mut bytes[..4 * (count - at).min(256)];
-        generator.fill_bytes(bytes);
-        words.extend(bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)));
-    }
-}
-
 /// Uniform numbers in (-1, 1): the first `count` elements of tensor `name`.
 pub fn uniform(count: usize, seed: u64, name: &str) -> Vec<f32> {
     let mut words = words(seed, name, 0);
@@ -101,20 +62,5 @@ mod tests {
         let mut other = vec![0.0; 5_000];
         add_noise(&mut other, 7, "v", 15_000, 0.5);
         assert_ne!(other, tail);
-    }
-
-    #[test]
-    fn drops_the_same_elements_wherever_it_starts() {
-        let dropped = |count: usize, name, input, first| {
-            let mut values = vec![1.0; count];
-            drop_elements(&mut values, 7, name, input, first, |_| bound(0.3));
-            values
-        };
-        let whole = dropped(20_000, "w", 0, 0);
-        let kept = whole.iter().filter(|x| **x != 0.0).count();
-        assert!((kept as f64 - 6_000.0).abs() < 3.0 * (20_000.0 * 0.3 * 0.7f64).sqrt(), "{kept}");
-        assert_eq!(dropped(5_000, "w", 0, 15_000), whole[15_000..]);
-        assert_ne!(dropped(20_000, "w", 1, 0), whole);
-        assert_ne!(dropped(20_000, "v", 0, 0), whole);
     }
 }

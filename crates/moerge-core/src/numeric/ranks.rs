@@ -17,9 +17,23 @@ const SHORT: usize = 256;
 impl Order {
     /// The columns of `row` by ascending magnitude; ties by column. `row` must have less than 2^32 elements.
     pub fn columns(&mut self, row: &[f32]) -> impl Iterator<Item = usize> {
+        self.fill(row.iter().zip(0..).map(|(value, column)| magnitude_and_place(*value, column)));
+        self.sorted()
+    }
+
+    /// The same of a row whose magnitudes are given as bits.
+    pub fn columns_of_bits(&mut self, bits: &[u32]) -> impl Iterator<Item = usize> {
+        self.fill(bits.iter().zip(0..).map(|(bits, column)| u64::from(*bits) << 32 | column));
+        self.sorted()
+    }
+
+    fn fill(&mut self, keys: impl Iterator<Item = u64>) {
         self.sorted.clear();
-        self.sorted.extend(row.iter().zip(0..).map(|(value, column)| magnitude_and_place(*value, column)));
-        if row.len() < SHORT {
+        self.sorted.extend(keys);
+    }
+
+    fn sorted(&mut self) -> impl Iterator<Item = usize> {
+        if self.sorted.len() < SHORT {
             self.sorted.sort_unstable();
         } else {
             self.sort_by_counting();

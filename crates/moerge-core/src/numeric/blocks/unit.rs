@@ -56,7 +56,7 @@ pub(super) fn compute<W: Work>(work: W) -> W::Output {
         return work.run(Plain);
     }
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = super::unit_avx2::avx2() {
+    if let Some(simd) = crate::numeric::simd::avx2() {
         return super::unit_avx2::run(simd, work);
     }
     work.run(Plain)

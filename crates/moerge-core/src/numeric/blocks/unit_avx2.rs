@@ -9,12 +9,6 @@ use super::{
     unit::{LANES, Unit, Work},
 };
 
-/// This processor's AVX2, if it has it.
-pub(super) fn avx2() -> Option<V3> {
-    // The system must allow it as well, which pulp by itself does not ask.
-    if is_x86_feature_detected!("avx2") { V3::try_new() } else { None }
-}
-
 /// Runs `work`, compiled for AVX2.
 pub(super) fn run<W: Work>(simd: V3, work: W) -> W::Output {
     simd.vectorize(Compiled { simd, work })

@@ -44,6 +44,9 @@ impl Della {
         check::values(method, "epsilon", &self.epsilons, inputs - 1)?;
         for (density, epsilon) in self.densities.iter().zip(&self.epsilons) {
             check::fraction(method, "density", *density)?;
+            if *epsilon < 0.0 {
+                return Err(Error::input(format!("epsilon of {method} is {epsilon}, expected 0 or more")));
+            }
             let between = |p: f64| 0.0 < p && p < 1.0;
             if between(*density) && !(between(density - epsilon) && between(density + epsilon)) {
                 return Err(Error::input(format!(
@@ -67,10 +70,16 @@ impl Della {
             thinnings.push(match *density {
                 ..=0.0 => Thinning::Nothing,
                 1.0.. => Thinning::Everything,
-                density => Thinning::Ranked(
-                    Key { seed: inputs.seed(), name: self.name.clone(), input },
-                    Ranked { lowest: density - epsilon, range: 2.0 * epsilon, vector },
-                ),
+                density => {
+                    let key = Key { seed: inputs.seed(), name: self.name.clone(), input };
+                    match *epsilon {
+                        0.0 => Thinning::Random(key, density),
+                        epsilon => {
+                            let (lowest, range) = (density - epsilon, 2.0 * epsilon);
+                            Thinning::Ranked(key, Ranked { lowest, range, vector })
+                        }
+                    }
+                }
             });
         }
         TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, elect_signs)

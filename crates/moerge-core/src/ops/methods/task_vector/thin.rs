@@ -8,10 +8,7 @@ use super::super::{
 use super::Ranked;
 use crate::{
     error::{Cause, Error, Result},
-    numeric::{
-        noise::{bound, drop_elements},
-        ranks::magnitude_and_place,
-    },
+    numeric::{masks::RandomNumbers, ranks::magnitude_and_place},
     ops::evaluate::Inputs,
 };
 
@@ -35,6 +32,13 @@ pub(in super::super) struct Key {
     pub seed: u64,
     pub name: String,
     pub input: u64,
+}
+
+impl Key {
+    /// The random numbers.
+    pub fn numbers(&self) -> RandomNumbers {
+        RandomNumbers::new(self.seed, &self.name, self.input)
+    }
 }
 
 impl Thinning {
@@ -61,10 +65,7 @@ impl Thinning {
                     });
                 });
             }
-            Self::Random(key, density) => {
-                let bound = bound(*density);
-                drop_elements(values, key.seed, &key.name, key.input, place.first, |_| bound);
-            }
+            Self::Random(key, density) => key.numbers().drop_elements(values, place.first, *density),
             Self::Ranked(key, ranked) => ranked.apply(key, values, place),
         }
     }

@@ -1,7 +1,7 @@
 //! Methods that add up differences from a base.
 
 use super::*;
-use crate::numeric::noise::{bound, drop_elements};
+use crate::numeric::masks::RandomNumbers;
 
 #[test]
 fn task_arithmetic_adds_differences_to_the_base() {
@@ -113,9 +113,10 @@ fn breadcrumbs_drop_the_largest_and_the_smallest_differences() {
 
 /// Elements whose random number is below their probability.
 fn masked(d: &[f64], input: u64, probability: impl Fn(usize) -> f64) -> Vec<f64> {
-    let mut mask = vec![1.0; d.len()];
-    drop_elements(&mut mask, SEED, "w", input, 0, |i| bound(probability(i)));
-    d.iter().zip(mask).map(|(d, mask)| d * f64::from(mask)).collect()
+    let mut numbers = vec![0; d.len()];
+    RandomNumbers::new(SEED, "w", input).fill(0, &mut numbers);
+    let stays = |(i, number): (usize, &u32)| f64::from(*number) / 4_294_967_296.0 < probability(i);
+    d.iter().zip(numbers.iter().enumerate().map(stays)).map(|(d, stays)| if stays { *d } else { 0.0 }).collect()
 }
 
 #[test]
