@@ -1,10 +1,28 @@
 //! Sums of f32 in f64: eight parallel partial sums, so that the compiler can vectorize, in the same order on every
 //! machine.
 
+use super::simd::vectorised;
+
 const LANES: usize = 8;
 
 /// `sum a b`.
 pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    vectorised(
+        #[inline(always)]
+        || plain_dot(a, b),
+    )
+}
+
+/// `sum abs(a)`.
+pub fn l1_norm(a: &[f32]) -> f64 {
+    vectorised(
+        #[inline(always)]
+        || plain_l1_norm(a),
+    )
+}
+
+#[inline(always)]
+fn plain_dot(a: &[f32], b: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a.iter().zip(b) {
@@ -16,8 +34,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// `sum abs(a)`.
-pub fn l1_norm(a: &[f32]) -> f64 {
+#[inline(always)]
+fn plain_l1_norm(a: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];
     let (a, rest) = a.as_chunks::<LANES>();
     for a in a {

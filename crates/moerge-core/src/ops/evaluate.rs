@@ -22,6 +22,12 @@ use crate::error::Result;
 pub trait ComputedValues: Sync {
     /// The values of the tensor `name`; `None` if they are not known yet.
     fn values(&self, name: &str) -> Option<&[f32]>;
+
+    /// How much the columns of the tensor `name` count when it is quantised: a number per column, for each matrix of a
+    /// stack.
+    fn importance(&self, _name: &str) -> Option<&[f32]> {
+        None
+    }
 }
 
 impl ComputedValues for HashMap<String, Vec<f32>> {

@@ -3,7 +3,11 @@
 //! Methods on the sphere only make sums of their inputs, with factors that depend on angles and norms. One pass gives
 //! all scalar products, and whatever such a method does after it, iterations included, is arithmetic on a few numbers.
 
-use crate::{error::Result, numeric::sums::dot, ops::evaluate::Inputs};
+use crate::{
+    error::Result,
+    numeric::{simd::vectorised, sums::dot},
+    ops::evaluate::Inputs,
+};
 
 /// The scalar products of some vectors, or of sums of them.
 #[derive(Debug, Clone)]
@@ -81,6 +85,9 @@ impl Gram {
 pub(super) fn differences(inputs: &mut [Vec<f32>]) {
     let Some((base, others)) = inputs.split_first_mut() else { return };
     for other in others {
-        other.iter_mut().zip(&*base).for_each(|(x, b)| *x -= b);
+        vectorised(
+            #[inline(always)]
+            || other.iter_mut().zip(&*base).for_each(|(x, b)| *x -= b),
+        );
     }
 }

@@ -13,13 +13,13 @@ use crate::{
 };
 
 /// Lower bits of a magnitude, counted by the second pass.
-const LOW_BITS: u32 = 15;
+pub(super) const LOW_BITS: u32 = 15;
 
 /// The end of the first so many values of a tensor, in order of magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
     /// Magnitude of the last value before the cut, as bits; larger ones are before it, too.
-    bits: u32,
+    pub bits: u32,
     /// Of equal values, those at elements up to here, this one excluded, are before the cut.
     end: u64,
 }
@@ -94,24 +94,25 @@ fn search(
 }
 
 /// How many values have which upper bits.
-struct Upper {
-    buckets: Vec<u64>,
-    nonzero: u64,
+pub(super) struct Upper {
+    pub buckets: Vec<u64>,
+    pub nonzero: u64,
 }
 
 /// A cut that is being found.
-struct Search {
+pub(super) struct Search {
     input: usize,
     tensor: usize,
     /// Values before the cut that have its bits as far as they are known.
     left: u64,
     /// Whether the cut lies between equal values.
-    between_equals: bool,
-    cut: Cut,
+    pub between_equals: bool,
+    pub cut: Cut,
 }
 
 impl Search {
-    fn new(input: usize, tensor: usize, rank: u64, buckets: &[u64]) -> Self {
+    /// After `rank` values of tensor number `tensor`, which is in input `input`, by the counts of the first pass.
+    pub fn new(input: usize, tensor: usize, rank: u64, buckets: &[u64]) -> Self {
         let mut search = Self { input, tensor, left: rank, between_equals: false, cut: Cut::NOTHING };
         if rank == 0 {
             return search;
@@ -127,11 +128,17 @@ impl Search {
     }
 
     /// Whether a bucket of the first pass has to be looked at closely.
-    fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.left > 0
     }
 
-    fn narrow(&mut self, buckets: &[u64]) {
+    /// The magnitudes before the cut as far as they are known: those with larger upper bits, and some with equal ones.
+    pub fn upper(&self) -> u32 {
+        self.cut.bits >> LOW_BITS
+    }
+
+    /// Uses the counts of the second pass: of values with these upper bits, how many have which lower ones.
+    pub fn narrow(&mut self, buckets: &[u64]) {
         if let Some((bucket, left)) = bucket_of(self.left, buckets) {
             self.cut.bits |= bucket as u32;
             self.left = left;
@@ -152,7 +159,8 @@ fn bucket_of(rank: u64, buckets: &[u64]) -> Option<(usize, u64)> {
     None
 }
 
-fn upper_counts(
+/// The first pass.
+pub(super) fn upper_counts(
     inputs: &Inputs<'_>,
     tensors: &[usize],
     prepare: &(impl Fn(&mut [Vec<f32>], Place) + Sync),
@@ -191,7 +199,7 @@ fn lower_counts(
             prepare(inputs, place);
             for (counts, search) in counts.iter_mut().zip(searches).filter(|(_, search)| search.is_open()) {
                 let Some(values) = inputs.get(search.input) else { continue };
-                let upper = search.cut.bits >> LOW_BITS;
+                let upper = search.upper();
                 for bits in values.iter().map(|value| bits(*value)).filter(|bits| bits >> LOW_BITS == upper) {
                     counts[(bits & ((1 << LOW_BITS) - 1)) as usize] += 1;
                 }
@@ -202,7 +210,7 @@ fn lower_counts(
 }
 
 /// Finds the ends of cuts that lie between equal values.
-fn find_ends(
+pub(super) fn find_ends(
     inputs: &Inputs<'_>,
     searches: &mut [Search],
     prepare: &(impl Fn(&mut [Vec<f32>], Place) + Sync),

@@ -79,6 +79,8 @@ fn unit(number: u32) -> f32 {
 const BUCKETS: usize = 8 << 8;
 /// Bits of a magnitude that a bucket leaves open.
 const OPEN_BITS: u32 = 15;
+/// Elements that are decided at once.
+const BLOCK: usize = 64;
 /// How many elements are compared with the whole row before all of it is sorted.
 const COMPARED: usize = 32;
 
@@ -91,7 +93,13 @@ struct Row {
     buckets: Vec<u16>,
     /// For each bucket the ranks of its elements: the first, and the one after the last.
     ranks: Vec<[u32; 2]>,
-    undecided: Vec<(usize, f32)>,
+    /// The row as it was.
+    values: Vec<f32>,
+    /// For each element the ranks of its bucket: the first, and the one after the last.
+    firsts: Vec<u32>,
+    ends: Vec<u32>,
+    /// Columns of the elements whose exact rank decides.
+    undecided: Vec<usize>,
     order: Order,
 }
 
@@ -99,27 +107,47 @@ impl Row {
     /// Keeps the elements of `row` whose rank is at least the one in `lowest`.
     fn thin(&mut self, row: &mut [f32], lowest: &[u32]) {
         self.count(row);
+        self.values.clear();
+        self.values.extend_from_slice(row);
+        self.look_up();
+        let (firsts, ends) = (self.firsts.chunks(BLOCK), self.ends.chunks(BLOCK));
+        let blocks = row.chunks_mut(BLOCK).zip(lowest.chunks(BLOCK)).zip(firsts.zip(ends)).enumerate();
         self.undecided.clear();
-        for (column, ((value, lowest), bucket)) in row.iter_mut().zip(lowest).zip(&self.buckets).enumerate() {
-            let [first, end] = self.ranks[usize::from(*bucket) % BUCKETS];
-            // A zero stays one whatever is decided.
-            if *lowest > first && *lowest < end && *value != 0.0 {
-                self.undecided.push((column, *value));
+        for (block, ((row, lowest), (firsts, ends))) in blocks {
+            if any_undecided(row, lowest, firsts, ends) {
+                for (index, value) in row.iter().enumerate() {
+                    if is_undecided(*value, lowest[index], firsts[index], ends[index]) {
+                        self.undecided.push(block * BLOCK + index);
+                    }
+                }
             }
-            keep(value, *lowest <= first);
+            // Half of all branches on random numbers are mispredicted: this becomes comparisons and masks.
+            vectorised(
+                #[inline(always)]
+                || row.iter_mut().zip(lowest).zip(firsts).for_each(|((value, low), first)| keep(value, low <= first)),
+            );
         }
         if self.undecided.len() > COMPARED {
-            self.undecided.iter().for_each(|(column, value)| row[*column] = *value);
             let columns: Vec<usize> = self.order.columns_of_bits(&self.bits).collect();
-            let mut stays = vec![false; row.len()];
-            columns.into_iter().enumerate().for_each(|(rank, column)| stays[column] = rank >= lowest[column] as usize);
-            // The other elements are right already.
-            self.undecided.iter().for_each(|(column, _)| keep(&mut row[*column], stays[*column]));
+            row.copy_from_slice(&self.values);
+            for (rank, column) in columns.into_iter().enumerate() {
+                keep(&mut row[column], rank >= lowest[column] as usize);
+            }
             return;
         }
-        for (column, value) in &self.undecided {
-            row[*column] = *value;
+        for column in &self.undecided {
+            row[*column] = self.values[*column];
             keep(&mut row[*column], self.rank(*column) >= lowest[*column]);
+        }
+    }
+
+    /// Puts the ranks of each element's bucket beside each other.
+    fn look_up(&mut self) {
+        self.firsts.resize(self.buckets.len(), 0);
+        self.ends.resize(self.buckets.len(), 0);
+        let places = self.firsts.iter_mut().zip(&mut self.ends);
+        for ((first, end), bucket) in places.zip(&self.buckets) {
+            [*first, *end] = self.ranks[usize::from(*bucket) % BUCKETS];
         }
     }
 
@@ -155,14 +183,42 @@ impl Row {
 
     /// The rank of an element by magnitude, then by column.
     fn rank(&self, column: usize) -> u32 {
-        let own = self.bits[column];
+        let own = self.bits[column] as i32;
         let (before, after) = self.bits.split_at(column);
-        let smaller = before.iter().filter(|bits| **bits <= own).count();
-        (smaller + after.iter().filter(|bits| **bits < own).count()) as u32
+        vectorised(
+            #[inline(always)]
+            || {
+                // Signed numbers, which AVX2 compares.
+                let before: u32 = before.iter().map(|bits| u32::from(*bits as i32 <= own)).sum();
+                let after: u32 = after.iter().map(|bits| u32::from((*bits as i32) < own)).sum();
+                before + after
+            },
+        )
     }
 }
 
+/// Whether the ranks of an element's bucket lie on both sides of the lowest at which it stays. A zero stays one whatever
+/// is decided.
+#[inline(always)]
+fn is_undecided(value: f32, lowest: u32, first: u32, end: u32) -> bool {
+    (lowest > first) & (lowest < end) & (value != 0.0)
+}
+
+fn any_undecided(row: &[f32], lowest: &[u32], firsts: &[u32], ends: &[u32]) -> bool {
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut any = 0;
+            for ((value, lowest), (first, end)) in row.iter().zip(lowest).zip(firsts.iter().zip(ends)) {
+                any |= u32::from(is_undecided(*value, *lowest, *first, *end));
+            }
+            any != 0
+        },
+    )
+}
+
 /// A product rather than a branch: NaN stays NaN, so that it is noticed.
+#[inline(always)]
 fn keep(value: &mut f32, keep: bool) {
     *value *= if keep { 1.0 } else { 0.0 };
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::{TaskArithmetic, task_arithmetic::NO_WEIGHT};
+use crate::numeric::simd::vectorised;
 
 /// Elements that are added up at once.
 pub(in super::super) const BLOCK: usize = 512;
@@ -25,23 +26,27 @@ pub(in super::super) fn add_up(
     let size: f64 = sum.weights.iter().map(|weight| weight.abs()).sum();
     let least = if elect_signs { NO_WEIGHT * size } else { NO_WEIGHT };
     let (mut sums, mut divisors) = ([0.0; BLOCK], [0.0; BLOCK]);
-    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-        let block = block * BLOCK..block * BLOCK + out.len();
-        let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
-        if elect_signs {
-            let election = Election { votes: &factors, factors: &factors, weights: &sum.weights };
-            election.add_up(vectors, block.clone(), sums, divisors);
-        } else {
-            weighted_sum(vectors, &factors, block.clone(), sums);
-            divisors.fill(total);
+    let add_up = || {
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            let block = block * BLOCK..block * BLOCK + out.len();
+            let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
+            if elect_signs {
+                let election = Election { votes: &factors, factors: &factors, weights: &sum.weights };
+                election.add_up(vectors, block.clone(), sums, divisors);
+            } else {
+                weighted_sum(vectors, &factors, block.clone(), sums);
+                divisors.fill(total);
+            }
+            for (((out, base), sum_here), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
+                let divisor = if sum.normalize && *divisor != 0.0 && divisor.abs() >= least { *divisor } else { 1.0 };
+                *out = (f64::from(*base) + sum.lambda * (*sum_here / divisor)) as f32;
+            }
         }
-        for (((out, base), sum_here), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
-            let divisor = if sum.normalize && *divisor != 0.0 && divisor.abs() >= least { *divisor } else { 1.0 };
-            *out = (f64::from(*base) + sum.lambda * (*sum_here / divisor)) as f32;
-        }
-    }
+    };
+    vectorised(add_up);
 }
 
+#[inline(always)]
 fn weighted_sum(vectors: &[Vec<f32>], factors: &[f64], block: Range<usize>, sums: &mut [f64]) {
     sums.fill(0.0);
     for (vector, factor) in vectors.iter().zip(factors) {
@@ -62,6 +67,7 @@ pub(in super::super) struct Election<'a> {
 impl Election<'_> {
     /// Elects the sign of the sum of votes at each element of `block`, which is at most [`BLOCK`] long; 0 counts as
     /// positive. `sums` becomes the sum of those that vote for it, `divisors` the sum of their weights.
+    #[inline(always)]
     pub fn add_up(&self, vectors: &[Vec<f32>], block: Range<usize>, sums: &mut [f64], divisors: &mut [f64]) {
         let mut totals = [0.0; BLOCK];
         let totals = &mut totals[..block.len()];
