@@ -63,6 +63,8 @@ pub enum Cause {
     },
     /// A tokenizer splits text in a way that llama.cpp has no name for.
     UnknownPreTokenizer,
+    /// A mix of types needs an importance matrix.
+    NeedsImatrix,
     /// The output is there already.
     OutputExists {
         /// The folder.
@@ -129,8 +131,16 @@ impl Error {
 
     /// The system refused `operation` (a verb: "write", "open") on `path`.
     pub fn io(operation: &str, path: &Path, error: &io::Error) -> Self {
+        if let Some(own) = Self::within(error) {
+            return own;
+        }
         Self::new(ErrorKind::Io, format!("cannot {operation} {}: {error}", path.display()))
             .cause(Cause::of_io(error.kind(), path))
+    }
+
+    /// The error of ours that a storage passes on as one of the system: what it reads is itself made of files.
+    fn within(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref::<Self>().cloned()
     }
 
     /// An error of the given kind.
@@ -246,6 +256,11 @@ impl std::error::Error for Error {}
 
 impl From<moerge_checkpoint::Error> for Error {
     fn from(error: moerge_checkpoint::Error) -> Self {
+        if let moerge_checkpoint::Error::Io { problem, .. } = &error
+            && let Some(own) = Self::within(problem)
+        {
+            return own;
+        }
         let kind = if error.io_kind().is_some() { ErrorKind::Io } else { ErrorKind::Input };
         let (hint, cause) = (error.hint(), Cause::of_checkpoint(&error));
         let error = Self::new(kind, error.to_string()).cause(cause);

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use moerge_checkpoint::{Checkpoint, ReadStorage};
+use moerge_checkpoint::{Checkpoint, ReadStorage, TensorView};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -15,6 +15,7 @@ use crate::{
         families::Description,
         files::{CHAT_TEMPLATE, TOKENIZER_CONFIG, TOKENIZER_FILES},
         folder::ModelFolder,
+        gguf::{GgufFolder, is_gguf},
     },
     record::{FileRecord, MoergeJson},
 };
@@ -157,7 +158,16 @@ pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection>
         None
     });
     let moe = known.as_ref().and_then(|(_, description)| moe_sizes(description));
-    let parts = parts::parts(&weights, known.as_ref().map(|(_, description)| description));
+    let gguf = is_gguf(dir).then(|| GgufFolder::open(storage.as_ref(), dir)).transpose()?;
+    let stored = |view: &TensorView| match gguf.as_ref().and_then(|gguf| gguf.stored_as(&view.name)) {
+        Some(encoding) => (encoding.name(), encoding.tensor_bytes(&view.shape).unwrap_or(view.len)),
+        None => (view.dtype.name(), view.len),
+    };
+    let parts = parts::parts(&weights, known.as_ref().map(|(_, description)| description), &stored);
+    let files: Vec<FileRecord> = match &gguf {
+        Some(gguf) => gguf.files().iter().map(|(path, bytes)| file(path, *bytes)).collect(),
+        None => weights.files().iter().map(|f| file(&f.path, f.len)).collect(),
+    };
     let parameters = parts.iter().map(|p| p.parameters).sum();
     Ok(Inspection {
         kind: match (&adapter, &known, &moe) {
@@ -173,10 +183,10 @@ pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection>
         parameters,
         active_parameters: parameters - idle_parameters(&parts, moe.as_ref()),
         moe,
-        files: weights.files().iter().map(|f| FileRecord { name: file_name(&f.path), bytes: f.len }).collect(),
-        bytes: weights.files().iter().map(|f| f.len).sum(),
+        bytes: files.iter().map(|file| file.bytes).sum(),
+        files,
         tensors: weights.len(),
-        dtypes: dtypes(&weights),
+        dtypes: dtypes(&weights, &stored),
         parts,
         tokenizer: tokenizer(&folder),
         chat_template: chat_template(&folder),
@@ -189,8 +199,8 @@ fn text(config: &Map<String, Value>, key: &str) -> Option<String> {
     config.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+fn file(path: &Path, bytes: u64) -> FileRecord {
+    FileRecord { name: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(), bytes }
 }
 
 fn sizes(config: &ModelConfig, description: &Description) -> Sizes {
@@ -226,10 +236,10 @@ fn idle_parameters(parts: &[Part], moe: Option<&MoeSizes>) -> u64 {
     of_experts / moe.experts as u64 * (moe.experts - moe.experts_per_token) as u64
 }
 
-fn dtypes(weights: &Checkpoint) -> BTreeMap<String, usize> {
+fn dtypes(weights: &Checkpoint, stored: &dyn Fn(&TensorView) -> (&'static str, u64)) -> BTreeMap<String, usize> {
     let mut dtypes = BTreeMap::new();
     for tensor in weights.tensors() {
-        *dtypes.entry(tensor.dtype.name().to_owned()).or_default() += 1;
+        *dtypes.entry(stored(tensor).0.to_owned()).or_default() += 1;
     }
     dtypes
 }

@@ -10,6 +10,7 @@ use moerge_core::{
     error::{Error, Result},
     model::{
         files::{ADAPTER_WEIGHTS, TOKENIZER_FILES},
+        gguf::local_models,
         locate::{HubCache, HubId, ModelFolders, ModelPart, OnHub, locate, on_hub},
     },
     progress::Progress,
@@ -45,12 +46,12 @@ impl Hub {
     /// The folders of a reference on a command line. Parts that are neither folders nor in the cache are downloaded.
     pub fn ensure_downloaded(&self, reference: &ModelRef, dir: &Path, progress: &dyn Progress) -> Result<ModelFolders> {
         let cache = &self.settings.cache;
-        let missing = on_hub(&LocalStorage, reference, dir, cache).into_iter().filter(|m| !is_complete(m));
+        let missing = on_hub(local_models().as_ref(), reference, dir, cache).into_iter().filter(|m| !is_complete(m));
         let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
         if !models.is_empty() {
             self.pull(&models, progress).map_err(|(_, error)| error)?;
         }
-        Ok(locate(&LocalStorage, reference, dir, cache)?)
+        Ok(locate(local_models().as_ref(), reference, dir, cache)?)
     }
 
     /// The same for a repository that may hold a model or an adapter.
@@ -90,7 +91,7 @@ fn missing<'a>(recipe: &'a Document, recipe_dir: &Path, cache: &HubCache) -> Vec
     let mut missing: Vec<(OnHub, &Located<ModelRef>)> = Vec::new();
     for reference in recipe.models() {
         let document = recipe.earlier(&reference.value).is_some();
-        let parts = on_hub(&LocalStorage, &reference.value, recipe_dir, cache).into_iter();
+        let parts = on_hub(local_models().as_ref(), &reference.value, recipe_dir, cache).into_iter();
         for model in parts.filter(|model| !document || model.part == ModelPart::Adapter) {
             if !is_complete(&model) && missing.iter().all(|(m, _)| (&m.id, m.part) != (&model.id, model.part)) {
                 missing.push((model, reference));

@@ -29,6 +29,8 @@ use moerge_core::{
 pub struct Model {
     /// As the user wrote it.
     pub reference: String,
+    /// The storage that its files are in.
+    pub storage: Arc<dyn ReadStorage>,
     /// The model's folder.
     pub dir: PathBuf,
     /// Its `config.json`.
@@ -85,7 +87,15 @@ impl Model {
         let (checkpoint, description) = opened.parts();
         let warnings = tied_head::warning(checkpoint, &config, description)?.into_iter().collect();
         let tokenizer = Tokenizer::open(storage.as_ref(), &folders.model)?.with_rows(config.vocab_size);
-        Ok(Self { reference: reference.to_owned(), dir: folders.model, config, tokenizer, warnings, opened })
+        Ok(Self {
+            reference: reference.to_owned(),
+            storage: storage.clone(),
+            dir: folders.model,
+            config,
+            tokenizer,
+            warnings,
+            opened,
+        })
     }
 
     /// What its `config.json` promises.

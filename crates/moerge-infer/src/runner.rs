@@ -1,7 +1,8 @@
 //! Runs a model on whole texts: from memory if it fits, else streamed layer by layer.
 
 use crate::decoder::{
-    Activations, KvCache, Observer, Quantisation, ResidentModel, Weights, forward, log_probabilities, logits,
+    Activations, Divergence, KvCache, Observer, Pass, Quantisation, ResidentModel, Weights, divergences, forward,
+    log_probabilities, logits,
 };
 use moerge_core::{
     error::{Error, Result},
@@ -85,7 +86,7 @@ impl<'a> Runner<'a> {
     ) -> Result<Activations> {
         match &self.resident {
             Some(model) => model.forward_whole(sequences, observer, progress),
-            None => forward(self.weights.as_ref(), sequences, self.options().layers.len(), None, observer, progress),
+            None => forward(self.weights.as_ref(), sequences, Pass::default(), observer, progress),
         }
     }
 
@@ -108,13 +109,44 @@ impl<'a> Runner<'a> {
             progress.check()?;
             let (columns, targets): (Vec<usize>, Vec<u32>) = block.iter().copied().unzip();
             let x = x.gather(&columns);
-            let scores = match &self.resident {
-                Some(model) => model.logits(&x)?,
-                None => logits(self.weights.as_ref(), &x, progress)?,
-            };
-            found.extend(log_probabilities(&scores, &targets));
+            found.extend(log_probabilities(&self.scores(&x, progress)?, &targets));
         }
         Ok(found)
+    }
+
+    /// How far the predictions of this model are from those of `reference` in `columns` of `x` and of `reference_x`, the
+    /// streams that left their last layers. Computed in blocks of columns.
+    ///
+    /// # Errors
+    /// The models have vocabularies of different sizes.
+    pub fn divergences(
+        &self,
+        x: &Activations,
+        (reference, reference_x): (&Self, &Activations),
+        columns: &[usize],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Divergence>> {
+        let vocabulary = self.options().vocabulary;
+        if vocabulary != reference.options().vocabulary {
+            return Err(Error::input("models with different vocabularies cannot be compared token by token")
+                .fact("rows of the embeddings", format!("{} and {vocabulary}", reference.options().vocabulary)));
+        }
+        let mut found = Vec::with_capacity(columns.len());
+        // Two models' scores exist at once.
+        for block in columns.chunks((SCORES_IN_MEMORY / 2 / vocabulary.max(1)).max(1)) {
+            progress.check()?;
+            let scores = self.scores(&x.gather(block), progress)?;
+            found.extend(divergences(&reference.scores(&reference_x.gather(block), progress)?, &scores));
+        }
+        Ok(found)
+    }
+
+    /// Next-token logits of the columns of `x`.
+    fn scores(&self, x: &Activations, progress: &dyn Progress) -> Result<Activations> {
+        match &self.resident {
+            Some(model) => model.logits(x),
+            None => logits(self.weights.as_ref(), x, progress),
+        }
     }
 
     /// For each of `items`, the log probability of each token of each of its endings.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::PickleError;
-use super::{Error, HeaderError, IndexError};
+use super::{Error, GgufError, HeaderError, IndexError};
 
 impl Error {
     /// One sentence of advice, without the word "hint".
@@ -11,6 +11,13 @@ impl Error {
         let hint = match self {
             Error::Io { problem, .. } => return io_hint(problem.kind()),
             Error::Header { problem, .. } => return header_hint(problem),
+            Error::Gguf { problem, .. } => match problem {
+                GgufError::Truncated { .. } | GgufError::OutsideFile { .. } => {
+                    "the file is not complete; copy or download it again"
+                }
+                GgufError::Version { .. } => "convert the model again with a current llama.cpp",
+                _ => "copy or download it again",
+            },
             Error::Pickle { problem, .. } => return Some(pickle_hint(problem)),
             Error::Index { problem, .. } => match problem {
                 IndexError::BadFileName { .. } => {
@@ -20,7 +27,6 @@ impl Error {
             },
             Error::NotAFolder { path } => match path.extension().and_then(|extension| extension.to_str()) {
                 Some("safetensors") => "give the folder that holds config.json and this file",
-                Some("gguf") => "GGUF is an end format; give the original safetensors folder",
                 _ => "give the folder that holds config.json and the weights",
             },
             Error::BrokenLink { .. } => "the cache that it points into was cleaned; download it again",
@@ -110,7 +116,7 @@ fn other_format_hint(found: &[String]) -> String {
     let hint = if has(|name| name.starts_with("adapter_model.")) {
         "this is an adapter (LoRA), not a whole model"
     } else if has(|name| name.ends_with(".gguf")) {
-        "GGUF is an end format; give the original safetensors folder"
+        "give the GGUF file itself, or the original safetensors folder"
     } else if has(|name| !name.ends_with(".safetensors")) {
         "expected safetensors, or pytorch_model.bin with its shards; other formats are converted by \
          transformers: save_pretrained(..., safe_serialization=True)"

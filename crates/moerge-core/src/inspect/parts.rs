@@ -28,7 +28,13 @@ pub struct Part {
 }
 
 /// The groups in the order of the forward pass; patterns by name.
-pub(super) fn parts(weights: &Checkpoint, description: Option<&Description>) -> Vec<Part> {
+///
+/// `stored` gives the type of a tensor in its file, and its bytes.
+pub(super) fn parts(
+    weights: &Checkpoint,
+    description: Option<&Description>,
+    stored: &dyn Fn(&TensorView) -> (&'static str, u64),
+) -> Vec<Part> {
     let roles: HashMap<&str, Role> =
         description.iter().flat_map(|d| &d.tensors).map(|t| (t.name.as_str(), t.role)).collect();
     let mut parts: Vec<Part> = Vec::new();
@@ -43,11 +49,11 @@ pub(super) fn parts(weights: &Checkpoint, description: Option<&Description>) -> 
     sorted.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     for (_, name, view) in sorted {
         match parts.last_mut() {
-            Some(part) if part.name == name => part.add(view),
+            Some(part) if part.name == name => part.add(view, stored(view)),
             _ => {
                 let mut part =
                     Part { name, tensors: 0, parameters: 0, bytes: 0, dtypes: BTreeSet::new(), shapes: Vec::new() };
-                part.add(view);
+                part.add(view, stored(view));
                 parts.push(part);
             }
         }
@@ -56,11 +62,11 @@ pub(super) fn parts(weights: &Checkpoint, description: Option<&Description>) -> 
 }
 
 impl Part {
-    fn add(&mut self, view: &TensorView) {
+    fn add(&mut self, view: &TensorView, (stored, bytes): (&str, u64)) {
         self.tensors += 1;
         self.parameters += view.elements();
-        self.bytes += view.len;
-        self.dtypes.insert(view.dtype.name().to_owned());
+        self.bytes += bytes;
+        self.dtypes.insert(stored.to_owned());
         if !self.shapes.contains(&view.shape) {
             self.shapes.push(view.shape.clone());
         }

@@ -10,6 +10,8 @@ pub const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_mo
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Its special tokens, and mostly the chat template.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Stop tokens, and how answers are sampled.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// A chat template.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 

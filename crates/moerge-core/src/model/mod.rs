@@ -5,6 +5,7 @@ pub mod families;
 pub mod files;
 pub mod folder;
 pub mod foreign_weights;
+pub mod gguf;
 pub mod layer_spec;
 pub mod locate;
 pub mod model_ref;

@@ -192,6 +192,24 @@ impl Rope {
     }
 }
 
+/// Llama 3.1's divisors of the frequencies, in f32 as llama.cpp's converter computes them.
+pub fn llama3_divisors(theta: f64, head_dim: usize, [factor, low, high]: [f64; 3], original: usize) -> Vec<f32> {
+    let [factor, low, high, original] = [factor, low, high, original as f64].map(|x| x as f32);
+    let divisor = |pair: usize| {
+        let frequency = 1.0 / (theta as f32).powf((2 * pair) as f32 / head_dim as f32);
+        let wavelength = 2.0 * std::f32::consts::PI / frequency;
+        if wavelength < original / high {
+            1.0
+        } else if wavelength > original / low {
+            factor
+        } else {
+            let smooth = (original / wavelength - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    (0..head_dim / 2).map(divisor).collect()
+}
+
 /// `original_max_position_embeddings`, from either of the two objects that may contain it.
 fn context(config: &Map<String, Value>) -> Result<Option<usize>, String> {
     let key = "original_max_position_embeddings";

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::model::gguf::QuantisedSource;
+
 mod dense;
 mod front_matter;
 mod licence;
@@ -59,6 +61,8 @@ pub struct CardFacts {
     pub moerge_version: String,
     /// Whether transformers needs `trust_remote_code` for the class.
     pub remote_code: bool,
+    /// The sources that are stored in blocks.
+    pub quantised: Vec<QuantisedSource>,
 }
 
 /// An expert on a model card.
@@ -120,10 +124,23 @@ pub fn model_card(facts: &CardFacts) -> String {
         let _ =
             writeln!(card, "| {number} | {}{layers} | {} |", link(&facts.folders, &expert.reference), prompts(expert));
     }
+    card.push_str(&of_quantised(&facts.quantised));
     card.push_str(&usage(facts.remote_code));
     let _ = write!(card, "\n## Recipe\n\n{}", fence("yaml", &facts.recipe));
     card.push_str("\n`moerge.json` beside the weights says which source each tensor came from, with a fingerprint.\n");
     card
+}
+
+/// What a reader should know of sources that are stored in blocks.
+fn of_quantised(quantised: &[QuantisedSource]) -> String {
+    let names: Vec<String> = quantised.iter().map(|source| cell(&source.reference)).collect();
+    match names.split_last() {
+        None => String::new(),
+        Some((one, [])) => format!("\n{one} is quantised: its weights were used as they decode.\n"),
+        Some((last, others)) => {
+            format!("\n{} and {last} are quantised: their weights were used as they decode.\n", others.join(", "))
+        }
+    }
 }
 
 fn prompts(expert: &CardExpert) -> String {

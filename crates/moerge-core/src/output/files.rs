@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     model::{
         files::{CONFIG, TOKENIZER_FILES},
+        gguf::quantised_sources,
         source::{Source, read_bytes},
         source_files::SourceFiles,
         tokenizer_overrides::TokenizerOverrides,
@@ -216,6 +217,7 @@ fn card_facts(
         recipe: recipe.text.to_string(),
         moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
         remote_code: plan.output.config.contains_key("auto_map"),
+        quantised: quantised_sources(storage, sources()),
     })
 }
 

@@ -8,6 +8,7 @@ use super::{
     batch::Batch,
     experts::Routes,
     ffn,
+    input_squares::{Counted, InputSquares},
     kv_cache::KvCache,
     linear::Streamed,
     matrices::Matrices,
@@ -49,25 +50,39 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// Runs layers `0..layers` over `sequences` of tokens and returns the residual stream after them.
+/// How a pass runs.
+#[derive(Debug, Default)]
+pub struct Pass<'a> {
+    /// The number of layers to run; all if not given.
+    pub layers: Option<usize>,
+    /// The rounding of the weights.
+    pub rounding: Option<WeightRounding>,
+    /// Counts what the matrices are multiplied with.
+    pub squares: Option<&'a mut InputSquares>,
+}
+
+/// Runs layers over `sequences` of tokens and returns the residual stream after them.
 ///
 /// Reports each layer, and the bytes read, as [`Stage::Prompts`].
 pub fn forward(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],
-    layers: usize,
-    rounding: Option<WeightRounding>,
+    pass: Pass<'_>,
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Activations> {
     let options = &weights.description().decoder;
     let batch = Batch::new(sequences, options)?;
+    let layers = pass.layers.unwrap_or(options.layers.len());
     let specs = options.layers.iter().enumerate().take(layers);
     let roles: Vec<Role> = specs.flat_map(|(layer, spec)| layer_roles(spec, layer, batch.ids.len())).collect();
     with_stream(weights, &roles, progress, |stream| {
-        let matrices = &mut Streamed::new(stream, rounding);
+        let mut matrices = Streamed::new(stream, pass.rounding);
         let x = matrices.embeddings(&batch.ids)?;
-        run(matrices, x, &batch, None, layers, observer, progress)
+        match pass.squares {
+            None => run(&mut matrices, x, &batch, None, layers, observer, progress),
+            Some(squares) => run(&mut Counted { matrices, squares }, x, &batch, None, layers, observer, progress),
+        }
     })
 }
 

@@ -106,6 +106,7 @@ mod tests {
             scored: 100,
             bytes: 400,
             perplexity: Estimate { value: perplexity, error: 0.25 },
+            divergence: None,
             bits_per_byte: 1.0,
         };
         ModelScore {

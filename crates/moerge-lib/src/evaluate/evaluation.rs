@@ -1,6 +1,5 @@
 //! Runs all tests of one model.
 
-use moerge_checkpoint::LocalStorage;
 use serde::Serialize;
 
 use super::{
@@ -8,7 +7,7 @@ use super::{
     TokenizedText, Windowing, perplexity, score_answers, score_choices,
 };
 use moerge_core::{
-    error::Result,
+    error::{Error, Result},
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -57,18 +56,54 @@ pub struct ModelScore {
     pub answers: Vec<AnswersScore>,
 }
 
+/// The model that others are compared with.
+pub struct Reference<'a> {
+    model: &'a Model,
+    runner: Runner<'a>,
+}
+
+impl<'a> Reference<'a> {
+    /// Reads its weights into memory, or says that they will be streamed.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn new(model: &'a Model, placement: Placement, progress: &dyn Progress) -> Result<Self> {
+        Ok(Self { model, runner: Runner::new(model.weights()?, placement, progress)? })
+    }
+}
+
 impl Tests {
     /// Runs the tests on `model`. Reports [`Stage::Load`] and then tokens as [`Stage::Score`].
-    pub fn run(&self, model: &Model, placement: Placement, progress: &dyn Progress) -> Result<ModelScore> {
+    ///
+    /// With a `reference` the predictions are compared with those of that model.
+    ///
+    /// # Errors
+    /// A model cannot be read, does not fit a text, or the reference has other tokens.
+    pub fn run(
+        &self,
+        model: &Model,
+        placement: Placement,
+        reference: Option<&Reference<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<ModelScore> {
         let longest = model.config.max_positions;
         let windowing = Windowing::new(longest, self.context, self.stride)?;
         let tokenized = |text| TokenizedText::new(text, &model.tokenizer, windowing);
         let texts: Vec<TokenizedText> = self.texts.iter().map(tokenized).collect::<Result<_>>()?;
+        if let Some(reference) = reference {
+            for (text, own) in self.texts.iter().zip(&texts) {
+                if !own.has_tokens_of(&TokenizedText::new(text, &reference.model.tokenizer, windowing)?) {
+                    let (one, other) = (&reference.model.reference, &model.reference);
+                    return Err(Error::input(format!("{one} and {other} split {} into different tokens", text.file))
+                        .hint("only models with the same tokenizer can be compared token by token"));
+                }
+            }
+        }
         let tokenized = |choices| TokenizedChoices::new(choices, self.shots, &model.tokenizer, longest);
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
         let extraction = self.extraction.clone().map_or_else(|| Extraction::new(NUMBER), Ok)?;
-        let generation = GenerationConfig::open(&LocalStorage, &model.dir, &model.config.raw)?;
+        let generation = GenerationConfig::open(model.storage.as_ref(), &model.dir, &model.config.raw)?;
         let generation = generation.with_eos(model.tokenizer.eos());
         let limits = Limits { stop: generation.stop, tokens: self.answer_tokens };
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
@@ -78,7 +113,10 @@ impl Tests {
             texts.iter().map(TokenizedText::work).chain(choices.iter().map(TokenizedChoices::work)).chain(written);
         let work = work.sum();
         progress.start(Stage::Score, work, 0);
-        let texts = texts.iter().map(|text| perplexity(&runner, text, progress)).collect::<Result<_>>()?;
+        let texts = texts
+            .iter()
+            .map(|text| perplexity(&runner, text, reference.map(|r| &r.runner), progress))
+            .collect::<Result<_>>()?;
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;

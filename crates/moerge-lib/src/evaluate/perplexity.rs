@@ -11,7 +11,11 @@ use moerge_core::{
     error::{Error, Result},
     progress::{Progress, Stage},
 };
-use moerge_infer::{decoder::ranges, runner::Runner, tokenizer::Tokenizer};
+use moerge_infer::{
+    decoder::{Divergence, ranges},
+    runner::Runner,
+    tokenizer::Tokenizer,
+};
 
 /// A model's score on a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +32,18 @@ pub struct TextScore {
     pub perplexity: Estimate,
     /// Bits per byte of the text, which is comparable between tokenizers.
     pub bits_per_byte: f64,
+    /// How far its predictions are from those of the first model, if they are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<DivergenceScore>,
+}
+
+/// How far the predictions of the next token are from another model's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DivergenceScore {
+    /// The mean Kullback-Leibler divergence from the other model, in nats.
+    pub kl: Estimate,
+    /// The share of tokens after which both think the same one the most likely.
+    pub same_top: Estimate,
 }
 
 /// A tokenized text.
@@ -58,6 +74,11 @@ impl TokenizedText {
         Ok(Self { name: text.name.clone(), documents, windowing })
     }
 
+    /// Whether another model's tokenizer makes the same tokens of the text.
+    pub fn has_tokens_of(&self, other: &Self) -> bool {
+        self.documents.iter().map(|d| &d.tokens).eq(other.documents.iter().map(|d| &d.tokens))
+    }
+
     /// Number of tokens to run; overlaps of windows count each time.
     pub fn work(&self) -> u64 {
         let work = |d: &Document| self.windowing.of(d.tokens.len()).iter().map(|w| w.all.len() as u64).sum::<u64>();
@@ -65,14 +86,20 @@ impl TokenizedText {
     }
 }
 
-/// Scores `text`. Counts tokens as [`Stage::Score`], which the caller starts and ends.
-pub fn perplexity(runner: &Runner<'_>, text: &TokenizedText, progress: &dyn Progress) -> Result<TextScore> {
+/// Scores `text`, and compares the predictions with those of `reference`. Counts tokens as [`Stage::Score`], which the
+/// caller starts and ends.
+pub fn perplexity(
+    runner: &Runner<'_>,
+    text: &TokenizedText,
+    reference: Option<&Runner<'_>>,
+    progress: &dyn Progress,
+) -> Result<TextScore> {
     let windows: Vec<(&Document, Window)> = text
         .documents
         .iter()
         .flat_map(|d| text.windowing.of(d.tokens.len()).into_iter().map(move |w| (d, w)))
         .collect();
-    let mut surprises = Vec::new();
+    let (mut surprises, mut divergences) = (Vec::new(), Vec::new());
     let mut rest = &windows[..];
     while !rest.is_empty() {
         let mut tokens = 0;
@@ -83,7 +110,9 @@ pub fn perplexity(runner: &Runner<'_>, text: &TokenizedText, progress: &dyn Prog
         let count = rest.iter().take_while(fits).count().max(1);
         let (pass, later) = rest.split_at(count);
         rest = later;
-        surprises.extend(score(runner, pass, progress)?);
+        let (own, compared) = score(runner, pass, reference, progress)?;
+        surprises.extend(own);
+        divergences.extend(compared);
         progress.advance(Stage::Score, pass.iter().map(|(_, w)| w.all.len() as u64).sum());
     }
     let bytes = windows.iter().map(|(document, window)| document.bytes(window)).sum();
@@ -95,11 +124,20 @@ pub fn perplexity(runner: &Runner<'_>, text: &TokenizedText, progress: &dyn Prog
         bytes,
         perplexity: mean.exp(),
         bits_per_byte: mean.value * surprises.len() as f64 / std::f64::consts::LN_2 / bytes.max(1) as f64,
+        divergence: reference.map(|_| DivergenceScore {
+            kl: Estimate::mean(divergences.iter().map(|d| d.kl)),
+            same_top: Estimate::mean(divergences.iter().map(|d| f64::from(u8::from(d.same_top)))),
+        }),
     })
 }
 
-/// `-ln p` of every token that the windows score.
-fn score(runner: &Runner<'_>, windows: &[(&Document, Window)], progress: &dyn Progress) -> Result<Vec<f64>> {
+/// `-ln p` of every token that the windows score, and how far its prediction is from that of `reference`.
+fn score(
+    runner: &Runner<'_>,
+    windows: &[(&Document, Window)],
+    reference: Option<&Runner<'_>>,
+    progress: &dyn Progress,
+) -> Result<(Vec<f64>, Vec<Divergence>)> {
     let sequences: Vec<Vec<u32>> = windows.iter().map(|(d, w)| d.tokens[w.all.clone()].to_vec()).collect();
     let x = runner.forward(&sequences, &mut (), progress)?;
     let mut wanted = Vec::new();
@@ -108,7 +146,12 @@ fn score(runner: &Runner<'_>, windows: &[(&Document, Window)], progress: &dyn Pr
         let column = |token: usize| columns.start + token - 1 - window.all.start;
         wanted.extend(window.scored.clone().map(|token| (column(token), document.tokens[token])));
     }
-    Ok(runner.log_probabilities(&x, &wanted, progress)?.into_iter().map(|p| -p).collect())
+    let surprises = runner.log_probabilities(&x, &wanted, progress)?.into_iter().map(|p| -p).collect();
+    let Some(reference) = reference else { return Ok((surprises, Vec::new())) };
+    let reference_x = reference.forward(&sequences, &mut (), progress)?;
+    let columns: Vec<usize> = wanted.iter().map(|(column, _)| *column).collect();
+    let divergences = runner.divergences(&x, (reference, &reference_x), &columns, progress)?;
+    Ok((surprises, divergences))
 }
 
 impl Document {

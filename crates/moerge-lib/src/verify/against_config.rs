@@ -10,6 +10,7 @@ use moerge_core::model::{
     config::ModelConfig,
     families::{Description, RoleTensor},
     foreign_weights::{self, UNQUANTISED},
+    gguf::is_gguf,
     tied_head,
 };
 
@@ -52,7 +53,10 @@ pub(super) fn check(
             }
         }
     }
-    check_dtype(config, weights, report);
+    // The weights of a GGUF file are read as other types than they are stored in.
+    if !is_gguf(weights.dir()) {
+        check_dtype(config, weights, report);
+    }
     check_tied_head(config, description, weights, report);
     check_layout(config, description, report);
     Some(expected.into_keys().collect())

@@ -3,7 +3,6 @@
 use std::{io::Write as _, ops::ControlFlow, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
-use moerge_checkpoint::LocalStorage;
 use moerge_core::ErrorKind;
 use moerge_infer::generate::{ChatTemplate, Conversation, End, Generator, Limits, Message, Sampler, answer};
 
@@ -58,7 +57,7 @@ const COLOURS: [AnsiColor; 8] = [
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, false, false);
     let loaded = args.model.load(&reporter)?;
-    let template = ChatTemplate::open(&LocalStorage, &loaded.model.dir)?;
+    let template = ChatTemplate::open(loaded.model.storage.as_ref(), &loaded.model.dir)?;
     if template.is_none() {
         reporter.warning("the model has no chat template, so it simply continues your text");
     }

@@ -3,7 +3,8 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;
-use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Tests, Text};
+use moerge_infer::{model::Model, runner::Placement};
+use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Reference, Tests, Text};
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
@@ -25,6 +26,7 @@ Examples:
   moerge eval base out --text valid/*.txt
   moerge eval examples/tiny/{base,code,math,story} out --text examples/tiny/valid/*.txt
   moerge eval base out --text valid/*.txt --card    # add the results to out/README.md
+  moerge eval out out-q4_k_m.gguf --text valid/*.txt --kl
   moerge eval out --choices arc.jsonl --shots 5 --json | jq '.models[].choices[].acc'
 
 A line of a --choices file (`answer` may also be a letter or the text of the choice):
@@ -34,7 +36,7 @@ With `context` instead of `question`, the choice follows the text directly.
 A line of a --questions file:
   {\"question\": \"What is 3 + 4?\", \"answer\": \"3 + 4 = 7\\n#### 7\"}")]
 pub struct Args {
-    /// Model folders or `org/name` on the Hub, optionally with `+adapter`
+    /// Model folders, GGUF files, or `org/name` on the Hub, optionally with `+adapter`
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
     /// Texts for perplexity: plain text, or JSON Lines with a `text` key (.jsonl)
@@ -62,6 +64,10 @@ pub struct Args {
     /// Tokens between window starts [default: half the context]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     stride: Option<usize>,
+    /// Also compare every model's predictions of the next token with the first model's: Kullback-Leibler divergence, and
+    /// the share of tokens with the same most likely successor
+    #[arg(long, requires = "text")]
+    kl: bool,
     #[command(flatten)]
     placing: PlacingArgs,
     /// Add the results to the model cards (README.md) of models that moerge made
@@ -77,6 +83,9 @@ pub struct Args {
 
 /// Runs the tests on every model and prints the results.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.kl && args.models.len() < 2 {
+        wrong_usage("eval", "--kl compares models with the first, and there is only one");
+    }
     if let (Some(context), Some(stride)) = (args.context, args.stride)
         && stride > context
     {
@@ -101,8 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     let models = args.placing.open(&args.models, &reporter)?;
     let cards = if args.card { card::cards(&models)? } else { Vec::new() };
-    let scores: moerge_core::Result<Vec<ModelScore>> =
-        models.iter().map(|model| tests.run(model, args.placing.placement(model), &reporter)).collect();
+    let scores = scores(args, &tests, &models, &reporter);
     reporter.close();
     let scores = scores?;
     for (score, file) in scores.iter().flat_map(|score| score.choices.iter().map(move |file| (score, file))) {
@@ -126,6 +134,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     out.lines(tables::lines(&tables))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The scores of all models.
+fn scores(args: &Args, tests: &Tests, models: &[Model], reporter: &Reporter) -> moerge_core::Result<Vec<ModelScore>> {
+    // With a reference two models are in memory.
+    let placement = |model| {
+        let placement = args.placing.placement(model);
+        Placement { memory: if args.kl { placement.memory / 2 } else { placement.memory }, ..placement }
+    };
+    let Some((first, others)) = models.split_first().filter(|_| args.kl) else {
+        return models.iter().map(|model| tests.run(model, placement(model), None, reporter)).collect();
+    };
+    let mut scores = vec![tests.run(first, placement(first), None, reporter)?];
+    let reference = Reference::new(first, placement(first), reporter)?;
+    for model in others {
+        scores.push(tests.run(model, placement(model), Some(&reference), reporter)?);
+    }
+    Ok(scores)
 }
 
 fn extraction(text: &str) -> Result<Extraction, String> {

@@ -1,11 +1,15 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use moerge_checkpoint::{LocalStorage, OutputStorage, ReadStorage};
-use moerge_core::{Error, ErrorKind};
+use moerge_checkpoint::{LocalStorage, OutputStorage};
+use moerge_core::{Error, ErrorKind, model::gguf::local_models};
 use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
 use serde_json::json;
 
-use super::{folder, gguf::GgufArgs, hub, on_hub, refuse_adapter_pair};
+use super::{
+    folder,
+    gguf::{GgufArgs, is_gguf},
+    hub, on_hub, refuse_adapter_pair,
+};
 use crate::{
     console, interrupt,
     numbers::{bytes, count, duration},
@@ -81,13 +85,13 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         Some(id) => hub(reporter)?.ensure_repository_downloaded(&id, reporter)?,
         None => folder(&args.model),
     };
-    if dir.is_file() {
+    if dir.is_file() && !is_gguf(&dir) {
         let message = format!("{} is a file, and not a model folder", path_text(&args.model));
         return Err(
             Error::input(message).hint("`moerge merge RECIPE OUT.gguf --quant TYPE` writes the GGUF of a recipe")
         );
     }
-    let reading: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+    let reading = local_models();
     let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
     let out = folder(&args.out);
     let options = ExportOptions {
@@ -98,7 +102,7 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         ..args.gguf.options(&out)?
     };
     let prepared = prepare_export(&reading, &dir, &out, &options)?;
-    let report = prepared.write(&writing, &out, &options, reporter)?;
+    let report = prepared.write(reading.as_ref(), &writing, &out, &options, reporter)?;
     Ok((prepared, report))
 }
 

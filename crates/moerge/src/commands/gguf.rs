@@ -1,13 +1,15 @@
 //! Arguments for writing GGUF files, which `export` and `merge` share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+pub use moerge_core::model::gguf::is_gguf;
 use moerge_core::{
     Error, Result,
     plan::gguf::{FileType, TypeRule},
 };
-use moerge_lib::export::ExportOptions;
+use moerge_lib::export::{ExportOptions, ImatrixSource};
 
+use super::folder;
 use crate::terminal::path_text;
 
 /// How a GGUF file is written.
@@ -23,6 +25,16 @@ pub struct GgufArgs {
     /// llama.cpp's name of the pre-tokenizer, where it is not recognized
     #[arg(long, value_name = "NAME")]
     pre: Option<String>,
+    /// Importance matrix for quantisation: a file of llama-imatrix, or `self` to measure it on text that the experts, or
+    /// the model itself, generate
+    #[arg(long, value_name = "FILE|self")]
+    imatrix: Option<PathBuf>,
+    /// Measure the importance matrix on these texts
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "imatrix")]
+    imatrix_text: Vec<PathBuf>,
+    /// Also write the importance matrix
+    #[arg(long, value_name = "FILE.gguf")]
+    imatrix_out: Option<PathBuf>,
 }
 
 impl GgufArgs {
@@ -39,11 +51,27 @@ impl GgufArgs {
             file_type,
             rules: self.tensor_type.clone(),
             pre_tokenizer: self.pre.clone(),
+            imatrix: self.imatrix_source()?,
+            imatrix_out: self.imatrix_out.as_deref().map(folder),
             name: None,
             force: false,
             threads: None,
             memory: None,
         })
+    }
+
+    fn imatrix_source(&self) -> Result<Option<ImatrixSource>> {
+        let texts = || self.imatrix_text.iter().map(|path| folder(path)).collect();
+        match self.imatrix.as_deref() {
+            Some(path) if path == Path::new("self") => Ok(Some(ImatrixSource::OwnText)),
+            Some(path) => Ok(Some(ImatrixSource::File(folder(path)))),
+            None if !self.imatrix_text.is_empty() => Ok(Some(ImatrixSource::Texts(texts()))),
+            None if self.imatrix_out.is_some() => {
+                Err(Error::input("--imatrix-out writes an importance matrix, and none is asked for")
+                    .hint("add --imatrix self or --imatrix-text FILE"))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The library's options where the name of `out` ends in `.gguf`.
@@ -54,16 +82,12 @@ impl GgufArgs {
         if is_gguf(out) {
             return self.options(out).map(Some);
         }
-        if self.quant.is_some() || self.pre.is_some() || !self.tensor_type.is_empty() {
-            let message =
-                format!("--quant, --tensor-type and --pre are for GGUF files, and {} is none", path_text(out));
+        let imatrix = self.imatrix.is_some() || !self.imatrix_text.is_empty() || self.imatrix_out.is_some();
+        if imatrix || self.quant.is_some() || self.pre.is_some() || !self.tensor_type.is_empty() {
+            let options = "--quant, --tensor-type, --imatrix and --pre";
+            let message = format!("{options} are for GGUF files, and {} is none", path_text(out));
             return Err(Error::input(message).hint("end the output's name in .gguf"));
         }
         Ok(None)
     }
-}
-
-/// Whether a path is called like a GGUF file.
-pub fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }

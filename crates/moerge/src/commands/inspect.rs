@@ -7,10 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{LocalStorage, ReadStorage};
+use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     inspect::{FolderKind, Inspection, Part, inspect},
-    model::{families::is_known, locate::HubId},
+    model::{families::is_known, gguf::local_models, locate::HubId},
 };
 use moerge_hub::{HubStorage, Wanted};
 use serde_json::json;
@@ -68,10 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn find(dir: &Path) -> moerge_core::Result<Inspection> {
     match on_hub(dir) {
         Some(id) => inspect_on_hub(&id),
-        None => {
-            let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
-            inspect(&storage, &folder(dir))
-        }
+        None => inspect(&local_models(), &folder(dir)),
     }
 }
 
@@ -91,7 +88,7 @@ fn page(found: &Inspection, dir: &Path) -> Vec<String> {
 /// Inspects a model in the cache, or else its headers on the Hub.
 fn inspect_on_hub(id: &HubId) -> moerge_core::Result<Inspection> {
     let hub = hub(&Reporter::new(false, false, false))?;
-    let local: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+    let local = local_models();
     match hub.cached(id) {
         Some(folder) => inspect(&local, &folder),
         None => {

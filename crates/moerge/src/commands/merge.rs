@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use moerge_checkpoint::{LocalStorage, ReadStorage};
+use moerge_checkpoint::LocalStorage;
 use moerge_core::{
     Error, ErrorKind,
-    model::locate::HubId,
+    model::{
+        gguf::{GgufStorage, local_models},
+        locate::HubId,
+    },
     progress::Progress as _,
     recipe::{Document, Output},
 };
@@ -146,12 +149,12 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
     let recipe = Document::load(&path)?;
-    let mut storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+    let mut storage = local_models();
     let mut mounted = None;
     if args.no_cache {
         let remote = HubStorage::new(hub);
         options.cache = remote.mount_models(&recipe, recipe_dir(&path))?;
-        storage = remote.clone();
+        storage = GgufStorage::over(remote.clone());
         // Every row would be a request to the Hub.
         options.measure_shared = false;
         mounted = Some(remote);

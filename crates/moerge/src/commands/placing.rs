@@ -1,9 +1,8 @@
 //! Arguments of `eval` and `route`: whether a model runs in memory or is streamed, and how its weights are stored.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
-use moerge_checkpoint::{LocalStorage, ReadStorage};
-use moerge_core::recipe::ModelRef;
+use moerge_core::{model::gguf::local_models, recipe::ModelRef};
 use moerge_infer::{decoder::Quantisation, model::Model, runner::Placement};
 
 use super::{
@@ -39,7 +38,7 @@ impl PlacingArgs {
             // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+        let storage = local_models();
         let hub = hub(reporter)?;
         let open = |reference: &String| {
             let reference = folder(Path::new(reference)).display().to_string();

@@ -4,12 +4,12 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
-use moerge_checkpoint::{LocalStorage, OutputStorage, ReadStorage};
+use moerge_checkpoint::{LocalStorage, OutputStorage};
 use moerge_core::{
     ErrorKind,
+    model::gguf::{GgufStorage, local_models},
     plan::PlanSummary,
     recipe::{Document, Output},
 };
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let recipe = Document::load(&path)?;
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
-    let mut storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+    let mut storage = local_models();
     let reporter = Reporter::new(false, args.json, false);
     let hub = hub(&reporter)?;
     let offline = hub.settings().offline;
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.into()),
         }
-        storage = remote.clone();
+        storage = GgufStorage::over(remote.clone());
     }
     let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
     // Tokenizers would be most of the download; `merge` compares them.

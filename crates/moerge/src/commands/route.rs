@@ -6,7 +6,6 @@ use std::{
     process::ExitCode,
 };
 
-use moerge_checkpoint::LocalStorage;
 use moerge_core::Error;
 use moerge_infer::model::Model;
 use moerge_lib::{
@@ -62,15 +61,15 @@ const SHOWN: usize = 600;
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(false, args.quiet || args.json, false);
     let model = args.placing.open(std::slice::from_ref(&args.model), &reporter)?.remove(0);
-    let names = expert_names(&model, &LocalStorage)?;
-    let slots = expert_slots(&model, &LocalStorage)?;
+    let names = expert_names(&model, model.storage.as_ref())?;
+    let slots = expert_slots(&model, model.storage.as_ref())?;
     let texts = if args.text.is_empty() { prompts(&model)? } else { texts(&args.text, &names)? };
     let sample = if args.html.is_some() || args.json { SHOWN } else { 0 };
     let extent = Extent { context: args.context, tokens: args.tokens, sample };
     let routed = report(&model, (&names, &slots), &texts, extent, args.placing.placement(&model), &reporter);
     reporter.close();
     let mut routed = routed?;
-    routed.balance = balanced_load(&model, &LocalStorage);
+    routed.balance = balanced_load(&model, model.storage.as_ref());
     if let Some(path) = &args.html {
         write_page(path, &html::page(&routed))?;
     }
@@ -87,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn prompts(model: &Model) -> Result<Vec<RoutedText>, Error> {
-    let texts = recipe_texts(model, &LocalStorage)?;
+    let texts = recipe_texts(model, model.storage.as_ref())?;
     if texts.is_empty() {
         return Err(Error::input(format!("{} comes without prompts, so texts are needed", model.reference))
             .hint("moerge route MODEL --text FILE..."));

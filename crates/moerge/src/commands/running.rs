@@ -1,10 +1,9 @@
 //! Arguments of `chat`, `generate` and `serve`: how the model is loaded, and how its answers are sampled.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use moerge_checkpoint::{LocalStorage, ReadStorage};
-use moerge_core::{Error, plan::Slots, recipe::ModelRef};
+use moerge_core::{Error, model::gguf::local_models, plan::Slots, recipe::ModelRef};
 use moerge_infer::{
     decoder::{Quantisation, ResidentModel},
     generate::{GenerationConfig, Sampling},
@@ -85,7 +84,7 @@ impl ModelArgs {
             // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+        let storage = local_models();
         let reference = folder(Path::new(&self.model)).display().to_string();
         let hub = hub(reporter)?;
         if let Ok(parsed) = ModelRef::parse(&reference) {

@@ -1,8 +1,8 @@
 //! `moerge verify`: checks a folder and prints the findings, grouped by kind.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use moerge_checkpoint::LocalStorage;
+use moerge_core::model::gguf::local_models;
 use moerge_lib::verify::{Finding, Severity, VerifyReport, verify};
 
 use super::{folder, hub, on_hub, refuse_adapter_pair, threads};
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(id) => hub(&reporter)?.ensure_repository_downloaded(&id, &reporter)?,
         None => folder(&args.dir),
     };
-    let storage: Arc<dyn moerge_checkpoint::ReadStorage> = Arc::new(LocalStorage);
+    let storage = local_models();
     let report = verify(&storage, &dir, threads(args.num_threads), &reporter);
     reporter.close();
     let report = report?;

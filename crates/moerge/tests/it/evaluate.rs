@@ -26,7 +26,7 @@ fn open(dir: &Path) -> Model {
 }
 
 fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
-    tests.run(model, placement, &Silent).unwrap()
+    tests.run(model, placement, None, &Silent).unwrap()
 }
 
 /// `evaluate/perplexity.py` says how these numbers were made.
@@ -135,7 +135,7 @@ fn written_answers_are_compared_after_the_regular_expression() {
     let said = first.items[0].answer.clone().expect("the math model writes numbers");
     let again = run(&model, IN_MEMORY, &tests(&format!("so #### {said}."))).answers.remove(0);
     assert_eq!((again.exact_match.value, &again.items[0].text), (1.0, &first.items[0].text));
-    let error = tests("1").run(&model, STREAMED, &Silent).unwrap_err();
+    let error = tests("1").run(&model, STREAMED, None, &Silent).unwrap_err();
     assert!(error.to_string().contains("cannot write answers"), "{error}");
 }
 

@@ -10,7 +10,7 @@ use moerge_core::{
     model::{config::ModelConfig, families::describe},
     progress::Silent,
 };
-use moerge_infer::decoder::{CheckpointWeights, forward, logits};
+use moerge_infer::decoder::{CheckpointWeights, Pass, forward, logits};
 
 /// Greatest difference of logits that counts as equal.
 const TOLERANCE: f32 = 1e-4;
@@ -61,7 +61,7 @@ fn greatest_difference(
     let checkpoint = Checkpoint::open(storage, out).unwrap();
     let description = describe(config).unwrap();
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
-    let stream = forward(&weights, &[ids.to_vec()], config.layers, None, &mut (), &Silent).unwrap();
+    let stream = forward(&weights, &[ids.to_vec()], Pass::default(), &mut (), &Silent).unwrap();
     let scores = logits(&weights, &stream, &Silent).unwrap();
     let logits: Vec<f32> = (0..ids.len()).flat_map(|token| scores.token(token)).collect();
     assert_eq!(logits.len(), expected.len());

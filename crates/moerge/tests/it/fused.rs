@@ -8,7 +8,7 @@ use moerge_core::{
     model::{config::ModelConfig, families::describe},
     progress::Silent,
 };
-use moerge_infer::decoder::{CheckpointWeights, forward, logits};
+use moerge_infer::decoder::{CheckpointWeights, Pass, forward, logits};
 use moerge_lib::verify::{FindingKind, Severity, verify};
 
 /// The logits of some tokens.
@@ -20,7 +20,7 @@ fn scores(dir: &Path) -> Vec<f32> {
     let checkpoint = Checkpoint::open(&storage, dir).unwrap();
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let tokens = vec![(3..40).collect()];
-    let x = forward(&weights, &tokens, description.decoder.layers.len(), None, &mut (), &Silent).unwrap();
+    let x = forward(&weights, &tokens, Pass::default(), &mut (), &Silent).unwrap();
     logits(&weights, &x, &Silent).unwrap().to_tokens()
 }
 

@@ -23,7 +23,7 @@ use moerge_core::{
     progress::Silent,
 };
 use moerge_infer::decoder::{
-    Activations, CheckpointWeights, KvCache, Observer, Quantisation, ResidentModel, forward, logits,
+    Activations, CheckpointWeights, KvCache, Observer, Pass, Quantisation, ResidentModel, forward, logits,
 };
 use moerge_infer::model::Model;
 
@@ -42,7 +42,7 @@ fn check_with_config(model: &str, config: &str) {
     let layers = description.decoder.layers.len();
 
     let mut seen = Seen::default();
-    let last = forward(&weights, std::slice::from_ref(&ids), layers, None, &mut seen, &Silent).unwrap();
+    let last = forward(&weights, std::slice::from_ref(&ids), Pass::default(), &mut seen, &Silent).unwrap();
     let scores = logits(&weights, &last, &Silent).unwrap();
 
     assert_eq!((seen.streams.len(), seen.inputs.len()), (layers + 1, layers));
@@ -63,11 +63,10 @@ fn check_packing(model: &str) {
     let weights = CheckpointWeights::new(&checkpoint, &description).unwrap();
     let ids = Expected::open(model).tokens();
     let sequences = [ids[..3].to_vec(), ids.clone(), ids[5..6].to_vec(), ids[7..20].to_vec()];
-    let layers = description.decoder.layers.len();
-    let packed = forward(&weights, &sequences, layers, None, &mut (), &Silent).unwrap();
+    let packed = forward(&weights, &sequences, Pass::default(), &mut (), &Silent).unwrap();
     let mut column = 0;
     for sequence in sequences {
-        let alone = forward(&weights, std::slice::from_ref(&sequence), layers, None, &mut (), &Silent).unwrap();
+        let alone = forward(&weights, std::slice::from_ref(&sequence), Pass::default(), &mut (), &Silent).unwrap();
         for token in 0..sequence.len() {
             let pairs = alone.token(token).into_iter().zip(packed.token(column));
             let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

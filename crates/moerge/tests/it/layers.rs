@@ -15,7 +15,7 @@ use moerge_core::{
 };
 use moerge_infer::{
     PartialExpert,
-    decoder::{CheckpointWeights, Weights, forward, logits},
+    decoder::{CheckpointWeights, Pass, Weights, forward, logits},
 };
 use moerge_lib::{
     merge::{MergeOptions, Prepared, prepare},
@@ -30,8 +30,7 @@ fn storage() -> Arc<dyn ReadStorage> {
 }
 
 fn scores(weights: &dyn Weights) -> Vec<f32> {
-    let layers = weights.description().decoder.layers.len();
-    let stream = forward(weights, &[IDS.to_vec()], layers, None, &mut (), &Silent).unwrap();
+    let stream = forward(weights, &[IDS.to_vec()], Pass::default(), &mut (), &Silent).unwrap();
     let scores = logits(weights, &stream, &Silent).unwrap();
     (0..IDS.len()).flat_map(|token| scores.token(token)).collect()
 }

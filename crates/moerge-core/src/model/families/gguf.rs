@@ -14,6 +14,10 @@ pub enum GgufArchitecture {
 }
 
 impl GgufArchitecture {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Llama, Self::Qwen2, Self::Qwen2Moe, Self::Qwen3, Self::Qwen3Moe, Self::Phi3, Self::Deepseek];
+
     /// llama.cpp's name.
     pub fn name(self) -> &'static str {
         match self {

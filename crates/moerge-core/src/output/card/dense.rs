@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use super::{
     front_matter::{FrontMatter, link},
+    of_quantised,
     text::{billions, cell, fence},
     usage,
 };
+use crate::model::gguf::QuantisedSource;
 
 /// The facts on the card of a dense merge.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,6 +43,8 @@ pub struct DenseCardFacts {
     pub moerge_version: String,
     /// Whether transformers needs `trust_remote_code` for the class.
     pub remote_code: bool,
+    /// The sources that are stored in blocks.
+    pub quantised: Vec<QuantisedSource>,
 }
 
 /// A model on the card of a dense merge.
@@ -99,6 +103,7 @@ pub fn dense_card(facts: &DenseCardFacts) -> String {
             if model.parameters.is_empty() { "–".to_owned() } else { cell(&model.parameters.join(", ")) };
         let _ = writeln!(card, "| {} | {layers} | {parameters} |", link(&facts.folders, &model.reference));
     }
+    card.push_str(&of_quantised(&facts.quantised));
     card.push_str(&usage(facts.remote_code));
     let _ = write!(card, "\n## Recipe\n\n{}", fence("yaml", &facts.recipe));
     card.push_str("\n`moerge.json` beside the weights says which sources each tensor came from, with a fingerprint.\n");

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{GgufModel, names::name, rope};
+use super::{GgufModel, rope};
 use crate::{
     error::Result,
-    model::families::{FfnMatrix, FfnSpec, GgufArchitecture, LayerRole, LayerSpec, Projection, Role},
+    model::{
+        families::{FfnMatrix, FfnSpec, GgufArchitecture, LayerRole, LayerSpec, Projection, Role},
+        gguf::{names::name, rows::from_halves},
+    },
     ops::Expr,
 };
 
@@ -114,12 +117,8 @@ impl Layer<'_> {
         if !self.architecture.has_adjacent_pairs() {
             return expr;
         }
-        let half = attention.head_dim / 2;
-        let row = |row: usize| {
-            let (head, within) = (row / (2 * half), row % (2 * half));
-            Some(head * 2 * half + within % 2 * half + within / 2)
-        };
-        let map: Arc<[Option<usize>]> = (0..heads * 2 * half).map(row).collect();
+        let head_dim = attention.head_dim;
+        let map: Arc<[Option<usize>]> = (0..heads * head_dim).map(|row| Some(from_halves(row, head_dim))).collect();
         let shape = expr.shape().to_vec();
         Expr::RowMap { input: Box::new(expr), map, shape }
     }

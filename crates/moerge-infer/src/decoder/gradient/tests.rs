@@ -9,7 +9,7 @@ use super::{
     golden::{Golden, Reversed},
     *,
 };
-use crate::decoder::{Activations, CheckpointWeights, Observer, forward, log_probabilities, logits};
+use crate::decoder::{Activations, CheckpointWeights, Observer, Pass, forward, log_probabilities, logits};
 use moerge_core::{
     model::{config::ModelConfig, families::describe},
     progress::Silent,
@@ -43,7 +43,7 @@ fn a_layer_gives_what_the_forward_pass_gives() {
 
         let sequences: Vec<Vec<u32>> = texts.iter().map(|t| t.tokens.clone()).collect();
         let mut streams = Streams::default();
-        let last = forward(&weights, &sequences, options.layers.len(), None, &mut streams, &Silent).unwrap();
+        let last = forward(&weights, &sequences, Pass::default(), &mut streams, &Silent).unwrap();
         let group = &Group::of(&texts, options).unwrap()[0];
         let mut x = Rows { columns: options.hidden, values: streams.0[0].to_tokens() };
         for (layer, stream) in streams.0[1..].iter().enumerate() {

@@ -36,6 +36,7 @@ pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
     let mut tables = Vec::new();
     if !first.texts.is_empty() {
         tables.push(perplexities(scores, &names));
+        tables.extend(divergences(scores, &names));
     }
     if !first.choices.is_empty() {
         tables.push(choices(scores, &names));
@@ -120,6 +121,27 @@ fn perplexities(scores: &[ModelScore], names: &[String]) -> Table {
         rows.push(Row::new("tokens scored", scores[0].texts.iter().map(|text| thousands(text.scored)), true));
     }
     Table { header, rows }
+}
+
+/// How far the predictions of each model are from those of the first, if they were compared.
+fn divergences(scores: &[ModelScore], names: &[String]) -> Option<Table> {
+    let compared: Vec<(&String, &ModelScore)> =
+        names.iter().zip(scores).filter(|(_, s)| s.texts.iter().any(|text| text.divergence.is_some())).collect();
+    let (_, first) = compared.first()?;
+    let mut header = vec![format!("KL from {}", names.first()?)];
+    header.extend(first.texts.iter().flat_map(|text| [text.text.clone(), "same top".to_owned()]));
+    let cells = |score: &ModelScore| {
+        let each = score.texts.iter().filter_map(|text| text.divergence);
+        each.flat_map(|d| [kl_cell(&d.kl), share_cell(&d.same_top)]).collect::<Vec<_>>()
+    };
+    let rows = compared.iter().map(|(name, score)| Row::new(name, cells(score).into_iter(), false)).collect();
+    Some(Table { header, rows })
+}
+
+/// `0.0213 ±0.0004`, in nats.
+fn kl_cell(estimate: &Estimate) -> String {
+    let decimals = if estimate.value < 0.01 { 5 } else { 4 };
+    format!("{:.decimals$} ±{:.decimals$}", estimate.value.max(0.0), estimate.error)
 }
 
 fn choices(scores: &[ModelScore], names: &[String]) -> Table {
@@ -210,6 +232,7 @@ mod tests {
             bytes: 5000,
             perplexity: Estimate { value: *value, error: value / 100.0 },
             bits_per_byte: 1.0,
+            divergence: None,
         };
         let texts = perplexities.iter().enumerate().map(text).collect();
         ModelScore {

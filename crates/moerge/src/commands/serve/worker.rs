@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::LocalStorage;
 use moerge_core::progress::{Progress, Stage};
 use moerge_infer::{
     generate::{ChatTemplate, Conversation, Generator, Limits, Piece, Sampler, answer},
@@ -65,7 +64,7 @@ struct Texts {
 impl Worker {
     /// Starts the thread. It ends with the last `Worker`.
     pub fn start(loaded: Arc<Loaded>) -> anyhow::Result<Self> {
-        let template = ChatTemplate::open(&LocalStorage, &loaded.model.dir)?;
+        let template = ChatTemplate::open(loaded.model.storage.as_ref(), &loaded.model.dir)?;
         let has_template = template.is_some();
         let (jobs, waiting) = channel(WAITING);
         let texts = Arc::new(Texts { loaded: Arc::clone(&loaded), template });

@@ -1,6 +1,6 @@
 //! llama.cpp's names of tensors, by role.
 
-use crate::model::families::{FfnMatrix, LayerRole, Projection, Role};
+use crate::model::families::{FfnMatrix, LayerRole, Projection, Role, RoleTensor};
 
 /// The name of a role's tensor. All experts of a layer are one tensor.
 pub fn name(role: Role) -> String {
@@ -9,6 +9,17 @@ pub fn name(role: Role) -> String {
         Role::FinalNorm => "output_norm.weight".to_owned(),
         Role::LmHead => "output.weight".to_owned(),
         Role::Layer(layer, role) => format!("blk.{layer}.{}", in_layer(role)),
+    }
+}
+
+/// The name of the tensor that holds `tensor`, which may be a part of a fused one.
+pub fn name_of(tensor: &RoleTensor) -> String {
+    match tensor.role {
+        Role::Layer(layer, LayerRole::Attention(_)) if tensor.part_of.is_some() => {
+            format!("blk.{layer}.attn_qkv.weight")
+        }
+        Role::Layer(layer, LayerRole::Ffn(_)) if tensor.part_of.is_some() => format!("blk.{layer}.ffn_up.weight"),
+        role => name(role),
     }
 }
 
