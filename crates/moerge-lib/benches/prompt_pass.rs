@@ -24,7 +24,7 @@ use moerge_core::{
     },
     progress::Silent,
 };
-use moerge_infer::decoder::{CheckpointWeights, forward};
+use moerge_infer::decoder::{CheckpointWeights, Pass, forward};
 
 const PROMPTS: usize = 20;
 /// Runs of each product, of which the fastest counts.
@@ -50,7 +50,9 @@ fn main() {
     let pass = |tokens: usize| {
         let weights = CheckpointWeights::new(&checkpoint, &description).expect("weights");
         let sequences: Vec<Vec<u32>> = sequences(tokens, config.vocab_size);
-        let sum = forward(&weights, &sequences, layers, None, &mut (), &Silent).expect("forward").token(0);
+        let sum = forward(&weights, &sequences, Pass { layers: Some(layers), ..Pass::default() }, &mut (), &Silent)
+            .expect("forward")
+            .token(0);
         black_box(sum);
     };
     println!(

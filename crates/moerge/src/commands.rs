@@ -8,9 +8,11 @@ use std::{
 };
 
 use clap::Subcommand;
-use moerge_checkpoint::LocalStorage;
 use moerge_core::{
-    model::locate::{self, HubCache, HubId},
+    model::{
+        gguf::local_models,
+        locate::{self, HubCache, HubId},
+    },
     recipe::ModelRef,
 };
 use moerge_hub::{Hub, HubSettings};
@@ -100,7 +102,7 @@ fn hub(reporter: &Reporter) -> moerge_core::Result<Arc<Hub>> {
 fn on_hub(path: &Path) -> Option<HubId> {
     let written = path.to_str().filter(|_| !path.exists())?;
     let reference = ModelRef::parse(written).ok().filter(|r| r.adapter.is_none())?;
-    let mut parts = locate::on_hub(&LocalStorage, &reference, Path::new("."), &HubCache::from_env());
+    let mut parts = locate::on_hub(local_models().as_ref(), &reference, Path::new("."), &HubCache::from_env());
     parts.pop().map(|part| part.id)
 }
 

@@ -31,6 +31,7 @@ fn of(cause: &Cause) -> Option<String> {
         Cause::UnknownPreTokenizer => {
             Some("--pre NAME gives llama.cpp's name of a pre-tokenizer that splits text in the same way".to_owned())
         }
+        Cause::NeedsImatrix => Some("--imatrix self measures one, --imatrix FILE reads one".to_owned()),
         Cause::OutputExists { .. } => Some("--force replaces it, if moerge made it".to_owned()),
         Cause::CacheFull => Some("`moerge merge --no-cache` reads models from the Hub without storing them".to_owned()),
         Cause::FileTooLarge => Some("--out-shard-size 1B makes smaller files".to_owned()),

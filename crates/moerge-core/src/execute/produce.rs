@@ -4,7 +4,11 @@ use moerge_checkpoint::{Encoding, TensorView};
 
 use crate::{
     error::{ErrorKind, Result},
-    numeric::{blocks::blocks_not_finite, encode::encode, non_finite::NonFinite},
+    numeric::{
+        blocks::blocks_not_finite,
+        encode::{ColumnImportance, encode},
+        non_finite::NonFinite,
+    },
     ops::{ComputedValues, Evaluator, Preparation},
     plan::OutputTensor,
 };
@@ -36,14 +40,17 @@ pub fn produce(
         ErrorKind::Io | ErrorKind::Interrupted => error,
     })?;
     let ((rows, columns), at_once) = (evaluator.shape(), evaluator.rows_at_once());
+    let importance = computed
+        .importance(&tensor.name)
+        .map(|values| ColumnImportance { values, rows_each: rows / (values.len() / columns.max(1)).max(1) });
     let mut non_finite = NonFinite::default();
     for first in (0..rows).step_by(at_once) {
         let now = first..(first + at_once).min(rows);
         evaluator.fetch(now.clone(), &mut buffers.bytes)?;
         buffers.values.resize(now.len() * columns, 0.0);
-        evaluator.compute(now, &buffers.bytes, computed, &mut buffers.values)?;
+        evaluator.compute(now.clone(), &buffers.bytes, computed, &mut buffers.values)?;
         buffers.out.clear();
-        encode(tensor.encoding, &buffers.values, columns, &mut buffers.out)?;
+        encode(tensor.encoding, &buffers.values, (now.start, columns), importance, &mut buffers.out)?;
         match tensor.encoding {
             Encoding::Plain(dtype) => non_finite.count(dtype, &buffers.out),
             Encoding::Blocks(block) => {

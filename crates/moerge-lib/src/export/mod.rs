@@ -1,6 +1,8 @@
 //! A model as a GGUF file, for llama.cpp and what is built on it.
 
 mod facts;
+mod imatrix;
+mod weights;
 
 use std::{
     collections::HashMap,
@@ -9,17 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::{Checkpoint, OutputStorage, ReadStorage};
+use moerge_checkpoint::{Checkpoint, OutputDir, OutputStorage, ReadStorage};
 use moerge_core::{
     error::Result,
-    execute,
+    execute::{self, Written},
     model::source_files::SourceFiles,
-    plan::gguf::{FileType, GgufModel, GgufOptions, GgufPlan, TypeRule},
+    ops::ComputedValues,
+    plan::gguf::{FileType, GgufModel, GgufOptions, GgufPlan, ImportanceMatrix, TypeRule, WithImportance},
     progress::Progress,
 };
 
 use crate::{memory::workers_within, publication::Publication};
 pub use facts::ModelFacts;
+pub use imatrix::{Imatrix, ImatrixSource};
+pub(crate) use imatrix::{importance, write as write_imatrix};
+use moerge_infer::tokenizer::Tokenizer;
 
 /// What the user can set.
 #[derive(Debug, Clone)]
@@ -32,6 +38,10 @@ pub struct ExportOptions {
     pub pre_tokenizer: Option<String>,
     /// The model's name in the metadata; the folder's where it is not given.
     pub name: Option<String>,
+    /// Where the importance matrix comes from, if one is used.
+    pub imatrix: Option<ImatrixSource>,
+    /// Where the importance matrix is written.
+    pub imatrix_out: Option<PathBuf>,
     /// Whether an existing file is replaced.
     pub force: bool,
     /// Worker threads; by the machine where it is not given.
@@ -45,6 +55,7 @@ pub struct ExportOptions {
 pub struct PreparedExport {
     /// The plan.
     pub plan: GgufPlan,
+    imatrix: Option<Imatrix>,
     dir: PathBuf,
     checkpoint: Checkpoint,
 }
@@ -74,14 +85,43 @@ pub fn prepare_export(
 ) -> Result<PreparedExport> {
     let model = GgufModel::open(storage, dir)?;
     let facts = ModelFacts::read(storage.as_ref(), dir, model.config.vocab_size, options)?;
-    let plan = GgufPlan::new(&model, &facts.vocabulary, &facts.general, &gguf_options(out, options))?;
-    Ok(PreparedExport { plan, dir: dir.to_owned(), checkpoint: Checkpoint::open(storage, dir)? })
+    let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
+    let options = gguf_options(out, options, imatrix.as_ref());
+    let plan = GgufPlan::new(model, &facts.vocabulary, &facts.general, &options)?;
+    Ok(PreparedExport { plan, imatrix, dir: dir.to_owned(), checkpoint: Checkpoint::open(storage, dir)? })
 }
 
 /// The plan's options for a file called `out`.
-pub(crate) fn gguf_options(out: &Path, options: &ExportOptions) -> GgufOptions {
+pub(crate) fn gguf_options(out: &Path, options: &ExportOptions, imatrix: Option<&Imatrix>) -> GgufOptions {
     let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    GgufOptions { file_type: options.file_type, rules: options.rules.clone(), max_bytes: None, stem }
+    let (file_type, rules) = (options.file_type, options.rules.clone());
+    GgufOptions { file_type, rules, max_bytes: None, stem, imatrix: imatrix.map(|imatrix| imatrix.facts.clone()) }
+}
+
+/// Writes the weights of `plan`, by their importance if there is a matrix of it.
+///
+/// # Errors
+/// The matrix is of another model, or something cannot be read or written.
+pub(crate) fn write_weights(
+    plan: &GgufPlan,
+    computed: &dyn ComputedValues,
+    matrix: Option<ImportanceMatrix>,
+    options: &ExportOptions,
+    output: &OutputDir,
+    workers: usize,
+    progress: &dyn Progress,
+) -> Result<Written> {
+    let Some(matrix) = matrix else {
+        return execute::write_shards(&plan.output, computed, output, workers, progress);
+    };
+    if let Some(path) = &options.imatrix_out {
+        write_imatrix(&matrix, path)?;
+    }
+    let (importance, warnings) = importance(&matrix, plan)?;
+    let computed = WithImportance { values: computed, importance: &importance };
+    let mut written = execute::write_shards(&plan.output, &computed, output, workers, progress)?;
+    written.warnings.extend(warnings);
+    Ok(written)
 }
 
 impl PreparedExport {
@@ -91,6 +131,7 @@ impl PreparedExport {
     /// `out` is there and may not be replaced, or something cannot be read or written.
     pub fn write(
         &self,
+        sources: &dyn ReadStorage,
         storage: &Arc<dyn OutputStorage>,
         out: &Path,
         options: &ExportOptions,
@@ -116,7 +157,12 @@ impl PreparedExport {
             return Ok(report(warnings, true));
         };
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
-        let written = execute::write_shards(plan, &computed, &output, workers, progress)?;
+        let tokenizer = || Tokenizer::open(sources, &self.dir);
+        let matrix = self
+            .imatrix
+            .as_ref()
+            .map(|imatrix| imatrix.matrix(&self.plan, &computed, &tokenizer, None, options.memory, progress));
+        let written = write_weights(&self.plan, &computed, matrix.transpose()?, options, &output, workers, progress)?;
         warnings.extend(written.warnings);
         publication.finish_file(output, progress)?;
         Ok(report(warnings, false))

@@ -11,7 +11,10 @@ use moerge_checkpoint::{OutputStorage, ReadStorage};
 use moerge_core::{
     error::{Cause, Error, Result},
     execute,
-    model::named_model::NamedModel,
+    model::{
+        gguf::{QuantisedSource, quantised_sources},
+        named_model::NamedModel,
+    },
     ops::Identity,
     output::{
         card::{MODEL_CARD, dense_card},
@@ -21,6 +24,8 @@ use moerge_core::{
     progress::Progress,
     recipe::DenseRecipe,
 };
+
+use moerge_infer::tokenizer::Tokenizer;
 
 use super::MergeOptions;
 use crate::{
@@ -79,6 +84,9 @@ pub fn prepare_dense(
 ) -> Result<PreparedDense> {
     let (models, mut plan) = plan::plan_dense(storage, &recipe, made, recipe_dir, options, "")?;
     plan.output.warnings.splice(0..0, made.warnings.iter().cloned());
+    let sources = models.0.iter().flat_map(NamedModel::files);
+    let quantised = quantised_sources(storage.as_ref(), sources);
+    plan.output.warnings.extend(quantised.iter().map(QuantisedSource::warning));
     if options.compare_vocabularies {
         plan.output.warnings.extend(tokenizer::warnings(storage.as_ref(), &recipe, &models, &plan)?);
     }
@@ -156,6 +164,12 @@ impl PreparedDense {
         let overrides = tokenizer::overrides(storage, &self.recipe, &self.models, &self.plan)?;
         files.extend(copied(storage, &self.models.0[self.plan.tokenizer].dir, &overrides, wanted)?);
         Ok(files)
+    }
+
+    /// The tokenizer of the merged model.
+    pub(super) fn open_tokenizer(&self, storage: &dyn ReadStorage) -> Result<Tokenizer> {
+        let overrides = tokenizer::overrides(storage, &self.recipe, &self.models, &self.plan)?;
+        Tokenizer::open_with(storage, &self.models.0[self.plan.tokenizer].dir, &overrides)
     }
 
     /// An upper bound of the bytes of the finished folder, whose files beside the weights are `files`.

@@ -6,7 +6,6 @@ use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 use moerge_checkpoint::{OutputStorage, ReadStorage};
 use moerge_core::{
     error::Result,
-    execute,
     model::{named_model::NamedModel, source::Source},
     output::{
         card::{common_licence, hub_ids, source_licence},
@@ -21,7 +20,7 @@ use moerge_core::{
 
 use super::{DenseReport, MergeOptions, MergeReport, Prepared, PreparedDense};
 use crate::{
-    export::{ExportOptions, ModelFacts, gguf_options},
+    export::{ExportOptions, Imatrix, ModelFacts, gguf_options, write_weights},
     memory::workers_within,
     publication::Publication,
 };
@@ -39,6 +38,7 @@ impl Prepared {
         sources: &dyn ReadStorage,
         out: &Path,
         export: &ExportOptions,
+        imatrix: Option<&Imatrix>,
         options: &MergeOptions,
     ) -> Result<GgufPlan> {
         let (files, _) = self.files(sources, out, WANTED)?;
@@ -47,7 +47,7 @@ impl Prepared {
         let dirs = models.iter().flat_map(|files| files.dirs());
         let general = general(sources, out, references, dirs, &local_folders(models.iter().cloned()), "moe")?;
         let planned = Planned { plan: &self.plan.output, dir: &self.models.base().dir, files: &files };
-        planned.gguf(sources, out, self.id(&files, options)?, general, export)
+        planned.gguf(sources, out, self.id(&files, options)?, general, export, imatrix)
     }
 
     /// Builds the MoE as the GGUF file `out`.
@@ -64,7 +64,8 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<MergeReport> {
         let start = Instant::now();
-        let gguf = self.gguf_plan(sources, out, export, options)?;
+        let imatrix = export.imatrix.as_ref().map(Imatrix::open).transpose()?;
+        let gguf = self.gguf_plan(sources, out, export, imatrix.as_ref(), options)?;
         let plan = &gguf.output;
         let models = self.models.sources.iter().flat_map(Source::files).collect();
         let publication = Publication::new(storage, out, plan, models, &[])?;
@@ -95,7 +96,15 @@ impl Prepared {
         let (files, _) = self.files(sources, out, WANTED)?;
         let made = self.routers_with_warnings(&output, &files, tokenizer.as_ref(), &memory, options, progress)?;
         let computed = made.routers.computed(&self.plan);
-        let written = execute::write_shards(plan, &computed, &output, memory.workers, progress)?;
+        let matrix = match &imatrix {
+            Some(imatrix) => {
+                let own = self.texts_of_experts(&output, tokenizer.as_ref(), &memory, progress)?;
+                let open = || self.open_tokenizer(sources);
+                Some(imatrix.matrix(&gguf, &computed, &open, own, options.memory, progress)?)
+            }
+            None => None,
+        };
+        let written = write_weights(&gguf, &computed, matrix, export, &output, memory.workers, progress)?;
         publication.finish_file(output, progress)?;
         let warnings = [made.warnings, plan.warnings.clone(), written.warnings].concat();
         Ok(report(warnings, made.routing, false))
@@ -107,7 +116,13 @@ impl PreparedDense {
     ///
     /// # Errors
     /// The model or its tokenizer has no place in GGUF.
-    pub fn gguf_plan(&self, sources: &dyn ReadStorage, out: &Path, export: &ExportOptions) -> Result<GgufPlan> {
+    pub fn gguf_plan(
+        &self,
+        sources: &dyn ReadStorage,
+        out: &Path,
+        export: &ExportOptions,
+        imatrix: Option<&Imatrix>,
+    ) -> Result<GgufPlan> {
         let files = self.files(sources, out, WANTED)?;
         let references = self.models.0.iter().map(|model| model.reference.as_str()).collect();
         let models: Vec<_> = self.models.0.iter().flat_map(NamedModel::files).collect();
@@ -115,7 +130,7 @@ impl PreparedDense {
         let general = general(sources, out, references, dirs, &local_folders(models.iter().cloned()), "mergekit")?;
         let dir = &self.models.0[self.plan.tokenizer].dir;
         let planned = Planned { plan: &self.plan.output, dir, files: &files };
-        planned.gguf(sources, out, self.id(&files)?, general, export)
+        planned.gguf(sources, out, self.id(&files)?, general, export, imatrix)
     }
 
     /// Builds the merged model as the GGUF file `out`.
@@ -132,7 +147,8 @@ impl PreparedDense {
         progress: &dyn Progress,
     ) -> Result<DenseReport> {
         let start = Instant::now();
-        let gguf = self.gguf_plan(sources, out, export)?;
+        let imatrix = export.imatrix.as_ref().map(Imatrix::open).transpose()?;
+        let gguf = self.gguf_plan(sources, out, export, imatrix.as_ref())?;
         let plan = &gguf.output;
         let models = self.models.0.iter().flat_map(NamedModel::files).collect();
         let publication = Publication::new(storage, out, plan, models, &[])?;
@@ -153,7 +169,10 @@ impl PreparedDense {
             return Ok(report(warnings, true));
         };
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
-        let written = execute::write_shards(plan, &computed, &output, workers, progress)?;
+        let tokenizer = || self.open_tokenizer(sources);
+        let matrix =
+            imatrix.map(|imatrix| imatrix.matrix(&gguf, &computed, &tokenizer, None, options.memory, progress));
+        let written = write_weights(&gguf, &computed, matrix.transpose()?, export, &output, workers, progress)?;
         publication.finish_file(output, progress)?;
         warnings.extend(written.warnings);
         Ok(report(warnings, false))
@@ -176,11 +195,12 @@ impl Planned<'_> {
         id: String,
         general: General,
         export: &ExportOptions,
+        imatrix: Option<&Imatrix>,
     ) -> Result<GgufPlan> {
         let model = GgufModel::planned(self.plan, out, id)?;
         let rows = model.config.vocab_size;
         let facts = ModelFacts::merged(sources, self.dir, self.files, rows, general, export)?;
-        GgufPlan::new(&model, &facts.vocabulary, &facts.general, &gguf_options(out, export))
+        GgufPlan::new(model, &facts.vocabulary, &facts.general, &gguf_options(out, export, imatrix))
     }
 }
 

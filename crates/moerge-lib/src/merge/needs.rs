@@ -172,13 +172,17 @@ impl Prepared {
         let mode = self.plan.routing.gate_mode;
         let needed = mode.needs_prompts() || mode.is_fitted();
         let open = || {
-            let base = self.models.base();
-            let opened = Tokenizer::open_with(storage, &base.dir, &base.overrides)
-                .map(|tokenizer| tokenizer.with_rows(base.config.vocab_size));
-            opened.map_err(|error| {
+            self.open_tokenizer(storage).map_err(|error| {
                 error.fact("needed for", format!("`gate_mode: {}`", mode.name())).hint("`gate_mode: random` needs none")
             })
         };
         needed.then(open).transpose()
+    }
+
+    /// The base's tokenizer.
+    pub(super) fn open_tokenizer(&self, storage: &dyn ReadStorage) -> Result<Tokenizer> {
+        let base = self.models.base();
+        let opened = Tokenizer::open_with(storage, &base.dir, &base.overrides)?;
+        Ok(opened.with_rows(base.config.vocab_size))
     }
 }

@@ -10,6 +10,7 @@ use moerge_core::{
     error::{Error, Result},
     model::{
         files::TOKENIZER,
+        gguf::{QuantisedSource, quantised_sources},
         locate::{ModelNotFound, locate},
         named_model::NamedModel,
         source::{Source, Vocabulary, read_bytes, token_without_row},
@@ -60,6 +61,8 @@ pub fn prepare_with(
     let mut plan = MoePlan::new(&recipe, &models, &plan_options)?;
     warnings.splice(0..0, made.warnings.iter().cloned());
     warnings.append(&mut plan.output.warnings);
+    let sources = models.sources.iter().flat_map(|source| source.files());
+    warnings.extend(quantised_sources(storage.as_ref(), sources).iter().map(QuantisedSource::warning));
     if options.compare_vocabularies {
         warnings.extend(vocabulary_warnings(storage.as_ref(), &models));
     }

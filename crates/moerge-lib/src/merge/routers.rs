@@ -152,6 +152,21 @@ impl Prepared {
         Ok(format!("[{}]\n", lines.join(",\n")).into_bytes())
     }
 
+    /// The text of the experts that routers are fitted to; `None` if they are not.
+    pub(super) fn texts_of_experts(
+        &self,
+        output: &OutputDir,
+        tokenizer: Option<&Tokenizer>,
+        need: &MemoryNeed,
+        progress: &dyn Progress,
+    ) -> Result<Option<Vec<Vec<u32>>>> {
+        if !self.plan.routing.gate_mode.is_fitted() {
+            return Ok(None);
+        }
+        let calibration = self.calibration(output, text_tokenizer(tokenizer)?, need.expert, progress)?;
+        Ok(Some(calibration.texts_of_experts(usize::MAX)))
+    }
+
     /// The text that routers are fitted to, its tokens labelled by whose it is.
     fn calibration(
         &self,

@@ -113,7 +113,7 @@ impl Calibration {
     }
 
     /// The sequences that belong to an expert: all, or an evenly spaced subset of about `most` tokens.
-    pub(super) fn texts_of_experts(&self, most: usize) -> Vec<Vec<u32>> {
+    pub(crate) fn texts_of_experts(&self, most: usize) -> Vec<Vec<u32>> {
         let of_experts = |range: &std::ops::Range<usize>| {
             self.samples.classes[range.clone()].iter().any(|class| matches!(class, Some(Class::Expert(_))))
         };

@@ -19,7 +19,7 @@ use moerge_core::{
     plan::{MoePlan, Routing},
     progress::{Progress, Stage},
 };
-use moerge_infer::decoder::{Activations, Observer, WeightRounding, forward};
+use moerge_infer::decoder::{Activations, Observer, Pass, WeightRounding, forward};
 
 /// Minimum number of tokens per expert: fewer have no variance.
 const MIN_TOKENS: usize = 2;
@@ -49,7 +49,7 @@ pub fn fit_routers(
         reports: Vec::new(),
     };
     progress.start(Stage::Prompts, layers as u64, 0);
-    forward(&merged, &calibration.sequences, layers, rounding, &mut fitting, progress)?;
+    forward(&merged, &calibration.sequences, Pass { rounding, ..Pass::default() }, &mut fitting, progress)?;
     progress.finish(Stage::Prompts, &format!("{} texts, {} tokens", calibration.sequences.len(), calibration.tokens()));
 
     let Fitting { gates, shared_gates, reports, .. } = fitting;

@@ -16,7 +16,7 @@ use moerge_core::{
     progress::{Progress, Stage},
     recipe::GateMode,
 };
-use moerge_infer::decoder::{Activations, Observer, WeightRounding, Weights, forward, ranges};
+use moerge_infer::decoder::{Activations, Observer, Pass, WeightRounding, Weights, forward, ranges};
 
 pub(super) fn hidden(
     routing: &Routing,
@@ -31,7 +31,7 @@ pub(super) fn hidden(
     let average = routing.gate_mode == GateMode::HiddenAvg;
     let mut rows = Rows { prompts, tokens: ranges(&prompts.sequences), average, layers: Vec::new() };
     progress.start(Stage::Prompts, layers as u64, 0);
-    forward(weights, &prompts.sequences, layers, rounding, &mut rows, progress)?;
+    forward(weights, &prompts.sequences, Pass { layers: Some(layers), rounding, squares: None }, &mut rows, progress)?;
     let tokens: usize = prompts.sequences.iter().map(Vec::len).sum();
     progress.finish(Stage::Prompts, &format!("{} prompts, {tokens} tokens", prompts.sequences.len()));
     assemble(routing, options.hidden, rows.layers, progress)

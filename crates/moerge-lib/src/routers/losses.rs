@@ -1,7 +1,7 @@
 //! The loss of a model on each next token of some sequences.
 
 use moerge_core::{error::Result, progress::Progress};
-use moerge_infer::decoder::{Observer, WeightRounding, Weights, forward, log_probabilities, logits, ranges};
+use moerge_infer::decoder::{Observer, Pass, WeightRounding, Weights, forward, log_probabilities, logits, ranges};
 
 /// Logits in memory at once: 64 MiB. The head is read once per block of tokens.
 const SCORES: usize = 16 << 20;
@@ -28,7 +28,7 @@ pub(super) fn losses_at(
     progress: &dyn Progress,
 ) -> Result<Vec<Option<f64>>> {
     let options = &weights.description().decoder;
-    let x = forward(weights, sequences, options.layers.len(), rounding, observer, progress)?;
+    let x = forward(weights, sequences, Pass { rounding, ..Pass::default() }, observer, progress)?;
     let mut losses = vec![None; x.tokens()];
     // A token outside the model's vocabulary has no loss.
     let mut wanted: Vec<(usize, u32)> = Vec::new();

@@ -7,7 +7,10 @@ use moerge_checkpoint::{
 use regex_lite::Regex;
 
 use super::{FileType, GgufModel, GgufOptions, tensors::NamedTensor};
-use crate::model::families::GgufArchitecture;
+use crate::{
+    error::{Cause, Error, Result},
+    model::families::GgufArchitecture,
+};
 
 /// A type for the tensors whose names match.
 #[derive(Debug, Clone)]
@@ -56,10 +59,22 @@ enum Category {
 }
 
 /// Chooses the types.
-pub fn mix(model: &GgufModel, architecture: GgufArchitecture, tensors: &[NamedTensor], options: &GgufOptions) -> Mixed {
+///
+/// # Errors
+/// The mix needs an importance matrix, and there is none.
+pub fn mix(
+    model: &GgufModel,
+    architecture: GgufArchitecture,
+    tensors: &[NamedTensor],
+    options: &GgufOptions,
+) -> Result<Mixed> {
+    if options.file_type == FileType::Q2_K_S && options.imatrix.is_none() {
+        return Err(Error::input("q2_k_s needs an importance matrix").cause(Cause::NeedsImatrix));
+    }
     let config = &model.config;
     let mixer = Mixer {
         file_type: options.file_type,
+        has_imatrix: options.imatrix.is_some(),
         layers: model.layers(),
         experts: model.description.decoder.experts().map_or(0, |experts| experts.experts),
         grouped: config.heads / config.kv_heads.max(1),
@@ -80,7 +95,7 @@ pub fn mix(model: &GgufModel, architecture: GgufArchitecture, tensors: &[NamedTe
         }
         mixed.encodings.push(fitting);
     }
-    mixed
+    Ok(mixed)
 }
 
 /// Vectors, norms and routers stay as they are.
@@ -124,6 +139,7 @@ fn category(name: &str) -> Category {
 
 struct Mixer {
     file_type: FileType,
+    has_imatrix: bool,
     layers: usize,
     /// 0 of a dense model.
     experts: usize,
@@ -212,7 +228,10 @@ impl Mixer {
             FileType::Q3_K_M => Q4_K,
             FileType::Q3_K_L => Q5_K,
             FileType::Q4_K_M | FileType::Q5_K_M if self.wants_more_bits(layer) => Q6_K,
-            FileType::IQ4_NL | FileType::IQ4_XS | FileType::Q4_K_S if first_eighth => Q5_K,
+            FileType::IQ4_NL | FileType::IQ4_XS if first_eighth && !self.has_imatrix => Q5_K,
+            FileType::Q4_K_S if first_eighth => Q5_K,
+            FileType::Q4_0 if first_eighth && self.has_imatrix => Q4_1,
+            FileType::Q5_0 if first_eighth && self.has_imatrix => Q5_1,
             _ => block,
         }
     }

@@ -7,10 +7,10 @@
 mod architecture;
 mod file_type;
 mod general;
+mod imatrix;
 mod metadata;
 mod mix;
 mod model;
-mod names;
 mod pre_tokenizers;
 mod rope;
 mod tensors;
@@ -20,6 +20,7 @@ use moerge_checkpoint::gguf::{self, Metadata, Value};
 
 pub use file_type::FileType;
 pub use general::General;
+pub use imatrix::{ImatrixFacts, Importance, ImportanceMatrix, InputSums, WithImportance};
 pub use mix::TypeRule;
 pub use model::GgufModel;
 use pre_tokenizers::pre_tokenizer_by_pattern;
@@ -43,6 +44,8 @@ pub struct GgufOptions {
     pub max_bytes: Option<u64>,
     /// Name of the file without `.gguf`.
     pub stem: String,
+    /// The importance matrix, if one is used. Its numbers are not needed for the plan.
+    pub imatrix: Option<ImatrixFacts>,
 }
 
 /// Everything about a GGUF file before a weight is read.
@@ -56,6 +59,8 @@ pub struct GgufPlan {
     pub file_type: FileType,
     /// The identity that the file has in its metadata.
     pub id: String,
+    /// The model.
+    pub model: GgufModel,
     /// Names of tensors whose type is another than the mix says, since their rows do not fill its blocks.
     pub fallbacks: Vec<String>,
 }
@@ -65,10 +70,10 @@ impl GgufPlan {
     ///
     /// # Errors
     /// The model, or something that its config asks for, has no place in GGUF.
-    pub fn new(model: &GgufModel, vocabulary: &Vocabulary, general: &General, options: &GgufOptions) -> Result<Self> {
-        let (architecture, warnings) = architecture::choose(model)?;
-        let named = tensors::tensors(model, architecture)?;
-        let mixed = mix::mix(model, architecture, &named, options);
+    pub fn new(model: GgufModel, vocabulary: &Vocabulary, general: &General, options: &GgufOptions) -> Result<Self> {
+        let (architecture, warnings) = architecture::choose(&model)?;
+        let named = tensors::tensors(&model, architecture)?;
+        let mixed = mix::mix(&model, architecture, &named, options)?;
         let tensors: Vec<OutputTensor> = named
             .into_iter()
             .zip(&mixed.encodings)
@@ -80,10 +85,11 @@ impl GgufPlan {
             })
             .collect();
         general.check(vocabulary)?;
-        let mut metadata = metadata::metadata(model, architecture, general, options.file_type)?;
+        let mut metadata = metadata::metadata(&model, architecture, general, options.file_type)?;
         metadata.extend(vocabulary.metadata.iter().cloned());
         let parameters: u64 = tensors.iter().map(OutputTensor::elements).sum();
-        general::add_size(&mut metadata, model, parameters);
+        general::add_size(&mut metadata, &model, parameters);
+        metadata.extend(options.imatrix.iter().flat_map(ImatrixFacts::metadata));
         let mut plan = OutputPlan {
             config: model.config.raw.clone(),
             tensors,
@@ -96,10 +102,13 @@ impl GgufPlan {
         let mut id = Identity::default();
         plan.identify(&mut id)?;
         id.text(&model.identity);
+        if let Some(imatrix) = &options.imatrix {
+            id.text("imatrix").text(&imatrix.identity);
+        }
         let id = id.finish();
         metadata.push((PLAN_ID_KEY.to_owned(), Value::String(id.clone())));
         plan.layout = lay_out(&plan, &metadata, options)?;
-        Ok(Self { output: plan, architecture, file_type: options.file_type, id, fallbacks: mixed.fallbacks })
+        Ok(Self { output: plan, architecture, file_type: options.file_type, id, model, fallbacks: mixed.fallbacks })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use moerge_checkpoint::{Dtype, ReadStorage};
 use moerge_core::{
     error::Result,
-    model::named_model::NamedModel,
+    model::{gguf::quantised_sources, named_model::NamedModel},
     output::{
         card::{DenseCardFacts, DenseCardModel, source_licence},
         files::local_folders,
@@ -49,6 +49,7 @@ impl PreparedDense {
             dtype: dtype.unwrap_or_default().to_owned(),
             recipe: recipe.text.to_string(),
             moerge_version: env!("CARGO_PKG_VERSION").to_owned(),
+            quantised: quantised_sources(storage, sources()),
             remote_code: self.plan.output.config.contains_key("auto_map"),
         })
     }
