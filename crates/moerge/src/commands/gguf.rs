@@ -7,7 +7,7 @@ use moerge_core::{
     Error, Result,
     plan::gguf::{FileType, TypeRule},
 };
-use moerge_lib::export::{ExportOptions, ImatrixSource};
+use moerge_lib::export::{ExportOptions, Imatrix, ImatrixSource};
 
 use super::folder;
 use crate::terminal::path_text;
@@ -58,6 +58,16 @@ impl GgufArgs {
             threads: None,
             memory: None,
         })
+    }
+
+    /// The same for a plan, with the importance matrix.
+    ///
+    /// # Errors
+    /// As those of [`GgufArgs::options_by_name`], or the importance matrix or its texts cannot be read.
+    pub fn plan_options(&self, out: &Path) -> Result<Option<(ExportOptions, Option<Imatrix>)>> {
+        let Some(options) = self.options_by_name(out)? else { return Ok(None) };
+        let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
+        Ok(Some((options, imatrix)))
     }
 
     fn imatrix_source(&self) -> Result<Option<ImatrixSource>> {

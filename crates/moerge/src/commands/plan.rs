@@ -19,12 +19,15 @@ use serde_json::json;
 
 use super::{
     build::{BuildArgs, recipe_dir},
-    folder, hub,
+    folder,
+    gguf::GgufArgs,
+    hub,
 };
 use crate::{console, diagnostics, progress::Reporter};
 
 mod dense;
 mod estimate;
+mod gguf;
 mod missing;
 mod on_hub;
 mod page;
@@ -38,16 +41,19 @@ mod page;
 #[command(after_long_help = "\
 Examples:
   moerge plan recipe.yml
+  moerge plan recipe.yml out.gguf --quant q4_k_m
   moerge plan recipe.yml out --json | jq .output.weight_bytes")]
 pub struct Args {
     /// The recipe, a YAML file
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The output folder of `merge`, to check the free space of its disk
+    /// The output of `merge`: a folder, or a file that ends in .gguf
     #[arg(value_name = "OUT", default_value = "out")]
     out: PathBuf,
     #[command(flatten)]
     build: BuildArgs,
+    #[command(flatten)]
+    gguf: GgufArgs,
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
@@ -86,7 +92,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let prepared = prepare_with(&storage, recipe, &made, recipe_dir(&path), &options)?;
     let out = folder(&args.out);
-    let max_bytes = prepared.max_bytes(storage.as_ref(), &out, options.wanted)?;
+    let gguf = args
+        .gguf
+        .plan_options(&out)?
+        .map(|(export, imatrix)| prepared.gguf_plan(storage.as_ref(), &out, &export, imatrix.as_ref(), &options));
+    let gguf = gguf.transpose()?;
+    let max_bytes = match &gguf {
+        Some(gguf) => gguf.output.layout.total_file_bytes(),
+        None => prepared.max_bytes(storage.as_ref(), &out, options.wanted)?,
+    };
     let on_hub = on_hub::OnHub::of(&prepared, &remote);
     let free = free_space(&out);
     let need = prepared.memory(storage.as_ref(), &options, &reporter)?;
@@ -106,14 +120,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "budget": budget,
         });
         plan["on_hub"] = on_hub.json();
+        if let Some(gguf) = &gguf {
+            plan["gguf"] = gguf::json(gguf);
+        }
         writeln!(results, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let tokens = prepared.router_tokens(storage.as_ref(), &reporter)?;
     let time = estimate::line(&prepared, &summary, max_bytes, tokens);
     results.lines(page::lines(&summary, max_bytes, free, (need.peak(), budget), time))?;
+    results.lines(gguf.iter().flat_map(gguf::lines))?;
     results.lines(on_hub.line())?;
-    for warning in &summary.warnings {
+    for warning in summary.warnings.iter().chain(gguf.iter().flat_map(|gguf| &gguf.output.warnings)) {
         diagnostics::warning(warning);
     }
     if let Some(Err(error)) = budget.map(|budget| need.within(budget)) {

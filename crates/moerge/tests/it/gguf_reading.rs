@@ -199,9 +199,7 @@ fn files_that_cannot_be_read_are_named_with_the_reason() {
         fs::write(dir.path().join(name), bytes).unwrap();
         let output = moerge(dir.path(), &["verify", name]);
         assert!(!output.status.success(), "{name}");
-        let said = [output.stderr, output.stdout].concat();
-        let said = String::from_utf8(said).unwrap();
-        said
+        String::from_utf8([output.stderr, output.stdout].concat()).unwrap()
     };
     // The value has the same length.
     let replaced = |from: &str, to: &str| {
@@ -256,6 +254,22 @@ fn an_importance_matrix_is_measured_written_and_read() {
     let refused = moerge(dir.path(), &["export", base, "x.gguf", "--quant", "q2_k_s"]);
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("q2_k_s needs an importance matrix") && said.contains("--imatrix self"), "{said}");
+}
+
+#[test]
+fn plan_knows_every_byte_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for recipe in ["moe.yml", "ties.yml"] {
+        let recipe = example("tiny").join(recipe);
+        let arguments = [recipe.to_str().unwrap(), "out.gguf", "--quant", "q4_k_m"];
+        let output = moerge_ok(dir.path(), &[&["plan"], &arguments[..], &["--json"]].concat());
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        moerge_ok(dir.path(), &[&["merge"], &arguments[..], &["--force"]].concat());
+        let written = fs::metadata(dir.path().join("out.gguf")).unwrap().len();
+        assert_eq!(plan["gguf"]["bytes"].as_u64(), Some(written));
+        let page = moerge_ok(dir.path(), &[&["plan"], &arguments[..]].concat()).stdout;
+        assert!(String::from_utf8(page).unwrap().contains(&format!("llama in q4_k_m, ")));
+    }
 }
 
 /// The importance of an MoE's experts is of the tokens that were routed to them.

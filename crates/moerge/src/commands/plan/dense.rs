@@ -7,7 +7,7 @@ use moerge_core::{plan::DenseSummary, recipe::DenseRecipe};
 use moerge_lib::merge::{EarlierModels, MergeOptions, prepare_dense};
 use serde_json::json;
 
-use super::{Args, free_space, page::row};
+use super::{Args, free_space, gguf, page::row};
 use crate::{
     commands::{build::recipe_dir, folder},
     console, diagnostics,
@@ -26,7 +26,12 @@ pub fn run(
     let prepared = prepare_dense(storage, recipe, made, recipe_dir(&folder(&args.recipe)), options)?;
     let out = folder(&args.out);
     let files = prepared.files(storage.as_ref(), &out, options.wanted)?;
-    let (max_bytes, need) = (prepared.max_bytes(&files), prepared.memory(options));
+    let gguf = args.gguf.plan_options(&out)?;
+    let gguf = gguf.map(|(export, imatrix)| prepared.gguf_plan(storage.as_ref(), &out, &export, imatrix.as_ref()));
+    let gguf = gguf.transpose()?;
+    let need = prepared.memory(options);
+    let max_bytes =
+        gguf.as_ref().map_or_else(|| prepared.max_bytes(&files), |gguf| gguf.output.layout.total_file_bytes());
     let free = free_space(&out);
     let summary = prepared.summary();
     let mut results = console::results();
@@ -34,11 +39,15 @@ pub fn run(
         let mut plan = serde_json::to_value(&summary)?;
         plan["output"] = json!({ "weight_bytes": summary.weight_bytes, "max_bytes": max_bytes, "disk_free": free });
         plan["memory"] = json!({ "needed": need, "budget": options.memory });
+        if let Some(gguf) = &gguf {
+            plan["gguf"] = gguf::json(gguf);
+        }
         writeln!(results, "{plan:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     results.lines(lines(&summary, max_bytes, free, need))?;
-    for warning in &summary.warnings {
+    results.lines(gguf.iter().flat_map(gguf::lines))?;
+    for warning in summary.warnings.iter().chain(gguf.iter().flat_map(|gguf| &gguf.output.warnings)) {
         diagnostics::warning(warning);
     }
     Ok(ExitCode::SUCCESS)
