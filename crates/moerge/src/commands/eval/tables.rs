@@ -129,10 +129,10 @@ fn divergences(scores: &[ModelScore], names: &[String]) -> Option<Table> {
         names.iter().zip(scores).filter(|(_, s)| s.texts.iter().any(|text| text.divergence.is_some())).collect();
     let (_, first) = compared.first()?;
     let mut header = vec![format!("KL from {}", names.first()?)];
-    header.extend(first.texts.iter().flat_map(|text| [text.text.clone(), "same top".to_owned()]));
+    header.extend(first.texts.iter().flat_map(|text| [text.text.clone(), "top 1".to_owned()]));
     let cells = |score: &ModelScore| {
         let each = score.texts.iter().filter_map(|text| text.divergence);
-        each.flat_map(|d| [kl_cell(&d.kl), share_cell(&d.same_top)]).collect::<Vec<_>>()
+        each.flat_map(|d| [kl_cell(&d.kl), format!("{:.1} %", 100.0 * d.same_top.value)]).collect::<Vec<_>>()
     };
     let rows = compared.iter().map(|(name, score)| Row::new(name, cells(score).into_iter(), false)).collect();
     Some(Table { header, rows })
