@@ -214,7 +214,7 @@ pub(crate) fn worker_memory(tensors: &[OutputTensor]) -> u64 {
         if tensor.expr.merges_adapter() {
             ADAPTED_OUTPUT + inputs.leaves * ADAPTED_INPUT + inputs.element_bytes * ADAPTED_ELEMENTS + inputs.a_bytes
         } else if inputs.combines {
-            (inputs.leaves + 2) * INPUT
+            (inputs.leaves + 2) * INPUT + inputs.remembered
         } else {
             COPYING
         }
@@ -231,6 +231,8 @@ struct ExprInputs {
     /// The A matrices of adapters in f32.
     a_bytes: u64,
     combines: bool,
+    /// What merge methods remember of the tensor.
+    remembered: u64,
 }
 
 impl ExprInputs {
@@ -241,7 +243,10 @@ impl ExprInputs {
                 self.element_bytes += u64::from(view.dtype.size_bits().div_ceil(8));
             }
             Expr::Lora { delta, .. } => self.a_bytes += 4 * delta.a.elements(),
-            Expr::Combine { .. } => self.combines = true,
+            Expr::Combine { method, .. } => {
+                self.combines = true;
+                self.remembered += method.remembered_bytes(expr.shape().iter().map(|dim| *dim as u64).product());
+            }
             _ => (),
         }
         expr.inputs().iter().for_each(|input| self.count(input));

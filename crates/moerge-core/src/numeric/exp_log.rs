@@ -18,6 +18,7 @@ const FACTORIALS: [f64; 13] = {
 };
 
 /// `e^x` for `x` up to 700; smaller values than -700 count as -700.
+#[inline(always)]
 pub fn exp(x: f64) -> f64 {
     // Adding this rounds to an integer in the lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
@@ -30,6 +31,7 @@ pub fn exp(x: f64) -> f64 {
 }
 
 /// The natural logarithm of a positive normal number.
+#[inline(always)]
 pub fn ln(x: f64) -> f64 {
     /// The bits of the square root of 1/2.
     const SMALLEST: u64 = 0x3fe6_a09e_667f_3bcd;

@@ -21,6 +21,19 @@ pub fn l1_norm(a: &[f32]) -> f64 {
     )
 }
 
+/// `sum f(a, b)` over the elements of both.
+#[inline(always)]
+pub fn sum_of(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += f(a[lane], b[lane]);
+        }
+    }
+    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| f(*a, *b)).sum::<f64>()
+}
+
 #[inline(always)]
 fn plain_dot(a: &[f32], b: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];

@@ -75,7 +75,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Parses this process's command line. For `--help` and wrong usage, prints what is due and gives the exit code.
 pub fn parse() -> Result<Command, ExitCode> {
-    match Cli::try_parse_from(with_old_name(std::env::args_os().collect())) {
+    match Cli::try_parse_from(in_our_words(std::env::args_os().collect())) {
         Ok(cli) => Ok(cli.command),
         Err(error) => {
             let printed = error.print().and_then(|()| io::stdout().flush());
@@ -94,11 +94,15 @@ pub fn wrong_usage(name: &str, message: &str) -> ! {
 }
 
 /// Under the name `mergekit-moe` or `mergekit-yaml` (a link), this program takes mergekit's command line:
-/// `mergekit-moe RECIPE OUT [flags]`.
-fn with_old_name(mut args: Vec<OsString>) -> Vec<OsString> {
+/// `mergekit-moe RECIPE OUT [flags]`. To export a recipe is to merge it.
+fn in_our_words(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = args.first().map(Path::new).and_then(Path::file_stem);
     if name.is_some_and(|stem| stem == "mergekit-moe" || stem == "mergekit-yaml") {
         args.insert(1, "merge".into());
+    }
+    let is_recipe = |arg: &OsString| Path::new(arg).extension().is_some_and(|e| e == "yml" || e == "yaml");
+    if args.get(1).is_some_and(|word| word == "export") && args[2..].iter().any(is_recipe) {
+        args[1] = "merge".into();
     }
     // `help` is an alias, not a command, so that lists of commands do not show it.
     if args.get(1).is_some_and(|word| word == "help") {
@@ -120,10 +124,10 @@ mod tests {
     #[test]
     fn a_link_with_the_name_of_mergekit_merges() {
         let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(with_old_name(args("/bin/mergekit-moe a.yml out")), args("/bin/mergekit-moe merge a.yml out"));
-        assert_eq!(with_old_name(args("mergekit-yaml a.yml out")), args("mergekit-yaml merge a.yml out"));
-        assert_eq!(with_old_name(args("moerge plan a.yml")), args("moerge plan a.yml"));
-        assert_eq!(with_old_name(args("moerge help merge")), args("moerge merge --help"));
-        assert_eq!(with_old_name(args("moerge help")), args("moerge --help"));
+        assert_eq!(in_our_words(args("/bin/mergekit-moe a.yml out")), args("/bin/mergekit-moe merge a.yml out"));
+        assert_eq!(in_our_words(args("mergekit-yaml a.yml out")), args("mergekit-yaml merge a.yml out"));
+        assert_eq!(in_our_words(args("moerge plan a.yml")), args("moerge plan a.yml"));
+        assert_eq!(in_our_words(args("moerge help merge")), args("moerge merge --help"));
+        assert_eq!(in_our_words(args("moerge help")), args("moerge --help"));
     }
 }

@@ -21,7 +21,7 @@ Examples:
   moerge diff base base+my-lora --svg diff.svg    what an adapter changes, as a heat map
   moerge diff base out --json | jq '.modules[] | [.module, .distance.relative]'")]
 pub struct Args {
-    /// The model to compare with: a folder or org/name on the Hub, optionally with +adapter
+    /// The model to compare with: a folder, a GGUF file, or org/name on the Hub, optionally with +adapter
     #[arg(value_name = "A")]
     a: String,
     /// The model to compare

@@ -26,10 +26,12 @@ use crate::{
 #[command(after_long_help = "\
 Examples:
   moerge export out out.gguf --quant q4_k_m
+  moerge export out out.gguf --quant q4_k_m --imatrix-text mine.txt
+  moerge export recipe.yml out.gguf --quant q4_k_m    the same as `moerge merge`
   moerge export out out-q6.gguf --quant q6_k --tensor-type 'ffn_down=q8_0'
   moerge export mistralai/Mistral-7B-v0.1 mistral.gguf --quant bf16")]
 pub struct Args {
-    /// A model folder, or org/name on the Hub (downloaded if needed)
+    /// A model folder, a GGUF file, org/name on the Hub (downloaded if needed), or a recipe
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The file to write
@@ -87,9 +89,7 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
     };
     if dir.is_file() && !is_gguf(&dir) {
         let message = format!("{} is a file, and not a model folder", path_text(&args.model));
-        return Err(
-            Error::input(message).hint("`moerge merge RECIPE OUT.gguf --quant TYPE` writes the GGUF of a recipe")
-        );
+        return Err(Error::input(message).hint("a recipe's name ends in .yml or .yaml"));
     }
     let reading = local_models();
     let writing: Arc<dyn OutputStorage> = LocalStorage::shared();

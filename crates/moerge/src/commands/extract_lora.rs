@@ -30,7 +30,7 @@ Examples:
   moerge chat base+my-lora                                          try it
   moerge diff fine-tune base+my-lora                                see what is lost")]
 pub struct Args {
-    /// The fine-tuned model: a folder or org/name on the Hub, optionally with +adapter
+    /// The fine-tuned model: a folder, a GGUF file, or org/name on the Hub, optionally with +adapter
     #[arg(value_name = "MODEL")]
     model: String,
     /// The model that the adapter is for

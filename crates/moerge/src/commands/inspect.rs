@@ -23,7 +23,7 @@ use crate::{
     terminal::{DIM, LABEL, one_line, path_text, styled, table},
 };
 
-/// Show what a model folder contains: dense model, MoE, adapter or something else
+/// Show what a model folder or GGUF file contains: dense model, MoE, adapter or something else
 ///
 /// Reads only headers and small files, so it is fast for models of any size.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ Examples:
   moerge inspect mistral-7b+my-lora         the model and its adapter
   moerge inspect --json out | jq .parameters")]
 pub struct Args {
-    /// A folder with a model or a PEFT adapter, or org/name on the Hub; or MODEL+ADAPTER
+    /// A folder with a model or a PEFT adapter, a GGUF file, or org/name on the Hub; or MODEL+ADAPTER
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print everything as JSON

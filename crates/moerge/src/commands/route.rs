@@ -29,7 +29,7 @@ Examples:
   moerge route out --text code=main.py story=tale.txt --html routing.html
   moerge route out --text examples/tiny/valid/*.txt   code.txt belongs to the expert `code`")]
 pub struct Args {
-    /// A model folder, or `org/name` on the Hub
+    /// A model folder, a GGUF file, or `org/name` on the Hub
     #[arg(value_name = "MODEL")]
     model: String,
     /// Texts instead of the prompts; a text belongs to EXPERT (name or number), or to the expert named like the file

@@ -17,7 +17,7 @@ use crate::{numbers::memory, progress::Reporter, sizes, terminal::one_line};
 /// The model, and how it is stored in memory.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A model folder or `org/name` on the Hub, optionally with `+adapter`
+    /// A model folder, a GGUF file, or `org/name` on the Hub, optionally with `+adapter`
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Weight type in memory

@@ -14,7 +14,7 @@ use crate::{
     terminal::{GOOD, path_text, styled},
 };
 
-/// Check every byte of a model folder
+/// Check every byte of a model folder or GGUF file
 ///
 /// Checks headers, the index against the shards, names and shapes against config.json, every value for NaN and
 /// infinity, and that tokenizer, chat template and generation config can be read. If moerge wrote the model, also
@@ -25,7 +25,7 @@ Examples:
   moerge verify out
   moerge verify --json ~/models/mistral-7b | jq .findings")]
 pub struct Args {
-    /// A folder with a model or a PEFT adapter, or org/name on the Hub (downloaded if needed)
+    /// A folder with a model or a PEFT adapter, a GGUF file, or org/name on the Hub (downloaded if needed)
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print the findings as JSON

@@ -138,7 +138,7 @@ fn a_dense_merge_is_the_same_by_way_of_a_folder() {
     let recipe = example("tiny").join("ties.yml");
     let recipe = recipe.to_str().unwrap();
     moerge_ok(dir.path(), &["merge", recipe, "merged"]);
-    moerge_ok(dir.path(), &["merge", recipe, "merged.gguf", "--quant", "bf16"]);
+    moerge_ok(dir.path(), &["export", recipe, "merged.gguf", "--quant", "bf16"]);
     export(dir.path(), &dir.path().join("merged"), "folder.gguf", &["--quant", "bf16"]);
     let (merged, folder) = (tensors(&dir.path().join("merged.gguf")), tensors(&dir.path().join("folder.gguf")));
     assert!(merged.keys().eq(folder.keys()));
@@ -159,9 +159,9 @@ fn types_are_those_of_llama_quantize() {
     assert_eq!(types["output_norm.weight"], 0);
     let unknown = refusal(dir.path(), &["export", model.to_str().unwrap(), "x.gguf", "--quant", "q4_km"]);
     assert!(unknown.contains("did you mean `q4_k_m`?"), "{unknown}");
-    let recipe = example("tiny").join("moe.yml");
-    let of_recipe = refusal(dir.path(), &["export", recipe.to_str().unwrap(), "x.gguf", "--quant", "f16"]);
-    assert!(of_recipe.contains("moerge merge RECIPE OUT.gguf"), "{of_recipe}");
+    let config = model.join("config.json");
+    let of_file = refusal(dir.path(), &["export", config.to_str().unwrap(), "x.gguf", "--quant", "f16"]);
+    assert!(of_file.contains("a recipe's name ends in .yml"), "{of_file}");
     let missing = refusal(dir.path(), &["export", model.to_str().unwrap(), "x.gguf"]);
     assert!(missing.contains("--quant q4_k_m"), "{missing}");
 }

@@ -8,6 +8,7 @@
 
 mod configs;
 mod folder;
+mod gguf;
 mod hostile;
 mod random;
 mod running;
@@ -42,7 +43,12 @@ fn broken_folders_for_a_while() {
     let end = Instant::now() + Duration::from_secs(number("MUTATE_SECONDS").unwrap_or(60));
     let first = number("MUTATE_FIRST").unwrap_or(1000);
     let cases = (first..).take_while(|_| Instant::now() < end);
-    all_pass(cases, |seed| try_seed(seed, None));
+    all_pass(cases, |seed| if seed % 3 == 0 { try_gguf(seed) } else { try_seed(seed, None) });
+}
+
+#[test]
+fn broken_gguf_files_are_refused_in_time_and_memory() {
+    (0..10).for_each(try_gguf);
 }
 
 /// Attacks A3, A4, A5 and A8: one of each kind, since all of them take minutes.
@@ -123,6 +129,21 @@ fn try_seed(seed: u64, keep: Option<&Path>) {
     let changes: Vec<String> = (0..=random.below(3)).map(|_| change(&mut random)).collect();
     let commands = [commands("model"), commands("adapter")].concat();
     run_all(&root, &commands, &format!("seed {seed}: {changes:?}"));
+}
+
+/// Breaks a GGUF file and runs the commands on it that read its metadata, its tensors and its tokenizer.
+fn try_gguf(seed: u64) {
+    let dir = TempDir::new().unwrap();
+    let what = gguf::write(dir.path(), &mut Random(seed));
+    fs::write(dir.path().join("stdin"), "hello there\naaaa e\n").unwrap();
+    let commands: [&[&str]; 5] = [
+        &["inspect", "model.gguf"],
+        &["verify", "model.gguf"],
+        &["generate", "model.gguf", "-p", "once upon aaaa e", "-n", "4"],
+        &["export", "model.gguf", "again.gguf", "--quant", "q8_0"],
+        &["export", "model.gguf", "other.gguf", "--quant", "q8_0", "--imatrix", "model.gguf"],
+    ];
+    run_all(dir.path(), &commands, &format!("seed {seed}: {what}"));
 }
 
 /// A model, a sound one beside it, an adapter, and recipes of both.

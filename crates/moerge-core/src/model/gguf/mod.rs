@@ -16,6 +16,7 @@ mod quantised;
 mod rope;
 pub mod rows;
 mod storage;
+pub mod token_types;
 mod tokenizer;
 mod weights;
 

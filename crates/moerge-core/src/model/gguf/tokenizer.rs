@@ -5,7 +5,11 @@ use std::collections::{HashMap, HashSet};
 use moerge_checkpoint::gguf::GgufFile;
 use serde_json::{Map, Value, json};
 
-use super::{metadata::Facts, pre_tokenizers::PreTokenizer};
+use super::{
+    metadata::Facts,
+    pre_tokenizers::PreTokenizer,
+    token_types::{BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED},
+};
 use crate::error::{Error, Result};
 
 /// The files of a tokenizer.
@@ -17,13 +21,6 @@ pub(super) struct TokenizerFiles {
     /// `generation_config.json`.
     pub generation: Value,
 }
-
-/// Types of tokens (`llama_token_type`).
-const UNKNOWN: u64 = 2;
-const CONTROL: u64 = 3;
-const USER_DEFINED: u64 = 4;
-const UNUSED: u64 = 5;
-const BYTE: u64 = 6;
 
 /// Names of special tokens in `tokenizer_config.json`, and their keys.
 const SPECIAL: [(&str, &str); 4] = [
@@ -69,7 +66,7 @@ pub(super) fn tokenizer(facts: Facts<'_>) -> Result<TokenizerFiles> {
     if !types.is_empty() && types.len() != tokens.len() {
         return Err(broken("tokens and their types differ in number"));
     }
-    let types: Vec<u64> = (0..tokens.len()).map(|id| types.get(id).map_or(1, |of| *of as u64)).collect();
+    let types: Vec<i32> = (0..tokens.len()).map(|id| types.get(id).map_or(NORMAL, |of| *of as i32)).collect();
     let vocabulary = Vocabulary::new(&tokens, &types);
 
     let kind = facts.text("tokenizer.ggml.model")?.unwrap_or_default();
@@ -139,12 +136,12 @@ pub(super) fn tokenizer(facts: Facts<'_>) -> Result<TokenizerFiles> {
 /// The tokens of a file by name. Where two have one name, the first has it.
 struct Vocabulary<'a> {
     tokens: &'a [&'a str],
-    types: &'a [u64],
+    types: &'a [i32],
     ids: HashMap<&'a str, usize>,
 }
 
 impl<'a> Vocabulary<'a> {
-    fn new(tokens: &'a [&'a str], types: &'a [u64]) -> Self {
+    fn new(tokens: &'a [&'a str], types: &'a [i32]) -> Self {
         let mut ids = HashMap::with_capacity(tokens.len());
         for (id, token) in tokens.iter().enumerate() {
             ids.entry(*token).or_insert(id);
@@ -165,7 +162,7 @@ impl<'a> Vocabulary<'a> {
     fn added(&self) -> Vec<Value> {
         let all = self.ids.iter().map(|(token, id)| (*id, *token, self.types[*id]));
         let added = all.filter(|(_, token, of)| matches!(*of, UNKNOWN | CONTROL | USER_DEFINED) && !token.is_empty());
-        let entry = |(id, token, of): (usize, &str, u64)| {
+        let entry = |(id, token, of): (usize, &str, i32)| {
             json!({
                 "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": of != USER_DEFINED,

@@ -8,7 +8,11 @@
 use super::{Kernel, Place, check, select};
 use crate::{
     error::Result,
-    numeric::exp_log::{exp, ln},
+    numeric::{
+        exp_log::{exp, ln},
+        simd::vectorised,
+        sums::sum_of,
+    },
     ops::{Identity, evaluate::Inputs},
 };
 
@@ -57,7 +61,10 @@ impl Fusion {
         let first = if self.divergences.len() == 1 { 0 } else { place.first as usize / columns };
         let rows = model.chunks_mut(columns).zip(base.chunks(columns));
         for ((model, base), divergence) in rows.zip(&self.divergences[first..]) {
-            model.iter_mut().zip(base).for_each(|(x, b)| *x = (*x - b).abs() * divergence);
+            vectorised(
+                #[inline(always)]
+                || model.iter_mut().zip(base).for_each(|(x, b)| *x = (*x - b).abs() * divergence),
+            );
         }
     }
 }
@@ -67,11 +74,17 @@ impl Kernel for Fusion {
         let [base, model] = inputs else { return };
         let mut importances = model.clone();
         self.importances(base, &mut importances, place);
-        for (((out, b), x), importance) in out.iter_mut().zip(&*base).zip(&*model).zip(importances) {
-            let taken = if importance >= self.threshold { 1.0 } else { 0.0 };
-            // A product rather than a branch: NaN stays NaN, so that it is noticed.
-            *out = (f64::from(*b) + (f64::from(*x) - f64::from(*b)) * taken) as f32;
-        }
+        let elements = out.iter_mut().zip(&*base).zip(&*model).zip(&importances);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (((out, b), x), importance) in elements {
+                    let taken = if *importance >= self.threshold { 1.0 } else { 0.0 };
+                    // A product rather than a branch: NaN stays NaN, so that it is noticed.
+                    *out = (f64::from(*b) + (f64::from(*x) - f64::from(*b)) * taken) as f32;
+                }
+            },
+        );
     }
 }
 
@@ -109,8 +122,18 @@ impl Softmax {
 }
 
 /// The part of a divergence that comes from elements with these probabilities.
-fn divergence(of_model: impl Iterator<Item = f64>, of_base: impl Iterator<Item = f64>) -> f64 {
-    of_model.zip(of_base).map(|(p, q)| p * ln(p / q)).sum()
+fn divergence(of_model: &[f64], of_base: &[f64]) -> f64 {
+    vectorised(
+        #[inline(always)]
+        || {
+            sum_of(
+                of_model,
+                of_base,
+                #[inline(always)]
+                |p, q| p * ln(p / q),
+            )
+        },
+    )
 }
 
 /// The divergence of each row; at least 0, whatever is left of a sum that cancels out.
@@ -124,7 +147,7 @@ fn of_rows(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
             for (base, model) in base.chunks(columns).zip(model.chunks(columns)) {
                 softmax(model, &mut p);
                 softmax(base, &mut q);
-                divergences.push(divergence(p.iter().copied(), q.iter().copied()).max(0.0) as f32);
+                divergences.push(divergence(&p, &q).max(0.0) as f32);
             }
         },
         |all, own| all.extend(own),
@@ -133,10 +156,20 @@ fn of_rows(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
 
 /// The probabilities of a row.
 fn softmax(values: &[f32], probabilities: &mut [f64]) {
-    let max = largest(values);
-    probabilities.iter_mut().zip(values).for_each(|(p, x)| *p = exp(f64::from(*x) - max));
-    let sum: f64 = probabilities.iter().sum();
-    probabilities.iter_mut().for_each(|p| *p = *p / sum + SMALLEST);
+    vectorised(
+        #[inline(always)]
+        || {
+            let max = f64::from(values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            probabilities.iter_mut().zip(values).for_each(|(p, x)| *p = exp(f64::from(*x) - max));
+            let sum = sum_of(
+                probabilities,
+                probabilities,
+                #[inline(always)]
+                |p, _| p,
+            );
+            probabilities.iter_mut().for_each(|p| *p = *p / sum + SMALLEST);
+        },
+    );
 }
 
 fn largest(values: &[f32]) -> f64 {
@@ -158,8 +191,9 @@ fn of_vector(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
         |sum, inputs, _| {
             let [base, model] = inputs else { return };
             let [of_base, of_model] = softmax;
-            let p = model.iter().map(|x| of_model.probability(*x));
-            *sum += divergence(p, base.iter().map(|x| of_base.probability(*x)));
+            let p: Vec<f64> = model.iter().map(|x| of_model.probability(*x)).collect();
+            let q: Vec<f64> = base.iter().map(|x| of_base.probability(*x)).collect();
+            *sum += divergence(&p, &q);
         },
         |all, own| *all += own,
     )?;

@@ -7,7 +7,7 @@
 
 use super::{
     TaskArithmetic, check,
-    task_vector::{Key, Ranked, TaskVectors, Thinning, sorted_vectors},
+    task_vector::{Key, Ranked, TaskVectors, Thinning, kept_bytes, sorted_vectors},
 };
 use crate::{
     error::{Error, Result},
@@ -58,6 +58,11 @@ impl Della {
             }
         }
         Ok(())
+    }
+
+    /// Which elements stay, while the space for it grows.
+    pub(super) fn remembered_bytes(&self, elements: u64) -> u64 {
+        if self.rescale { 2 * kept_bytes(elements, self.densities.len()) } else { 0 }
     }
 
     pub(super) fn kernel(&self, inputs: &Inputs<'_>, elect_signs: bool) -> Result<TaskVectors> {

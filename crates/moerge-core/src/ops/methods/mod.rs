@@ -101,6 +101,14 @@ pub(super) trait Kernel: Send + Sync {
 }
 
 impl Method {
+    /// An upper bound on the bytes that merging a tensor of so many elements remembers of it.
+    pub fn remembered_bytes(&self, elements: u64) -> u64 {
+        match self {
+            Self::Della(method) | Self::DellaLinear(method) => method.remembered_bytes(elements),
+            _ => 0,
+        }
+    }
+
     /// The name in recipes.
     pub fn name(&self) -> &'static str {
         match self {

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::model::gguf::pre_tokenizers::{GPT_2, LLAMA_3, QWEN2};
+
 /// The text whose tokens tell the pre-tokenizer.
 pub const CHECK_TEXT: &str = "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n\u{1f680} (normal) \u{1f636}\u{200d}\u{1f32b}\u{fe0f} (multiple emojis concatenated) \u{2705} \u{1f999}\u{1f999} 3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 \u{1780}\u{17b6}\u{1793}\u{17cb}\u{178f}\u{17c2}\u{1796}\u{17b7}\u{179f}\u{17c1}\u{179f}\u{17a2}\u{17b6}\u{1785}\u{1f601} ?\u{6211}\u{60f3}\u{5728}apple\u{5de5}\u{4f5c}1314151\u{5929}\u{ff5e} ------======= \u{43d}\u{435}\u{449}\u{43e} \u{43d}\u{430} \u{411}\u{44a}\u{43b}\u{433}\u{430}\u{440}\u{441}\u{43a}\u{438} ''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL";
 
@@ -131,21 +133,9 @@ struct Pattern {
 }
 
 const PATTERNS: [Pattern; 3] = [
-    Pattern {
-        regex: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        name: "dbrx",
-        ignoring_merges: "llama-bpe",
-    },
-    Pattern {
-        regex: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        name: "qwen2",
-        ignoring_merges: "qwen2",
-    },
-    Pattern {
-        regex: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-        name: "gpt-2",
-        ignoring_merges: "gpt-2",
-    },
+    Pattern { regex: LLAMA_3, name: "dbrx", ignoring_merges: "llama-bpe" },
+    Pattern { regex: QWEN2, name: "qwen2", ignoring_merges: "qwen2" },
+    Pattern { regex: GPT_2, name: "gpt-2", ignoring_merges: "gpt-2" },
 ];
 
 /// llama.cpp's name of a pre-tokenizer by what `tokenizer.json` says of it; `None` where it has none like it.

@@ -13,6 +13,7 @@ use crate::{
     json_error::json_problem,
     model::{
         files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG},
+        gguf::token_types::{BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED},
         source::read_bytes,
     },
 };
@@ -45,14 +46,6 @@ pub enum TokenizerKind {
 
 /// The key of the tokens.
 const TOKENS: &str = "tokenizer.ggml.tokens";
-
-/// Types of tokens (`llama_token_type`).
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
 
 /// The special tokens that have a key, by their names in `tokenizer_config.json`.
 const SPECIAL: [(&str, &str); 7] = [
@@ -318,13 +311,18 @@ impl TokenizerFiles {
 }
 
 /// llama.cpp's SentencePiece merges the pair whose token has the largest score: the rank of the merge that makes it,
-/// negative.
+/// negative. A token of several characters that no merge makes comes after all others.
 fn scores(tokens: &[String], merges: &[(String, String)]) -> Vec<f32> {
     let mut ranks = HashMap::new();
     for (rank, (left, right)) in merges.iter().enumerate() {
         ranks.entry(format!("{left}{right}")).or_insert(rank);
     }
-    tokens.iter().map(|token| ranks.get(token).map_or(0.0, |rank| -(*rank as f32))).collect()
+    let score = |token: &String| match ranks.get(token) {
+        Some(rank) => -(*rank as f32),
+        None if token.chars().nth(1).is_none() => 0.0,
+        None => -(merges.len() as f32) - 1.0,
+    };
+    tokens.iter().map(score).collect()
 }
 
 /// The one of several templates that is called `default`.

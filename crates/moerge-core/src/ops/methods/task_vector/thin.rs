@@ -5,10 +5,10 @@ use super::super::{
     gram::differences,
     select::{Cut, bits, cuts},
 };
-use super::Ranked;
+use super::{Kept, Ranked};
 use crate::{
     error::{Cause, Error, Result},
-    numeric::{masks::RandomNumbers, ranks::magnitude_and_place},
+    numeric::{masks::RandomNumbers, ranks::magnitude_and_place, simd::vectorised},
     ops::evaluate::Inputs,
 };
 
@@ -24,6 +24,8 @@ pub(in super::super) enum Thinning {
     Random(Key, f64),
     /// Each with a probability by its rank among the magnitudes of its row.
     Ranked(Key, Ranked),
+    /// Those that an earlier pass found.
+    Kept(Kept),
 }
 
 /// The key of the random numbers of one input.
@@ -58,17 +60,30 @@ impl Thinning {
                     let first = place.first + part.start as u64;
                     let values = &mut values[part];
                     from.for_parts(first, values.len(), |part, dropped| {
-                        for value in &mut values[part] {
-                            let bits = bits(*value);
-                            *value *= if bits >= smallest && bits < dropped { 1.0 } else { 0.0 };
-                        }
+                        keep_between(&mut values[part], smallest, dropped);
                     });
                 });
             }
             Self::Random(key, density) => key.numbers().drop_elements(values, place.first, *density),
             Self::Ranked(key, ranked) => ranked.apply(key, values, place),
+            Self::Kept(kept) => kept.apply(usize::try_from(place.first).unwrap_or(usize::MAX), values),
         }
     }
+}
+
+/// Keeps values whose magnitudes, as bits, are at least `smallest` and below `dropped`. NaN stays NaN.
+fn keep_between(values: &mut [f32], smallest: u32, dropped: u32) {
+    // Signed numbers, which AVX2 compares. No magnitude is larger.
+    let [smallest, dropped] = [smallest, dropped].map(|bits| i32::try_from(bits).unwrap_or(i32::MAX));
+    vectorised(
+        #[inline(always)]
+        || {
+            for value in values {
+                let bits = bits(*value) as i32;
+                *value *= if (bits >= smallest) & (bits < dropped) { 1.0 } else { 0.0 };
+            }
+        },
+    );
 }
 
 /// Longest vector that is ranked as one row.
