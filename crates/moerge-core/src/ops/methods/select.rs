@@ -2,7 +2,7 @@
 //!
 //! Values are ordered by magnitude, the largest first, and equal ones by their place in the tensor, the first of them
 //! first. The bits of a magnitude, read as a whole number, are in the order of the magnitudes, so two passes find a cut:
-//! the first counts values by their upper 14 bits, the second counts those around the cut by the lower 17. A third pass
+//! the first counts values by their upper 16 bits, the second counts those around the cut by the lower 15. A third pass
 //! finds the place of the cut among equal values, if it lies between some.
 
 use std::ops::Range;
@@ -13,9 +13,8 @@ use crate::{
     ops::evaluate::{Inputs, Place},
 };
 
-/// Lower bits of a magnitude, counted by the second pass. The counts of the upper ones, which every element changes, stay
-/// in a core's cache.
-pub(super) const LOW_BITS: u32 = 17;
+/// Lower bits of a magnitude, counted by the second pass.
+pub(super) const LOW_BITS: u32 = 15;
 
 /// The end of the first so many values of a tensor, in order of magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
