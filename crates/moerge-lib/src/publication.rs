@@ -11,7 +11,7 @@ use std::{
 use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, SourceFile};
 use moerge_core::{
     error::{Cause, Error, ErrorKind, Result},
-    model::{source::read_text, source_files::SourceFiles},
+    model::{gguf::is_gguf, source::read_text, source_files::SourceFiles},
     ops::Identity,
     output::{files::OutputFile, replaceable::not_written_by_moerge},
     plan::OutputPlan,
@@ -33,7 +33,7 @@ impl<'a> Publication<'a> {
     /// that only this kind of merge writes.
     ///
     /// # Errors
-    /// The output would be in the folder of a source, to which nothing is ever written.
+    /// The output would be in the folder of a source, or replace one: nothing is ever written to sources.
     pub fn new(
         storage: &'a Arc<dyn OutputStorage>,
         out: &'a Path,
@@ -43,6 +43,10 @@ impl<'a> Publication<'a> {
     ) -> Result<Self> {
         let publication = Self { storage, out, plan, sources, own_files };
         let place = real(out);
+        if let Some(file) = publication.source_dirs().find(|dir| is_gguf(dir) && place == real(dir)) {
+            let message = format!("{} is one of the models that the output is made of", file.display());
+            return Err(Error::input(message).hint("choose another name; moerge never replaces what it reads"));
+        }
         if let Some(dir) = publication.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
             return Err(Error::input(format!("{} would lie in a model that it is made of", out.display()))
                 .fact("the model", dir.display().to_string())

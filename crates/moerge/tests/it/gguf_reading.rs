@@ -157,6 +157,23 @@ fn a_recipe_takes_gguf_files_as_base_and_experts() {
 }
 
 #[test]
+fn a_file_is_never_replaced_by_what_is_made_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = export(dir.path(), &example("tiny/base"), "q8_0");
+    let before = fs::read(&path).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    fs::write(dir.path().join("one.yml"), format!("merge_method: passthrough\nmodels:\n  - model: {name}\n")).unwrap();
+    let through_a_link = "link.gguf";
+    std::os::unix::fs::symlink(&path, dir.path().join(through_a_link)).unwrap();
+    for arguments in [["export", name, name], ["export", through_a_link, name], ["merge", "one.yml", name]] {
+        let output = moerge(dir.path(), &[&arguments[..], &["--quant", "q4_0", "--force"]].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("is one of the models that the output is made of"), "{arguments:?}: {said}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
 fn a_quantised_source_is_named_in_the_card() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["base", "code"] {
@@ -268,7 +285,7 @@ fn plan_knows_every_byte_of_the_file() {
         let written = fs::metadata(dir.path().join("out.gguf")).unwrap().len();
         assert_eq!(plan["gguf"]["bytes"].as_u64(), Some(written));
         let page = moerge_ok(dir.path(), &[&["plan"], &arguments[..]].concat()).stdout;
-        assert!(String::from_utf8(page).unwrap().contains(&format!("llama in q4_k_m, ")));
+        assert!(String::from_utf8(page).unwrap().contains("llama in q4_k_m, "));
     }
 }
 
