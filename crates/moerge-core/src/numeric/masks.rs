@@ -1,7 +1,7 @@
 //! Random masks: a uniform 32-bit number for each element, which is a hash of (seed, tensor name, input, element).
 //!
-//! A hash rather than a generator: any element's number costs the same wherever a thread starts, and eight are computed
-//! at once. Masks need no more of it than numbers that look independent.
+//! A hash rather than a generator: any thread can start at any element, and eight numbers are computed at once. It is no
+//! cipher; masks only need numbers that look uniform and independent.
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -61,7 +61,7 @@ fn bound(probability: f64) -> u64 {
     (probability * 4_294_967_296.0) as u64
 }
 
-/// Rounds of multiplications and shifts as in Murmur's and Wellons' hashes, with a key before each.
+/// Rounds of shifts and multiplications, as in Murmur's and Wellons' hashes, with a key after each.
 #[inline(always)]
 fn mix(element: u32, keys: [u32; 4]) -> u32 {
     let mut x = element.wrapping_mul(0x9e37_79b1).wrapping_add(keys[0]);

@@ -71,8 +71,8 @@ pub(super) fn config(
     }
     set("tie_word_embeddings", json!(!has("output.weight")));
     set("dtype", json!(dtype));
-    for (which, key) in [("bos_token_id", "bos_token_id"), ("eos_token_id", "eos_token_id")] {
-        if let Some(id) = facts.count(&format!("tokenizer.ggml.{which}"))? {
+    for key in ["bos_token_id", "eos_token_id"] {
+        if let Some(id) = facts.count(&format!("tokenizer.ggml.{key}"))? {
             set(key, json!(id));
         }
     }

@@ -60,7 +60,7 @@ impl Della {
         Ok(())
     }
 
-    /// Which elements stay, while the space for it grows.
+    /// Bytes to remember which elements stay; twice that, since the space for it doubles as it grows.
     pub(super) fn remembered_bytes(&self, elements: u64) -> u64 {
         if self.rescale { 2 * kept_bytes(elements, self.densities.len()) } else { 0 }
     }

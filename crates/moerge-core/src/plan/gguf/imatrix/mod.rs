@@ -88,7 +88,7 @@ impl ImportanceMatrix {
         entry.tokens[at] = tokens as f32;
     }
 
-    /// The experts that saw no token, as layer and expert.
+    /// The number of experts that saw no token, each layer's counted apart.
     pub fn idle_experts(&self) -> usize {
         let down = self.entries.iter().filter(|(name, _)| name.ends_with("ffn_down_exps.weight"));
         down.flat_map(|(_, sums)| &sums.tokens).filter(|tokens| **tokens == 0.0).count()
