@@ -7,7 +7,7 @@
 
 use moerge_checkpoint::Dtype;
 
-use crate::routers::{fit_memory, pass_lengths, training_memory};
+use crate::routers::{fit_memory, training_memory};
 use moerge_core::{
     error::{Cause, Error, Result},
     model::source::Source,
@@ -159,7 +159,7 @@ fn pass(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Option<u64> {
         let adapters: u64 = models.sources.iter().map(adapter).sum();
         let fitting = fit_memory(&plan.description.decoder, lengths.iter().sum(), threads);
         return Some(
-            adapters + fitting + pass_memory(&plan.description, &pass_lengths(plan, lengths), weight, threads),
+            adapters + fitting + pass_memory(&plan.description, lengths, weight, threads),
         );
     }
     if !mode.needs_prompts() || mode == GateMode::CheapEmbed {

@@ -6,6 +6,8 @@ use super::{
 };
 use crate::error::Result;
 
+const FLAG: [(&str, bool); 2] = [("true", true), ("false", false)];
+
 /// Settings of the fitted gate modes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitSettings {
@@ -13,6 +15,8 @@ pub struct FitSettings {
     pub label: Label,
     /// `calibration_tokens`: at most so many tokens of an expert's text are used.
     pub tokens: usize,
+    /// `splice_texts`: whether routers are also fitted to sequences that change their expert.
+    pub splice: bool,
     /// `self_text`: what the experts generate.
     pub self_text: SelfText,
     /// `phatgoose`: how gates are trained.
@@ -68,7 +72,7 @@ impl Label {
 
 impl Default for SelfText {
     fn default() -> Self {
-        Self { samples: 12, tokens: 64, temperature: 1.0, seed: None }
+        Self { samples: 32, tokens: 32, temperature: 1.0, seed: None }
     }
 }
 
@@ -80,19 +84,20 @@ impl Default for PhatGoose {
 
 impl Default for FitSettings {
     fn default() -> Self {
-        Self { label: Label::default(), tokens: 8192, self_text: SelfText::default(), phatgoose: PhatGoose::default() }
+        Self { label: Label::default(), tokens: 8192, splice: true, self_text: SelfText::default(), phatgoose: PhatGoose::default() }
     }
 }
 
 impl FitSettings {
     /// The keys of the recipe that are read here.
-    pub(super) const KEYS: [&'static str; 4] = ["label", "calibration_tokens", "self_text", "phatgoose"];
+    pub(super) const KEYS: [&'static str; 5] = ["label", "calibration_tokens", "splice_texts", "self_text", "phatgoose"];
 
     pub(super) fn read(source: &Source, fields: &Fields) -> Self {
         let default = Self::default();
         Self {
             label: fields.read("label", |field| field.one_of(&Label::TABLE)).map_or(default.label, |l| l.value),
             tokens: fields.read("calibration_tokens", count).unwrap_or(default.tokens),
+            splice: fields.read("splice_texts", |field| field.one_of(&FLAG)).map_or(default.splice, |flag| flag.value),
             self_text: fields.read("self_text", |field| self_text(source, field)).unwrap_or(default.self_text),
             phatgoose: fields.read("phatgoose", |field| phatgoose(source, field)).unwrap_or(default.phatgoose),
         }

@@ -19,7 +19,7 @@ use crate::{
 use moerge_checkpoint::Dtype;
 
 /// Keys of a recipe for an MoE.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "base_model",
     "experts",
     "gate_mode",
@@ -27,6 +27,7 @@ const KEYS: [&str; 13] = [
     FitSettings::KEYS[1],
     FitSettings::KEYS[2],
     FitSettings::KEYS[3],
+    FitSettings::KEYS[4],
     "shared_weights",
     "dtype",
     "experts_per_token",

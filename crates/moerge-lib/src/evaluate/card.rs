@@ -115,6 +115,7 @@ mod tests {
             context: 256,
             stride: 128,
             texts: vec![text],
+            mixed: None,
             choices: Vec::new(),
             answers: Vec::new(),
         }

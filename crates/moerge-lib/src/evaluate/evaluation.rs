@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::{
-    AnswersScore, Choices, ChoicesScore, Extraction, NUMBER, Questions, Text, TextScore, TokenizedChoices,
+    AnswersScore, Choices, ChoicesScore, Extraction, MixedDocuments, MixedScore, Mixing, NUMBER, Questions, Text, TextScore, TokenizedChoices,
     TokenizedText, Windowing, perplexity, score_answers, score_choices,
 };
+use crate::route::expert_slots;
 use moerge_core::{
     error::{Error, Result},
+    plan::Slots,
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -21,6 +23,8 @@ use moerge_infer::{
 pub struct Tests {
     /// Texts for perplexity.
     pub texts: Vec<Text>,
+    /// How documents of all texts are made, if they are to be scored.
+    pub mixing: Option<Mixing>,
     /// Files of multiple-choice questions.
     pub choices: Vec<Choices>,
     /// Files of questions with free answers.
@@ -50,6 +54,9 @@ pub struct ModelScore {
     pub stride: usize,
     /// One entry per text.
     pub texts: Vec<TextScore>,
+    /// On documents made of all texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixed: Option<MixedScore>,
     /// One entry per file.
     pub choices: Vec<ChoicesScore>,
     /// One entry per file.
@@ -99,6 +106,10 @@ impl Tests {
                 }
             }
         }
+        let mixed = |mixing| MixedDocuments::new(&self.texts, &model.tokenizer, mixing);
+        let mixed = self.mixing.map(mixed).transpose()?;
+        let is_moe = model.description().decoder.experts().is_some();
+        let slots = is_moe.then(|| expert_slots(model, model.storage.as_ref())).transpose()?;
         let tokenized = |choices| TokenizedChoices::new(choices, self.shots, &model.tokenizer, longest);
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
@@ -109,24 +120,26 @@ impl Tests {
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
 
         let runner = Runner::new(model.weights()?, placement, progress)?;
-        let work =
-            texts.iter().map(TokenizedText::work).chain(choices.iter().map(TokenizedChoices::work)).chain(written);
-        let work = work.sum();
+        let mixed_work = mixed.iter().map(|documents| documents.work(slots.as_ref().map(Slots::experts)));
+        let work = texts.iter().map(TokenizedText::work).chain(choices.iter().map(TokenizedChoices::work));
+        let work = work.chain(written).chain(mixed_work).sum();
         progress.start(Stage::Score, work, 0);
         let texts = texts
             .iter()
             .map(|text| perplexity(&runner, text, reference.map(|r| &r.runner), progress))
             .collect::<Result<_>>()?;
+        let mixed = mixed.map(|documents| documents.score(&runner, slots.as_ref(), progress)).transpose()?;
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;
         progress.finish(Stage::Score, &format!("{work} tokens, {}", model.reference));
         Ok(ModelScore {
             model: model.reference.clone(),
-            moe: model.description().decoder.experts().is_some(),
+            moe: is_moe,
             context: windowing.context(),
             stride: windowing.stride(),
             texts,
+            mixed,
             choices,
             answers,
         })

@@ -7,7 +7,7 @@ use moerge_checkpoint::{Fingerprint, ReadStorage};
 use super::{MergeOptions, Prepared};
 use crate::{
     memory::{MemoryInputs, MemoryNeed, default_threads},
-    routers::{self, RoutingReport},
+    routers::{self, RoutingReport, TextLengths},
 };
 use moerge_core::{
     error::Result,
@@ -115,17 +115,23 @@ impl Prepared {
         let each: Vec<Vec<usize>> =
             all.filter(|(writer, _)| writers.contains(writer)).map(of).collect::<Result<_>>()?;
         let longest = each.iter().max_by_key(|lengths| lengths.iter().sum::<usize>()).cloned().unwrap_or_default();
-        let mut lengths = each.concat();
-        if routing.gate_mode != GateMode::SelfCalibrated {
-            lengths.extend(match tokenizer {
-                Some(tokenizer) if routing.gate_mode.is_fitted() => {
-                    routers::text_lengths(routing, tokenizer, progress)?
-                }
+        if !routing.gate_mode.is_fitted() {
+            let lengths = match tokenizer {
                 Some(tokenizer) => routers::prompt_lengths(routing, tokenizer, progress)?,
                 None => routing.texts().map(|text| text.len() + 1).collect(),
-            });
+            };
+            return Ok((lengths, longest));
         }
-        Ok((lengths, longest))
+        let mut texts = match tokenizer {
+            _ if routing.gate_mode == GateMode::SelfCalibrated => TextLengths::default(),
+            Some(tokenizer) => TextLengths::of_recipe(routing, tokenizer, progress)?,
+            None => TextLengths {
+                experts: routing.experts.iter().map(|p| p.positive.iter().map(|t| t.len() + 1).collect()).collect(),
+                others: routing.texts().map(|text| text.len() + 1).collect(),
+            },
+        };
+        texts.experts.extend(each);
+        Ok((routers::fit_lengths(&self.plan, &texts), longest))
     }
 
     /// Warnings about prompts that exceed the base's context or have no tokens.

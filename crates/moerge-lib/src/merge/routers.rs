@@ -202,9 +202,8 @@ impl Prepared {
             routers::label_by_loss(&self.plan, &mut calibration, options.rounding, progress)?;
         }
         let trained = self.trained_gates(&calibration, need.room, output, options, progress)?;
-        let (mut routers, mut report) =
+        let (routers, mut report) =
             routers::fit_routers(&self.plan, &calibration, trained.as_ref(), options.rounding, progress)?;
-        report.sharpness = routers::sharpen(&self.plan, &mut routers, &calibration, options.rounding, progress)?;
         report.shared_difference = self.shared_differences()?;
         Ok((routers, report))
     }

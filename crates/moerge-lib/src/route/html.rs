@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{BalancedLoad, RouteReport, TextReport};
-use crate::markup::escaped;
+use crate::{markup::escaped, splice::SEGMENTS};
 
 mod charts;
 
@@ -52,6 +52,7 @@ pub fn page(report: &RouteReport) -> String {
     }
     page.push_str("</div>\n<h2>Token by token</h2>\n");
     tokens_of(&mut page, report);
+    follow(&mut page, report);
     let _ = writeln!(page, "<h2>Layer by layer</h2>\n{}", charts::layer_lines(report));
     dead(&mut page, report);
     gates(&mut page, report);
@@ -73,6 +74,20 @@ fn dead(page: &mut String, report: &RouteReport) {
             );
         }
     }
+}
+
+/// How fast the routers follow a text.
+fn follow(page: &mut String, report: &RouteReport) {
+    let Some(following) = &report.following else { return };
+    let _ = writeln!(
+        page,
+        "<h2>Following a text</h2>\n<p>How often a token's own expert is the first choice, by the number of tokens since the \
+         text began or changed its subject: measured on the texts in alternating segments of {} to {} tokens, mean of all \
+         layers.</p>\n{}",
+        SEGMENTS.min,
+        SEGMENTS.max,
+        charts::following_lines(following)
+    );
 }
 
 /// Up to this many layers, all cosines are written out; otherwise those of the first, middle and last layer.
@@ -192,6 +207,7 @@ fn most_often(experts: &[usize]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::following::{FollowedTokens, Following};
     use crate::route::{LayerReport, SampleToken, TextLayer};
 
     #[test]
@@ -225,6 +241,10 @@ mod tests {
                     SampleToken { text: "\u{1b}\n".into(), experts: vec![0, 0, 1] },
                 ],
             }],
+            following: Some(Following {
+                from_beginning: vec![FollowedTokens { from: 0, tokens: 3, accuracy: 0.5 }],
+                after_change: vec![FollowedTokens { from: 4, tokens: 30, accuracy: 0.925 }],
+            }),
             balance: None,
         };
         let page = page(&report);
@@ -234,7 +254,8 @@ mod tests {
         assert!(page.contains("no token chose code in 3 of 3 layers") && page.matches(">×</text>").count() == 3);
         assert!(!page.contains("alert(1)</script>") && !page.contains('\u{1b}'));
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("url("));
-        assert_eq!(page.matches("<svg").count(), 1 + 1 + 3, "a map per text, the lines, gates per layer");
+        assert!(page.contains("30 tokens, 4 to 7 after a change: 92 %"), "{page}");
+        assert_eq!(page.matches("<svg").count(), 1 + 1 + 1 + 3, "a map per text, two charts, gates per layer");
         assert_eq!(page.matches("<figure").count(), page.matches("</figure>").count());
     }
 }

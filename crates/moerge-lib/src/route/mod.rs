@@ -3,6 +3,7 @@
 //!
 //! [`report`] runs the model; [`html::page`] renders the report as one HTML file.
 
+mod follow;
 mod gates;
 pub mod html;
 mod observe;
@@ -13,7 +14,7 @@ use serde::Serialize;
 pub use gates::cosines;
 pub use texts::{RoutedText, balanced_load, expert_names, expert_slots, plain_slots, recipe_texts};
 
-use crate::routers::Balance;
+use crate::{following::Following, routers::Balance};
 use moerge_core::{
     error::{Error, Result},
     plan::Slots,
@@ -38,6 +39,10 @@ pub struct RouteReport {
     pub layers: Vec<LayerReport>,
     /// Text by text.
     pub texts: Vec<TextReport>,
+    /// How often the own expert of a token comes first in texts that begin or change their subject, if the experts of
+    /// several texts are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub following: Option<Following>,
     /// How balancing changed the loads, if the routers were balanced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balance: Option<BalancedLoad>,
@@ -142,7 +147,9 @@ pub fn report(
 
     let runner = Runner::new(model.weights()?, placement, progress)?;
     let gates = gates::read(model)?;
-    progress.start(Stage::Score, texts.iter().map(|text| text.tokens() as u64).sum(), 0);
+    let spliced = follow::SplicedTexts::new(&texts);
+    let tokens = texts.iter().map(texts::Tokenized::tokens).chain(spliced.iter().map(follow::SplicedTexts::tokens));
+    progress.start(Stage::Score, tokens.sum::<usize>() as u64, 0);
     let mut reports = Vec::new();
     for text in &texts {
         let mut watch = RoutingCounter::new(&gates, slots, extent.sample);
@@ -152,6 +159,7 @@ pub fn report(
         }
         reports.push(watch.report(text));
     }
+    let following = spliced.map(|spliced| spliced.follow(&runner, slots, progress)).transpose()?;
     progress.finish(Stage::Score, "");
     let layers = gates.iter().enumerate().map(|(layer, gate)| layer_report(layer, gate, slots, &reports)).collect();
     Ok(RouteReport {
@@ -160,6 +168,7 @@ pub fn report(
         experts_per_token: top_k,
         layers,
         texts: reports,
+        following,
         balance: None,
     })
 }

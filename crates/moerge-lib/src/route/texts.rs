@@ -130,6 +130,16 @@ pub(super) fn tokenize(text: &RoutedText, model: &Model, context: usize, max: us
 }
 
 impl Tokenized {
+    /// The sequences, each with the number of tokens at its beginning that are no text, such as bos.
+    pub fn sequences_with_special(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        let mut before = 0;
+        self.sequences.iter().map(move |sequence| {
+            let pieces = &self.pieces[before..before + sequence.len()];
+            before += sequence.len();
+            (pieces.iter().take_while(|piece| piece.is_empty()).count(), &sequence[..])
+        })
+    }
+
     /// Total number of tokens.
     pub fn tokens(&self) -> usize {
         self.sequences.iter().map(Vec::len).sum()

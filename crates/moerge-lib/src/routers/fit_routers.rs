@@ -6,25 +6,28 @@
 
 use super::{
     Routers,
-    calibration::Calibration,
+    calibration::{Calibration, TextLengths},
     fit::{Shape, fit, load, regression_bytes, scores, statistics_bytes},
     losses::scores_bytes,
     merged::Merged,
     phatgoose::TrainedGates,
     report::{ExpertReport, LayerReport, RoutingReport},
+    sharpness::Copies,
 };
+use crate::following::FollowingCounter;
 use moerge_core::{
     error::{Error, Result},
     model::families::DecoderOptions,
     plan::{MoePlan, Routing},
     progress::{Progress, Stage},
+    recipe::GateMode,
 };
-use moerge_infer::decoder::{Activations, Observer, Pass, WeightRounding, forward};
+use moerge_infer::decoder::{Activations, Observer, Pass, Routes, WeightRounding, forward};
 
 /// Minimum number of tokens per expert: fewer have no variance.
 const MIN_TOKENS: usize = 2;
 
-/// Fits the routers of `plan` to `calibration`, or makes them from `trained` gates.
+/// Fits the routers of `plan` to `calibration`, also spliced, or makes them from `trained` gates.
 ///
 /// The result is the same for any number of threads. Every weight is read once (FFN weights more often if there are
 /// more tokens than fit into one block).
@@ -38,24 +41,45 @@ pub fn fit_routers(
     let experts = 0..plan.routing.slots.experts();
     let experts: Vec<ExpertReport> = experts.map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
     let layers = plan.description.decoder.layers.len();
+    let splices = plan.routing.fit.splice && trained.is_none();
+    let calibration = if splices {
+        &calibration.with_spliced(plan.routing.fit.tokens, plan.output.seed)
+    } else {
+        calibration
+    };
+    let copies = Copies::new(plan, calibration);
+    let sequences = copies.sequences(calibration);
     let merged = Merged::new(plan)?;
     let mut fitting = Fitting {
         plan,
         merged: &merged,
         calibration,
+        copies: &copies,
         trained,
         gates: Vec::new(),
         shared_gates: Vec::new(),
         reports: Vec::new(),
+        following: FollowingCounter::default(),
     };
     progress.start(Stage::Prompts, layers as u64, 0);
-    forward(&merged, &calibration.sequences, Pass { rounding, ..Pass::default() }, &mut fitting, progress)?;
+    let x = forward(&merged, &sequences, Pass { rounding, ..Pass::default() }, &mut fitting, progress)?;
     progress.finish(Stage::Prompts, &format!("{} texts, {} tokens", calibration.sequences.len(), calibration.tokens()));
 
-    let Fitting { gates, shared_gates, reports, .. } = fitting;
+    let Fitting { mut gates, shared_gates, reports, following, .. } = fitting;
+    let mut report = RoutingReport::new(plan, experts, reports, following.following());
+    report.sharpness = copies.compare(&merged, calibration, &x, progress)?;
+    if let Some(sharpness) = &report.sharpness {
+        gates.iter_mut().flatten().for_each(|w| *w *= sharpness.factor as f32);
+    }
     let hidden = plan.description.decoder.hidden;
-    let routers = Routers { experts: plan.shape.experts, hidden, gates, shared_gates };
-    Ok((routers, RoutingReport::new(plan, experts, reports)))
+    Ok((Routers { experts: plan.shape.experts, hidden, gates, shared_gates }, report))
+}
+
+/// The lengths of the sequences that go through the model in a fit to text of these lengths, at most.
+pub fn fit_lengths(plan: &MoePlan, lengths: &TextLengths) -> Vec<usize> {
+    let Routing { gate_mode, fit, .. } = &plan.routing;
+    let splices = fit.splice && *gate_mode != GateMode::PhatGoose;
+    Copies::lengths(plan, if splices { lengths.with_spliced(fit.tokens) } else { lengths.all().collect() })
 }
 
 /// Bytes that a fit to `tokens` tokens needs in addition to the pass: the sums of a layer's fit, or logits if labels
@@ -82,10 +106,12 @@ struct Fitting<'a> {
     plan: &'a MoePlan,
     merged: &'a Merged,
     calibration: &'a Calibration,
+    copies: &'a Copies,
     trained: Option<&'a TrainedGates>,
     gates: Vec<Vec<f32>>,
     shared_gates: Vec<Vec<f32>>,
     reports: Vec<LayerReport>,
+    following: FollowingCounter,
 }
 
 impl Observer for Fitting<'_> {
@@ -112,9 +138,15 @@ impl Observer for Fitting<'_> {
         let labelled = self.calibration.samples.classes.iter().enumerate().filter(|(_, class)| class.is_some());
         let columns: Vec<usize> = labelled.map(|(column, _)| column).collect();
         let load = load(&scores(&rows, u, &columns), self.plan.shape.top_k);
+        let placed = fit.right.iter().filter_map(|(column, right)| Some((self.calibration.places[*column]?, *right)));
+        self.following.layer(placed);
         self.reports.push(LayerReport::new(slots, layer, &fit, &load));
         self.gates.push(gate);
         self.shared_gates.extend(fit.shared_gate);
+        Ok(())
+    }
+    fn routed(&mut self, _layer: usize, routes: &mut Routes) -> Result<()> {
+        self.copies.sharpen(routes);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The loss of a model on each next token of some sequences.
 
 use moerge_core::{error::Result, progress::Progress};
-use moerge_infer::decoder::{Observer, Pass, WeightRounding, Weights, forward, log_probabilities, logits, ranges};
+use moerge_infer::decoder::{Activations, Observer, Pass, WeightRounding, Weights, forward, log_probabilities, logits, ranges};
 
 /// Logits in memory at once: 64 MiB. The head is read once per block of tokens.
 const SCORES: usize = 16 << 20;
@@ -18,7 +18,7 @@ pub(super) fn next_token_losses(
     losses_at(weights, sequences, |_| true, rounding, observer, progress)
 }
 
-/// The same for `counted` tokens only, with an observer.
+/// The same for `counted` tokens only.
 pub(super) fn losses_at(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],
@@ -27,21 +27,35 @@ pub(super) fn losses_at(
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Vec<Option<f64>>> {
-    let options = &weights.description().decoder;
     let x = forward(weights, sequences, Pass { rounding, ..Pass::default() }, observer, progress)?;
-    let mut losses = vec![None; x.tokens()];
-    // A token outside the model's vocabulary has no loss.
     let mut wanted: Vec<(usize, u32)> = Vec::new();
     for (range, sequence) in ranges(sequences).into_iter().zip(sequences) {
         let next = sequence.iter().skip(1).copied();
-        let known = |(column, next): &(usize, u32)| (*next as usize) < options.vocabulary && counted(*column);
-        wanted.extend(range.zip(next).filter(known));
+        wanted.extend(range.zip(next).filter(|(column, _)| counted(*column)));
     }
-    for block in wanted.chunks((SCORES / options.vocabulary.max(1)).max(1)) {
-        let (columns, came): (Vec<usize>, Vec<u32>) = block.iter().copied().unzip();
+    let mut losses = vec![None; x.tokens()];
+    for ((column, _), loss) in wanted.iter().zip(losses_of(weights, &x, &wanted, progress)?) {
+        losses[*column] = loss;
+    }
+    Ok(losses)
+}
+
+/// The loss of the token `.1` after column `.0` of `x`, the stream that left the last layer. A token outside the model's
+/// vocabulary has none.
+pub(super) fn losses_of(
+    weights: &dyn Weights,
+    x: &Activations,
+    wanted: &[(usize, u32)],
+    progress: &dyn Progress,
+) -> Result<Vec<Option<f64>>> {
+    let vocabulary = weights.description().decoder.vocabulary;
+    let mut losses = vec![None; wanted.len()];
+    let known: Vec<usize> = (0..wanted.len()).filter(|i| (wanted[*i].1 as usize) < vocabulary).collect();
+    for block in known.chunks((SCORES / vocabulary.max(1)).max(1)) {
+        let (columns, came): (Vec<usize>, Vec<u32>) = block.iter().map(|i| wanted[*i]).unzip();
         let scores = logits(weights, &x.gather(&columns), progress)?;
-        for (column, found) in columns.into_iter().zip(log_probabilities(&scores, &came)) {
-            losses[column] = Some(-found);
+        for (i, found) in block.iter().zip(log_probabilities(&scores, &came)) {
+            losses[*i] = Some(-found);
         }
     }
     Ok(losses)

@@ -28,9 +28,9 @@ mod sharpness;
 mod validation;
 
 pub use balance::{Balance, Balanced, MAX_COST, SHARES, balance};
-pub use calibration::{Calibration, ExpertTokens, recipe_texts, text_lengths};
+pub use calibration::{Calibration, ExpertTokens, TextLengths, recipe_texts};
 pub use degenerate::warnings;
-pub use fit_routers::{fit_memory, fit_routers};
+pub use fit_routers::{fit_lengths, fit_memory, fit_routers};
 pub use gates::Routers;
 pub use label::label_by_loss;
 pub use make::make_routers;
@@ -39,5 +39,5 @@ pub use phatgoose::{TrainedGates, train_gates, training_memory};
 pub use prompts::{experts_with_ignored_prompts, max_prompt_bytes, prompt_lengths};
 pub use report::{ExpertReport, LayerReport, ROUTING_REPORT, RoutingReport};
 pub use self_text::{ExpertText, SELF_TEXT_FILE, Sample, sample_lengths, write_samples};
-pub use sharpness::{Sharpness, TriedFactor, pass_lengths, sharpen};
+pub use sharpness::{Sharpness, TriedFactor};
 pub use validation::{ModelPerplexity, Validation, validate};

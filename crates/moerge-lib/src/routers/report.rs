@@ -7,6 +7,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::{balance::Balance, fit::LayerFit, sharpness::Sharpness, validation::Validation};
+use crate::following::Following;
 use moerge_core::{
     error::{Error, Result},
     plan::{MoePlan, Slots, moe::SameFfn},
@@ -36,6 +37,9 @@ pub struct RoutingReport {
     /// For each expert, the difference of its attention, norms, embeddings and head from the base's: the norm of the
     /// difference divided by the norm of the base's, on a sample of rows.
     pub shared_difference: Vec<f64>,
+    /// How fast the routers follow a text that begins or changes its subject.
+    #[serde(default)]
+    pub following: Following,
     /// How sharply the routers decide, if a token has more than one expert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharpness: Option<Sharpness>,
@@ -113,7 +117,12 @@ impl LayerReport {
 }
 
 impl RoutingReport {
-    pub(super) fn new(plan: &MoePlan, experts: Vec<ExpertReport>, layers: Vec<LayerReport>) -> Self {
+    pub(super) fn new(
+        plan: &MoePlan,
+        experts: Vec<ExpertReport>,
+        layers: Vec<LayerReport>,
+        following: Following,
+    ) -> Self {
         Self {
             gate_mode: plan.routing.gate_mode.name().to_owned(),
             median_accuracy: median(layers.iter().map(|l| l.accuracy).collect()),
@@ -121,6 +130,7 @@ impl RoutingReport {
             experts,
             layers,
             same_ffn: plan.same_ffn.clone(),
+            following,
             sharpness: None,
             balance: None,
             validation: None,

@@ -2,44 +2,24 @@
 //!
 //! The temperature of the fit makes the softmax the probability that an expert is the token's own. If a token has
 //! several experts, these probabilities need not be the best weights of their outputs: if the experts' texts overlap
-//! much, they are too soft. So the MoE runs on the experts' text with the fitted weights and with sharper ones, and the
-//! factor with the lowest loss is used. One pass over the weights measures all factors, each on its own copy of the
-//! text. All text is used: the held-out fifth is too little to distinguish differences of half a percent.
+//! much, they are too soft. So some of the text goes through the fitting pass a second time, weighted more sharply, and
+//! the factor with the lower loss is used. The held-out fifth would be too little to distinguish differences of half a
+//! percent, so the text may be any.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Routers,
     calibration::Calibration,
-    losses::{next_token_losses, perplexity},
-    merged::Merged,
+    losses::{losses_of, perplexity},
 };
-use moerge_core::{
-    error::Result,
-    plan::MoePlan,
-    progress::{Progress, Stage},
-};
-use moerge_infer::decoder::{Observer, Routes, WeightRounding};
+use moerge_core::{error::Result, plan::MoePlan, progress::Progress};
+use moerge_infer::decoder::{Activations, Routes, Weights, ranges};
 
-/// The factors that are tried.
-const FACTORS: [f64; 2] = [1.0, 2.0];
+/// The factor that is tried besides 1.
+const SHARPER: f64 = 2.0;
 
-/// Maximum number of tokens, approximately.
-const TOKENS: usize = 4096;
-
-/// The lengths of the sequences in the longest pass over text of these `lengths`: all of it in the fit, or a subset of
-/// it per factor.
-pub fn pass_lengths(plan: &MoePlan, lengths: &[usize]) -> Vec<usize> {
-    let all = lengths.iter().sum::<usize>();
-    let (copies, most) =
-        if Sharpness::matters(plan) { (FACTORS.len(), all.max(FACTORS.len() * TOKENS)) } else { (1, all) };
-    let mut tokens = 0;
-    let fits = |length: &usize| {
-        tokens += length;
-        tokens <= most
-    };
-    lengths.iter().copied().cycle().take(copies * lengths.len()).take_while(fits).collect()
-}
+/// Maximum number of tokens of the text, approximately.
+const TOKENS: usize = 1024;
 
 /// The factor on the rows of all layers, and the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,65 +47,78 @@ impl Sharpness {
     }
 }
 
-/// Multiplies the rows of `routers` by the factor with the lowest loss on the experts' text in `calibration`.
-pub fn sharpen(
-    plan: &MoePlan,
-    routers: &mut Routers,
-    calibration: &Calibration,
-    rounding: Option<WeightRounding>,
-    progress: &dyn Progress,
-) -> Result<Option<Sharpness>> {
-    if !Sharpness::matters(plan) {
-        return Ok(None);
+/// The sequences of a calibration that go through the fitting pass twice.
+pub(super) struct Copies {
+    /// Their numbers.
+    copied: Vec<usize>,
+    /// The column of the first token of the copies.
+    first: usize,
+}
+
+impl Copies {
+    /// Copies of some text of `calibration`; of none if sharpness does not matter.
+    pub fn new(plan: &MoePlan, calibration: &Calibration) -> Self {
+        let copied = if Sharpness::matters(plan) { calibration.some_of_experts(TOKENS) } else { Vec::new() };
+        Self { copied, first: calibration.tokens() }
     }
-    let sequences = calibration.texts_of_experts(TOKENS);
-    let tried = try_factors(plan, routers, &sequences, rounding, progress)?;
-    // The first of equal ones, so rows stay unchanged if nothing distinguishes the factors.
-    let best = tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
-    let factor = best.map_or(1.0, |best| best.factor);
-    routers.gates.iter_mut().flatten().for_each(|w| *w *= factor as f32);
-    Ok(Some(Sharpness { factor, tried }))
-}
 
-/// The MoE's perplexity on `sequences` with each factor.
-fn try_factors(
-    plan: &MoePlan,
-    routers: &Routers,
-    sequences: &[Vec<u32>],
-    rounding: Option<WeightRounding>,
-    progress: &dyn Progress,
-) -> Result<Vec<TriedFactor>> {
-    let moe = Merged::with_routers(plan, routers)?;
-    let copies = vec![sequences; FACTORS.len()].concat();
-    let tokens = sequences.iter().map(Vec::len).sum::<usize>();
-    progress.start(Stage::Prompts, plan.description.decoder.layers.len() as u64, 0);
-    let losses = next_token_losses(&moe, &copies, rounding, &mut Sharpen { tokens }, progress)?;
-    progress.finish(Stage::Prompts, &format!("{} ways to weigh experts, {tokens} tokens", FACTORS.len()));
-    let copies = losses.chunks(tokens.max(1));
-    Ok(FACTORS
-        .into_iter()
-        .zip(copies)
-        .map(|(factor, losses)| TriedFactor { factor, perplexity: perplexity(losses) })
-        .collect())
-}
+    /// The sequences of the pass: those of `calibration`, then the copies.
+    pub fn sequences(&self, calibration: &Calibration) -> Vec<Vec<u32>> {
+        let copies = self.copied.iter().map(|s| calibration.sequences[*s].clone());
+        calibration.sequences.iter().cloned().chain(copies).collect()
+    }
 
-/// Routes each copy of the text with the weights of its factor.
-struct Sharpen {
-    /// Tokens per copy.
-    tokens: usize,
-}
-
-impl Observer for Sharpen {
-    fn routed(&mut self, _layer: usize, routes: &mut Routes) -> Result<()> {
-        for (copy, factor) in routes.experts.chunks_mut(self.tokens.max(1)).zip(FACTORS) {
-            for choices in copy {
-                // exp(s x) = exp(x)^s; the constant factor cancels when the sum is normalized to 1.
-                choices.iter_mut().for_each(|(_, weight)| *weight = weight.powf(factor as f32));
-                let sum: f32 = choices.iter().map(|(_, weight)| weight).sum();
-                choices.iter_mut().for_each(|(_, weight)| *weight /= sum);
-            }
+    /// Weights the experts of the copies' tokens more sharply.
+    pub fn sharpen(&self, routes: &mut Routes) {
+        for choices in routes.experts.iter_mut().skip(self.first) {
+            // exp(s x) = exp(x)^s; the constant factor cancels when the sum is normalized to 1.
+            choices.iter_mut().for_each(|(_, weight)| *weight = weight.powf(SHARPER as f32));
+            let sum: f32 = choices.iter().map(|(_, weight)| weight).sum();
+            choices.iter_mut().for_each(|(_, weight)| *weight /= sum);
         }
-        Ok(())
+    }
+
+    /// Compares the loss on the copies with that on the originals; `x` is what left the last layer.
+    pub fn compare(
+        &self,
+        weights: &dyn Weights,
+        calibration: &Calibration,
+        x: &Activations,
+        progress: &dyn Progress,
+    ) -> Result<Option<Sharpness>> {
+        if self.copied.is_empty() {
+            return Ok(None);
+        }
+        let sequences = self.sequences(calibration);
+        let ranges = ranges(&sequences);
+        let copies = calibration.sequences.len()..sequences.len();
+        let mut tried = Vec::new();
+        for (factor, numbers) in [(1.0, self.copied.clone()), (SHARPER, copies.collect())] {
+            let next = |s: &usize| ranges[*s].clone().zip(sequences[*s].iter().skip(1).copied());
+            let wanted: Vec<(usize, u32)> = numbers.iter().flat_map(next).collect();
+            tried.push(TriedFactor { factor, perplexity: perplexity(&losses_of(weights, x, &wanted, progress)?) });
+        }
+        // The first of equal ones, so rows stay unchanged if nothing distinguishes the factors.
+        let best = tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
+        Ok(Some(Sharpness { factor: best.map_or(1.0, |best| best.factor), tried }))
+    }
+
+    /// The lengths of the sequences of a pass over text of these `lengths`, at most.
+    pub fn lengths(plan: &MoePlan, mut lengths: Vec<usize>) -> Vec<usize> {
+        if Sharpness::matters(plan) {
+            let mut tokens = 0;
+            let copies: Vec<usize> = lengths
+                .iter()
+                .copied()
+                .take_while(|length| {
+                    let room = tokens < TOKENS;
+                    tokens += length;
+                    room
+                })
+                .collect();
+            lengths.extend(copies);
+        }
+        lengths
     }
 }
 
@@ -138,12 +131,12 @@ mod tests {
     use super::*;
     use crate::{
         merge::{MergeOptions, prepare},
-        routers::{ExpertTokens, fit_routers},
+        routers::{ExpertTokens, Merged, fit_routers, losses::next_token_losses},
     };
     use moerge_core::{progress::Silent, recipe::Recipe};
     use moerge_infer::tokenizer::Tokenizer;
 
-    /// One pass over copies gives the same perplexities as passes with multiplied rows, and the best factor is chosen.
+    /// The copies in the fitting pass give the same perplexities as passes with multiplied rows, and the best factor is chosen.
     #[test]
     fn the_factor_with_the_least_perplexity_is_taken() {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny");
@@ -164,26 +157,24 @@ mod tests {
             ExpertTokens { positive, negative: Vec::new() }
         };
         let calibration = Calibration::new(&["code", "math", "story"].map(text), None);
-        let texts = calibration.texts_of_experts(TOKENS);
-        assert_eq!(texts.len(), 6);
-
         let plan_2 = plan(2);
-        let (mut routers, _) = fit_routers(&plan_2, &calibration, None, None, &Silent).unwrap();
-        let fitted = routers.clone();
-        let found = sharpen(&plan_2, &mut routers, &calibration, None, &Silent).unwrap().unwrap();
+        let spliced = calibration.with_spliced(plan_2.routing.fit.tokens, plan_2.output.seed);
+        let texts: Vec<Vec<u32>> =
+            spliced.some_of_experts(TOKENS).into_iter().map(|s| spliced.sequences[s].clone()).collect();
+        assert!(texts.len() > 6);
+
+        let (routers, report) = fit_routers(&plan_2, &calibration, None, None, &Silent).unwrap();
+        let found = report.sharpness.unwrap();
         for tried in &found.tried {
-            let mut scaled = fitted.clone();
-            scaled.gates.iter_mut().flatten().for_each(|w| *w *= tried.factor as f32);
+            let mut scaled = routers.clone();
+            scaled.gates.iter_mut().flatten().for_each(|w| *w *= (tried.factor / found.factor) as f32);
             let moe = Merged::with_routers(&plan_2, &scaled).unwrap();
             let losses = next_token_losses(&moe, &texts, None, &mut (), &Silent).unwrap();
             assert!((perplexity(&losses) / tried.perplexity - 1.0).abs() < 1e-4, "{tried:?}");
             assert!(found.tried.iter().all(|t| t.factor != found.factor || t.perplexity <= tried.perplexity));
         }
         assert!(found.tried.windows(2).any(|pair| pair[0].perplexity != pair[1].perplexity));
-        let factor = found.factor as f32;
-        assert!(routers.gates.iter().flatten().zip(fitted.gates.iter().flatten()).all(|(a, b)| *a == b * factor));
-
         // With one expert per token, its weight is always 1.
-        assert_eq!(sharpen(&plan(1), &mut routers, &calibration, None, &Silent).unwrap(), None);
+        assert_eq!(fit_routers(&plan(1), &calibration, None, None, &Silent).unwrap().1.sharpness, None);
     }
 }

@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;
 use moerge_infer::{model::Model, runner::Placement};
-use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Reference, Tests, Text};
+use moerge_lib::evaluate::{Choices, Extraction, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text};
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs};
@@ -27,6 +27,7 @@ Examples:
   moerge eval examples/tiny/{base,code,math,story} out --text examples/tiny/valid/*.txt
   moerge eval base out --text valid/*.txt --card    # add the results to out/README.md
   moerge eval out out-q4_k_m.gguf --text valid/*.txt --kl
+  moerge eval base out --text code.txt story.txt --mixed
   moerge eval out --choices arc.jsonl --shots 5 --json | jq '.models[].choices[].acc'
 
 A line of a --choices file (`answer` may also be a letter or the text of the choice):
@@ -68,6 +69,16 @@ pub struct Args {
     /// the share of tokens with the same most likely successor
     #[arg(long, requires = "text")]
     kl: bool,
+    /// Also measure perplexity on documents that change their subject, made of a segment of each --text: of the models,
+    /// and for an MoE also with every token sent to the right expert, and with the best single expert of each document
+    #[arg(long, requires = "text")]
+    mixed: bool,
+    /// Maximum number of mixed documents
+    #[arg(long, value_name = "N", default_value_t = 48, value_parser = sizes::whole::<usize>, requires = "mixed")]
+    mixed_documents: usize,
+    /// Tokens per segment of a mixed document
+    #[arg(long, value_name = "TOKENS", default_value_t = 85, value_parser = sizes::tokens, requires = "mixed")]
+    segment: usize,
     #[command(flatten)]
     placing: PlacingArgs,
     /// Add the results to the model cards (README.md) of models that moerge made
@@ -94,6 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         wrong_usage("eval", &message);
     }
     let tests = Tests {
+        mixing: args.mixed.then_some(Mixing { documents: args.mixed_documents, segment: args.segment }),
         texts: args.text.iter().map(|path| Text::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
         choices: args.choices.iter().map(|path| Choices::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
         questions: args

@@ -26,7 +26,7 @@ fn write_recipe(dir: &Path, base_prompts: &str) {
     let tiny = fs::canonicalize(example("tiny")).unwrap();
     let tiny = tiny.display();
     let mut recipe = format!(
-        "base_model: {tiny}/base\ngate_mode: calibrated\ncalibration_tokens: 900\nexperts_per_token: 1\nexperts:\n"
+        "base_model: {tiny}/base\ngate_mode: calibrated\ncalibration_tokens: 900\nsplice_texts: false\nexperts_per_token: 1\nexperts:\n"
     );
     for name in ["code", "math"] {
         recipe += &format!("- source_model: {tiny}/{name}\n  positive_prompts_file: {tiny}/calibration/{name}.txt\n");

@@ -9,7 +9,10 @@ use moerge_infer::{
     model::Model,
     runner::{Continuations, Placement, Runner},
 };
-use moerge_lib::evaluate::{Choices, ModelScore, Question, Questions, Tests, Text};
+use moerge_lib::{
+    evaluate::{Choices, Mixing, ModelScore, Question, Questions, Tests, Text},
+    following::FollowedTokens,
+};
 use serde_json::Value;
 
 const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
@@ -52,6 +55,58 @@ fn perplexity_is_that_of_transformers() {
             println!("{} {}: {difference:e} from transformers", name("model"), name("text"));
             assert!(difference < 1e-3, "{case}: {found:?}");
         }
+    }
+}
+
+/// Mixed documents: each expert alone is its dense model, the right experts are better than the best of them, and a text's
+/// expert is found. The experts of `examples/tiny` have the base's attention, so the MoE contains the dense models.
+#[test]
+fn mixed_documents_are_read_by_each_expert_alone_and_by_the_right_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny_folder = std::fs::canonicalize(crate::common::example("tiny")).unwrap();
+    // In an order of its own, so that texts and experts have different numbers.
+    let expert = |name: &str| format!("- source_model: {}/{name}\n", tiny_folder.display());
+    let recipe = format!(
+        "base_model: {}/base\ngate_mode: random\nexperts_per_token: 1\nexperts:\n{}",
+        tiny_folder.display(),
+        ["story", "code", "math"].map(expert).concat()
+    );
+    std::fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    crate::common::moerge_ok(dir.path(), &["merge", "moe.yml", "out", "--quiet"]);
+
+    let names = ["code", "math", "story"];
+    let load = |name: &str| Text::load(&tiny_folder.join(format!("valid/{name}.txt"))).unwrap();
+    let tests = Tests {
+        texts: names.map(load).to_vec(),
+        mixing: Some(Mixing { documents: 6, segment: 40 }),
+        ..Tests::default()
+    };
+    let mixed = |model: &Model, placement| run(model, placement, &tests).mixed.unwrap();
+    let moe = mixed(&open(&dir.path().join("out")), IN_MEMORY);
+    assert_eq!((moe.documents, moe.scored), (6, 6 * 3 * 40));
+    let experts = moe.experts.as_ref().unwrap();
+    assert_eq!(experts.of_texts, [1, 2, 0]);
+
+    let dense = names.map(|name| mixed(&tiny(name), IN_MEMORY));
+    let best = |document: usize| dense.iter().map(|score| score.losses[document]).fold(f64::INFINITY, f64::min);
+    let best_single = ((0..6).map(best).sum::<f64>() / 6.0).exp();
+    assert!((experts.best_single.value / best_single - 1.0).abs() < 1e-3, "{experts:?} {best_single}");
+    assert!(experts.forced.value < 0.9 * best_single, "{experts:?}");
+    assert!(experts.forced.value < moe.perplexity.value, "random gates: {moe:?}");
+    let tokens = |followed: &[FollowedTokens]| followed.iter().map(|f| f.tokens).sum::<u64>();
+    let following = (tokens(&experts.following.from_beginning), tokens(&experts.following.after_change));
+    assert_eq!(following, (6 * 40, 6 * 80));
+
+    let streamed = mixed(&open(&dir.path().join("out")), STREAMED);
+    assert!((streamed.perplexity.value / moe.perplexity.value - 1.0).abs() < 1e-4);
+    let forced = streamed.experts.unwrap().forced.value;
+    assert!((forced / experts.forced.value - 1.0).abs() < 1e-4);
+
+    for (texts, segment) in [(1, 40), (2, 100_000)] {
+        let texts = tests.texts[..texts].to_vec();
+        let tests = Tests { texts, mixing: Some(Mixing { documents: 6, segment }), ..Tests::default() };
+        let error = tests.run(&tiny("code"), IN_MEMORY, None, &Silent).unwrap_err();
+        assert!(error.to_string().contains("mixed documents need several") || error.to_string().contains("no segment"));
     }
 }
 

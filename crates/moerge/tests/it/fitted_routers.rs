@@ -41,9 +41,9 @@ fn report(dir: &Path) -> RoutingReport {
 fn discriminants_put_the_own_expert_first() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    write_recipe(dir, "router_input", "");
+    write_recipe(dir, "router_input", "splice_texts: false\n");
     moerge_ok(dir, &["merge", "moe.yml", "means", "--quiet"]);
-    write_recipe(dir, "calibrated", "");
+    write_recipe(dir, "calibrated", "splice_texts: false\n");
     let planned = moerge_ok(dir, &["plan", "moe.yml", "fitted", "--json"]);
     let planned: serde_json::Value = serde_json::from_slice(&planned.stdout).unwrap();
     moerge_ok(dir, &["merge", "moe.yml", "fitted", "--quiet"]);
@@ -76,6 +76,44 @@ fn discriminants_put_the_own_expert_first() {
         files
     };
     assert_eq!(files("fitted"), files("again"));
+}
+
+/// Spliced sequences teach a router to follow a change of subject: more tokens after one go to their own expert, and
+/// documents that change their subject lose less against the right experts.
+#[test]
+fn routers_follow_a_text_that_changes_its_subject() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let tiny = fs::canonicalize(example("tiny")).unwrap();
+    let texts = ["code", "math", "story"].map(|name| tiny.join(format!("valid/{name}.txt")).display().to_string());
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let mut measured = Vec::new();
+    for (name, setting) in [("whole", "splice_texts: false\n"), ("spliced", "")] {
+        write_recipe(dir, "calibrated", &format!("experts_per_token: 1\n{setting}"));
+        let recipe = fs::read_to_string(dir.join("moe.yml")).unwrap().replace("_tokens: 1500", "_tokens: 4000");
+        fs::write(dir.join("moe.yml"), recipe).unwrap();
+        moerge_ok(dir, &["merge", "moe.yml", name, "--quiet"]);
+        let following = report(&dir.join(name)).following;
+        assert_eq!(following.after_change.is_empty(), name == "whole", "{following:?}");
+        let arguments = ["eval", name, "--mixed", "--mixed-documents", "24", "--segment", "40", "--json", "--text"];
+        let scored = moerge_ok(dir, &[&arguments[..], &texts].concat());
+        let scored: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
+        let mixed = &scored["models"][0]["mixed"];
+        let loss = mixed["perplexity"]["value"].as_f64().unwrap() / mixed["experts"]["forced"]["value"].as_f64().unwrap();
+        let after = mixed["experts"]["following"]["after_change"].as_array().unwrap();
+        let right: f64 = after.iter().map(|f| f["accuracy"].as_f64().unwrap() * f["tokens"].as_f64().unwrap()).sum();
+        let tokens: f64 = after.iter().map(|f| f["tokens"].as_f64().unwrap()).sum();
+        println!("{name}: {loss:.3} of the right experts' perplexity, own expert first for {:.3}", right / tokens);
+        measured.push((loss, right / tokens));
+    }
+    let [whole, spliced] = measured[..] else { panic!() };
+    assert!(spliced.0 - 1.0 < 0.8 * (whole.0 - 1.0) && spliced.1 > whole.1, "{whole:?} {spliced:?}");
+
+    // `route` says the same of its own.
+    let routed = moerge_ok(dir, &[&["route", "spliced", "--tokens", "600", "--json", "--text"], &texts[..]].concat());
+    let routed: serde_json::Value = serde_json::from_slice(&routed.stdout).unwrap();
+    let first = &routed["following"]["after_change"][0];
+    assert!(first["from"] == 0 && first["accuracy"].as_f64().unwrap() > 0.3, "{first}");
 }
 
 #[test]
@@ -112,7 +150,7 @@ fn what_cannot_be_fitted_is_refused() {
 fn write_tried(dir: &Path, texts: [&str; 2], more: &str) {
     let tiny = fs::canonicalize(example("tiny")).unwrap();
     let mut recipe = format!(
-        "base_model: {}/base\ngate_mode: calibrated\ncalibration_tokens: 600\nexperts_per_token: 1\n{more}experts:\n",
+        "base_model: {}/base\ngate_mode: calibrated\ncalibration_tokens: 600\nsplice_texts: false\nexperts_per_token: 1\n{more}experts:\n",
         tiny.display()
     );
     for (name, text) in ["code", "math"].into_iter().zip(texts) {

@@ -142,7 +142,7 @@ fn an_expert_that_is_there_twice_is_the_same_twice() {
 fn write_tiny(dir: &Path) {
     let tiny = fs::canonicalize(example("tiny")).unwrap();
     let mut recipe =
-        format!("base_model: {0}/base\ngate_mode: calibrated\ncalibration_tokens: 800\nexperts:\n", tiny.display());
+        format!("base_model: {0}/base\ngate_mode: calibrated\ncalibration_tokens: 800\nsplice_texts: false\nexperts:\n", tiny.display());
     for (name, layers) in [("code", "layers: 0-2"), ("math", ""), ("story", "layers: [3, 4]")] {
         let tiny = tiny.display();
         recipe += &format!(

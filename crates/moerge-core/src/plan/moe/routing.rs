@@ -79,10 +79,10 @@ impl Routing {
             });
         });
         id.list(validation.iter(), |id, texts| strings(id, texts));
-        let FitSettings { label, tokens, self_text, phatgoose } = fit;
+        let FitSettings { label, tokens, splice, self_text, phatgoose } = fit;
         let SelfText { samples, tokens: sample_tokens, temperature, seed: text_seed } = self_text;
         let PhatGoose { steps, learning_rate, batch_tokens } = phatgoose;
-        id.text(label.name()).number(*tokens as u64);
+        id.text(label.name()).number(*tokens as u64).number(u64::from(*splice));
         id.number(*samples as u64).number(*sample_tokens as u64).float(*temperature);
         id.optional(*text_seed, |id, seed| {
             id.number(seed);

@@ -44,7 +44,7 @@ fn not_a_mapping() {
       --> moe.yml:1:1
     1 | just a text
       | ^^^^^^^^^^^
-      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `splice_texts`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     ");
 }
 
@@ -55,7 +55,7 @@ fn a_list_at_the_top() {
       --> moe.yml:1:1
     1 | - base_model: a
       | ^^^^^^^^^^^^^^^
-      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: write `key: value` lines; known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `splice_texts`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     ");
 }
 
@@ -76,7 +76,7 @@ fn unknown_key_like_no_other() {
       --> moe.yml:5:1
     5 | colour: red
       | ^^^^^^
-      hint: known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `splice_texts`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     ");
 }
 
@@ -108,7 +108,7 @@ fn unknown_key_with_control_characters() {
       --> moe.yml:5:1
     5 | "\e[31mred": 1
       | ^^^^^^^^^^^
-      hint: known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
+      hint: known keys: `base_model`, `experts`, `gate_mode`, `label`, `calibration_tokens`, `splice_texts`, `self_text`, `phatgoose`, `shared_weights`, `dtype`, `experts_per_token`, `shared_experts`, `architecture`, `random_seed`
     "#);
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
+    following::{FollowedTokens, Following},
     markup::escaped,
     route::{RouteReport, TextReport},
 };
@@ -111,18 +112,8 @@ pub(super) fn layer_lines(report: &RouteReport) -> String {
     let (layers, left, height) = (report.layers.len(), 30, 140);
     let width = (560 / layers.max(1)).clamp(14, 90);
     let mut svg = open(left + layers * width + 4, height + 34, "accuracy, balance and entropy by layer");
-    let y = |value: f64| 8.0 + (1.0 - value.clamp(0.0, 1.0)) * (height - 8) as f64;
-    for (value, name) in [(0.0, "0"), (0.5, "½"), (1.0, "1")] {
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{left}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/>\
-             <text class=\"name\" x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\">{name}</text>",
-            left + layers * width,
-            y(value),
-            left - 5,
-            y(value) + 4.0,
-        );
-    }
+    let y = |value: f64| level(value, height);
+    grid(&mut svg, left, layers * width, height);
     let mut line = |class: &str, values: Vec<Option<f64>>| {
         let x = |layer: usize| left + layer * width + width / 2;
         let points: Vec<String> =
@@ -147,6 +138,68 @@ pub(super) fn layer_lines(report: &RouteReport) -> String {
         "<figure class=\"lines\">{svg}</svg><figcaption>{accuracy}<span class=\"balance\">balance: 1 loads all experts \
          alike</span> <span class=\"entropy\">entropy: 1 is a router without an opinion</span></figcaption></figure>"
     )
+}
+
+/// Accuracy by the distance from the beginning of a text and from a change, from 0 to 1.
+pub(super) fn following_lines(following: &Following) -> String {
+    let (left, height, width) = (30, 140, 56);
+    let series = [
+        ("beginning", "after the beginning", &following.from_beginning),
+        ("change", "after a change", &following.after_change),
+    ];
+    let mut distances: Vec<u64> = series.iter().flat_map(|(_, _, tokens)| tokens.iter().map(|t| t.from)).collect();
+    distances.sort_unstable();
+    distances.dedup();
+    let mut svg = open(left + distances.len() * width + 4, height + 34, "accuracy by distance from a change");
+    grid(&mut svg, left, distances.len() * width, height);
+    for (class, when, tokens) in series {
+        let point = |tokens: &FollowedTokens| {
+            let column = distances.iter().position(|from| *from == tokens.from).unwrap_or(0);
+            (left + column * width + width / 2, level(tokens.accuracy, height))
+        };
+        let points: Vec<String> = tokens.iter().map(|t| point(t)).map(|(x, y)| format!("{x},{y:.1}")).collect();
+        let _ = write!(svg, "<polyline class=\"{class}\" points=\"{}\"/>", points.join(" "));
+        for followed in tokens {
+            let (x, y) = point(followed);
+            let _ = write!(
+                svg,
+                "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y:.1}\" r=\"3\"><title>{} tokens, {} {when}: {:.0} %</title>\
+                 </circle>",
+                followed.tokens,
+                followed.distances(),
+                100.0 * followed.accuracy,
+            );
+        }
+    }
+    for (column, from) in distances.iter().enumerate() {
+        let label = FollowedTokens { from: *from, ..FollowedTokens::default() }.distances();
+        let x = left + column * width + width / 2;
+        let _ = write!(svg, "<text class=\"name\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", height + 14);
+    }
+    format!(
+        "<figure class=\"lines\">{svg}</svg><figcaption><span class=\"beginning\">tokens since the beginning</span> \
+         <span class=\"change\">tokens since a change</span></figcaption></figure>"
+    )
+}
+
+/// The height of a value from 0 to 1 in a chart of this height.
+fn level(value: f64, height: usize) -> f64 {
+    8.0 + (1.0 - value.clamp(0.0, 1.0)) * (height - 8) as f64
+}
+
+/// The lines and labels of 0, 1/2 and 1.
+fn grid(svg: &mut String, left: usize, width: usize, height: usize) {
+    for (value, name) in [(0.0, "0"), (0.5, "½"), (1.0, "1")] {
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{left}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/>\
+             <text class=\"name\" x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\">{name}</text>",
+            left + width,
+            level(value, height),
+            left - 5,
+            level(value, height) + 4.0,
+        );
+    }
 }
 
 /// A matrix of experts by experts with names and numbers; positive and negative cosines have different colours.

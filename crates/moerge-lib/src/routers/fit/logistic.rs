@@ -14,6 +14,7 @@
 use rayon::prelude::*;
 
 use super::l_bfgs::{Slope, minimise};
+use moerge_core::numeric::simd::vectorised;
 use moerge_infer::decoder::Activations;
 
 /// Candidate penalties. The smaller suits much text, the larger little; the held-out tokens decide.
@@ -24,15 +25,19 @@ pub(super) const PENALTIES: [f64; 2] = [1e-2, 1e-3];
 const STEPS: usize = 20;
 /// Maximum number of tokens; of more, an evenly spaced subset is used.
 const MAX_TOKENS: usize = 16 << 10;
-/// Tokens per block of scores.
-const BLOCK: usize = 256;
+/// Elements of a block of router inputs: it stays in a core's cache while it is used for the scores and the gradient.
+const BLOCK: usize = 128 << 10;
+/// Number of partial sums.
+const PARTS: usize = 16;
+/// Rows of scores, or features, that are computed together.
+const TOGETHER: usize = 4;
 
 /// Router inputs and their experts.
 pub(super) struct Regression {
     experts: usize,
     /// Square roots of the features' mean squares.
     scales: Vec<f64>,
-    /// `[hidden, tokens]`, divided by `scales`.
+    /// Divided by `scales`; in blocks of tokens, each `[hidden, tokens]`.
     scaled: Vec<f32>,
     labels: Vec<usize>,
     /// The weight of a token of each expert; the weights of all tokens sum to 1.
@@ -51,15 +56,22 @@ impl Regression {
         let columns: Vec<usize> = columns.iter().step_by(every).copied().collect();
         let labels: Vec<usize> = labels.iter().step_by(every).copied().collect();
         let tokens = columns.len().max(1);
-        let mut scaled = vec![0.0; u.features() * columns.len()];
-        let fill = |(f, row): (usize, &mut [f32])| {
+        let scale = |f: usize| {
             let feature = u.feature(f);
             let square: f64 = columns.iter().map(|t| f64::from(feature[*t]).powi(2)).sum();
-            let scale = (square / tokens as f64).sqrt().max(f64::from(f32::MIN_POSITIVE));
-            row.iter_mut().zip(&columns).for_each(|(x, t)| *x = (f64::from(feature[*t]) / scale) as f32);
-            scale
+            (square / tokens as f64).sqrt().max(f64::from(f32::MIN_POSITIVE))
         };
-        let scales = scaled.par_chunks_mut(tokens).enumerate().map(fill).collect();
+        let hidden = u.features();
+        let scales: Vec<f64> = (0..hidden).into_par_iter().map(scale).collect();
+        let mut scaled = vec![0.0; hidden * columns.len()];
+        let tokens = block_tokens(hidden);
+        let blocks = scaled.par_chunks_mut((hidden * tokens).max(1)).zip(columns.par_chunks(tokens));
+        blocks.for_each(|(block, columns)| {
+            for (f, row) in block.chunks_exact_mut(columns.len()).enumerate() {
+                let (feature, scale) = (u.feature(f), scales[f]);
+                row.iter_mut().zip(columns).for_each(|(x, t)| *x = (f64::from(feature[*t]) / scale) as f32);
+            }
+        });
         let mut counts = vec![0usize; experts];
         labels.iter().for_each(|label| counts[*label] += 1);
         let seen = counts.iter().filter(|n| **n > 0).count();
@@ -78,73 +90,104 @@ impl Regression {
     /// The loss at `rows`, `[experts, hidden]` over scaled features, and its gradient. Sums run in a fixed order,
     /// whatever the number of threads.
     fn slope(&self, rows: &[f64], penalty: f64) -> Slope {
-        let (hidden, tokens) = (self.scales.len(), self.labels.len());
-        let blocks: Vec<(f64, Vec<f32>)> = self
-            .labels
-            .par_chunks(BLOCK)
-            .enumerate()
-            .map(|(i, labels)| self.residuals(rows, i * BLOCK, labels))
-            .collect();
-        let loss: f64 = blocks.iter().map(|(loss, _)| loss).sum();
-        let mut gradient: Vec<f64> = rows.iter().map(|w| penalty * w).collect();
-        let by_feature = |f: usize| -> Vec<f64> {
-            let feature = self.scaled[f * tokens..(f + 1) * tokens].chunks(BLOCK);
-            let mut sums = vec![0.0; self.experts];
-            for (feature, (_, residuals)) in feature.zip(&blocks) {
-                for (sum, residuals) in sums.iter_mut().zip(residuals.chunks(feature.len())) {
-                    *sum += product(feature, residuals);
+        let hidden = self.scales.len();
+        let narrow: Vec<f32> = rows.iter().map(|w| *w as f32).collect();
+        let block = block_tokens(hidden);
+        let part = self.labels.len().div_ceil(PARTS).next_multiple_of(block);
+        let parts = self.labels.par_chunks(part).zip(self.scaled.par_chunks((part * hidden).max(1)));
+        let sums: Vec<Slope> = parts
+            .map(|(labels, scaled)| {
+                let mut sum = Slope { value: 0.0, gradient: vec![0.0; rows.len()] };
+                for (labels, scaled) in labels.chunks(block).zip(scaled.chunks(block * hidden)) {
+                    vectorised(|| self.add_block(&narrow, labels, scaled, &mut sum));
                 }
-            }
-            sums
-        };
-        let sums: Vec<Vec<f64>> = (0..hidden).into_par_iter().map(by_feature).collect();
-        for (f, sums) in sums.into_iter().enumerate() {
-            sums.into_iter().enumerate().for_each(|(expert, sum)| gradient[expert * hidden + f] += sum);
-        }
+                sum
+            })
+            .collect();
         let length: f64 = rows.iter().map(|w| w * w).sum();
-        Slope { value: loss + penalty / 2.0 * length, gradient }
+        let mut slope = Slope { value: penalty / 2.0 * length, gradient: rows.iter().map(|w| penalty * w).collect() };
+        for sum in sums {
+            slope.value += sum.value;
+            slope.gradient.iter_mut().zip(sum.gradient).for_each(|(all, part)| *all += part);
+        }
+        slope
     }
 
-    /// The loss of the tokens from `first` on, with experts `labels`, and its derivative by their scores,
-    /// `[experts, labels]`.
-    fn residuals(&self, rows: &[f64], first: usize, labels: &[usize]) -> (f64, Vec<f32>) {
-        let (hidden, tokens, count) = (self.scales.len(), self.labels.len(), labels.len());
-        let mut scores = vec![0.0f64; self.experts * count];
-        for f in 0..hidden {
-            let feature = &self.scaled[f * tokens + first..][..count];
-            for (expert, scores) in scores.chunks_exact_mut(count).enumerate() {
-                let weight = rows[expert * hidden + f];
-                scores.iter_mut().zip(feature).for_each(|(sum, x)| *sum += weight * f64::from(*x));
+    /// Adds the loss of some tokens, `[hidden, labels]`, and its gradient to `sum`.
+    #[inline(always)]
+    fn add_block(&self, rows: &[f32], labels: &[usize], scaled: &[f32], sum: &mut Slope) {
+        let (hidden, count) = (self.scales.len(), labels.len());
+        let mut scores = vec![0.0f32; self.experts * count];
+        let features = |first: usize| scaled[first * count..].chunks_exact(count);
+        for (row, scores) in rows.chunks_exact(hidden).zip(scores.chunks_exact_mut(count)) {
+            let whole = hidden / TOGETHER * TOGETHER;
+            for first in (0..whole).step_by(TOGETHER) {
+                let [a, b, c, d] = std::array::from_fn(|i| &scaled[(first + i) * count..(first + i + 1) * count]);
+                let w: [f32; TOGETHER] = std::array::from_fn(|i| row[first + i]);
+                for t in 0..count {
+                    scores[t] += (w[0] * a[t] + w[1] * b[t]) + (w[2] * c[t] + w[3] * d[t]);
+                }
+            }
+            for (weight, feature) in row[whole..].iter().zip(features(whole)) {
+                scores.iter_mut().zip(feature).for_each(|(sum, x)| *sum += weight * x);
             }
         }
-        let mut loss = 0.0;
-        let mut residuals = vec![0.0; scores.len()];
+        self.residuals(labels, &mut scores, &mut sum.value);
+        for (f, feature) in features(0).enumerate() {
+            for (group, residuals) in scores.chunks(TOGETHER * count).enumerate() {
+                for (e, product) in products(feature, residuals).into_iter().enumerate().take(residuals.len() / count) {
+                    sum.gradient[(group * TOGETHER + e) * hidden + f] += f64::from(product);
+                }
+            }
+        }
+    }
+
+    /// Turns scores, `[experts, labels]`, into the derivatives of the loss, and adds the loss.
+    #[inline(always)]
+    fn residuals(&self, labels: &[usize], scores: &mut [f32], loss: &mut f64) {
+        let count = labels.len();
         for (token, label) in labels.iter().enumerate() {
-            let score = |expert: usize| scores[expert * count + token];
+            let score = |expert: usize| f64::from(scores[expert * count + token]);
             let most = (0..self.experts).map(score).fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = (0..self.experts).map(|e| (score(e) - most).exp()).sum();
             let weight = self.weights[*label];
-            loss += weight * (sum.ln() + most - score(*label));
+            *loss += weight * (sum.ln() + most - score(*label));
             for expert in 0..self.experts {
                 let own = if expert == *label { 1.0 } else { 0.0 };
-                residuals[expert * count + token] = (weight * ((score(expert) - most).exp() / sum - own)) as f32;
+                let score = &mut scores[expert * count + token];
+                *score = (weight * ((f64::from(*score) - most).exp() / sum - own)) as f32;
             }
         }
-        (loss, residuals)
     }
 }
 
-/// `a . b` as several parallel sums, which the compiler can vectorise.
-fn product(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0.0f32; 8];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
+/// Tokens per block of vectors of width `hidden`.
+fn block_tokens(hidden: usize) -> usize {
+    (BLOCK / hidden.max(1)).max(1).next_multiple_of(LANES)
+}
+
+/// Parallel sums of a product, which the compiler can vectorise.
+const LANES: usize = 8;
+
+/// `a . b` for each row `b` of `rows`, at most [`TOGETHER`].
+#[inline(always)]
+fn products(a: &[f32], rows: &[f32]) -> [f32; TOGETHER] {
+    // Missing rows repeat the last.
+    let last = (rows.len() / a.len().max(1)).saturating_sub(1);
+    let rows: [&[f32]; TOGETHER] = std::array::from_fn(|e| &rows[e.min(last) * a.len()..(e.min(last) + 1) * a.len()]);
+    let mut sums = [[0.0f32; LANES]; TOGETHER];
+    let whole = a.len() / LANES * LANES;
+    for t in (0..whole).step_by(LANES) {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            for i in 0..LANES {
+                sums[i] += a[t + i] * row[t + i];
+            }
         }
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    f64::from(sums.iter().sum::<f32>() + rest)
+    std::array::from_fn(|e| {
+        let rest: f32 = (whole..a.len()).map(|t| a[t] * rows[e][t]).sum();
+        sums[e].iter().sum::<f32>() + rest
+    })
 }
 
 #[cfg(test)]

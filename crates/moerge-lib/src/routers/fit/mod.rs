@@ -26,7 +26,7 @@ pub(super) use logistic::bytes as regression_bytes;
 use logistic::{PENALTIES, Regression};
 use moerge_core::{error::Result, recipe::GateMode};
 use moerge_infer::decoder::Activations;
-use scores::ranked;
+use scores::{ranked, right};
 use statistics::Statistics;
 pub(super) use statistics::bytes as statistics_bytes;
 
@@ -74,6 +74,8 @@ pub(super) struct LayerFit {
     pub shared_gate: Option<Vec<f32>>,
     /// Held-out tokens by their own expert and by the router's first choice.
     pub confusion: Confusion,
+    /// The columns of these tokens, each with whether the first choice is its own expert.
+    pub right: Vec<(usize, bool)>,
     /// The temperature that the rows were divided by.
     pub temperature: f64,
     /// The penalty of the regression; 0 for the discriminant's rows.
@@ -202,7 +204,8 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     let gate = fitted.experts.iter().flatten().map(|w| (w / best.temperature) as f32).collect();
     let shared_gate = fitted.shared.map(|row| row.into_iter().map(|w| w as f32).collect());
     let confusion = Confusion::new(experts, &best.scores, &labels);
-    Ok(LayerFit { gate, shared_gate, confusion, temperature: best.temperature, penalty: best.penalty })
+    let right = columns.into_iter().zip(right(&best.scores, &labels)).collect();
+    Ok(LayerFit { gate, shared_gate, confusion, right, temperature: best.temperature, penalty: best.penalty })
 }
 
 impl Trial {
@@ -245,8 +248,10 @@ pub(super) fn given(gate: Vec<f32>, temperature: f64, u: &Activations, samples: 
     let (columns, labels) = samples.experts_held_out(shape.experts);
     let row = |row: &[f32]| row.iter().map(|w| f64::from(*w)).collect();
     let rows: Vec<Vec<f64>> = gate.chunks(u.features().max(1)).map(row).collect();
-    let confusion = Confusion::new(shape.experts, &scores(&rows, u, &columns), &labels);
-    LayerFit { gate, shared_gate: None, confusion, temperature, penalty: 0.0 }
+    let scores = scores(&rows, u, &columns);
+    let confusion = Confusion::new(shape.experts, &scores, &labels);
+    let right = columns.into_iter().zip(right(&scores, &labels)).collect();
+    LayerFit { gate, shared_gate: None, confusion, right, temperature, penalty: 0.0 }
 }
 
 #[cfg(test)]

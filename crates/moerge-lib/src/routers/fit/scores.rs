@@ -24,6 +24,11 @@ pub(super) fn ranked(scores: &[Vec<f64>], token: usize) -> Vec<usize> {
     experts
 }
 
+/// Whether the first choice of each token is its own expert, one of `labels`.
+pub(super) fn right(scores: &[Vec<f64>], labels: &[usize]) -> Vec<bool> {
+    labels.iter().enumerate().map(|(token, own)| ranked(scores, token).first() == Some(own)).collect()
+}
+
 /// For each expert, its fraction of all choices if every token chooses `top_k`.
 pub(in crate::routers) fn load(scores: &[Vec<f64>], top_k: usize) -> Vec<f64> {
     let tokens = scores.first().map_or(0, Vec::len);

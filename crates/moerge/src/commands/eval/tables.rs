@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use moerge_core::output::card::markdown_table;
-use moerge_lib::evaluate::{ChoicesScore, Estimate, ModelScore, TextScore, geometric_mean};
+use moerge_lib::evaluate::{ChoicesScore, Estimate, MixedScore, ModelScore, TextScore, geometric_mean};
 
 use crate::{
     commands::placing::short_name,
@@ -37,6 +37,7 @@ pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
     if !first.texts.is_empty() {
         tables.push(perplexities(scores, &names));
         tables.extend(divergences(scores, &names));
+        tables.extend(mixed(scores, &names));
     }
     if !first.choices.is_empty() {
         tables.push(choices(scores, &names));
@@ -135,6 +136,37 @@ fn divergences(scores: &[ModelScore], names: &[String]) -> Option<Table> {
         each.flat_map(|d| [kl_cell(&d.kl), format!("{:.1} %", 100.0 * d.same_top.value)]).collect::<Vec<_>>()
     };
     let rows = compared.iter().map(|(name, score)| Row::new(name, cells(score).into_iter(), false)).collect();
+    Some(Table { header, rows })
+}
+
+/// Perplexities on documents that change their subject.
+fn mixed(scores: &[ModelScore], names: &[String]) -> Option<Table> {
+    let of_models: Vec<(&String, &MixedScore)> =
+        names.iter().zip(scores).filter_map(|(name, score)| Some((name, score.mixed.as_ref()?))).collect();
+    let (_, first) = of_models.first()?;
+    let header = ["mixed documents", "perplexity", "right experts", "best expert"].map(str::to_owned).to_vec();
+    let best = of_models.iter().map(|(_, score)| score.perplexity.value).fold(f64::INFINITY, f64::min);
+    let row = |(name, score): &(&String, &MixedScore)| {
+        let mut cells = vec![Cell {
+            text: perplexity_cell(&score.perplexity),
+            best: of_models.len() > 1 && score.perplexity.value <= best,
+        }];
+        let of_experts = score.experts.as_ref().map_or([String::new(), String::new()], |experts| {
+            let gap = 100.0 * (score.perplexity.value / experts.forced.value - 1.0);
+            [format!("{} ({gap:+.1} %)", perplexity_cell(&experts.forced)), perplexity_cell(&experts.best_single)]
+        });
+        cells.extend(of_experts.map(|text| Cell { text, best: false }));
+        Row { name: (*name).clone(), cells, note: false }
+    };
+    let mut rows: Vec<Row> = of_models.iter().map(row).collect();
+    let dense = scores.iter().filter(|score| !score.moe).filter_map(|score| score.mixed.as_ref());
+    let dense: Vec<&[f64]> = dense.map(|score| &score.losses[..]).collect();
+    if dense.len() > 1 {
+        let least = |document: usize| dense.iter().map(|losses| losses[document]).fold(f64::INFINITY, f64::min);
+        let mean = (0..first.documents).map(least).sum::<f64>() / first.documents.max(1) as f64;
+        rows.push(Row::new("best model of each", [format!("{:.2}", mean.exp())].into_iter(), false));
+    }
+    rows.push(Row::new("tokens scored", [thousands(first.scored)].into_iter(), true));
     Some(Table { header, rows })
 }
 
@@ -241,6 +273,7 @@ mod tests {
             context: 256,
             stride: 128,
             texts,
+            mixed: None,
             choices: Vec::new(),
             answers: Vec::new(),
         }

@@ -1,8 +1,14 @@
 //! The quality of fitted routers, in a few lines.
 
-use moerge_lib::routers::{Balance, RoutingReport, Validation};
+use moerge_lib::{
+    following::{FollowedTokens, Following},
+    routers::{Balance, RoutingReport, Validation},
+};
 
 use crate::terminal::table;
+
+/// The distance in tokens after which a router should have followed a change.
+const SETTLED: u64 = 16;
 
 /// The accuracy of the median layer and of the worst ones, and the load of each expert.
 pub fn lines(report: &RoutingReport) -> Vec<String> {
@@ -17,6 +23,7 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
         format!("{}: own expert first for {median} of {tokens} held-out tokens, in the median layer", report.gate_mode),
         format!("worst layers {}; load {} % of the choices", worst.join(", "), load.join(" / ")),
     ];
+    lines.extend(following(&report.following));
     if let Some(sharpness) = report.sharpness.as_ref().filter(|s| s.factor != 1.0) {
         let of = |factor: f64| sharpness.tried.iter().find(|t| t.factor == factor).map_or(f64::NAN, |t| t.perplexity);
         lines.push(format!(
@@ -29,6 +36,19 @@ pub fn lines(report: &RoutingReport) -> Vec<String> {
     lines.extend(report.balance.iter().map(Balance::summary));
     lines.extend(report.validation.iter().flat_map(perplexities));
     lines
+}
+
+/// `after a change of subject, own expert first: 71 % at once, 96 % 16 tokens later`
+fn following(following: &Following) -> Option<String> {
+    let tokens = &following.after_change;
+    let (first, later) = (tokens.first()?, tokens.iter().find(|t| t.from == SETTLED).or(tokens.last())?);
+    let percent = |tokens: &FollowedTokens| format!("{:.0} %", 100.0 * tokens.accuracy);
+    Some(format!(
+        "after a change of subject, own expert first: {} at once, {} {} tokens later",
+        percent(first),
+        percent(later),
+        later.from
+    ))
 }
 
 /// Perplexities as a table.

@@ -1,6 +1,9 @@
 //! The output of `moerge route`: shares per text, a heat map, numbers per layer.
 
-use moerge_lib::route::{LayerReport, RouteReport, TextReport};
+use moerge_lib::{
+    following::Following,
+    route::{LayerReport, RouteReport, TextReport},
+};
 
 use crate::{
     numbers::count,
@@ -31,6 +34,10 @@ pub fn lines(report: &RouteReport) -> Vec<String> {
     lines.push(String::new());
     lines.extend(maps(report));
     lines.push(String::new());
+    if let Some(following) = &report.following {
+        lines.extend(follow(following));
+        lines.push(String::new());
+    }
     lines.extend(layers(report));
     lines.extend(dead(report));
     lines.extend(report.balance.iter().map(|balanced| styled(DIM, &balanced.balance.summary())));
@@ -90,6 +97,21 @@ fn map(report: &RouteReport, text: &TextReport, expert: usize) -> String {
         false => shade(routed.first_choice[expert]),
     });
     if text.layers.len() <= WIDE { cells.collect() } else { cells.filter_map(|cell| cell.chars().next()).collect() }
+}
+
+/// How often the own expert comes first, by the number of tokens since the text began or changed its subject.
+fn follow(following: &Following) -> Vec<String> {
+    let rows = [("after the beginning", &following.from_beginning), ("after a change", &following.after_change)];
+    let mut distances: Vec<u64> = rows.iter().flat_map(|(_, tokens)| tokens.iter().map(|t| t.from)).collect();
+    distances.sort_unstable();
+    distances.dedup();
+    let mut lines = vec![vec![styled(LABEL, "own first, by tokens")]];
+    lines[0].extend(distances.iter().map(|from| format!("{from}{}", if *from > 1 { "+" } else { "" })));
+    for (when, tokens) in rows {
+        let cell = |from: &u64| tokens.iter().find(|t| t.from == *from).map_or("-".into(), |t| percent(t.accuracy));
+        lines.push(std::iter::once(when.to_owned()).chain(distances.iter().map(cell)).collect());
+    }
+    table(&lines, &(1..=distances.len()).collect::<Vec<_>>())
 }
 
 /// A row per layer: accuracy, balance, entropy, and the two most similar gates.
