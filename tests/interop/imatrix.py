@@ -41,7 +41,7 @@ class Sums:
 def hook(model, sums):
     for path, module in model.named_modules():
         parts = path.split(".")
-        if "layers" not in parts:
+        if "layers" not in parts[:-1]:
             continue
         prefix = f"blk.{parts[parts.index('layers') + 1]}."
         if hasattr(module, "gate_up_proj") and getattr(module.gate_up_proj, "ndim", 0) == 3:
@@ -111,7 +111,7 @@ def main(moerge, folder, text):
     others = {name.removesuffix(".in_sum2") for name in ours if name.endswith(".in_sum2")} - set(sums.squares)
     print(f"{len(sums.squares)} tensors, {compared} columns; only moerge has {sorted(others)}")
     print(f"largest relative difference of a tensor {worst[0]:.1e} ({worst[1]}), of a column {all_worst[0]:.1e} ({all_worst[1]})")
-    return failed or worst[0] > TOLERANCE
+    return bool(failed or worst[0] > TOLERANCE)
 
 
 if __name__ == "__main__":
