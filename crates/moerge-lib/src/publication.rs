@@ -262,7 +262,7 @@ fn refuse_full_disk(output: &OutputDir, needed: u64) -> Result<()> {
 }
 
 /// Where `path` is, links followed; its end may not be there yet.
-fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     let missing = |ancestor: &Path| path.strip_prefix(ancestor).map(Path::to_owned).unwrap_or_default();
     for ancestor in path.ancestors() {
         let here = if ancestor == Path::new("") { Path::new(".") } else { ancestor };

@@ -1,9 +1,6 @@
 //! The file that the importance matrix of a run is written to.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use moerge_checkpoint::{
     OutputStorage, ReadStorage,
@@ -16,7 +13,11 @@ use moerge_core::{
     plan::gguf::{ImportanceMatrix, PLAN_ID_KEY},
 };
 
-use super::{Imatrix, files::PlannedFiles};
+use super::{
+    Imatrix,
+    files::{PlannedFile, PlannedFiles},
+};
+use crate::publication::real;
 
 /// Where an importance matrix is written.
 pub(super) struct ImatrixFile<'a> {
@@ -44,8 +45,7 @@ impl<'a> ImatrixFile<'a> {
             file.plan.model.identify(&mut id)?;
         }
         let file = Self { storage, path, id: id.finish() };
-        let outputs: Vec<PathBuf> = planned.files.iter().flat_map(|file| file.paths()).collect();
-        if outputs.iter().any(|out| out == path) {
+        if planned.files.iter().flat_map(PlannedFile::paths).any(|out| real(&out) == real(path)) {
             let message = format!("{} would be both the model and its importance matrix", path.display());
             return Err(Error::input(message).hint("choose another name for the importance matrix"));
         }
