@@ -162,7 +162,7 @@ impl<'a> Job<'a> {
     fn open(&self, progress: &dyn Progress) -> Result<Vec<OpenFile<'a>>> {
         let mut open = Vec::new();
         for (number, (file, publication)) in self.planned.files.iter().zip(&self.publications).enumerate() {
-            if publication.is_built_files(&file.plan.id) {
+            if publication.is_built_files(&file.plan.id)? {
                 continue;
             }
             match publication.open_files(&file.plan.id, self.force, progress) {

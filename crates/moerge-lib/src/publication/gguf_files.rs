@@ -15,8 +15,17 @@ use moerge_core::{
 use super::Publication;
 
 impl Publication<'_> {
-    /// Whether the files are the finished output of the plan with this id, and no source was written to since.
-    pub fn is_built_files(&self, id: &str) -> bool {
+    /// Whether the files are the finished output of the plan with this id, and no source was written to since. Also cleans
+    /// up after a run that was killed just after publishing.
+    pub fn is_built_files(&self, id: &str) -> Result<bool> {
+        let built = self.has_built_files(id);
+        if built && let Ok((output, Found::AlreadyPublished)) = self.work(id, false) {
+            output.publish()?;
+        }
+        Ok(built)
+    }
+
+    fn has_built_files(&self, id: &str) -> bool {
         let places = self.places();
         let mut parts = places.iter().zip(&self.plan.layout.shards);
         parts.all(|(place, planned)| {
@@ -31,8 +40,7 @@ impl Publication<'_> {
     /// Opens the work folder, or the one that an interrupted run left. `None` where the files are published already.
     pub fn open_files(&self, id: &str, force: bool, progress: &dyn Progress) -> Result<Option<OutputDir>> {
         self.check_replaced_files()?;
-        let names: Vec<String> = self.plan.layout.shards.iter().map(|shard| shard.file_name.clone()).collect();
-        let (output, found) = OutputDir::open_files(self.storage, self.out, &names, &self.resume_key(id), force)?;
+        let (output, found) = self.work(id, force)?;
         match found {
             Found::AlreadyPublished => {
                 output.publish()?;
@@ -44,6 +52,11 @@ impl Publication<'_> {
             Found::Resumed | Found::Fresh => {}
         }
         Ok(Some(output))
+    }
+
+    fn work(&self, id: &str, force: bool) -> Result<(OutputDir, Found)> {
+        let names: Vec<String> = self.plan.layout.shards.iter().map(|shard| shard.file_name.clone()).collect();
+        Ok(OutputDir::open_files(self.storage, self.out, &names, &self.resume_key(id), force)?)
     }
 
     /// Reads the headers back, and publishes the files.
