@@ -193,6 +193,15 @@ impl OutputDir {
         self.read_if_any(&self.kept_dir().join(name))
     }
 
+    /// Where [`keep`](OutputDir::keep) puts the file of this name.
+    ///
+    /// # Errors
+    /// `name` is not a plain file name.
+    pub fn kept_path(&self, name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.kept_dir().join(name))
+    }
+
     /// Moves the finished model to its final place and removes the work folder. On success the output
     /// is complete and durable. Close readers of [`model_dir`](OutputDir::model_dir) before: its paths
     /// become invalid, and Windows does not rename a folder with open files.

@@ -88,7 +88,7 @@ impl PlannedFiles {
         match (self.imatrix_memory, budget) {
             (Some(ImatrixMemory { needed, .. }), Some(budget)) if needed > budget => {
                 Err(too_small("measuring the importance matrix", needed, needed, budget)
-                    .hint("`--imatrix FILE` reads one that was measured elsewhere"))
+                    .hint("a matrix that was measured elsewhere needs no pass: give its file"))
             }
             _ => Ok(()),
         }

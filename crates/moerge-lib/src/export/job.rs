@@ -10,7 +10,7 @@ use moerge_core::{
     model::source_files::SourceFiles,
     ops::ComputedValues,
     plan::gguf::{ImportanceMatrix, WithImportance},
-    progress::Progress,
+    progress::{Progress, Stage},
 };
 
 use moerge_infer::tokenizer::Tokenizer;
@@ -25,6 +25,9 @@ use crate::{
     memory::workers_within,
     publication::{self, Publication},
 };
+
+/// The name under which a measured importance matrix is kept.
+const KEPT_MATRIX: &str = "imatrix.gguf";
 
 /// The files of a run, and where the importance matrix is written.
 pub(crate) struct Job<'a> {
@@ -105,29 +108,37 @@ impl<'a> Job<'a> {
                 Err(error) => return Err(discard_worthless(open, error)),
             }
         }
-        for OpenFile { number, output, .. } in open {
-            self.publications[number].finish_files(output, progress)?;
-        }
+        self.finish(open, progress)?;
         let files = self.planned.files.iter().enumerate();
         let files = files.map(|(number, file)| file.made(!numbers.contains(&number))).collect();
         Ok(Made { files, warnings })
     }
 
     /// The importance matrix of the files, if they have one, for a model whose routers are `computed`. `own` is the text
-    /// of its experts, if there is any.
+    /// of its experts, if there is any. What was measured is kept in the work folder that is published last.
     ///
     /// # Errors
     /// Weights cannot be read, the matrix cannot be written, or the run was stopped.
     pub fn matrix(
         &self,
+        open: &[OpenFile<'_>],
         computed: &dyn ComputedValues,
         tokenizer: &dyn Fn() -> Result<Tokenizer>,
         own: impl FnOnce() -> Result<Option<Vec<Vec<u32>>>>,
         progress: &dyn Progress,
     ) -> Result<Option<ImportanceMatrix>> {
-        let (Some(imatrix), Some(file)) = (self.imatrix, self.planned.files.first()) else { return Ok(None) };
+        let (Some(imatrix), Some(OpenFile { file, output, .. })) = (self.imatrix, open.last()) else { return Ok(None) };
         let memory = self.planned.imatrix_memory;
-        let matrix = imatrix.matrix(&file.plan.model, computed, tokenizer, own()?, memory, progress)?;
+        let matrix = match kept_matrix(output)? {
+            Some(kept) => kept,
+            None => {
+                let matrix = imatrix.matrix(&file.plan.model, computed, tokenizer, own()?, memory, progress)?;
+                if memory.is_some() {
+                    output.keep(KEPT_MATRIX, &matrix.to_bytes(&file.plan.id)?)?;
+                }
+                matrix
+            }
+        };
         if let Some(file) = &self.imatrix_file {
             file.write(&matrix)?;
         }
@@ -158,6 +169,20 @@ impl<'a> Job<'a> {
         Ok(warnings)
     }
 
+    /// Checks and publishes the files.
+    fn finish(&self, open: Vec<OpenFile<'_>>, progress: &dyn Progress) -> Result<()> {
+        let tensors: usize = open.iter().map(|open| open.file.plan.output.tensors.len()).sum();
+        if open.is_empty() {
+            return Ok(());
+        }
+        progress.start(Stage::Verify, tensors as u64, 0);
+        for OpenFile { number, output, .. } in open {
+            self.publications[number].finish_files(output, progress)?;
+        }
+        progress.finish(Stage::Verify, &format!("{tensors} tensors"));
+        Ok(())
+    }
+
     /// Opens the work folders of the files that are not there.
     fn open(&self, progress: &dyn Progress) -> Result<Vec<OpenFile<'a>>> {
         let mut open = Vec::new();
@@ -176,6 +201,15 @@ impl<'a> Job<'a> {
             Err(error) => Err(discard_worthless(open, error)),
         }
     }
+}
+
+/// The matrix that an interrupted run measured for the same plan.
+fn kept_matrix(output: &OutputDir) -> Result<Option<ImportanceMatrix>> {
+    let path = output.kept_path(KEPT_MATRIX)?;
+    Ok(match output.storage().facts(&path) {
+        Ok(_) => ImportanceMatrix::open(output.storage().as_ref(), &path).ok().map(|(matrix, _)| matrix),
+        Err(_) => None,
+    })
 }
 
 /// Removes work folders in which nothing could be used by a later run.

@@ -114,7 +114,7 @@ impl PreparedExport {
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
         let made = job.run(progress, |open| {
             let workers = job.workers(options.threads, options.memory)?;
-            let matrix = job.matrix(&computed, &tokenizer, || Ok(None), progress)?;
+            let matrix = job.matrix(open, &computed, &tokenizer, || Ok(None), progress)?;
             job.write(open, &computed, matrix.as_ref(), workers, progress)
         })?;
         Ok(ExportReport { files: made.files, warnings: made.warnings, elapsed: start.elapsed() })

@@ -93,7 +93,7 @@ impl Prepared {
             routing = made.routing;
             let computed = made.routers.computed(&self.plan);
             let own = || self.texts_of_experts(keeper, tokenizer.as_ref(), &memory, progress);
-            let matrix = job.matrix(&computed, &|| self.open_tokenizer(sources), own, progress)?;
+            let matrix = job.matrix(open, &computed, &|| self.open_tokenizer(sources), own, progress)?;
             let written = job.write(open, &computed, matrix.as_ref(), memory.workers, progress)?;
             Ok([made.warnings, written].concat())
         })?;
@@ -164,7 +164,7 @@ impl PreparedDense {
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
         let made = job.run(progress, |open| {
             let workers = job.workers(options.threads, options.memory)?;
-            let matrix = job.matrix(&computed, &|| self.open_tokenizer(sources), || Ok(None), progress)?;
+            let matrix = job.matrix(open, &computed, &|| self.open_tokenizer(sources), || Ok(None), progress)?;
             job.write(open, &computed, matrix.as_ref(), workers, progress)
         })?;
         let mut warnings = made.warnings;

@@ -59,10 +59,8 @@ impl Publication<'_> {
         Ok(OutputDir::open_files(self.storage, self.out, &names, &self.resume_key(id), force)?)
     }
 
-    /// Reads the headers back, and publishes the files.
+    /// Reads the headers back, which counts in [`Stage::Verify`], and publishes the files.
     pub fn finish_files(&self, output: OutputDir, progress: &dyn Progress) -> Result<()> {
-        let tensors = self.plan.tensors.len();
-        progress.start(Stage::Verify, tensors as u64, 0);
         for planned in &self.plan.layout.shards {
             let path = output.model_dir().join(&planned.file_name);
             let written = GgufFile::open(&*self.reading(), &path)?;
@@ -77,7 +75,6 @@ impl Publication<'_> {
             }
             progress.advance(Stage::Verify, planned.tensors.len() as u64);
         }
-        progress.finish(Stage::Verify, &format!("{tensors} tensors"));
         for source in &self.sources {
             source.checkpoint.check_unchanged()?;
         }

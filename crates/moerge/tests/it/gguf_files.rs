@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -14,8 +14,11 @@ use moerge_checkpoint::{
     Facts, LocalStorage, ReadAt, ReadStorage,
     gguf::{GgufFile, Value},
 };
-use moerge_core::{plan::gguf::FileType, progress::Silent};
-use moerge_lib::export::{ExportOptions, prepare_export};
+use moerge_core::{
+    plan::gguf::FileType,
+    progress::{Progress, Silent, Stage},
+};
+use moerge_lib::export::{ExportOptions, ImatrixSource, prepare_export};
 
 use crate::common::{example, golden, moerge, moerge_ok};
 
@@ -77,6 +80,21 @@ fn several_types_are_the_files_that_single_runs_write() {
     assert!(twice.contains("--quant q8_0 is given twice"), "{twice}");
 }
 
+fn options(file_types: &[FileType]) -> ExportOptions {
+    ExportOptions {
+        file_types: file_types.to_vec(),
+        max_bytes: None,
+        rules: Vec::new(),
+        pre_tokenizer: None,
+        name: None,
+        imatrix: None,
+        imatrix_out: None,
+        force: false,
+        threads: Some(2),
+        memory: None,
+    }
+}
+
 /// A storage that counts the bytes which are read of weights.
 #[derive(Debug, Default)]
 struct Counting(Arc<AtomicU64>);
@@ -119,18 +137,7 @@ fn several_types_read_the_weights_once() {
         let counting = Counting::default();
         let read = counting.0.clone();
         let storage: Arc<dyn ReadStorage> = Arc::new(counting);
-        let options = ExportOptions {
-            file_types: file_types.to_vec(),
-            max_bytes: None,
-            rules: Vec::new(),
-            pre_tokenizer: None,
-            name: None,
-            imatrix: None,
-            imatrix_out: None,
-            force: true,
-            threads: Some(2),
-            memory: None,
-        };
+        let options = options(file_types);
         let out = dir.path().join(format!("m{}.gguf", file_types.len()));
         let prepared = prepare_export(&storage, &example("tiny/base"), &out, &options).unwrap();
         let before = read.load(Ordering::Relaxed);
@@ -264,6 +271,51 @@ fn the_file_of_an_importance_matrix_is_no_one_else_s() {
     assert!(said.contains("i.gguf is not written: n.gguf is there already"), "{said}");
     let same = ["export", base, "i.gguf", "--quant", "q4_0", "--imatrix", "self", "--imatrix-out", "i.gguf"];
     assert!(refusal(dir.path(), &same).contains("both the model and its importance matrix"));
+}
+
+/// Stops a run when weights are to be written, and remembers its stages.
+#[derive(Default)]
+struct UntilWeights {
+    stop: bool,
+    stages: Mutex<Vec<Stage>>,
+}
+
+impl Progress for UntilWeights {
+    fn start(&self, stage: Stage, _: u64, _: u64) {
+        self.stages.lock().unwrap().push(stage);
+    }
+
+    fn advance(&self, _: Stage, _: u64) {}
+
+    fn finish(&self, _: Stage, _: &str) {}
+
+    fn stop_requested(&self) -> bool {
+        self.stop && self.stages.lock().unwrap().contains(&Stage::Weights)
+    }
+}
+
+#[test]
+fn an_importance_matrix_is_measured_once_by_a_run_and_its_resumption() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
+    let options = ExportOptions {
+        imatrix: Some(ImatrixSource::Texts(vec![example("tiny/valid/story.txt")])),
+        ..options(&[FileType::Q4_0, FileType::Q5_1])
+    };
+    let run = |out: &str, stop| {
+        let prepared = prepare_export(&storage, &example("tiny/base"), &dir.path().join(out), &options).unwrap();
+        let progress = UntilWeights { stop, ..UntilWeights::default() };
+        let report = prepared.write(storage.as_ref(), &LocalStorage::shared(), &options, &progress);
+        (report.is_ok(), progress.stages.into_inner().unwrap().contains(&Stage::Prompts))
+    };
+    assert_eq!(run("m.gguf", true), (false, true));
+    assert_eq!(run("m.gguf", false), (true, false));
+    assert_eq!(run("n.gguf", false), (true, true));
+    for name in ["q4_0", "q5_1"] {
+        let [resumed, straight] = ["m", "n"].map(|stem| tensors(&[dir.path().join(format!("{stem}-{name}.gguf"))]));
+        assert!(resumed == straight, "{name}");
+    }
+    assert_eq!(names(dir.path()).len(), 4);
 }
 
 /// Stated before anything is written, and kept to.
