@@ -15,15 +15,18 @@
 //! work folder is on the same file system because it is in the same folder.
 //!
 //! Where OUT is a single file, that file in `model/` is what is renamed. It replaces an earlier
-//! OUT in the same step, so there is no `old/`.
+//! OUT in the same step, so there is no `old/`. Where OUT is split into several files, readers start
+//! from the first: an earlier first file is removed before the others are put in their places, and
+//! the new one is put there last.
 //!
 //! The states that a crash can leave, and what the next run does (`recover`):
 //! * no `plan-id`: the work folder is discarded. `plan-id` is written last when a build starts and
 //!   removed first when it is abandoned, each time with a sync in between.
 //! * `plan-id` and `model/`: an unfinished build. It is resumed, or discarded if the plan differs.
 //! * `plan-id` without `model/`, and OUT there: published; only the cleaning up is left. The same
-//!   where OUT is a single file that is not in `model/` any more, and is the one that `kept/`
-//!   announces: after a cut in the middle of the rename it may still be an earlier file.
+//!   where OUT is a file, or several, that are not in `model/` any more, and are those that `kept/`
+//!   announces: after a cut in the middle of a rename it may still be an earlier file. If only some
+//!   of several files are in their places, they go back to `model/`, whatever the plan.
 //! * `old/` without OUT: the cut came between the two renames. `old/` goes back to OUT first of
 //!   all, whatever the plan, so the previous output is never lost and never hidden for long. (Or
 //!   someone removed the new OUT before the cleaning up; then `plan-id` goes first.)
@@ -55,9 +58,9 @@ const LOCK: &str = "lock";
 const MARKER: &str = "made-by-moerge";
 const MARKER_BYTES: &[u8] = b"moerge work folder\n";
 const PLAN_ID: &str = "plan-id";
-/// What a single file is recognised by while it is put in its place.
+/// What files are recognised by while they are put in their places: a line per file.
 const ANNOUNCED: &str = "announced";
-/// How much of a single file is looked at to recognise it: a header with the identity of its plan.
+/// How much of a file is looked at to recognise it: a header with the identity of its plan.
 const RECOGNISED: u64 = 64 << 10;
 
 /// An output folder under construction. The lock is held until this is dropped.
@@ -67,12 +70,21 @@ pub struct OutputDir {
     out: PathBuf,
     parent: PathBuf,
     work: PathBuf,
-    /// Where OUT is a single file: its name.
-    file: Option<String>,
+    /// Where OUT is files rather than a folder: all of them, the one that readers open first.
+    files: Option<Vec<PlacedFile>>,
     overwrite: bool,
     published: bool,
     // Last, so that it is released last.
     _lock: Lock,
+}
+
+/// A file of an output that is no folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PlacedFile {
+    /// Its name in `model/`.
+    name: String,
+    /// Where it is published.
+    place: PathBuf,
 }
 
 /// The state that [`OutputDir::open`] found.
@@ -106,20 +118,22 @@ impl OutputDir {
         recover::open(storage, out, None, plan_id, overwrite)
     }
 
-    /// The same where `out` is a single file, the only shard of the layout, under the name that it has there. With
-    /// `overwrite` an existing file is replaced when the new one is complete.
+    /// The same where the output is the files `names` beside `out`, which are the shards of the layout. A single one is
+    /// `out` itself, whatever its name in the layout. With `overwrite` existing files are replaced when the new ones
+    /// are complete.
     ///
     /// # Errors
-    /// Another process is building `out`; it is no regular file, has no name, or exists and `overwrite` is false; or
-    /// the system refuses something.
-    pub fn open_file(
+    /// Another process is building `out`; `out` has no name; a file exists and `overwrite` is false, or is no regular
+    /// file; or the system refuses something.
+    pub fn open_files(
         storage: &Arc<dyn OutputStorage>,
         out: &Path,
+        names: &[String],
         plan_id: &str,
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
-        let name = out.file_name().ok_or_else(|| Error::OutputUnnamed { out: out.to_owned() })?;
-        recover::open(storage, out, Some(name.to_string_lossy().into_owned()), plan_id, overwrite)
+        names.iter().try_for_each(|name| check_name(name))?;
+        recover::open(storage, out, Some(names), plan_id, overwrite)
     }
 
     /// The output folder, which exists only once it is complete.
@@ -177,6 +191,15 @@ impl OutputDir {
     pub fn kept(&self, name: &str) -> Result<Option<Vec<u8>>> {
         check_name(name)?;
         self.read_if_any(&self.kept_dir().join(name))
+    }
+
+    /// Where [`keep`](OutputDir::keep) puts the file of this name.
+    ///
+    /// # Errors
+    /// `name` is not a plain file name.
+    pub fn kept_path(&self, name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.kept_dir().join(name))
     }
 
     /// Moves the finished model to its final place and removes the work folder. On success the output
@@ -239,17 +262,25 @@ impl OutputDir {
         link_facts_if_any(&*self.storage, path).map_err(io_at("look at", path))
     }
 
-    /// What a file is recognised by: its length, and the hash of its beginning.
-    fn likeness(&self, path: &Path, len: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; len.min(RECOGNISED) as usize];
+    /// What a file is recognised by: its length, the hash of its beginning, and its name.
+    fn likeness(&self, path: &Path, name: &str) -> Result<String> {
         let file = self.storage.open(path).map_err(io_at("open", path))?;
+        let mut bytes = vec![0; file.len().min(RECOGNISED) as usize];
         file.read_exact_at(&mut bytes, 0).map_err(io_at("read", path))?;
-        Ok(format!("{len} {}", Fingerprint::of(&bytes)).into_bytes())
+        Ok(format!("{} {} {name}", file.len(), Fingerprint::of(&bytes)))
     }
 
-    /// Whether the file at `path` is the one that was to be put in its place.
-    fn is_announced(&self, path: &Path, len: u64) -> Result<bool> {
-        Ok(self.kept(ANNOUNCED)?.is_some_and(|kept| self.likeness(path, len).is_ok_and(|own| own == kept)))
+    /// The lines that announce files.
+    fn announced(&self) -> Result<Vec<String>> {
+        let kept = self.kept(ANNOUNCED)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&kept).lines().map(str::to_owned).collect())
+    }
+
+    /// Whether the file that is announced as `line` is in its place and not in `model/`.
+    fn is_moved(&self, line: &str, file: &PlacedFile) -> Result<bool> {
+        let is_file = self.facts(&file.place)?.is_some_and(|facts| facts.kind == FileKind::File);
+        let moved = is_file && !self.exists(&self.model_dir().join(&file.name))?;
+        Ok(moved && self.likeness(&file.place, &file.name).is_ok_and(|own| own == line))
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {

@@ -22,7 +22,7 @@ pub(crate) const PROGRAM: u64 = 16 << 20;
 /// Name, location and header of a tensor, in the output or in a source.
 pub(crate) const TENSOR: u64 = 4 << 10;
 /// Bytes of a loaded tokenizer per byte of its file.
-const TOKENIZER: u64 = 14;
+pub(crate) const TOKENIZER: u64 = 14;
 /// Buffers of a worker that copies tensors or converts their dtype.
 const COPYING: u64 = 1 << 20;
 /// Buffers of a worker per input of a merge method, and as much again for two more.
@@ -254,7 +254,7 @@ impl ExprInputs {
 }
 
 /// The error about a phase that needs `needed` bytes, in a run that needs `whole`.
-fn too_small(what: &str, needed: u64, whole: u64, budget: u64) -> Error {
+pub(crate) fn too_small(what: &str, needed: u64, whole: u64, budget: u64) -> Error {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / (1 << 20) as f64);
     let error = Error::input(format!("{what} needs more memory than it is given"))
         .fact("needed", mib(needed.next_multiple_of(1 << 20)))

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use moerge_checkpoint::Dtype;
 
-use crate::routers::RoutingReport;
+use crate::{export::MadeFile, routers::RoutingReport};
 use moerge_core::{
     model::locate::HubCache,
     output::files::Wanted,
@@ -112,4 +112,6 @@ pub struct MergeReport {
     pub routing: Option<RoutingReport>,
     /// Whether the folder existed already, made by the same recipe from the same sources.
     pub already_there: bool,
+    /// The files, where GGUF is written.
+    pub gguf_files: Vec<MadeFile>,
 }

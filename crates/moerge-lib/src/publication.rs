@@ -1,14 +1,14 @@
 //! The steps around writing weights that all merges share: checks of the output folder, resuming, free space, and the
 //! final check before publication.
 
-mod single_file;
+mod gguf_files;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, SourceFile};
+use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, ShardLayout, SourceFile};
 use moerge_core::{
     error::{Cause, Error, ErrorKind, Result},
     model::{gguf::is_gguf, source::read_text, source_files::SourceFiles},
@@ -43,7 +43,8 @@ impl<'a> Publication<'a> {
     ) -> Result<Self> {
         let publication = Self { storage, out, plan, sources, own_files };
         let place = real(out);
-        if let Some(file) = publication.source_dirs().find(|dir| is_gguf(dir) && place == real(dir)) {
+        let places: Vec<PathBuf> = publication.places().iter().map(|place| real(place)).collect();
+        if let Some(file) = publication.source_dirs().find(|dir| is_gguf(dir) && places.contains(&real(dir))) {
             let message = format!("{} is one of the models that the output is made of", file.display());
             return Err(Error::input(message).hint("choose another name; moerge never replaces what it reads"));
         }
@@ -135,6 +136,15 @@ impl<'a> Publication<'a> {
         names.iter().filter_map(|name| self.storage.facts(&self.out.join(name)).ok()).map(|facts| facts.len).sum()
     }
 
+    /// Where the output is: a folder, a file, or the files that a model is split into.
+    fn places(&self) -> Vec<PathBuf> {
+        let shards = &self.plan.layout.shards;
+        if !is_gguf(self.out) || shards.len() == 1 {
+            return vec![self.out.to_owned()];
+        }
+        shards.iter().map(|shard| self.out.with_file_name(&shard.file_name)).collect()
+    }
+
     /// The storage for reading the output back.
     fn reading(&self) -> Arc<dyn ReadStorage> {
         self.storage.clone()
@@ -178,22 +188,16 @@ impl<'a> Publication<'a> {
     }
 
     fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
-        let finished = output.finished_shards(&self.plan.layout)?;
-        let shards = finished.iter().zip(&self.plan.layout.shards);
-        let done: u64 = shards.filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
-        let (needed, free) = (bytes.saturating_sub(done), output.free_space()?);
-        if free >= needed {
-            return Ok(output);
+        let needed = bytes.saturating_sub(written_bytes(&self.plan.layout, &output)?);
+        match refuse_full_disk(&output, needed) {
+            Ok(()) => Ok(output),
+            Err(error) => {
+                if found != Found::Resumed {
+                    output.discard()?;
+                }
+                Err(error)
+            }
         }
-        let error = Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
-            .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
-            .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
-            .hint("make room, or choose a folder on another disk")
-            .cause(Cause::DiskFull);
-        if found != Found::Resumed {
-            output.discard()?;
-        }
-        Err(error)
     }
 
     /// Reads back headers, index and config of what was written. The weights' fingerprints were taken on their way.
@@ -229,8 +233,36 @@ impl<'a> Publication<'a> {
     }
 }
 
+/// Checks that there is room for all that the layouts of these `outputs`, which are on one disk, lack.
+pub(crate) fn check_space(outputs: &[(&ShardLayout, &OutputDir)]) -> Result<()> {
+    let lacking = |(layout, output): &(&ShardLayout, &OutputDir)| -> Result<u64> {
+        Ok(layout.total_file_bytes().saturating_sub(written_bytes(layout, output)?))
+    };
+    let needed = outputs.iter().map(lacking).sum::<Result<u64>>()?;
+    outputs.first().map_or(Ok(()), |(_, output)| refuse_full_disk(output, needed))
+}
+
+/// Bytes of the shards that are finished.
+fn written_bytes(layout: &ShardLayout, output: &OutputDir) -> Result<u64> {
+    let finished = output.finished_shards(layout)?;
+    let shards = finished.iter().zip(&layout.shards).filter(|(finished, _)| finished.is_some());
+    Ok(shards.map(|(_, shard)| shard.file_len).sum())
+}
+
+fn refuse_full_disk(output: &OutputDir, needed: u64) -> Result<()> {
+    let free = output.free_space()?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Io, format!("not enough room for {}", output.out().display()))
+        .fact("needed", format!("{needed} bytes ({:.1} GB)", needed as f64 / 1e9))
+        .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
+        .hint("make room, or choose a folder on another disk")
+        .cause(Cause::DiskFull))
+}
+
 /// Where `path` is, links followed; its end may not be there yet.
-fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     let missing = |ancestor: &Path| path.strip_prefix(ancestor).map(Path::to_owned).unwrap_or_default();
     for ancestor in path.ancestors() {
         let here = if ancestor == Path::new("") { Path::new(".") } else { ancestor };

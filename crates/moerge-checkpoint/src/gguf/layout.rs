@@ -12,13 +12,15 @@ use crate::{
 };
 
 /// Lays out `tensors` in their order in one file `<stem>.gguf`, or in files `<stem>-00001-of-00003.gguf` of at most
-/// `max_bytes` of tensor data each, as llama.cpp splits them: the first has the metadata, all have the keys `split.*`.
+/// `max_bytes` of tensor data each, as llama-gguf-split splits them: the first has the metadata, all have the keys
+/// `split.*`. Keys of the metadata that are in `in_all` are in every file.
 ///
 /// # Errors
 /// Two tensors of one name, a tensor of a type that the format does not have, or of no valid size.
 pub fn layout(
     stem: &str,
     metadata: &Metadata,
+    in_all: &[&str],
     tensors: Vec<TensorSpec>,
     max_bytes: Option<u64>,
 ) -> Result<ShardLayout> {
@@ -34,7 +36,8 @@ pub fn layout(
         return Ok(ShardLayout { shards: shards.collect::<Result<_>>()? });
     }
     let part = |(index, tensors): (usize, Vec<(TensorSpec, u64)>)| {
-        let mut own = if index == 0 { metadata.clone() } else { Metadata::new() };
+        let kept = metadata.iter().filter(|(key, _)| index == 0 || in_all.contains(&key.as_str()));
+        let mut own: Metadata = kept.cloned().collect();
         own.extend([
             ("split.no".to_owned(), Value::Uint16(index as u16)),
             ("split.count".to_owned(), Value::Uint16(count as u16)),
@@ -103,7 +106,7 @@ mod tests {
     fn tensors_lie_at_multiples_of_the_alignment() {
         let tensors = vec![spec("a", &[3], Dtype::F32), spec("b", &[2, 32], BlockType::Q8_0)];
         let metadata = vec![("general.architecture".to_owned(), Value::String("llama".to_owned()))];
-        let layout = layout("m", &metadata, tensors, None).unwrap();
+        let layout = layout("m", &metadata, &[], tensors, None).unwrap();
         let [shard] = layout.shards.as_slice() else { panic!() };
         assert_eq!(shard.file_name, "m.gguf");
         assert!(shard.tensors.iter().all(|tensor| tensor.offset % ALIGNMENT == 0));
@@ -114,16 +117,20 @@ mod tests {
     #[test]
     fn large_models_are_split_with_the_metadata_in_the_first_file() {
         let tensors = ["a", "b", "c"].map(|name| spec(name, &[8], Dtype::F32)).to_vec();
-        let metadata = vec![("general.name".to_owned(), Value::String("x".repeat(100)))];
-        let layout = layout("m", &metadata, tensors, Some(64)).unwrap();
+        let text = |key: &str, length| (key.to_owned(), Value::String("x".repeat(length)));
+        let metadata = vec![text("general.name", 100), text("own.id", 7)];
+        let layout = layout("m", &metadata, &["own.id"], tensors, Some(64)).unwrap();
         let names: Vec<&str> = layout.shards.iter().map(|shard| shard.file_name.as_str()).collect();
         assert_eq!(names, ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]);
         assert!(layout.shards[0].header.len() > layout.shards[1].header.len() + 64);
+        let has = |shard: &Shard, key: &str| shard.header.windows(key.len()).any(|bytes| bytes == key.as_bytes());
+        assert!(layout.shards.iter().all(|shard| has(shard, "own.id") && has(shard, "split.tensors.count")));
+        assert!(!has(&layout.shards[1], "general.name"));
     }
 
     #[test]
     fn what_gguf_cannot_hold_is_refused() {
-        let refuse = |tensor| layout("m", &Metadata::new(), vec![tensor], None).unwrap_err();
+        let refuse = |tensor| layout("m", &Metadata::new(), &[], vec![tensor], None).unwrap_err();
         let unsigned = refuse(spec("a", &[3], Dtype::U8));
         assert_eq!(unsigned.to_string(), "output tensor `a` is of type U8, which GGUF does not have");
         let partial = refuse(spec("a", &[3], BlockType::Q4_K));

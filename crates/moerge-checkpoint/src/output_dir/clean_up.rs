@@ -68,7 +68,7 @@ impl OutputDir {
         if_any("remove", dir, self.storage.remove_dir_all(dir))
     }
 
-    fn remove_file_if_any(&self, path: &Path) -> Result<()> {
+    pub(super) fn remove_file_if_any(&self, path: &Path) -> Result<()> {
         if_any("remove", path, self.storage.remove_file(path))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ANNOUNCED, OutputDir, PART};
+use super::{ANNOUNCED, OutputDir, PART, PlacedFile};
 use crate::error::{Error, Result};
 
 pub(super) fn publish(mut output: OutputDir) -> Result<()> {
@@ -35,16 +35,8 @@ fn refuse_unfinished(output: &OutputDir) -> Result<()> {
 
 /// Moves the previous output aside, if there is one, and the new one to its final place.
 fn swap(output: &OutputDir) -> Result<()> {
-    if let Some(name) = &output.file {
-        output.check_out()?;
-        let built = output.model_dir().join(name);
-        let len = output.facts(&built)?.map_or(0, |facts| facts.len);
-        output.keep(ANNOUNCED, &output.likeness(&built, len)?)?;
-        output.rename(&built, &output.out)?;
-        sync_both(output, &output.parent, &output.model_dir())?;
-        // From here on the state is that of a published folder, whatever is removed first.
-        output.rename(&output.model_dir(), &output.work.join("trash"))?;
-        return output.sync_dir(&output.work);
+    if let Some(files) = &output.files {
+        return move_files(output, files);
     }
     let (model, old) = (output.model_dir(), output.work.join("old"));
     // Check again: hours may have passed.
@@ -62,6 +54,27 @@ fn swap(output: &OutputDir) -> Result<()> {
         output.rename(&model, &output.out)?;
     }
     sync_both(output, &output.parent, &output.work)
+}
+
+/// Moves files to their places, the first one last: readers start from it.
+fn move_files(output: &OutputDir, files: &[PlacedFile]) -> Result<()> {
+    output.check_out()?;
+    let model = output.model_dir();
+    let lines = files.iter().map(|file| output.likeness(&model.join(&file.name), &file.name));
+    output.keep(ANNOUNCED, lines.collect::<Result<Vec<_>>>()?.join("\n").as_bytes())?;
+    let Some((first, others)) = files.split_first() else { return Ok(()) };
+    if !others.is_empty() {
+        // Neither an earlier first file nor the new one may be found beside a mixture of others.
+        output.remove_file_if_any(&first.place)?;
+        output.sync_dir(&output.parent)?;
+        others.iter().try_for_each(|file| output.rename(&model.join(&file.name), &file.place))?;
+        sync_both(output, &output.parent, &model)?;
+    }
+    output.rename(&model.join(&first.name), &first.place)?;
+    sync_both(output, &output.parent, &model)?;
+    // From here on the state is that of a published folder, whatever is removed first.
+    output.rename(&model, &output.work.join("trash"))?;
+    output.sync_dir(&output.work)
 }
 
 /// Syncs both folders after a rename between them.

@@ -5,23 +5,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Found, LOCK, MARKER, MARKER_BYTES, OutputDir, PART, PLAN_ID, ownership, write_durably};
+use super::{
+    Found, LOCK, MARKER, MARKER_BYTES, OutputDir, PART, PLAN_ID, PlacedFile, check_name, ownership, write_durably,
+};
 use crate::error::{Error, Result, io_at};
 use crate::storage::{FileKind, Lock, OutputStorage, facts_if_any, link_facts_if_any};
 
 pub(super) fn open(
     storage: &Arc<dyn OutputStorage>,
     out: &Path,
-    file: Option<String>,
+    names: Option<&[String]>,
     plan_id: &str,
     overwrite: bool,
 ) -> Result<(OutputDir, Found)> {
     // A link to a folder stands for that folder, which is replaced where it is.
     let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
     let (parent, work) = beside(&out)?;
+    let files = names.map(|names| placed(names, &out, &parent));
     if link_facts_if_any(&**storage, &work).map_err(io_at("look at", &work))?.is_none() {
         // Check first, so that a refused run leaves nothing behind. With a work folder, `recover` checks.
-        check_out(&**storage, &out, &parent, file.is_some(), overwrite)?;
+        check_out(&**storage, &out, &parent, files.as_deref(), overwrite)?;
     }
     let lock = lock_work(&**storage, &work)?.ok_or_else(|| Error::Locked { out: out.clone() })?;
     let storage = storage.clone();
@@ -31,7 +34,7 @@ pub(super) fn open(
     if link_facts_if_any(&*storage, &work.join(MARKER)).map_err(io_at("look at", &work))?.is_none() {
         write_durably(&*storage, &work, MARKER, MARKER_BYTES)?;
     }
-    let mut output = OutputDir { storage, out, parent, work, file, overwrite, published: false, _lock: lock };
+    let mut output = OutputDir { storage, out, parent, work, files, overwrite, published: false, _lock: lock };
     let found = recover(&mut output, plan_id)?;
     Ok((output, found))
 }
@@ -61,6 +64,9 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     if same_plan && output.is_published(building)? {
         output.published = true;
         return Ok(Found::AlreadyPublished);
+    }
+    if building {
+        take_back(output)?;
     }
     if let Err(refused) = output.check_out() {
         if earlier.is_none() {
@@ -103,6 +109,28 @@ fn restore_old(output: &OutputDir) -> Result<()> {
     Ok(())
 }
 
+/// Undoes the publication of several files that was interrupted between its renames.
+fn take_back(output: &OutputDir) -> Result<()> {
+    let (mut moved, mut all) = (Vec::new(), true);
+    for line in output.announced()? {
+        let Some(name) = line.splitn(3, ' ').nth(2).filter(|name| check_name(name).is_ok()) else { return Ok(()) };
+        let file = PlacedFile { name: name.to_owned(), place: output.parent.join(name) };
+        match output.is_moved(&line, &file)? {
+            true => moved.push(file),
+            false => all = false,
+        }
+    }
+    if all {
+        return Ok(());
+    }
+    // The first goes first, so that it is never found without the others.
+    for PlacedFile { name, place } in &moved {
+        output.rename(place, &output.model_dir().join(name))?;
+        output.sync_dir(&output.parent)?;
+    }
+    output.sync_dir(&output.model_dir())
+}
+
 fn start_afresh(output: &OutputDir, plan_id: &str) -> Result<()> {
     // If `old` exists, OUT is complete; see `restore_old`.
     output.retire_old()?;
@@ -127,31 +155,44 @@ fn sweep(output: &OutputDir, dir: &Path) -> Result<()> {
 impl OutputDir {
     /// Whether something at OUT is to be replaced.
     pub(super) fn check_out(&self) -> Result<bool> {
-        check_out(&*self.storage, &self.out, &self.parent, self.file.is_some(), self.overwrite)
+        check_out(&*self.storage, &self.out, &self.parent, self.files.as_deref(), self.overwrite)
     }
 
     /// Whether OUT is what the plan of the work folder makes.
     fn is_published(&self, building: bool) -> Result<bool> {
-        let Some(name) = &self.file else { return Ok(!building && self.is_dir(&self.out)?) };
-        let Some(facts) = self.facts(&self.out)?.filter(|facts| facts.kind == FileKind::File) else { return Ok(false) };
-        let moved = || Ok(!self.exists(&self.model_dir().join(name))? && self.is_announced(&self.out, facts.len)?);
-        Ok(!building || moved()?)
+        let Some(files) = &self.files else { return Ok(!building && self.is_dir(&self.out)?) };
+        if building {
+            let lines = self.announced()?;
+            let moved = lines.iter().zip(files).map(|(line, file)| self.is_moved(line, file));
+            return Ok(lines.len() == files.len() && moved.collect::<Result<Vec<_>>>()?.iter().all(|moved| *moved));
+        }
+        let kinds = files.iter().map(|file| Ok(self.facts(&file.place)?.map(|facts| facts.kind)));
+        Ok(kinds.collect::<Result<Vec<_>>>()?.iter().all(|kind| *kind == Some(FileKind::File)))
     }
 }
 
+/// The files of an output: a single one is OUT, several lie where it would.
+fn placed(names: &[String], out: &Path, parent: &Path) -> Vec<PlacedFile> {
+    let place = |name: &String| if names.len() == 1 { out.to_owned() } else { parent.join(name) };
+    names.iter().map(|name| PlacedFile { name: name.clone(), place: place(name) }).collect()
+}
+
 /// Whether there is something at `out`, if it may be replaced; else why not.
-fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, is_file: bool, overwrite: bool) -> Result<bool> {
+fn check_out(
+    storage: &dyn OutputStorage,
+    out: &Path,
+    parent: &Path,
+    files: Option<&[PlacedFile]>,
+    overwrite: bool,
+) -> Result<bool> {
+    if let Some(files) = files {
+        let there = files.iter().map(|file| check_file(storage, &file.place, overwrite));
+        return Ok(there.collect::<Result<Vec<_>>>()?.contains(&true));
+    }
     let Some(facts) = facts_if_any(storage, out).map_err(io_at("look at", out))? else {
         return Ok(false);
     };
     let out = out.to_owned();
-    if is_file {
-        return match facts.kind {
-            FileKind::File if overwrite => Ok(true),
-            FileKind::File => Err(Error::OutputFileExists { out }),
-            _ => Err(Error::OutputIsNoFile { out }),
-        };
-    }
     if facts.kind != FileKind::Dir {
         return Err(Error::OutputIsFile { out });
     }
@@ -163,6 +204,17 @@ fn check_out(storage: &dyn OutputStorage, out: &Path, parent: &Path, is_file: bo
         return Err(Error::OutputExists { out });
     }
     Ok(true)
+}
+
+/// The same of a file.
+fn check_file(storage: &dyn OutputStorage, place: &Path, overwrite: bool) -> Result<bool> {
+    let out = place.to_owned();
+    match facts_if_any(storage, place).map_err(io_at("look at", place))?.map(|facts| facts.kind) {
+        None => Ok(false),
+        Some(FileKind::File) if overwrite => Ok(true),
+        Some(FileKind::File) => Err(Error::OutputFileExists { out }),
+        Some(_) => Err(Error::OutputIsNoFile { out }),
+    }
 }
 
 /// The parent folder of `out`, and the work folder in it.

@@ -1,5 +1,7 @@
 //! Executes a plan: several tensors at a time, each read once, fingerprinted and written chunk by chunk.
 //!
+//! Several plans of the same tensors are executed in one pass: rows are read and computed once, and encoded for each.
+//!
 //! A shard is the unit of work. It gets its final name in the work folder once it is durable, so a resumed run writes
 //! only the shards without one. Memory is a few chunks per worker.
 
@@ -7,6 +9,7 @@ mod open_shard;
 mod produce;
 mod queue;
 mod run;
+mod work;
 
 use std::{sync::Arc, thread};
 
@@ -15,7 +18,7 @@ use moerge_checkpoint::{Fingerprint, OutputDir};
 use produce::Buffers;
 pub use produce::CHUNK;
 use queue::Queue;
-use run::Run;
+use run::{Run, ShardFingerprints};
 
 use crate::{
     error::Result,
@@ -33,6 +36,15 @@ pub struct Written {
     pub warnings: Vec<String>,
 }
 
+/// A plan and where its shards are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The plan.
+    pub plan: &'a OutputPlan,
+    /// Its work folder.
+    pub output: &'a OutputDir,
+}
+
 /// Writes the shards of `plan` that `output` does not have yet.
 pub fn write_shards(
     plan: &OutputPlan,
@@ -41,28 +53,52 @@ pub fn write_shards(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Written> {
-    let finished = output.finished_shards(&plan.layout)?;
-    let shards = &plan.layout.shards;
-    let done = finished.iter().zip(shards).filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
-    progress.start(Stage::Weights, plan.layout.total_file_bytes(), done);
-    let run = Run::new(plan, computed, finished, threads, progress);
-    write_missing(&run, output, threads);
-    let (fingerprints, warnings) = run.end()?;
-    let count = if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) };
-    progress.finish(Stage::Weights, &format!("{} tensors in {count}", fingerprints.len()));
+    let (fingerprints, warnings) = write(&[Target { plan, output }], computed, threads, progress)?;
     Ok(Written { fingerprints, warnings })
 }
 
-fn write_missing(run: &Run<'_>, output: &OutputDir, threads: usize) {
-    let queue = Queue::new(run, output, threads);
+/// Writes the shards of all `targets` that they do not have yet, in one pass over the weights. A name stands for the same
+/// tensor in all plans, which differ in encodings and in shards. Returns warnings.
+pub fn write_together(
+    targets: &[Target<'_>],
+    computed: &dyn ComputedValues,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<String>> {
+    write(targets, computed, threads, progress).map(|(_, warnings)| warnings)
+}
+
+fn write(
+    targets: &[Target<'_>],
+    computed: &dyn ComputedValues,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<(ShardFingerprints, Vec<String>)> {
+    let finished = targets.iter().map(|target| Ok(target.output.finished_shards(&target.plan.layout)?));
+    let finished = finished.collect::<Result<Vec<_>>>()?;
+    let shards = || targets.iter().flat_map(|target| &target.plan.layout.shards);
+    let done = finished.iter().flatten().zip(shards()).filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
+    progress.start(Stage::Weights, shards().map(|shard| shard.file_len).sum(), done);
+    let run = Run::new(targets, computed, finished, threads, progress);
+    write_missing(&run, threads);
+    let (fingerprints, warnings) = run.end()?;
+    let count = if shards().count() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards().count()) };
+    progress.finish(Stage::Weights, &format!("{} tensors in {count}", fingerprints.len()));
+    Ok((fingerprints, warnings))
+}
+
+fn write_missing(run: &Run<'_>, threads: usize) {
+    let queue = Queue::new(run, threads);
     let worker = || {
         let mut buffers = Buffers::default();
         let mut write_all = || -> Result<()> {
-            while let Some((shard, index)) = queue.take()? {
-                shard.write(index, &mut buffers)?;
-                // The worker that drops the last handle wrote the last tensor.
-                if let Some(shard) = Arc::into_inner(shard) {
-                    shard.finish()?;
+            while let Some(work) = queue.take()? {
+                work.write(run, &mut buffers)?;
+                for (shard, _) in work.places {
+                    // The worker that drops the last handle wrote the last tensor.
+                    if let Some(shard) = Arc::into_inner(shard) {
+                        shard.finish()?;
+                    }
                 }
             }
             Ok(())
@@ -73,7 +109,7 @@ fn write_missing(run: &Run<'_>, output: &OutputDir, threads: usize) {
     };
     thread::scope(|scope| {
         let start = |_| thread::Builder::new().spawn_scoped(scope, worker).ok();
-        if (0..threads.clamp(1, run.tensors.len().max(1))).map_while(start).count() == 0 {
+        if (0..threads.clamp(1, run.tensors().max(1))).map_while(start).count() == 0 {
             // If the system refuses threads, this one does all the work.
             worker();
         }

@@ -1,17 +1,13 @@
-//! A shard that is being written. Each tensor is read once, fingerprinted and written chunk by chunk.
+//! A shard that is being written. Each tensor is fingerprinted and written chunk by chunk.
 
 use std::sync::{Mutex, PoisonError};
 
-use moerge_checkpoint::{Dtype, Fingerprint, Fingerprinter, OutputDir, Shard, ShardWriter};
+use moerge_checkpoint::{Dtype, Fingerprint, Fingerprinter, Shard, ShardWriter};
 
-use super::{
-    produce::{Buffers, produce},
-    run::Run,
-};
+use super::run::{Run, ShardNumber};
 use crate::{
     error::{Error, Result},
     numeric::non_finite::NonFinite,
-    ops::Preparation,
     plan::OutputTensor,
     progress::Stage,
 };
@@ -19,48 +15,39 @@ use crate::{
 /// A shard under construction.
 pub(super) struct OpenShard<'a> {
     run: &'a Run<'a>,
-    number: usize,
+    number: ShardNumber,
     shard: &'a Shard,
     writer: ShardWriter,
     fingerprints: Mutex<Vec<Option<Fingerprint>>>,
 }
 
+/// A tensor of an open shard that is being written, from its first byte to its last.
+pub(super) struct TensorWriter<'a> {
+    shard: &'a OpenShard<'a>,
+    index: usize,
+    /// The tensor.
+    pub tensor: &'a OutputTensor,
+    fingerprint: Fingerprinter,
+    offset: u64,
+    /// What of its elements is not finite.
+    pub non_finite: NonFinite,
+}
+
 impl<'a> OpenShard<'a> {
-    /// Creates the file of shard `number` of the plan's layout.
-    pub fn create(run: &'a Run<'a>, output: &OutputDir, number: usize) -> Result<OpenShard<'a>> {
-        let shard = &run.plan.layout.shards[number];
-        let writer = ShardWriter::create(output, shard)?;
+    /// Creates the file of a shard.
+    pub fn create(run: &'a Run<'a>, number: ShardNumber) -> Result<OpenShard<'a>> {
+        let shard = run.shard(number);
+        let writer = ShardWriter::create(run.output(number), shard)?;
         run.progress.advance(Stage::Weights, shard.header.len() as u64);
         let fingerprints = Mutex::new(vec![None; shard.tensors.len()]);
         Ok(OpenShard { run, number, shard, writer, fingerprints })
     }
 
-    /// The number of tensors.
-    pub fn len(&self) -> usize {
-        self.shard.tensors.len()
-    }
-
-    /// Writes the tensor with this index.
-    pub fn write(&self, index: usize, buffers: &mut Buffers) -> Result<()> {
-        let name = self.shard.tensors[index].spec.name.as_str();
-        let tensor = self.run.tensors.get(name).ok_or_else(|| Error::input(format!("the plan has no {name}")))?;
-        let mut fingerprint = Fingerprinter::new();
-        let mut offset = 0;
-        let check = || if self.run.is_over() { Err(Error::interrupted()) } else { self.run.progress.check() };
-        let preparation = Preparation { seed: self.run.plan.seed, threads: self.run.threads_each, check: &check };
-        let non_finite = produce(tensor, &preparation, self.run.computed, buffers, &mut |bytes| {
-            check()?;
-            fingerprint.update(bytes);
-            self.writer.write(index, offset, bytes)?;
-            offset += bytes.len() as u64;
-            self.run.progress.advance(Stage::Weights, bytes.len() as u64);
-            Ok(())
-        })?;
-        if non_finite.any() {
-            self.not_finite(tensor, non_finite)?;
-        }
-        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(fingerprint.finish());
-        Ok(())
+    /// Begins the tensor with this index.
+    pub fn tensor(&self, index: usize) -> Result<TensorWriter<'_>> {
+        let tensor = self.run.tensor(self.number, &self.shard.tensors[index].spec.name)?;
+        let (fingerprint, non_finite) = (Fingerprinter::new(), NonFinite::default());
+        Ok(TensorWriter { shard: self, index, tensor, fingerprint, offset: 0, non_finite })
     }
 
     /// Makes the shard durable under its final name.
@@ -74,8 +61,41 @@ impl<'a> OpenShard<'a> {
         Ok(())
     }
 
+    /// Checks that no source changed while this shard was made from it.
+    fn check_sources(&self) -> Result<()> {
+        let tensors = self.shard.tensors.iter().filter_map(|p| self.run.tensor(self.number, &p.spec.name).ok());
+        let mut files: Vec<_> = tensors.flat_map(|t| t.expr.reads()).map(|view| &view.file).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.dedup_by(|a, b| a.path == b.path);
+        files.into_iter().try_for_each(|file| file.check_unchanged().map_err(Error::from))
+    }
+}
+
+impl TensorWriter<'_> {
+    /// Writes the next bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let OpenShard { run, writer, .. } = self.shard;
+        run.check()?;
+        self.fingerprint.update(bytes);
+        writer.write(self.index, self.offset, bytes)?;
+        self.offset += bytes.len() as u64;
+        run.progress.advance(Stage::Weights, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Ends the tensor.
+    pub fn finish(self) -> Result<()> {
+        if self.non_finite.any() {
+            self.not_finite()?;
+        }
+        let mut fingerprints = self.shard.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
+        fingerprints[self.index] = Some(self.fingerprint.finish());
+        Ok(())
+    }
+
     /// NaN and infinities are copied bit for bit with a warning, but a computed tensor with them is an error.
-    fn not_finite(&self, tensor: &OutputTensor, found: NonFinite) -> Result<()> {
+    fn not_finite(&self) -> Result<()> {
+        let (tensor, found) = (self.tensor, self.non_finite);
         let mut files: Vec<String> = tensor.expr.reads().iter().map(|v| v.file.path.display().to_string()).collect();
         files.dedup();
         let from = files.join(", ");
@@ -88,16 +108,7 @@ impl<'a> OpenShard<'a> {
             });
         }
         let warning = format!("{} has {found}, as in {from}: what goes through it is lost", tensor.name);
-        self.run.warn(warning);
+        self.shard.run.warn(warning);
         Ok(())
-    }
-
-    /// Checks that no source changed while this shard was made from it.
-    fn check_sources(&self) -> Result<()> {
-        let tensors = self.shard.tensors.iter().filter_map(|p| self.run.tensors.get(p.spec.name.as_str()));
-        let mut files: Vec<_> = tensors.flat_map(|t| t.expr.reads()).map(|view| &view.file).collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        files.dedup_by(|a, b| a.path == b.path);
-        files.into_iter().try_for_each(|file| file.check_unchanged().map_err(Error::from))
     }
 }

@@ -1,4 +1,4 @@
-//! The state that the workers of a run share: the plan, finished shards, and the first error.
+//! The state that the workers of a run share: the targets, finished shards, and the first error.
 
 use std::{
     collections::HashMap,
@@ -8,61 +8,110 @@ use std::{
     },
 };
 
-use moerge_checkpoint::Fingerprint;
+use moerge_checkpoint::{Fingerprint, OutputDir, Shard};
 
+use super::Target;
 use crate::{
     error::{Error, Result},
     ops::ComputedValues,
-    plan::{OutputPlan, OutputTensor},
+    plan::OutputTensor,
     progress::Progress,
 };
 
 /// The tensors of a shard in order, with their fingerprints.
 pub(super) type ShardFingerprints = Vec<(String, Fingerprint)>;
 
+/// A shard of a target, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ShardNumber {
+    pub target: usize,
+    pub shard: usize,
+}
+
 /// Shared by all workers of a run.
 pub(super) struct Run<'a> {
-    pub plan: &'a OutputPlan,
+    targets: &'a [Target<'a>],
     pub computed: &'a dyn ComputedValues,
-    pub tensors: HashMap<&'a str, &'a OutputTensor>,
+    /// The tensors of each target by their names.
+    tensors: Vec<HashMap<&'a str, &'a OutputTensor>>,
     pub progress: &'a dyn Progress,
     /// Threads per tensor if there are fewer tensors than threads.
     pub threads_each: usize,
+    /// Seed of noise and of random masks.
+    pub seed: u64,
     /// Set after an error, so that workers stop.
     over: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
 struct Outcome {
-    /// Per shard, its fingerprints once it is finished.
-    finished: Vec<Option<ShardFingerprints>>,
+    /// Per target and shard, its fingerprints once it is finished.
+    finished: Vec<Vec<Option<ShardFingerprints>>>,
     warnings: Vec<String>,
     failure: Option<Error>,
 }
 
 impl<'a> Run<'a> {
-    /// `finished` has the shards of the layout that an earlier run finished.
+    /// `finished` has the shards of each target that an earlier run finished.
     pub fn new(
-        plan: &'a OutputPlan,
+        targets: &'a [Target<'a>],
         computed: &'a dyn ComputedValues,
-        finished: Vec<Option<ShardFingerprints>>,
+        finished: Vec<Vec<Option<ShardFingerprints>>>,
         threads: usize,
         progress: &'a dyn Progress,
     ) -> Run<'a> {
-        let tensors = plan.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+        let by_name = |target: &Target<'a>| target.plan.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+        let tensors: Vec<HashMap<_, _>> = targets.iter().map(by_name).collect();
         let outcome = Mutex::new(Outcome { finished, warnings: Vec::new(), failure: None });
-        let threads_each = (threads / plan.tensors.len().max(1)).max(1);
-        Run { plan, computed, tensors, progress, threads_each, over: AtomicBool::new(false), outcome }
+        let threads_each = (threads / tensors.first().map_or(1, HashMap::len).max(1)).max(1);
+        let seed = targets.first().map_or(0, |target| target.plan.seed);
+        Run { targets, computed, tensors, progress, threads_each, seed, over: AtomicBool::new(false), outcome }
     }
 
-    /// The indices of unfinished shards.
-    pub fn missing(&self) -> Vec<usize> {
-        let numbered = |(number, shard): (usize, &Option<_>)| shard.is_none().then_some(number);
-        self.change(|outcome| outcome.finished.iter().enumerate().filter_map(numbered).collect())
+    /// Number of targets.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
     }
 
-    pub fn finished(&self, shard: usize, fingerprints: ShardFingerprints) {
-        self.change(|outcome| outcome.finished[shard] = Some(fingerprints));
+    /// Number of tensors.
+    pub fn tensors(&self) -> usize {
+        self.tensors.first().map_or(0, HashMap::len)
+    }
+
+    /// The unfinished shards.
+    pub fn missing(&self) -> Vec<ShardNumber> {
+        self.change(|outcome| {
+            let shards = |(target, shards): (usize, &Vec<Option<_>>)| {
+                let missing = shards.iter().enumerate().filter(|(_, shard)| shard.is_none());
+                missing.map(|(shard, _)| ShardNumber { target, shard }).collect::<Vec<_>>()
+            };
+            outcome.finished.iter().enumerate().flat_map(shards).collect()
+        })
+    }
+
+    /// The layout of a shard.
+    pub fn shard(&self, number: ShardNumber) -> &'a Shard {
+        &self.targets[number.target].plan.layout.shards[number.shard]
+    }
+
+    /// The work folder of a shard.
+    pub fn output(&self, number: ShardNumber) -> &'a OutputDir {
+        self.targets[number.target].output
+    }
+
+    /// The tensor with this name in a target.
+    pub fn tensor(&self, number: ShardNumber, name: &str) -> Result<&'a OutputTensor> {
+        let tensor = self.tensors[number.target].get(name).copied();
+        tensor.ok_or_else(|| Error::input(format!("the plan has no {name}")))
+    }
+
+    /// An error if the run was stopped or has failed.
+    pub fn check(&self) -> Result<()> {
+        if self.is_over() { Err(Error::interrupted()) } else { self.progress.check() }
+    }
+
+    pub fn finished(&self, number: ShardNumber, fingerprints: ShardFingerprints) {
+        self.change(|outcome| outcome.finished[number.target][number.shard] = Some(fingerprints));
     }
 
     pub fn warn(&self, warning: String) {
@@ -81,13 +130,15 @@ impl<'a> Run<'a> {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// The fingerprints of all tensors in shard order and the sorted warnings, or the first error.
+    /// The fingerprints of all tensors of the first target in shard order and the sorted warnings, or the first error.
     pub fn end(self) -> Result<(ShardFingerprints, Vec<String>)> {
         let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome.warnings.sort();
+        outcome.warnings.dedup();
+        let first = outcome.finished.into_iter().next().unwrap_or_default();
         match outcome.failure {
             Some(error) => Err(error),
-            None => Ok((outcome.finished.into_iter().flatten().flatten().collect(), outcome.warnings)),
+            None => Ok((first.into_iter().flatten().flatten().collect(), outcome.warnings)),
         }
     }
 

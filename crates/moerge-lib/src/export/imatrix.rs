@@ -1,25 +1,30 @@
 //! The importance matrix of an export: read from a file, or measured on text while the file is made.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use moerge_checkpoint::LocalStorage;
 use moerge_core::{
     error::{Error, Result},
+    model::families::Description,
     ops::{ComputedValues, Identity},
     plan::{
-        Prompts,
-        gguf::{GgufPlan, ImatrixFacts, Importance, ImportanceMatrix},
+        OutputPlan, Prompts,
+        gguf::{GgufModel, ImatrixFacts, Importance, ImportanceMatrix},
     },
     progress::{Progress, Stage},
     recipe::SelfText,
 };
 use moerge_infer::{
-    decoder::{InputSquares, Pass, Quantisation, forward, pass_memory},
+    decoder::{InputSquares, Pass, Quantisation, forward, generation_memory, pass_memory},
     tokenizer::Tokenizer,
 };
 
 use super::weights::PlannedWeights;
-use crate::{evaluate::Text, memory::USUAL_MEMORY, routers::write_samples};
+use crate::{
+    evaluate::Text,
+    memory::{PROGRAM, TENSOR, TOKENIZER, USUAL_MEMORY},
+    routers::write_samples,
+};
 
 /// Where an importance matrix comes from.
 #[derive(Debug, Clone)]
@@ -47,10 +52,31 @@ enum Numbers {
     OnOwnText,
 }
 
+/// The memory of measuring an importance matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct ImatrixMemory {
+    /// An upper bound in bytes.
+    pub needed: u64,
+    /// Bytes for the activations of a pass; one sequence is run even if it needs more.
+    room: u64,
+    /// How the weights are stored while the model writes text.
+    way: Quantisation,
+}
+
+impl Default for ImatrixMemory {
+    fn default() -> Self {
+        Self { needed: 0, room: USUAL_MEMORY, way: Quantisation::Q8_0 }
+    }
+}
+
 /// Tokens of a sequence, as llama-imatrix has them.
 const WINDOW: usize = 512;
 /// Tokens of a pass over the weights.
 const PASS: usize = 8192;
+/// Texts that the model writes where nothing else did.
+const OWN_SAMPLES: usize = 24;
+/// Bytes per byte of text: the text, and ids of at most as many tokens, twice.
+const TEXT: u64 = 1 + 2 * size_of::<u32>() as u64;
 
 impl Imatrix {
     /// Reads what is there: the file, or the texts.
@@ -93,21 +119,53 @@ impl Imatrix {
         }
     }
 
-    /// The importance matrix for `plan`, whose routers are `computed`. `own` is the text of the experts, if there is
+    /// The memory of measuring the matrix of a model within `budget` bytes; `None` if it is known. `own` is the longest
+    /// text that experts write, in tokens, if they do.
+    pub fn memory(
+        &self,
+        description: &Description,
+        tokenizer_bytes: u64,
+        own: Option<usize>,
+        budget: Option<u64>,
+    ) -> Option<ImatrixMemory> {
+        let (text, longest) = match (&self.numbers, own) {
+            (Numbers::Known(_), _) => return None,
+            (Numbers::OnTexts(texts), _) => {
+                let documents = texts.iter().flat_map(|text| &text.documents);
+                (TEXT * documents.map(|document| document.len() as u64).sum::<u64>(), WINDOW)
+            }
+            (Numbers::OnOwnText, own) => (0, WINDOW.max(own.unwrap_or(own_settings().tokens + 1))),
+        };
+        let tensors = TENSOR * description.tensors.len() as u64;
+        let fixed = PROGRAM + tensors + TOKENIZER * tokenizer_bytes + ImportanceMatrix::bytes(description) + text;
+        let room = budget.unwrap_or(USUAL_MEMORY).saturating_sub(fixed);
+        let threads = rayon::current_num_threads();
+        let pass = |lengths: &[usize]| pass_memory(description, lengths, size_of::<f32>(), threads);
+        // As many sequences as fit into a pass, but at least one.
+        let passes = pass(&vec![longest; PASS.div_ceil(longest)]).min(room).max(pass(&[longest]));
+        let (way, generation) = match (&self.numbers, own) {
+            (Numbers::OnOwnText, None) => writing(description, budget.map(|_| room)),
+            _ => (Quantisation::Q8_0, 0),
+        };
+        Some(ImatrixMemory { needed: fixed + passes.max(generation), room, way })
+    }
+
+    /// The importance matrix for `model`, whose routers are `computed`. `own` is the text of the experts, if there is
     /// any.
     ///
     /// # Errors
     /// Weights cannot be read, or the run was stopped.
     pub fn matrix(
         &self,
-        plan: &GgufPlan,
+        model: &GgufModel,
         computed: &dyn ComputedValues,
         tokenizer: &dyn Fn() -> Result<Tokenizer>,
         own: Option<Vec<Vec<u32>>>,
-        memory: Option<u64>,
+        memory: Option<ImatrixMemory>,
         progress: &dyn Progress,
     ) -> Result<ImportanceMatrix> {
         let dataset = self.facts.dataset.clone();
+        let memory = memory.unwrap_or_default();
         let sequences = match &self.numbers {
             Numbers::Known(matrix) => return Ok(matrix.clone()),
             Numbers::OnTexts(texts) => {
@@ -118,64 +176,91 @@ impl Imatrix {
             }
             Numbers::OnOwnText => match own {
                 Some(own) => own,
-                None => own_text(plan, computed, &tokenizer()?, progress)?,
+                None => own_text(model, computed, &tokenizer()?, memory.way, progress)?,
             },
         };
-        let mut matrix = measure(plan, computed, &sequences, memory, progress)?;
+        let mut matrix = measure(model, computed, &sequences, memory.room, progress)?;
         matrix.datasets.extend(dataset);
         Ok(matrix)
     }
 }
 
-/// The importance of the tensors of `plan`, with what the user should know.
+/// The importance of the tensors of `plans`, which are of one model, with what the user should know.
 ///
 /// # Errors
 /// The matrix is of another model.
-pub fn importance(matrix: &ImportanceMatrix, plan: &GgufPlan) -> Result<(Importance, Vec<String>)> {
-    let (importance, missing) = matrix.of(&plan.output.tensors)?;
-    let idle = matrix.idle_experts();
-    let idle = (idle > 0).then(|| {
-        format!(
+pub(super) fn importance<'a>(
+    matrix: &ImportanceMatrix,
+    plans: impl Iterator<Item = &'a OutputPlan>,
+) -> Result<(Importance, Vec<String>)> {
+    let (mut all, mut warnings) = (Importance::default(), Vec::new());
+    for plan in plans {
+        let (importance, missing) = matrix.of(&plan.tensors)?;
+        all.extend(importance);
+        warnings.extend(missing.filter(|missing| !warnings.contains(missing)));
+    }
+    match matrix.idle_experts() {
+        0 => {}
+        1 => warnings.push(
+            "1 expert saw no token of the text: the columns of its weights count alike in the importance matrix"
+                .to_owned(),
+        ),
+        idle => warnings.push(format!(
             "{idle} experts saw no token of the text: the columns of their weights count alike in the importance matrix"
-        )
-    });
-    Ok((importance, missing.into_iter().chain(idle).collect()))
+        )),
+    }
+    Ok((all, warnings))
+}
+
+fn own_settings() -> SelfText {
+    SelfText { samples: OWN_SAMPLES, ..SelfText::default() }
+}
+
+/// How the model's weights are stored while it writes text within `room`, and the bytes that it then takes. By the budget
+/// alone, so that the text is the same on every machine.
+fn writing(description: &Description, room: Option<u64>) -> (Quantisation, u64) {
+    let settings = own_settings();
+    let lengths = vec![settings.tokens + 1; settings.samples];
+    let bytes = |way| generation_memory(description, way, &lengths, 1);
+    match bytes(Quantisation::Q8_0) {
+        fits if room.is_none_or(|room| fits <= room) => (Quantisation::Q8_0, fits),
+        _ => (Quantisation::Q4K, bytes(Quantisation::Q4K)),
+    }
 }
 
 /// What the model itself writes.
 fn own_text(
-    plan: &GgufPlan,
+    model: &GgufModel,
     computed: &dyn ComputedValues,
     tokenizer: &Tokenizer,
+    way: Quantisation,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<u32>>> {
-    let weights = PlannedWeights::new(&plan.model, computed)?;
-    let settings = SelfText { samples: 24, ..SelfText::default() };
+    let weights = PlannedWeights::new(model, computed)?;
+    let settings = own_settings();
     progress.start(Stage::SelfText, (settings.samples * settings.tokens) as u64, 0);
-    let prompts = Prompts::default();
-    let samples =
-        write_samples(&weights, tokenizer, &prompts, &settings, plan.model.seed, Quantisation::Q8_0, progress)?;
+    let samples = write_samples(&weights, tokenizer, &Prompts::default(), &settings, model.seed, way, progress)?;
     progress.finish(Stage::SelfText, &format!("{} samples of {} tokens", settings.samples, settings.tokens));
     Ok(samples.into_iter().map(|sample| sample.tokens).collect())
 }
 
-/// Runs the model over `sequences`, as many at once as fit into `memory`.
+/// Runs the model over `sequences`, as many at once as fit into `room` bytes.
 fn measure(
-    plan: &GgufPlan,
+    model: &GgufModel,
     computed: &dyn ComputedValues,
     sequences: &[Vec<u32>],
-    memory: Option<u64>,
+    room: u64,
     progress: &dyn Progress,
 ) -> Result<ImportanceMatrix> {
-    let description = &plan.model.description;
+    let description = &model.description;
     let vocabulary = description.decoder.vocabulary;
     if let Some(token) = sequences.iter().flatten().find(|token| **token as usize >= vocabulary) {
         return Err(Error::input(format!("the text has token {token}, and the embeddings {vocabulary} rows")));
     }
-    let weights = PlannedWeights::new(&plan.model, computed)?;
-    let (budget, threads) = (memory.unwrap_or(USUAL_MEMORY), rayon::current_num_threads());
+    let weights = PlannedWeights::new(model, computed)?;
+    let threads = rayon::current_num_threads();
     let fits = |lengths: &[usize]| {
-        lengths.iter().sum::<usize>() <= PASS && pass_memory(description, lengths, size_of::<f32>(), threads) <= budget
+        lengths.iter().sum::<usize>() <= PASS && pass_memory(description, lengths, size_of::<f32>(), threads) <= room
     };
     let mut squares = InputSquares::default();
     let layers = description.decoder.layers.len() as u64;
@@ -215,13 +300,4 @@ fn passes(sequences: &[Vec<u32>], fits: impl Fn(&[usize]) -> bool) -> Vec<Vec<Ve
         }
     }
     passes
-}
-
-/// Writes the file of an importance matrix.
-///
-/// # Errors
-/// It cannot be written.
-pub(crate) fn write(matrix: &ImportanceMatrix, path: &Path) -> Result<()> {
-    let bytes = matrix.to_bytes()?;
-    std::fs::write(path, bytes).map_err(|error| Error::io("write", path, &error))
 }

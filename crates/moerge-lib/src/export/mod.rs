@@ -1,7 +1,10 @@
 //! A model as a GGUF file, for llama.cpp and what is built on it.
 
 mod facts;
+mod files;
 mod imatrix;
+mod imatrix_file;
+mod job;
 mod weights;
 
 use std::{
@@ -11,27 +14,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::{Checkpoint, OutputDir, OutputStorage, ReadStorage};
+use moerge_checkpoint::{Checkpoint, OutputStorage, ReadStorage};
 use moerge_core::{
     error::Result,
-    execute::{self, Written},
-    model::source_files::SourceFiles,
-    ops::ComputedValues,
-    plan::gguf::{FileType, GgufModel, GgufOptions, GgufPlan, ImportanceMatrix, TypeRule, WithImportance},
+    model::{files::TOKENIZER, source_files::SourceFiles},
+    plan::gguf::{FileType, GgufModel, TypeRule},
     progress::Progress,
 };
-
-use crate::{memory::workers_within, publication::Publication};
-pub use facts::ModelFacts;
-pub use imatrix::{Imatrix, ImatrixSource};
-pub(crate) use imatrix::{importance, write as write_imatrix};
 use moerge_infer::tokenizer::Tokenizer;
+
+pub use facts::ModelFacts;
+pub use files::{MadeFile, PlannedFile, PlannedFiles};
+pub use imatrix::{Imatrix, ImatrixMemory, ImatrixSource};
+pub(crate) use job::Job;
 
 /// What the user can set.
 #[derive(Debug, Clone)]
 pub struct ExportOptions {
-    /// The mix of types.
-    pub file_type: FileType,
+    /// The mixes of types, each for a file of its own; at least one.
+    pub file_types: Vec<FileType>,
+    /// Maximum bytes of tensors in a file; a model with more is split into several.
+    pub max_bytes: Option<u64>,
     /// Types for tensors by name, before the mix.
     pub rules: Vec<TypeRule>,
     /// llama.cpp's name of the pre-tokenizer, where it is not to be found out.
@@ -50,11 +53,11 @@ pub struct ExportOptions {
     pub memory: Option<u64>,
 }
 
-/// A file that is ready to be written.
+/// Files that are ready to be written.
 #[derive(Debug)]
 pub struct PreparedExport {
-    /// The plan.
-    pub plan: GgufPlan,
+    /// Their plans.
+    pub planned: PlannedFiles,
     imatrix: Option<Imatrix>,
     dir: PathBuf,
     checkpoint: Checkpoint,
@@ -63,17 +66,16 @@ pub struct PreparedExport {
 /// What was written.
 #[derive(Debug)]
 pub struct ExportReport {
-    /// Bytes of the file.
-    pub bytes: u64,
+    /// The files.
+    pub files: Vec<MadeFile>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// How long it took.
     pub elapsed: Duration,
-    /// Whether it was there already.
-    pub already_there: bool,
 }
 
-/// Plans the file `out` of the model in `dir`. Reads headers and small files only.
+/// Plans the file `out` of the model in `dir`, or several files where several types are asked for. Reads headers and small
+/// files only.
 ///
 /// # Errors
 /// The model cannot be read, or has no place in GGUF.
@@ -83,88 +85,38 @@ pub fn prepare_export(
     out: &Path,
     options: &ExportOptions,
 ) -> Result<PreparedExport> {
-    let model = GgufModel::open(storage, dir)?;
+    let model = Arc::new(GgufModel::open(storage, dir)?);
     let facts = ModelFacts::read(storage.as_ref(), dir, model.config.vocab_size, options)?;
     let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
-    let options = gguf_options(out, options, imatrix.as_ref());
-    let plan = GgufPlan::new(model, &facts.vocabulary, &facts.general, &options)?;
-    Ok(PreparedExport { plan, imatrix, dir: dir.to_owned(), checkpoint: Checkpoint::open(storage, dir)? })
-}
-
-/// The plan's options for a file called `out`.
-pub(crate) fn gguf_options(out: &Path, options: &ExportOptions, imatrix: Option<&Imatrix>) -> GgufOptions {
-    let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let (file_type, rules) = (options.file_type, options.rules.clone());
-    GgufOptions { file_type, rules, max_bytes: None, stem, imatrix: imatrix.map(|imatrix| imatrix.facts.clone()) }
-}
-
-/// Writes the weights of `plan`, by their importance if there is a matrix of it.
-///
-/// # Errors
-/// The matrix is of another model, or something cannot be read or written.
-pub(crate) fn write_weights(
-    plan: &GgufPlan,
-    computed: &dyn ComputedValues,
-    matrix: Option<ImportanceMatrix>,
-    options: &ExportOptions,
-    output: &OutputDir,
-    workers: usize,
-    progress: &dyn Progress,
-) -> Result<Written> {
-    let Some(matrix) = matrix else {
-        return execute::write_shards(&plan.output, computed, output, workers, progress);
-    };
-    if let Some(path) = &options.imatrix_out {
-        write_imatrix(&matrix, path)?;
-    }
-    let (importance, warnings) = importance(&matrix, plan)?;
-    let computed = WithImportance { values: computed, importance: &importance };
-    let mut written = execute::write_shards(&plan.output, &computed, output, workers, progress)?;
-    written.warnings.extend(warnings);
-    Ok(written)
+    let tokenizer_bytes = storage.facts(&dir.join(TOKENIZER)).map_or(0, |facts| facts.len);
+    let memory = imatrix.as_ref().and_then(|i| i.memory(&model.description, tokenizer_bytes, None, options.memory));
+    let planned = PlannedFiles::new(&model, &facts, out, options, imatrix.as_ref(), memory)?;
+    Ok(PreparedExport { planned, imatrix, dir: dir.to_owned(), checkpoint: Checkpoint::open(storage, dir)? })
 }
 
 impl PreparedExport {
-    /// Writes the file.
+    /// Writes the files.
     ///
     /// # Errors
-    /// `out` is there and may not be replaced, or something cannot be read or written.
+    /// A file is there and may not be replaced, or something cannot be read or written.
     pub fn write(
         &self,
         sources: &dyn ReadStorage,
         storage: &Arc<dyn OutputStorage>,
-        out: &Path,
         options: &ExportOptions,
         progress: &dyn Progress,
     ) -> Result<ExportReport> {
         let start = Instant::now();
         let dir = self.dir.to_string_lossy();
         let source = SourceFiles { reference: &dir, dir: &self.dir, checkpoint: &self.checkpoint, adapter: None };
-        let plan = &self.plan.output;
-        let publication = Publication::new(storage, out, plan, vec![source], &[])?;
-        let report = |warnings, already_there| ExportReport {
-            bytes: plan.layout.total_file_bytes(),
-            warnings,
-            elapsed: start.elapsed(),
-            already_there,
-        };
-        let mut warnings = plan.warnings.clone();
-        if publication.is_built_file(&self.plan.id) {
-            return Ok(report(warnings, true));
-        }
-        let workers = workers_within(&plan.tensors, options.threads, options.memory)?;
-        let Some(output) = publication.open_file(&self.plan.id, options.force, progress)? else {
-            return Ok(report(warnings, true));
-        };
-        let computed: HashMap<String, Vec<f32>> = HashMap::new();
+        let job = Job::new(storage, &self.planned, &[source], self.imatrix.as_ref(), options, options.force)?;
         let tokenizer = || Tokenizer::open(sources, &self.dir);
-        let matrix = self
-            .imatrix
-            .as_ref()
-            .map(|imatrix| imatrix.matrix(&self.plan, &computed, &tokenizer, None, options.memory, progress));
-        let written = write_weights(&self.plan, &computed, matrix.transpose()?, options, &output, workers, progress)?;
-        warnings.extend(written.warnings);
-        publication.finish_file(output, progress)?;
-        Ok(report(warnings, false))
+        let computed: HashMap<String, Vec<f32>> = HashMap::new();
+        let made = job.run(progress, |open| {
+            let workers = job.workers(options.threads, options.memory)?;
+            let matrix = job.matrix(open, &computed, &tokenizer, || Ok(None), progress)?;
+            job.write(open, &computed, matrix.as_ref(), workers, progress)
+        })?;
+        Ok(ExportReport { files: made.files, warnings: made.warnings, elapsed: start.elapsed() })
     }
 }

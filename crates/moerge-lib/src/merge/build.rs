@@ -61,6 +61,7 @@ impl Prepared {
             elapsed: start.elapsed(),
             routing,
             already_there,
+            gguf_files: Vec::new(),
         };
         let already_there = || {
             let routing = published_report(storage.as_ref(), out);

@@ -29,6 +29,7 @@ use moerge_infer::tokenizer::Tokenizer;
 
 use super::MergeOptions;
 use crate::{
+    export::MadeFile,
     memory::{PROGRAM, TENSOR, USUAL_MEMORY, default_threads, worker_memory},
     publication::Publication,
 };
@@ -68,6 +69,8 @@ pub struct DenseReport {
     pub elapsed: Duration,
     /// Whether the folder was there already, made by the same recipe from the same sources.
     pub already_there: bool,
+    /// The files, where GGUF is written.
+    pub gguf_files: Vec<MadeFile>,
 }
 
 /// Opens the models of `recipe` and makes the plan. Reads headers and small files only. `made` are the models that earlier
@@ -121,6 +124,7 @@ impl PreparedDense {
             warnings,
             elapsed: start.elapsed(),
             already_there,
+            gguf_files: Vec::new(),
         };
         let already_there = || report(Vec::new(), publication.published_bytes(), true);
         if publication.is_built(&id)? {

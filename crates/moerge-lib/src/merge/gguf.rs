@@ -6,30 +6,26 @@ use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 use moerge_checkpoint::{OutputStorage, ReadStorage};
 use moerge_core::{
     error::Result,
-    model::{named_model::NamedModel, source::Source},
+    model::{files::TOKENIZER, named_model::NamedModel, source::Source, source_files::SourceFiles},
     output::{
         card::{common_licence, hub_ids, source_licence},
         files::{OutputFile, Wanted, local_folders},
     },
     plan::{
         DenseSummary, OutputPlan, PlanSummary,
-        gguf::{General, GgufModel, GgufPlan},
+        gguf::{General, GgufModel},
     },
-    progress::Progress,
+    progress::{Progress, Silent},
 };
 
 use super::{DenseReport, MergeOptions, MergeReport, Prepared, PreparedDense};
-use crate::{
-    export::{ExportOptions, Imatrix, ModelFacts, gguf_options, write_weights},
-    memory::workers_within,
-    publication::Publication,
-};
+use crate::export::{ExportOptions, Imatrix, Job, ModelFacts, PlannedFiles};
 
 /// What the file holds besides weights: the tokenizer.
 const WANTED: Wanted = Wanted { tokenizer: true, card: false };
 
 impl Prepared {
-    /// Plans the MoE as a GGUF file.
+    /// Plans the MoE as a GGUF file, or as several of different types.
     ///
     /// # Errors
     /// The MoE or its tokenizer has no place in GGUF.
@@ -40,17 +36,31 @@ impl Prepared {
         export: &ExportOptions,
         imatrix: Option<&Imatrix>,
         options: &MergeOptions,
-    ) -> Result<GgufPlan> {
+    ) -> Result<PlannedFiles> {
         let (files, _) = self.files(sources, out, WANTED)?;
-        let references = self.models.sources.iter().map(|source| source.reference.as_str()).collect();
-        let models: Vec<_> = self.models.sources.iter().flat_map(Source::files).collect();
-        let dirs = models.iter().flat_map(|files| files.dirs());
-        let general = general(sources, out, references, dirs, &local_folders(models.iter().cloned()), "moe")?;
-        let planned = Planned { plan: &self.plan.output, dir: &self.models.base().dir, files: &files };
-        planned.gguf(sources, out, self.id(&files, options)?, general, export, imatrix)
+        let text = match imatrix.is_some() && self.plan.routing.gate_mode.is_fitted() {
+            true => {
+                let tokenizer = self.tokenizer(sources).unwrap_or_default();
+                let (lengths, _) = self.lengths(tokenizer.as_ref(), &Silent)?;
+                lengths.into_iter().max()
+            }
+            false => None,
+        };
+        let merged = Merged {
+            plan: &self.plan.output,
+            dir: &self.models.base().dir,
+            files: &files,
+            references: self.models.sources.iter().map(|source| source.reference.as_str()).collect(),
+            models: self.models.sources.iter().flat_map(Source::files).collect(),
+            tag: "moe",
+            id: self.id(&files, options)?,
+            text,
+            memory: options.memory,
+        };
+        merged.planned(sources, out, export, imatrix)
     }
 
-    /// Builds the MoE as the GGUF file `out`.
+    /// Builds the MoE as the GGUF file `out`, or as several of different types.
     ///
     /// # Errors
     /// Something cannot be read or written, or the run was stopped.
@@ -65,54 +75,48 @@ impl Prepared {
     ) -> Result<MergeReport> {
         let start = Instant::now();
         let imatrix = export.imatrix.as_ref().map(Imatrix::open).transpose()?;
-        let gguf = self.gguf_plan(sources, out, export, imatrix.as_ref(), options)?;
-        let plan = &gguf.output;
-        let models = self.models.sources.iter().flat_map(Source::files).collect();
-        let publication = Publication::new(storage, out, plan, models, &[])?;
-        let report = |warnings, routing, already_there| MergeReport {
+        let planned = self.gguf_plan(sources, out, export, imatrix.as_ref(), options)?;
+        let models: Vec<_> = self.models.sources.iter().flat_map(Source::files).collect();
+        let job = Job::new(storage, &planned, &models, imatrix.as_ref(), export, options.force)?;
+        let mut routing = None;
+        let made = job.run(progress, |open| {
+            let tokenizer = self.tokenizer(sources)?;
+            let memory = self.memory_with(sources, tokenizer.as_ref(), options, progress)?;
+            if let Some(budget) = options.memory {
+                memory.within(budget)?;
+            }
+            planned.imatrix_within(options.memory)?;
+            // What is kept for a resumed run is in the folder that is published last.
+            let Some(keeper) = open.last().map(|open| &open.output) else { return Ok(Vec::new()) };
+            let (files, _) = self.files(sources, out, WANTED)?;
+            let made = self.routers_with_warnings(keeper, &files, tokenizer.as_ref(), &memory, options, progress)?;
+            routing = made.routing;
+            let computed = made.routers.computed(&self.plan);
+            let own = || self.texts_of_experts(keeper, tokenizer.as_ref(), &memory, progress);
+            let matrix = job.matrix(open, &computed, &|| self.open_tokenizer(sources), own, progress)?;
+            let written = job.write(open, &computed, matrix.as_ref(), memory.workers, progress)?;
+            Ok([made.warnings, written].concat())
+        })?;
+        let mut warnings = made.warnings;
+        warnings.splice(0..0, self.plan.output.warnings.iter().cloned());
+        Ok(MergeReport {
             summary: PlanSummary {
-                tensors: plan.tensors.len(),
+                tensors: tensors(&planned),
                 ..PlanSummary::new(&self.recipe, &self.models, &self.plan)
             },
-            out: out.to_owned(),
-            bytes: plan.layout.total_file_bytes(),
+            out: made.files.first().map_or_else(|| out.to_owned(), |file| file.path.clone()),
+            bytes: planned.bytes(),
             warnings,
             elapsed: start.elapsed(),
             routing,
-            already_there,
-        };
-        let already_there = || report([&self.plan.output.warnings[..], &plan.warnings].concat(), None, true);
-        if publication.is_built_file(&gguf.id) {
-            return Ok(already_there());
-        }
-        let tokenizer = self.tokenizer(sources)?;
-        let memory = self.memory_with(sources, tokenizer.as_ref(), options, progress)?;
-        if let Some(budget) = options.memory {
-            memory.within(budget)?;
-        }
-        let Some(output) = publication.open_file(&gguf.id, options.force, progress)? else {
-            return Ok(already_there());
-        };
-        let (files, _) = self.files(sources, out, WANTED)?;
-        let made = self.routers_with_warnings(&output, &files, tokenizer.as_ref(), &memory, options, progress)?;
-        let computed = made.routers.computed(&self.plan);
-        let matrix = match &imatrix {
-            Some(imatrix) => {
-                let own = self.texts_of_experts(&output, tokenizer.as_ref(), &memory, progress)?;
-                let open = || self.open_tokenizer(sources);
-                Some(imatrix.matrix(&gguf, &computed, &open, own, options.memory, progress)?)
-            }
-            None => None,
-        };
-        let written = write_weights(&gguf, &computed, matrix, export, &output, memory.workers, progress)?;
-        publication.finish_file(output, progress)?;
-        let warnings = [made.warnings, plan.warnings.clone(), written.warnings].concat();
-        Ok(report(warnings, made.routing, false))
+            already_there: made.files.iter().all(|file| file.already_there),
+            gguf_files: made.files,
+        })
     }
 }
 
 impl PreparedDense {
-    /// Plans the merged model as a GGUF file.
+    /// Plans the merged model as a GGUF file, or as several of different types.
     ///
     /// # Errors
     /// The model or its tokenizer has no place in GGUF.
@@ -122,18 +126,24 @@ impl PreparedDense {
         out: &Path,
         export: &ExportOptions,
         imatrix: Option<&Imatrix>,
-    ) -> Result<GgufPlan> {
+        options: &MergeOptions,
+    ) -> Result<PlannedFiles> {
         let files = self.files(sources, out, WANTED)?;
-        let references = self.models.0.iter().map(|model| model.reference.as_str()).collect();
-        let models: Vec<_> = self.models.0.iter().flat_map(NamedModel::files).collect();
-        let dirs = models.iter().flat_map(|files| files.dirs());
-        let general = general(sources, out, references, dirs, &local_folders(models.iter().cloned()), "mergekit")?;
-        let dir = &self.models.0[self.plan.tokenizer].dir;
-        let planned = Planned { plan: &self.plan.output, dir, files: &files };
-        planned.gguf(sources, out, self.id(&files)?, general, export, imatrix)
+        let merged = Merged {
+            plan: &self.plan.output,
+            dir: &self.models.0[self.plan.tokenizer].dir,
+            files: &files,
+            references: self.models.0.iter().map(|model| model.reference.as_str()).collect(),
+            models: self.models.0.iter().flat_map(NamedModel::files).collect(),
+            tag: "mergekit",
+            id: self.id(&files)?,
+            text: None,
+            memory: options.memory,
+        };
+        merged.planned(sources, out, export, imatrix)
     }
 
-    /// Builds the merged model as the GGUF file `out`.
+    /// Builds the merged model as the GGUF file `out`, or as several of different types.
     ///
     /// # Errors
     /// Something cannot be read or written, or the run was stopped.
@@ -148,76 +158,77 @@ impl PreparedDense {
     ) -> Result<DenseReport> {
         let start = Instant::now();
         let imatrix = export.imatrix.as_ref().map(Imatrix::open).transpose()?;
-        let gguf = self.gguf_plan(sources, out, export, imatrix.as_ref())?;
-        let plan = &gguf.output;
-        let models = self.models.0.iter().flat_map(NamedModel::files).collect();
-        let publication = Publication::new(storage, out, plan, models, &[])?;
-        let mut warnings = [&self.plan.output.warnings[..], &plan.warnings].concat();
-        let report = |warnings, already_there| DenseReport {
-            summary: DenseSummary { tensors: plan.tensors.len(), ..self.summary() },
-            out: out.to_owned(),
-            bytes: plan.layout.total_file_bytes(),
+        let planned = self.gguf_plan(sources, out, export, imatrix.as_ref(), options)?;
+        let models: Vec<_> = self.models.0.iter().flat_map(NamedModel::files).collect();
+        let job = Job::new(storage, &planned, &models, imatrix.as_ref(), export, options.force)?;
+        let computed: HashMap<String, Vec<f32>> = HashMap::new();
+        let made = job.run(progress, |open| {
+            let workers = job.workers(options.threads, options.memory)?;
+            let matrix = job.matrix(open, &computed, &|| self.open_tokenizer(sources), || Ok(None), progress)?;
+            job.write(open, &computed, matrix.as_ref(), workers, progress)
+        })?;
+        let mut warnings = made.warnings;
+        warnings.splice(0..0, self.plan.output.warnings.iter().cloned());
+        Ok(DenseReport {
+            summary: DenseSummary { tensors: tensors(&planned), ..self.summary() },
+            out: made.files.first().map_or_else(|| out.to_owned(), |file| file.path.clone()),
+            bytes: planned.bytes(),
             warnings,
             elapsed: start.elapsed(),
-            already_there,
-        };
-        if publication.is_built_file(&gguf.id) {
-            return Ok(report(warnings, true));
-        }
-        let workers = workers_within(&plan.tensors, options.threads, options.memory)?;
-        let Some(output) = publication.open_file(&gguf.id, options.force, progress)? else {
-            return Ok(report(warnings, true));
-        };
-        let computed: HashMap<String, Vec<f32>> = HashMap::new();
-        let tokenizer = || self.open_tokenizer(sources);
-        let matrix =
-            imatrix.map(|imatrix| imatrix.matrix(&gguf, &computed, &tokenizer, None, options.memory, progress));
-        let written = write_weights(&gguf, &computed, matrix.transpose()?, export, &output, workers, progress)?;
-        publication.finish_file(output, progress)?;
-        warnings.extend(written.warnings);
-        Ok(report(warnings, false))
+            already_there: made.files.iter().all(|file| file.already_there),
+            gguf_files: made.files,
+        })
     }
 }
 
+/// The number of tensors of a file.
+fn tensors(planned: &PlannedFiles) -> usize {
+    planned.files.first().map_or(0, |file| file.plan.output.tensors.len())
+}
+
 /// A merge as it is planned for a folder.
-struct Planned<'a> {
+struct Merged<'a> {
     plan: &'a OutputPlan,
     /// Where the tokenizer is from.
     dir: &'a Path,
     files: &'a [OutputFile],
+    /// The models, as the recipe names them.
+    references: Vec<&'a str>,
+    models: Vec<SourceFiles<'a>>,
+    tag: &'a str,
+    /// The identity of the merge.
+    id: String,
+    /// Tokens of the longest text that experts write, if they do.
+    text: Option<usize>,
+    memory: Option<u64>,
 }
 
-impl Planned<'_> {
-    fn gguf(
+impl Merged<'_> {
+    fn planned(
         &self,
         sources: &dyn ReadStorage,
         out: &Path,
-        id: String,
-        general: General,
         export: &ExportOptions,
         imatrix: Option<&Imatrix>,
-    ) -> Result<GgufPlan> {
-        let model = GgufModel::planned(self.plan, out, id)?;
+    ) -> Result<PlannedFiles> {
+        let model = Arc::new(GgufModel::planned(self.plan, out, self.id.clone())?);
+        let general = self.general(sources, out)?;
         let rows = model.config.vocab_size;
         let facts = ModelFacts::merged(sources, self.dir, self.files, rows, general, export)?;
-        GgufPlan::new(model, &facts.vocabulary, &facts.general, &gguf_options(out, export, imatrix))
+        let tokenizer = self.files.iter().find(|file| file.name == TOKENIZER).map_or(0, |file| file.bytes.len() as u64);
+        let memory = imatrix.and_then(|i| i.memory(&model.description, tokenizer, self.text, self.memory));
+        PlannedFiles::new(&model, &facts, out, export, imatrix, memory)
     }
-}
 
-/// What a merged model's metadata says about where it comes from.
-fn general<'a>(
-    sources: &dyn ReadStorage,
-    out: &Path,
-    references: Vec<&str>,
-    dirs: impl Iterator<Item = &'a Path>,
-    folders: &[String],
-    tag: &str,
-) -> Result<General> {
-    let licences = dirs.map(|dir| source_licence(sources, dir)).collect::<Result<Vec<_>>>()?;
-    Ok(General {
-        name: out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
-        licence: common_licence(&licences).map(str::to_owned),
-        base_models: hub_ids(folders, &references),
-        tags: ["merge", tag].map(str::to_owned).into(),
-    })
+    /// What the metadata says about where the model comes from.
+    fn general(&self, sources: &dyn ReadStorage, out: &Path) -> Result<General> {
+        let dirs = self.models.iter().flat_map(|files| files.dirs());
+        let licences = dirs.map(|dir| source_licence(sources, dir)).collect::<Result<Vec<_>>>()?;
+        Ok(General {
+            name: out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
+            licence: common_licence(&licences).map(str::to_owned),
+            base_models: hub_ids(&local_folders(self.models.iter().cloned()), &self.references),
+            tags: ["merge", self.tag].map(str::to_owned).into(),
+        })
+    }
 }

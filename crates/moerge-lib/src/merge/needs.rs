@@ -104,7 +104,11 @@ impl Prepared {
 
     /// The lengths in tokens of the sequences that run through a model to make the routers, and of the samples that one
     /// expert writes.
-    fn lengths(&self, tokenizer: Option<&Tokenizer>, progress: &dyn Progress) -> Result<(Vec<usize>, Vec<usize>)> {
+    pub(super) fn lengths(
+        &self,
+        tokenizer: Option<&Tokenizer>,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<usize>, Vec<usize>)> {
         let routing = &self.plan.routing;
         let (settings, writers) = (&routing.fit.self_text, self.writers());
         let all = routing.experts.iter().chain(&routing.shared_expert).enumerate();

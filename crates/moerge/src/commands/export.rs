@@ -2,17 +2,17 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::{LocalStorage, OutputStorage};
 use moerge_core::{Error, ErrorKind, model::gguf::local_models};
-use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
+use moerge_lib::export::{ExportOptions, ExportReport, PlannedFile, PreparedExport, prepare_export};
 use serde_json::json;
 
 use super::{
     folder,
-    gguf::{GgufArgs, is_gguf},
+    gguf::{self, GgufArgs, is_gguf},
     hub, on_hub, refuse_adapter_pair,
 };
 use crate::{
     console, interrupt,
-    numbers::{bytes, count, duration},
+    numbers::{count, duration},
     progress::Reporter,
     sizes,
     terminal::{HINT, LABEL, path_text, styled},
@@ -26,6 +26,7 @@ use crate::{
 #[command(after_long_help = "\
 Examples:
   moerge export out out.gguf --quant q4_k_m
+  moerge export out out.gguf --quant q8_0 --quant q4_k_m    out-q8_0.gguf and out-q4_k_m.gguf
   moerge export out out.gguf --quant q4_k_m --imatrix-text mine.txt
   moerge export recipe.yml out.gguf --quant q4_k_m    the same as `moerge merge`
   moerge export out out-q6.gguf --quant q6_k --tensor-type 'ffn_down=q8_0'
@@ -102,7 +103,7 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         ..args.gguf.options(&out)?
     };
     let prepared = prepare_export(&reading, &dir, &out, &options)?;
-    let report = prepared.write(reading.as_ref(), &writing, &out, &options, reporter)?;
+    let report = prepared.write(reading.as_ref(), &writing, &options, reporter)?;
     Ok((prepared, report))
 }
 
@@ -115,35 +116,38 @@ fn print_summary(
     for warning in &report.warnings {
         reporter.warning(warning);
     }
-    let plan = &prepared.plan;
-    if let Some(first) = plan.fallbacks.first() {
-        let tensors = count(plan.fallbacks.len(), "tensor");
-        reporter.warning(&format!(
-            "{tensors} of another type than {} says, since rows do not fill its blocks: {first}{}",
-            plan.file_type.name(),
-            if plan.fallbacks.len() > 1 { " and others" } else { "" }
-        ));
+    for PlannedFile { plan, .. } in &prepared.planned.files {
+        if let Some(first) = plan.fallbacks.first() {
+            let tensors = count(plan.fallbacks.len(), "tensor");
+            reporter.warning(&format!(
+                "{tensors} of another type than {} says, since rows do not fill its blocks: {first}{}",
+                plan.file_type.name(),
+                if plan.fallbacks.len() > 1 { " and others" } else { "" }
+            ));
+        }
     }
+    let Some(plan) = prepared.planned.files.first().map(|file| &file.plan) else { return Ok(()) };
     if args.json {
-        reporter.result(json!({
-            "out": args.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
-            "already_there": report.already_there, "architecture": plan.architecture.name(),
-            "quant": plan.file_type.name(), "tensors": plan.output.tensors.len(),
-        }))?;
+        let event = json!({
+            "out": report.files.first().map(|file| &file.path), "bytes": prepared.planned.bytes(),
+            "seconds": report.elapsed.as_secs_f64(),
+            "already_there": report.files.iter().all(|file| file.already_there),
+            "architecture": plan.architecture.name(), "quant": plan.file_type.name(),
+            "tensors": plan.output.tensors.len(),
+        });
+        reporter.result(gguf::with_files(event, &report.files))?;
         return Ok(());
     }
     if args.quiet {
         return Ok(());
     }
     let mut out = console::results();
-    let took =
-        if report.already_there { "already there".to_owned() } else { format!("in {}", duration(report.elapsed)) };
-    let what = [
-        format!("{} in {}", plan.architecture.name(), plan.file_type.name()),
-        bytes(report.bytes),
-        count(plan.output.tensors.len(), "tensor"),
-        took,
-    ];
-    out.line(&format!("{} {}", styled(LABEL, &path_text(&args.out)), what.join(", ")))?;
+    for file in &report.files {
+        let took =
+            if file.already_there { "already there".to_owned() } else { format!("in {}", duration(report.elapsed)) };
+        let tensors = count(plan.output.tensors.len(), "tensor");
+        let what = format!("{} in {}", plan.architecture.name(), gguf::size(file));
+        out.line(&format!("{} {what}, {tensors}, {took}", styled(LABEL, &path_text(&file.path))))?;
+    }
     Ok(())
 }

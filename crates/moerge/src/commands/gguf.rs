@@ -7,18 +7,23 @@ use moerge_core::{
     Error, Result,
     plan::gguf::{FileType, TypeRule},
 };
-use moerge_lib::export::{ExportOptions, Imatrix, ImatrixSource};
+use moerge_lib::export::{ExportOptions, Imatrix, ImatrixSource, MadeFile};
+use serde_json::{Value, json};
 
 use super::folder;
-use crate::terminal::path_text;
+use crate::{numbers::bytes, sizes, terminal::path_text};
 
 /// How a GGUF file is written.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GgufArgs {
     /// Types of the weights in a GGUF file: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, q4_1,
-    /// q4_0, iq4_nl, iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s
+    /// q4_0, iq4_nl, iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s. Given more than once, it writes a file of each type,
+    /// OUT-TYPE.gguf, in one pass over the weights
     #[arg(long, value_name = "TYPE", value_parser = FileType::parse)]
-    pub quant: Option<FileType>,
+    quant: Vec<FileType>,
+    /// Split a file with more bytes of weights than this: 2GB makes OUT-00001-of-00003.gguf and so on
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    max_size: Option<u64>,
     /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
     #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
     tensor_type: Vec<TypeRule>,
@@ -41,14 +46,18 @@ impl GgufArgs {
     /// The library's options for writing the file `out`.
     ///
     /// # Errors
-    /// No type is given.
+    /// No type is given, or one twice.
     pub fn options(&self, out: &Path) -> Result<ExportOptions> {
-        let file_type = self.quant.ok_or_else(|| {
-            Error::input(format!("{} is a GGUF file, and no type is given for its weights", path_text(out)))
-                .hint("--quant q4_k_m is small and good, --quant bf16 keeps all of it")
-        })?;
+        if self.quant.is_empty() {
+            let message = format!("{} is a GGUF file, and no type is given for its weights", path_text(out));
+            return Err(Error::input(message).hint("--quant q4_k_m is small and good, --quant bf16 keeps all of it"));
+        }
+        if let Some(twice) = (1..self.quant.len()).find(|at| self.quant[..*at].contains(&self.quant[*at])) {
+            return Err(Error::input(format!("--quant {} is given twice", self.quant[twice].name())));
+        }
         Ok(ExportOptions {
-            file_type,
+            file_types: self.quant.clone(),
+            max_bytes: self.max_size,
             rules: self.tensor_type.clone(),
             pre_tokenizer: self.pre.clone(),
             imatrix: self.imatrix_source()?,
@@ -93,11 +102,32 @@ impl GgufArgs {
             return self.options(out).map(Some);
         }
         let imatrix = self.imatrix.is_some() || !self.imatrix_text.is_empty() || self.imatrix_out.is_some();
-        if imatrix || self.quant.is_some() || self.pre.is_some() || !self.tensor_type.is_empty() {
-            let options = "--quant, --tensor-type, --imatrix and --pre";
+        let names = self.pre.is_some() || !self.tensor_type.is_empty();
+        if imatrix || names || !self.quant.is_empty() || self.max_size.is_some() {
+            let options = "--quant, --max-size, --tensor-type, --imatrix and --pre";
             let message = format!("{options} are for GGUF files, and {} is none", path_text(out));
             return Err(Error::input(message).hint("end the output's name in .gguf"));
         }
         Ok(None)
     }
+}
+
+/// The type and the size of a file, and the number of its parts.
+pub fn size(file: &MadeFile) -> String {
+    let parts = if file.parts > 1 { format!(" in {} files", file.parts) } else { String::new() };
+    format!("{}, {}{parts}", file.file_type.name(), bytes(file.bytes))
+}
+
+/// The event with what it says of files, if there are any.
+pub fn with_files(mut event: Value, files: &[MadeFile]) -> Value {
+    let file = |file: &MadeFile| {
+        json!({
+            "out": file.path, "quant": file.file_type.name(), "parts": file.parts, "bytes": file.bytes,
+            "already_there": file.already_there,
+        })
+    };
+    if !files.is_empty() {
+        event["files"] = files.iter().map(file).collect();
+    }
+    event
 }

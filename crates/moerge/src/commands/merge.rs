@@ -19,13 +19,16 @@ use moerge_core::{
     recipe::{Document, Output},
 };
 use moerge_hub::{Hub, HubStorage, PushOptions, Pushed};
-use moerge_lib::merge::{DenseReport, MergeReport, earlier_models, prepare_dense, prepare_with};
+use moerge_lib::{
+    export::MadeFile,
+    merge::{DenseReport, MergeReport, earlier_models, prepare_dense, prepare_with},
+};
 use serde_json::json;
 
 use super::{
     build::{BuildArgs, RouterArgs, recipe_dir},
     folder,
-    gguf::{GgufArgs, is_gguf},
+    gguf::{self, GgufArgs, is_gguf},
     hub, push,
 };
 use crate::{
@@ -202,12 +205,13 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     }
     let summary = &report.summary;
     if args.json {
-        reporter.result(json!({
+        let event = json!({
             "out": report.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
             "already_there": report.already_there, "architecture": summary.architecture,
             "tensors": summary.tensors, "shards": summary.shards.len(), "parameters": summary.parameters,
             "active_parameters": summary.active_parameters, "routing": report.routing,
-        }))?;
+        });
+        reporter.result(gguf::with_files(event, &report.gguf_files))?;
         return Ok(());
     }
     if args.quiet {
@@ -223,13 +227,25 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     let class = &summary.architecture;
     out.line(&format!("{label} {class}, {experts} experts, {per_token} per token: {all} parameters, {active} active"))?;
     let size = bytes(report.bytes);
-    out.line(&format!("{:width$} {size}, {tensors}, {shards}, {took}", "", width = name.len().max(9)))?;
+    let indent = " ".repeat(name.len().max(9));
+    match gguf_lines(&report.gguf_files) {
+        files if files.is_empty() => out.line(&format!("{indent} {size}, {tensors}, {shards}, {took}"))?,
+        files => {
+            files.iter().try_for_each(|file| out.line(&format!("{indent} {file}")))?;
+            out.line(&format!("{indent} {tensors}, {took}"))?;
+        }
+    }
     for (number, line) in report.routing.iter().flat_map(routing::lines).enumerate() {
         let label = if number == 0 { styled(LABEL, "routers  ") } else { " ".repeat(9) };
         out.line(&format!("{label} {line}"))?;
     }
-    print_next(args, "route");
+    print_next(args, &report.out, "route");
     Ok(())
+}
+
+/// The names and sizes of several GGUF files, or of one that is not called as was asked.
+fn gguf_lines(files: &[MadeFile]) -> Vec<String> {
+    files.iter().map(|file| format!("{}: {}", path_text(&file.path), gguf::size(file))).collect()
 }
 
 /// How long a build took, or why it took no time.
@@ -241,9 +257,10 @@ fn took(already_there: bool, elapsed: Duration) -> String {
 }
 
 /// What to do with the output; `look` is the command that shows what it does.
-fn print_next(args: &Args, look: &str) {
+fn print_next(args: &Args, made: &Path, look: &str) {
     let (out, name) = (quoted(&args.out), path_text(&args.out));
     if is_gguf(&args.out) {
+        let out = quoted(made);
         let next = styled(HINT, "next:");
         console::status(&format!("{next} llama-server -m {out} · or open it in LM Studio"));
         return;

@@ -14,7 +14,10 @@ use moerge_core::{
     recipe::{Document, Output},
 };
 use moerge_hub::HubStorage;
-use moerge_lib::merge::{earlier_models, prepare_with};
+use moerge_lib::{
+    export::PlannedFiles,
+    merge::{earlier_models, prepare_with},
+};
 use serde_json::json;
 
 use super::{
@@ -98,13 +101,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .map(|(export, imatrix)| prepared.gguf_plan(storage.as_ref(), &out, &export, imatrix.as_ref(), &options));
     let gguf = gguf.transpose()?;
     let max_bytes = match &gguf {
-        Some(gguf) => gguf.output.layout.total_file_bytes(),
+        Some(gguf) => gguf.bytes(),
         None => prepared.max_bytes(storage.as_ref(), &out, options.wanted)?,
     };
     let on_hub = on_hub::OnHub::of(&prepared, &remote);
     let free = free_space(&out);
     let need = prepared.memory(storage.as_ref(), &options, &reporter)?;
-    let budget = options.memory;
+    let imatrix = gguf.as_ref().and_then(|gguf| gguf.imatrix_memory).map_or(0, |memory| memory.needed);
+    let (peak, budget) = (need.peak().max(imatrix), options.memory);
     let mut summary = PlanSummary::new(&prepared.recipe, &prepared.models, &prepared.plan);
     summary.warnings.extend(prepared.prompt_warnings(storage.as_ref(), &reporter)?);
     let mut results = console::results();
@@ -112,10 +116,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut plan = serde_json::to_value(&summary)?;
         plan["output"] = json!({ "weight_bytes": summary.weight_bytes, "max_bytes": max_bytes, "disk_free": free });
         plan["memory"] = json!({
-            "needed": need.peak(),
+            "needed": peak,
             "prompts": need.prompts,
             "self_text": need.self_text,
             "training": need.training,
+            "imatrix": imatrix,
             "weights": need.weights,
             "budget": budget,
         });
@@ -128,13 +133,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let tokens = prepared.router_tokens(storage.as_ref(), &reporter)?;
     let time = estimate::line(&prepared, &summary, max_bytes, tokens);
-    results.lines(page::lines(&summary, max_bytes, free, (need.peak(), budget), time))?;
+    results.lines(page::lines(&summary, max_bytes, free, (peak, budget), time))?;
     results.lines(gguf.iter().flat_map(gguf::lines))?;
     results.lines(on_hub.line())?;
-    for warning in summary.warnings.iter().chain(gguf.iter().flat_map(|gguf| &gguf.output.warnings)) {
-        diagnostics::warning(warning);
+    for warning in summary.warnings.iter().cloned().chain(gguf.iter().flat_map(PlannedFiles::warnings)) {
+        diagnostics::warning(&warning);
     }
-    if let Some(Err(error)) = budget.map(|budget| need.within(budget)) {
+    let imatrix = gguf.iter().flat_map(|gguf| gguf.imatrix_within(budget).err());
+    for error in budget.and_then(|budget| need.within(budget).err()).into_iter().chain(imatrix) {
         diagnostics::warning(&diagnostics::as_warning(&error));
     }
     Ok(ExitCode::SUCCESS)

@@ -1,16 +1,19 @@
-//! Power cuts and failing disks at every single operation of a whole merge, on a simulated disk.
+//! Power cuts and failing disks at every single operation of a whole merge or export, on a simulated disk.
 
 use std::{path::Path, sync::Arc};
 
-use crate::common::{llama, write_model};
+use crate::common::{golden, llama, write_model};
 use moerge_checkpoint::{Fault, OutputStorage, ReadStorage, SimulatedDisk, Survives};
 use moerge_core::{
     model::source::Source,
-    plan::{Models, MoePlan, PlanOptions},
+    plan::{Models, MoePlan, PlanOptions, gguf::FileType},
     progress::Silent,
     recipe::Recipe,
 };
-use moerge_lib::merge::{MergeOptions, Prepared};
+use moerge_lib::{
+    export::{ExportOptions, prepare_export},
+    merge::{MergeOptions, Prepared},
+};
 use serde_json::json;
 
 const OUT: &str = "/made/out";
@@ -127,4 +130,79 @@ fn force_replaces_an_old_folder_only_when_the_new_one_is_whole() {
         assert_eq!(after.files(OUT), expected, "operation {cut}");
         assert_ne!(after.files(OUT), old);
     }
+}
+
+const FILE: &str = "/made/m.gguf";
+
+/// A disk with a model that has a tokenizer.
+fn disk_with_golden_model() -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
+    for entry in std::fs::read_dir(golden("llama")).unwrap() {
+        let path = entry.unwrap().path();
+        disk.put(Path::new("/models/llama").join(path.file_name().unwrap()), &std::fs::read(&path).unwrap());
+    }
+    disk
+}
+
+/// Two GGUF files in one pass, both of them split.
+fn export(storage: &Arc<dyn OutputStorage>) -> moerge_core::Result<()> {
+    let sources: Arc<dyn ReadStorage> = storage.clone();
+    let options = ExportOptions {
+        file_types: vec![FileType::F16, FileType::Q8_0],
+        max_bytes: Some(20_000),
+        rules: Vec::new(),
+        pre_tokenizer: None,
+        name: None,
+        imatrix: None,
+        imatrix_out: None,
+        force: false,
+        threads: Some(1),
+        memory: None,
+    };
+    let prepared = prepare_export(&sources, Path::new("/models/llama"), Path::new(FILE), &options)?;
+    prepared.write(sources.as_ref(), storage, &options, &Silent).map(|_| ())
+}
+
+#[test]
+fn after_a_power_cut_at_any_operation_the_first_part_of_a_gguf_file_has_the_others_and_a_rerun_finishes_all() {
+    let whole = disk_with_golden_model();
+    let before = whole.operations();
+    export(&whole.shared()).unwrap();
+    let (expected, operations) = (whole.files("/made"), whole.operations() - before);
+    let names: Vec<String> = expected.iter().map(|(name, _)| name.display().to_string()).collect();
+    for name in ["m-f16-00002-of-", "m-q8_0-00002-of-"] {
+        assert!(names.iter().any(|own| own.contains(name)), "{names:?}");
+    }
+    for (survives, step) in [(Survives::Synced, 1), (Survives::Everything, 4), (Survives::Some(7), 4)] {
+        for cut in (0..operations).step_by(step) {
+            let disk = disk_with_golden_model();
+            disk.power_off_at(disk.operations() + cut);
+            let result = export(&disk.shared());
+            let after = disk.crash(survives);
+            let found = after.files("/made");
+            for stem in ["m-f16-", "m-q8_0-"] {
+                let of_type = |(name, _): &&(std::path::PathBuf, Vec<u8>)| name.display().to_string().starts_with(stem);
+                let own: Vec<_> = found.iter().filter(of_type).collect();
+                let has_first = own.iter().any(|(name, _)| name.display().to_string().contains("-00001-of-"));
+                let is_whole = own == expected.iter().filter(of_type).collect::<Vec<_>>();
+                assert!(!has_first || is_whole, "operation {cut}: {stem} is not whole");
+                assert!(result.is_err() || is_whole, "operation {cut}: said to be done, and was not");
+            }
+            export(&after.shared()).unwrap_or_else(|e| panic!("operation {cut}: {e}"));
+            let names: Vec<_> = after.files("/made").into_iter().map(|(name, _)| name).collect();
+            assert!(after.files("/made") == expected, "operation {cut}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_too_small_for_all_gguf_files_together_is_said_and_left_as_it_is() {
+    let disk = disk_with_golden_model();
+    let whole = disk_with_golden_model();
+    export(&whole.shared()).unwrap();
+    let bytes: usize = whole.files("/made").iter().map(|(_, bytes)| bytes.len()).sum();
+    disk.set_free_space(bytes as u64 - 1_000);
+    let error = export(&disk.shared()).unwrap_err().to_string();
+    assert!(error.contains("not enough room"), "{error}");
+    assert!(disk.files("/made").is_empty(), "{:?}", disk.files("/made"));
 }

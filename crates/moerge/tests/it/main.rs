@@ -18,6 +18,7 @@ mod fitted_routers;
 mod full_output;
 mod fused;
 mod gguf;
+mod gguf_files;
 mod gguf_reading;
 mod golden;
 mod hub_bench;

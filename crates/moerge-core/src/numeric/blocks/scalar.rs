@@ -1,7 +1,5 @@
 //! Conversions of single numbers, bit for bit as ggml's C code does them on x86-64.
 
-use half::f16;
-
 /// Added to a number below 2^22 in magnitude, it leaves the nearest integer in the mantissa: 1.5 * 2^23.
 pub(super) const MAGIC: f32 = 12_582_912.0;
 /// The bits of a mantissa.
@@ -25,13 +23,26 @@ pub(super) fn low_byte(x: f32) -> u8 {
 }
 
 /// The bits of `x` in f16, rounded to nearest, ties to even. NaN loses its payload.
+///
+/// The sum with a power of two, 2^13 times the last place that is kept, rounds; that power is never below what an f16
+/// without leading one needs. (M. Dukhan's `fp16_ieee_from_fp32_value`. `f16::from_f32` and `f16::to_f32` ask the
+/// processor what it can do, every time.)
 #[inline(always)]
 pub(super) fn to_f16(x: f32) -> [u8; 2] {
-    let nan = 0x7e00 | (x.to_bits() >> 16) as u16 & 0x8000;
-    if x.is_nan() { nan } else { f16::from_f32(x).to_bits() }.to_le_bytes()
+    /// 2^112: what an f16 cannot hold becomes infinite.
+    const TO_INFINITY: f32 = (1u128 << 112) as f32;
+    /// 2^-110.
+    const BACK: f32 = f32::from_bits((127 - 110) << 23);
+    let bits = x.to_bits();
+    let doubled = bits << 1;
+    let exponent = (doubled & 0xff00_0000).max(0x7100_0000);
+    let rounded = (f32::from_bits((exponent >> 1) + 0x0780_0000) + x.abs() * TO_INFINITY * BACK).to_bits();
+    let finite = (rounded >> 13 & 0x7c00) + (rounded & 0x0fff);
+    let magnitude = if doubled > 0xff00_0000 { 0x7e00 } else { finite };
+    ((bits >> 16 & 0x8000 | magnitude) as u16).to_le_bytes()
 }
 
-/// An f16 in f32. (`f16::to_f32` asks the processor what it can do, every time.)
+/// An f16 in f32.
 #[inline(always)]
 pub(super) fn from_f16(bytes: [u8; 2]) -> f32 {
     // An f16's exponent counts from 2^-15, an f32's from 2^-127.
@@ -46,7 +57,28 @@ pub(super) fn from_f16(bytes: [u8; 2]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
+
+    /// At every f16, halfway to the next, and beside both.
+    #[test]
+    fn numbers_are_rounded_as_the_library_rounds_them() {
+        for half in 0..0x7c00u16 {
+            let (low, high) = (f16::from_bits(half).to_f32(), f16::from_bits(half + 1).to_f32());
+            let high = if high.is_infinite() { 65_536.0 } else { high };
+            for near in [low, low + (high - low) / 2.0, high] {
+                for bits in near.to_bits().saturating_sub(1)..=near.to_bits() + 1 {
+                    for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                        assert_eq!(to_f16(x), f16::from_f32(x).to_le_bytes(), "{x:e}");
+                    }
+                }
+            }
+        }
+        for x in [1e5, f32::MAX, f32::INFINITY, f32::MIN_POSITIVE, 1e-40, -1e-30] {
+            assert_eq!(to_f16(x), f16::from_f32(x).to_le_bytes(), "{x:e}");
+        }
+    }
 
     #[test]
     fn every_f16_widens_as_the_library_widens_it_and_comes_back() {

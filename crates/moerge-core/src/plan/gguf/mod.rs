@@ -16,6 +16,8 @@ mod rope;
 mod tensors;
 mod vocabulary;
 
+use std::sync::Arc;
+
 use moerge_checkpoint::gguf::{self, Metadata, Value};
 
 pub use file_type::FileType;
@@ -30,7 +32,7 @@ pub use vocabulary::{TokenizerFiles, TokenizerKind, Vocabulary};
 use super::{OutputPlan, OutputTensor};
 use crate::{error::Result, model::families::GgufArchitecture, ops::Identity};
 
-/// The key of the plan's identity in a file's metadata: what proves that moerge made it.
+/// The key of the plan's identity in a file's metadata: what proves that moerge made it. Every part of a split file has it.
 pub const PLAN_ID_KEY: &str = "moerge.plan_id";
 
 /// What a GGUF file is to be.
@@ -40,7 +42,7 @@ pub struct GgufOptions {
     pub file_type: FileType,
     /// Types for tensors whose names match, before the mix: the first that matches counts.
     pub rules: Vec<TypeRule>,
-    /// The most bytes of tensors in a file; more are split.
+    /// Maximum bytes of tensors in a file; a model with more is split into several files.
     pub max_bytes: Option<u64>,
     /// Name of the file without `.gguf`.
     pub stem: String,
@@ -60,7 +62,7 @@ pub struct GgufPlan {
     /// The identity that the file has in its metadata.
     pub id: String,
     /// The model.
-    pub model: GgufModel,
+    pub model: Arc<GgufModel>,
     /// Names of tensors whose type is another than the mix says, since their rows do not fill its blocks.
     pub fallbacks: Vec<String>,
 }
@@ -70,10 +72,15 @@ impl GgufPlan {
     ///
     /// # Errors
     /// The model, or something that its config asks for, has no place in GGUF.
-    pub fn new(model: GgufModel, vocabulary: &Vocabulary, general: &General, options: &GgufOptions) -> Result<Self> {
-        let (architecture, warnings) = architecture::choose(&model)?;
-        let named = tensors::tensors(&model, architecture)?;
-        let mixed = mix::mix(&model, architecture, &named, options)?;
+    pub fn new(
+        model: &Arc<GgufModel>,
+        vocabulary: &Vocabulary,
+        general: &General,
+        options: &GgufOptions,
+    ) -> Result<Self> {
+        let (architecture, warnings) = architecture::choose(model)?;
+        let named = tensors::tensors(model, architecture)?;
+        let mixed = mix::mix(model, architecture, &named, options)?;
         let tensors: Vec<OutputTensor> = named
             .into_iter()
             .zip(&mixed.encodings)
@@ -85,10 +92,10 @@ impl GgufPlan {
             })
             .collect();
         general.check(vocabulary)?;
-        let mut metadata = metadata::metadata(&model, architecture, general, options.file_type)?;
+        let mut metadata = metadata::metadata(model, architecture, general, options.file_type)?;
         metadata.extend(vocabulary.metadata.iter().cloned());
         let parameters: u64 = tensors.iter().map(OutputTensor::elements).sum();
-        general::add_size(&mut metadata, &model, parameters);
+        general::add_size(&mut metadata, model, parameters);
         metadata.extend(options.imatrix.iter().flat_map(ImatrixFacts::metadata));
         let mut plan = OutputPlan {
             config: model.config.raw.clone(),
@@ -108,11 +115,12 @@ impl GgufPlan {
         let id = id.finish();
         metadata.push((PLAN_ID_KEY.to_owned(), Value::String(id.clone())));
         plan.layout = lay_out(&plan, &metadata, options)?;
-        Ok(Self { output: plan, architecture, file_type: options.file_type, id, model, fallbacks: mixed.fallbacks })
+        let (file_type, model) = (options.file_type, model.clone());
+        Ok(Self { output: plan, architecture, file_type, id, model, fallbacks: mixed.fallbacks })
     }
 }
 
 fn lay_out(plan: &OutputPlan, metadata: &Metadata, options: &GgufOptions) -> Result<moerge_checkpoint::ShardLayout> {
     let specs = plan.tensors.iter().map(OutputTensor::spec).collect();
-    Ok(gguf::layout(&options.stem, metadata, specs, options.max_bytes)?)
+    Ok(gguf::layout(&options.stem, metadata, &[PLAN_ID_KEY], specs, options.max_bytes)?)
 }

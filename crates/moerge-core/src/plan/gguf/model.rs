@@ -12,7 +12,7 @@ use crate::{
         files::CONFIG,
         source::read_text,
     },
-    ops::Expr,
+    ops::{Expr, Identity},
     plan::OutputPlan,
 };
 
@@ -83,6 +83,15 @@ impl GgufModel {
     /// The model has none.
     pub fn weight(&self, role: Role) -> Result<Expr> {
         self.weights.get(&role).cloned().ok_or_else(|| Error::input(format!("the model has no weight {role:?}")))
+    }
+
+    /// Adds what determines the weights to `id`.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn identify(&self, id: &mut Identity) -> Result<()> {
+        id.text(env!("CARGO_PKG_VERSION")).text(&self.identity).number(self.seed);
+        self.description.tensors.iter().filter_map(|tensor| self.weights.get(&tensor.role)).try_for_each(|w| id.expr(w))
     }
 
     /// Number of layers.

@@ -3,8 +3,9 @@
 use moerge_lib::merge::DenseReport;
 use serde_json::json;
 
-use super::{Args, print_next, took};
+use super::{Args, gguf_lines, print_next, took};
 use crate::{
+    commands::gguf,
     console,
     numbers::{bytes, count, parameters},
     progress::Reporter,
@@ -18,12 +19,13 @@ pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> 
     }
     let summary = &report.summary;
     if args.json {
-        reporter.result(json!({
+        let event = json!({
             "out": report.out, "bytes": report.bytes, "seconds": report.elapsed.as_secs_f64(),
             "already_there": report.already_there, "architecture": summary.architecture,
             "merge_method": summary.merge_method, "layers": summary.layers, "tensors": summary.tensors,
             "shards": summary.shards.len(), "parameters": summary.parameters,
-        }))?;
+        });
+        reporter.result(gguf::with_files(event, &report.gguf_files))?;
         return Ok(());
     }
     if args.quiet {
@@ -41,7 +43,14 @@ pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> 
     out.line(&format!("{label} {class}, {method} of {models}{onto}{layers}: {all} parameters"))?;
     let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
     let size = bytes(report.bytes);
-    out.line(&format!("{:width$} {size}, {tensors}, {shards}, {took}", "", width = name.len().max(9)))?;
-    print_next(args, "eval");
+    let indent = " ".repeat(name.len().max(9));
+    match gguf_lines(&report.gguf_files) {
+        files if files.is_empty() => out.line(&format!("{indent} {size}, {tensors}, {shards}, {took}"))?,
+        files => {
+            files.iter().try_for_each(|file| out.line(&format!("{indent} {file}")))?;
+            out.line(&format!("{indent} {tensors}, {took}"))?;
+        }
+    }
+    print_next(args, &report.out, "eval");
     Ok(())
 }

@@ -4,7 +4,10 @@ use std::{io::Write as _, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{plan::DenseSummary, recipe::DenseRecipe};
-use moerge_lib::merge::{EarlierModels, MergeOptions, prepare_dense};
+use moerge_lib::{
+    export::PlannedFiles,
+    merge::{EarlierModels, MergeOptions, prepare_dense},
+};
 use serde_json::json;
 
 use super::{Args, free_space, gguf, page::row};
@@ -27,11 +30,12 @@ pub fn run(
     let out = folder(&args.out);
     let files = prepared.files(storage.as_ref(), &out, options.wanted)?;
     let gguf = args.gguf.plan_options(&out)?;
-    let gguf = gguf.map(|(export, imatrix)| prepared.gguf_plan(storage.as_ref(), &out, &export, imatrix.as_ref()));
+    let gguf =
+        gguf.map(|(export, imatrix)| prepared.gguf_plan(storage.as_ref(), &out, &export, imatrix.as_ref(), options));
     let gguf = gguf.transpose()?;
-    let need = prepared.memory(options);
-    let max_bytes =
-        gguf.as_ref().map_or_else(|| prepared.max_bytes(&files), |gguf| gguf.output.layout.total_file_bytes());
+    let imatrix = gguf.as_ref().and_then(|gguf| gguf.imatrix_memory).map_or(0, |memory| memory.needed);
+    let need = prepared.memory(options).max(imatrix);
+    let max_bytes = gguf.as_ref().map_or_else(|| prepared.max_bytes(&files), PlannedFiles::bytes);
     let free = free_space(&out);
     let summary = prepared.summary();
     let mut results = console::results();
@@ -47,8 +51,11 @@ pub fn run(
     }
     results.lines(lines(&summary, max_bytes, free, need))?;
     results.lines(gguf.iter().flat_map(gguf::lines))?;
-    for warning in summary.warnings.iter().chain(gguf.iter().flat_map(|gguf| &gguf.output.warnings)) {
-        diagnostics::warning(warning);
+    for warning in summary.warnings.iter().cloned().chain(gguf.iter().flat_map(PlannedFiles::warnings)) {
+        diagnostics::warning(&warning);
+    }
+    if let Some(Err(error)) = gguf.map(|gguf| gguf.imatrix_within(options.memory)) {
+        diagnostics::warning(&diagnostics::as_warning(&error));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,15 @@
 //! What `plan` says of a GGUF file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use moerge_core::plan::gguf::GgufPlan;
+use moerge_lib::export::{PlannedFile, PlannedFiles};
 use serde_json::{Value, json};
 
 use super::page::row;
 use crate::{
     numbers::{bytes, count},
-    terminal::table,
+    terminal::{path_text, table},
 };
 
 /// Tensors and bytes of each type, the largest share first.
@@ -24,25 +25,46 @@ fn types(plan: &GgufPlan) -> Vec<(&'static str, usize, u64)> {
     types
 }
 
-/// The file's lines.
-pub fn lines(plan: &GgufPlan) -> Vec<String> {
-    let size = plan.output.layout.total_file_bytes();
-    let what = format!("{} in {}, {} ({size} bytes)", plan.architecture.name(), plan.file_type.name(), bytes(size));
-    let mut rows = vec![vec![row("file"), what]];
-    for (name, tensors, size) in types(plan) {
-        rows.push(vec![String::new(), format!("{name}: {}, {}", count(tensors, "tensor"), bytes(size))]);
+/// The paths of a file's parts, and their bytes.
+fn parts(file: &PlannedFile) -> impl Iterator<Item = (PathBuf, u64)> {
+    file.paths().into_iter().zip(file.plan.output.layout.shards.iter().map(|shard| shard.file_len))
+}
+
+/// The files' lines.
+pub fn lines(planned: &PlannedFiles) -> Vec<String> {
+    let mut rows = Vec::new();
+    for file in &planned.files {
+        let (plan, size) = (&file.plan, file.bytes());
+        let what = format!("{} in {}, {} ({size} bytes)", plan.architecture.name(), plan.file_type.name(), bytes(size));
+        rows.push(vec![row("file"), what]);
+        for (name, tensors, size) in types(plan) {
+            rows.push(vec![String::new(), format!("{name}: {}, {}", count(tensors, "tensor"), bytes(size))]);
+        }
+        if planned.files.len() > 1 || plan.output.layout.shards.len() > 1 {
+            let line =
+                |(path, size): (PathBuf, u64)| vec![String::new(), format!("{}: {size} bytes", path_text(&path))];
+            rows.extend(parts(file).map(line));
+        }
     }
     std::iter::once(String::new()).chain(table(&rows, &[])).collect()
 }
 
 /// The same as JSON.
-pub fn json(plan: &GgufPlan) -> Value {
-    let types = types(plan).into_iter();
-    let types = types.map(|(name, tensors, bytes)| json!({ "type": name, "tensors": tensors, "bytes": bytes }));
+pub fn json(planned: &PlannedFiles) -> Value {
+    let file = |file: &PlannedFile| {
+        let types = types(&file.plan).into_iter();
+        let types = types.map(|(name, tensors, bytes)| json!({ "type": name, "tensors": tensors, "bytes": bytes }));
+        let parts = parts(file).map(|(path, bytes)| json!({ "path": path, "bytes": bytes }));
+        json!({
+            "quant": file.plan.file_type.name(),
+            "bytes": file.bytes(),
+            "parts": parts.collect::<Vec<_>>(),
+            "types": types.collect::<Vec<_>>(),
+        })
+    };
     json!({
-        "architecture": plan.architecture.name(),
-        "quant": plan.file_type.name(),
-        "bytes": plan.output.layout.total_file_bytes(),
-        "types": types.collect::<Vec<_>>(),
+        "architecture": planned.files.first().map(|file| file.plan.architecture.name()),
+        "bytes": planned.bytes(),
+        "files": planned.files.iter().map(file).collect::<Vec<_>>(),
     })
 }

@@ -13,7 +13,7 @@ use moerge_checkpoint::{Encoding, gguf::Value};
 use crate::{
     error::{Error, Result},
     model::{
-        families::{LayerRole, Role, RoleTensor},
+        families::{Description, LayerRole, Role, RoleTensor},
         gguf::names::name_of,
     },
     ops::ComputedValues,
@@ -45,7 +45,7 @@ pub struct InputSums {
 /// What the metadata of a quantised file says of the importance matrix, and what tells it from others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImatrixFacts {
-    /// The name of its file, or `self`.
+    /// The name of its file; `moerge` if it is measured while the file is made.
     pub name: String,
     /// What it was computed on.
     pub dataset: Option<String>,
@@ -60,6 +60,13 @@ pub struct ImatrixFacts {
 /// The importance of every column of the tensors that have one, by their names.
 #[derive(Debug, Default)]
 pub struct Importance(HashMap<String, Vec<f32>>);
+
+impl Importance {
+    /// Adds that of other tensors of the same matrix.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+}
 
 impl InputSums {
     /// The mean squares, `[matrices, columns]`. A matrix that saw no token counts all columns alike.
@@ -94,6 +101,13 @@ impl ImportanceMatrix {
         down.flat_map(|(_, sums)| &sums.tokens).filter(|tokens| **tokens == 0.0).count()
     }
 
+    /// The number of bytes of its sums while they are added up, and as f32.
+    pub fn bytes(description: &Description) -> u64 {
+        let columns = description.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
+        let columns = columns.filter_map(|tensor| tensor.shape.last()).map(|columns| *columns as u64);
+        columns.sum::<u64>() * (size_of::<f64>() + 2 * size_of::<f32>()) as u64
+    }
+
     /// The importance for `tensors`, with a warning for the user if some have none.
     ///
     /// # Errors
@@ -126,9 +140,9 @@ impl ImportanceMatrix {
                 .fact("the model has", missing[0])
                 .fact("it has", self.entries.keys().next().map_or("nothing", String::as_str)));
         }
-        let warning = missing.first().map(|first| {
-            let others = if missing.len() > 1 { " and others" } else { "" };
-            format!("{} tensors are not in the importance matrix: {first}{others}", missing.len())
+        let warning = missing.first().map(|first| match missing.len() {
+            1 => format!("1 tensor is not in the importance matrix: {first}"),
+            count => format!("{count} tensors are not in the importance matrix: {first} and others"),
         });
         Ok((Importance(found), warning))
     }
@@ -208,6 +222,6 @@ mod tests {
         assert!(refuse(&[5, 2], "blk.0.ffn_down.weight").contains("none of the model's tensors"));
         let some = [tensor("blk.1.ffn_down_exps.weight", &[3, 5, 2]), tensor("blk.0.attn_q.weight", &[7, 2])];
         let warning = matrix.of(&some).unwrap().1;
-        assert_eq!(warning.as_deref(), Some("1 tensors are not in the importance matrix: blk.0.attn_q.weight"));
+        assert_eq!(warning.as_deref(), Some("1 tensor is not in the importance matrix: blk.0.attn_q.weight"));
     }
 }

@@ -6,19 +6,20 @@ use moerge_checkpoint::{
 };
 
 use super::ImportanceMatrix;
-use crate::error::Result;
+use crate::{error::Result, plan::gguf::PLAN_ID_KEY};
 
 impl ImportanceMatrix {
-    /// The bytes of its file, in GGUF.
+    /// The bytes of its file, in GGUF. `id` proves that moerge made it, and tells it from others.
     ///
     /// # Errors
     /// It is larger than a file can be.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, id: &str) -> Result<Vec<u8>> {
         let metadata: Metadata = vec![
             ("general.type".to_owned(), Value::String("imatrix".to_owned())),
             ("imatrix.datasets".to_owned(), Value::strings(self.datasets.iter().map(String::as_str))),
             ("imatrix.chunk_count".to_owned(), Value::Uint32(self.chunks)),
             ("imatrix.chunk_size".to_owned(), Value::Uint32(self.chunk_size)),
+            (PLAN_ID_KEY.to_owned(), Value::String(id.to_owned())),
         ];
         let mut specs = Vec::new();
         let mut all = Vec::new();
@@ -31,7 +32,7 @@ impl ImportanceMatrix {
                 all.push(values);
             }
         }
-        let shards = layout("imatrix", &metadata, specs, None)?.shards;
+        let shards = layout("imatrix", &metadata, &[], specs, None)?.shards;
         let mut bytes = Vec::new();
         for shard in shards {
             bytes.extend_from_slice(&shard.header);
@@ -67,7 +68,7 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.gguf");
-        std::fs::write(&path, matrix.to_bytes().unwrap()).unwrap();
+        std::fs::write(&path, matrix.to_bytes("id").unwrap()).unwrap();
         let (read, facts) = ImportanceMatrix::open(&LocalStorage, Path::new(&path)).unwrap();
         assert_eq!(read, matrix);
         assert_eq!((facts.name.as_str(), facts.entries, facts.chunks), ("m.gguf", Some(1), Some(3)));
