@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     AnswersScore, Choices, ChoicesScore, Extraction, NUMBER, Questions, Text, TextScore, TokenizedChoices,
     TokenizedText, Windowing, perplexity, score_answers, score_choices,
+    tasks::{TaskScore, TokenizedQuestions, questions, score_task},
 };
 use moerge_core::{
     error::{Error, Result},
@@ -25,6 +26,8 @@ pub struct Tests {
     pub choices: Vec<Choices>,
     /// Files of questions with free answers.
     pub questions: Vec<Questions>,
+    /// Tasks of the lm-evaluation-harness.
+    pub tasks: Vec<questions::Questions>,
     /// How the answer is extracted from the generated text.
     pub extraction: Option<Extraction>,
     /// Maximum number of tokens of an answer.
@@ -54,6 +57,8 @@ pub struct ModelScore {
     pub choices: Vec<ChoicesScore>,
     /// One entry per file.
     pub answers: Vec<AnswersScore>,
+    /// One entry per task.
+    pub tasks: Vec<TaskScore>,
 }
 
 /// The model that others are compared with.
@@ -102,6 +107,9 @@ impl Tests {
         let tokenized = |choices| TokenizedChoices::new(choices, self.shots, &model.tokenizer, longest);
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
+        let asked = |questions| TokenizedQuestions::new(questions, model);
+        let asked: Vec<TokenizedQuestions<'_>> = self.tasks.iter().map(asked).collect::<Result<_>>()?;
+
         let extraction = self.extraction.clone().map_or_else(|| Extraction::new(NUMBER), Ok)?;
         let generation = GenerationConfig::open(model.storage.as_ref(), &model.dir, &model.config.raw)?;
         let generation = generation.with_eos(model.tokenizer.eos());
@@ -109,9 +117,10 @@ impl Tests {
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
 
         let runner = Runner::new(model.weights()?, placement, progress)?;
+        let pass = runner.pass_tokens();
         let work =
-            texts.iter().map(TokenizedText::work).chain(choices.iter().map(TokenizedChoices::work)).chain(written);
-        let work = work.sum();
+            texts.iter().map(TokenizedText::work).chain(choices.iter().map(|file| file.work(pass))).chain(written);
+        let work = work.chain(asked.iter().map(|task| task.work(pass))).sum();
         progress.start(Stage::Score, work, 0);
         let texts = texts
             .iter()
@@ -120,6 +129,7 @@ impl Tests {
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;
+        let tasks = asked.iter().map(|task| score_task(task, &runner, model, progress)).collect::<Result<_>>()?;
         progress.finish(Stage::Score, &format!("{work} tokens, {}", model.reference));
         Ok(ModelScore {
             model: model.reference.clone(),
@@ -129,6 +139,7 @@ impl Tests {
             texts,
             choices,
             answers,
+            tasks,
         })
     }
 }

@@ -11,7 +11,9 @@ mod choices_file;
 mod evaluation;
 mod perplexity;
 mod questions_file;
+mod requests;
 mod scores;
+pub mod tasks;
 mod text_file;
 mod windows;
 
