@@ -1,11 +1,13 @@
 //! Runs all tests of one model.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::{
     AnswersScore, Choices, ChoicesScore, Extraction, NUMBER, Questions, Text, TextScore, TokenizedChoices,
     TokenizedText, Windowing, perplexity, score_answers, score_choices,
-    tasks::{TaskScore, TokenizedQuestions, questions, score_task},
+    tasks::{KeptAnswers, TaskScore, TokenizedQuestions, questions, score_task},
 };
 use moerge_core::{
     error::{Error, Result},
@@ -32,6 +34,8 @@ pub struct Tests {
     pub extraction: Option<Extraction>,
     /// Maximum number of tokens of an answer.
     pub answer_tokens: usize,
+    /// A folder in which the answers to tasks are kept as they come.
+    pub answers: Option<PathBuf>,
     /// Solved examples before each question.
     pub shots: usize,
     /// Tokens per window; by default the model's context, at most 2048.
@@ -108,7 +112,7 @@ impl Tests {
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
         let asked = |questions| TokenizedQuestions::new(questions, model);
-        let asked: Vec<TokenizedQuestions<'_>> = self.tasks.iter().map(asked).collect::<Result<_>>()?;
+        let mut asked: Vec<TokenizedQuestions<'_>> = self.tasks.iter().map(asked).collect::<Result<_>>()?;
 
         let extraction = self.extraction.clone().map_or_else(|| Extraction::new(NUMBER), Ok)?;
         let generation = GenerationConfig::open(model.storage.as_ref(), &model.dir, &model.config.raw)?;
@@ -117,6 +121,11 @@ impl Tests {
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
 
         let runner = Runner::new(model.weights()?, placement, progress)?;
+        let kept = |folder: &PathBuf| KeptAnswers::open(folder, model, &runner, placement);
+        let kept = self.answers.as_ref().filter(|_| !asked.is_empty()).map(kept).transpose()?;
+        if let Some(kept) = &kept {
+            asked.iter_mut().for_each(|task| task.recall(kept));
+        }
         let pass = runner.pass_tokens();
         let work =
             texts.iter().map(TokenizedText::work).chain(choices.iter().map(|file| file.work(pass))).chain(written);
@@ -129,7 +138,10 @@ impl Tests {
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;
-        let tasks = asked.iter().map(|task| score_task(task, &runner, model, progress)).collect::<Result<_>>()?;
+        let tasks = asked
+            .iter()
+            .map(|task| score_task(task, &runner, model, kept.as_ref(), progress))
+            .collect::<Result<_>>()?;
         progress.finish(Stage::Score, &format!("{work} tokens, {}", model.reference));
         Ok(ModelScore {
             model: model.reference.clone(),

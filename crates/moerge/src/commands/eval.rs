@@ -4,10 +4,10 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;
 use moerge_infer::{model::Model, runner::Placement};
-use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Reference, Tests, Text};
+use moerge_lib::evaluate::{Choices, Extraction, ModelScore, NUMBER, Questions, Reference, Tests, Text, tasks::html};
 use serde_json::json;
 
-use super::{folder, placing::PlacingArgs};
+use super::{folder, placing::PlacingArgs, write_page};
 use crate::{commands::command_line::wrong_usage, console, numbers::count, progress::Reporter, sizes};
 
 mod card;
@@ -89,6 +89,9 @@ pub struct Args {
 
 /// Runs the tests on every model and prints the results.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.tasks.compare && args.models.len() < 2 {
+        wrong_usage("eval", "--compare compares models with the first, and there is only one");
+    }
     if args.kl && args.models.len() < 2 {
         wrong_usage("eval", "--kl compares models with the first, and there is only one");
     }
@@ -116,6 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         extraction: Some(args.answer_regex.clone()),
         answer_tokens: args.answer_tokens,
         tasks: asked.questions,
+        answers: args.tasks.answers.as_deref().map(folder),
         shots: args.shots.unwrap_or(0),
         context: args.context,
         stride: args.stride,
@@ -142,10 +146,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     let mut tables = tables::tables(&scores);
+    if args.tasks.compare {
+        tables.extend(tables::comparisons(&scores));
+    }
     tables.extend(asked.suites.iter().map(|suite| tables::suite(suite, &scores)));
     for card in cards {
         card.write(&scores, &tables)?;
         reporter.note(&format!("results added to {}", card.path().display()));
+    }
+    let compared = if args.tasks.compare { tables::compared(&scores) } else { Vec::new() };
+    if let Some(path) = &args.tasks.html {
+        write_page(path, &html::page(&scores, &tables::names(&scores), &asked.suites, &compared))?;
+        reporter.note(&format!("results in {}", path.display()));
     }
     let mut out = console::results();
     if args.json {
@@ -153,6 +165,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if !asked.suites.is_empty() {
             let suites = scores.iter().map(|score| asked.suites.iter().map(|suite| suite.score(&score.tasks)));
             results["suites"] = json!(suites.map(Iterator::collect::<Vec<_>>).collect::<Vec<_>>());
+        }
+        if args.tasks.compare {
+            results["compared"] = json!(compared);
         }
         writeln!(out, "{results:#}")?;
         return Ok(ExitCode::SUCCESS);

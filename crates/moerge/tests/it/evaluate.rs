@@ -12,10 +12,10 @@ use moerge_infer::{
 use moerge_lib::evaluate::{Choices, ModelScore, Question, Questions, Tests, Text};
 use serde_json::Value;
 
-const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
-const STREAMED: Placement = Placement { stream: true, ..IN_MEMORY };
+pub(crate) const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
+pub(crate) const STREAMED: Placement = Placement { stream: true, ..IN_MEMORY };
 
-fn tiny(name: &str) -> Model {
+pub(crate) fn tiny(name: &str) -> Model {
     open(&crate::common::example("tiny").join(name))
 }
 
@@ -25,7 +25,7 @@ fn open(dir: &Path) -> Model {
     Model::open(&storage, &dir.display().to_string(), Path::new("."), &cache).unwrap()
 }
 
-fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
+pub(crate) fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
     tests.run(model, placement, None, &Silent).unwrap()
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{FileKind, ReadStorage};
 
-pub use hub_cache::{HubCache, HubId};
+pub use hub_cache::{HubCache, HubId, RepoKind};
 pub use model_not_found::{ModelNotFound, Why};
 
 use crate::model::model_ref::{Adapter, ModelRef};

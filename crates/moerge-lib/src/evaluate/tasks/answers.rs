@@ -14,6 +14,7 @@ use moerge_infer::{
 
 use super::{
     grade::{Answer, Likelihood},
+    kept_answers::{KeptAnswers, hash_of},
     questions::{Prompt, Question, Questions},
     task::Ask,
 };
@@ -23,6 +24,8 @@ use crate::evaluate::requests::{Passes, Tokenized, fitting, tokenize};
 pub(crate) struct TokenizedQuestions<'a> {
     pub(super) questions: &'a Questions,
     items: Vec<Item>,
+    /// The answers that are known already.
+    known: Vec<Option<Answer>>,
 }
 
 /// The tokens of a question.
@@ -31,6 +34,12 @@ enum Item {
     Score(Vec<Tokenized>),
     /// A prompt to continue.
     Generate(Vec<u32>),
+}
+
+/// A question's part, and its answer in the making.
+struct Place {
+    question: usize,
+    part: usize,
 }
 
 impl<'a> TokenizedQuestions<'a> {
@@ -45,8 +54,14 @@ impl<'a> TokenizedQuestions<'a> {
                 Prompt::Generate(text) => Item::Generate(model.tokenizer.encode(text)?),
             })
         };
-        let items = questions.items.par_iter().enumerate().map(tokenized).collect::<Result<_>>()?;
-        Ok(Self { questions, items })
+        let items: Vec<Item> = questions.items.par_iter().enumerate().map(tokenized).collect::<Result<_>>()?;
+        let known = items.iter().map(|_| None).collect();
+        Ok(Self { questions, items, known })
+    }
+
+    /// Takes the answers that an earlier run kept.
+    pub(crate) fn recall(&mut self, kept: &KeptAnswers) {
+        self.known = (0..self.items.len()).map(|question| kept.get(&self.hash(question)).cloned()).collect();
     }
 
     /// The number of questions that lost their beginning.
@@ -58,62 +73,82 @@ impl<'a> TokenizedQuestions<'a> {
     /// Tokens to run, for passes of `pass_tokens`.
     pub(crate) fn work(&self, pass_tokens: usize) -> u64 {
         let (_, sequences) = self.sequences();
-        Passes::new(&sequences, pass_tokens).tokens() + (self.prompts().count() * self.limit()) as u64
+        Passes::new(&sequences, pass_tokens).tokens() + (self.prompts().count() * self.limits().1) as u64
+    }
+
+    /// The questions to ask.
+    fn unknown(&self) -> impl Iterator<Item = (usize, &Item)> {
+        self.items.iter().enumerate().filter(|(question, _)| self.known[*question].is_none())
     }
 
     /// The sequences to be scored, and the question and part that each belongs to.
-    fn sequences(&self) -> (Vec<(usize, usize)>, Vec<&Scored>) {
-        let parts = |(index, item): (usize, &'_ Item)| match item {
-            Item::Score(parts) => (0..parts.len()).map(|part| (index, part)).collect(),
-            Item::Generate(_) => Vec::new(),
-        };
-        let places: Vec<(usize, usize)> = self.items.iter().enumerate().flat_map(parts).collect();
-        let scored = self.items.iter().flat_map(|item| match item {
-            Item::Score(parts) => parts.iter().map(|part| &part.sequence).collect(),
-            Item::Generate(_) => Vec::new(),
+    fn sequences(&self) -> (Vec<Place>, Vec<&Scored>) {
+        let scored = self.unknown().filter_map(|(question, item)| match item {
+            Item::Score(parts) => Some((question, parts)),
+            Item::Generate(_) => None,
         });
-        (places, scored.collect())
+        let parts = scored.flat_map(|(question, parts)| {
+            parts.iter().enumerate().map(move |(part, tokens)| (Place { question, part }, &tokens.sequence))
+        });
+        parts.unzip()
     }
 
-    fn prompts(&self) -> impl Iterator<Item = (usize, &Vec<u32>)> {
-        self.items.iter().enumerate().filter_map(|(index, item)| match item {
-            Item::Generate(prompt) => Some((index, prompt)),
+    fn prompts(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        self.unknown().filter_map(|(question, item)| match item {
+            Item::Generate(prompt) => Some((question, &prompt[..])),
             Item::Score(_) => None,
         })
     }
 
-    /// Tokens of a written answer, at most.
-    fn limit(&self) -> usize {
+    /// What ends a written answer, and its maximum number of tokens.
+    fn limits(&self) -> (&'static [&'static str], usize) {
         match self.questions.task.ask {
-            Ask::Generate { tokens, .. } => tokens,
-            _ => 0,
+            Ask::Generate { until, tokens, .. } => (until, tokens),
+            _ => (&[], 0),
         }
     }
 
-    /// The answers, in the order of the questions. Counts tokens as [`Stage::Score`], which the caller starts and ends.
-    pub(crate) fn ask(&self, runner: &Runner<'_>, model: &Model, progress: &dyn Progress) -> Result<Vec<Answer>> {
-        let mut answers: Vec<Answer> = self
-            .items
-            .iter()
-            .map(|item| match item {
-                Item::Score(parts) => {
-                    Answer::Scores(vec![Likelihood { log_likelihood: f64::NAN, greedy: false }; parts.len()])
-                }
-                Item::Generate(_) => Answer::Text(String::new()),
-            })
-            .collect();
+    /// A hash of all that is asked.
+    fn hash(&self, question: usize) -> String {
+        match &self.items[question] {
+            Item::Score(parts) => hash_of(parts.iter().map(|part| (part.sequence.last, &part.sequence.tokens[..]))),
+            Item::Generate(prompt) => {
+                let (until, tokens) = self.limits();
+                let until: Vec<u32> = until.concat().bytes().map(u32::from).collect();
+                hash_of([(0, &until[..]), (tokens, &prompt[..])].into_iter())
+            }
+        }
+    }
+
+    /// The answers, in the order of the questions; new ones are kept as they come. Counts tokens as [`Stage::Score`],
+    /// which the caller starts and ends.
+    pub(crate) fn ask(
+        &self,
+        runner: &Runner<'_>,
+        model: &Model,
+        kept: Option<&KeptAnswers>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Answer>> {
+        let mut answers: Vec<Answer> =
+            self.items.iter().zip(&self.known).map(|(item, known)| item.blank(known)).collect();
+        let keep = |question: usize, answer: &Answer| match kept {
+            Some(kept) => kept.keep(&self.hash(question), answer),
+            None => Ok(()),
+        };
         let (places, sequences) = self.sequences();
+        let mut open: Vec<usize> = answers.iter().map(Answer::parts).collect();
         Passes::new(&sequences, runner.pass_tokens()).run(runner, &sequences, progress, &mut |index, tokens| {
-            let (question, part) = places[index];
+            let Place { question, part } = places[index];
             if let Answer::Scores(scores) = &mut answers[question] {
                 scores[part] = Likelihood {
                     log_likelihood: tokens.iter().map(|token| token.log_probability).sum(),
                     greedy: tokens.iter().all(|token| token.greedy),
                 };
             }
-            Ok(())
+            open[question] -= 1;
+            if open[question] == 0 { keep(question, &answers[question]) } else { Ok(()) }
         })?;
-        let (owners, prompts): (Vec<usize>, Vec<&[u32]>) = self.prompts().map(|(i, prompt)| (i, &prompt[..])).unzip();
+        let (owners, prompts): (Vec<usize>, Vec<&[u32]>) = self.prompts().unzip();
         if prompts.is_empty() {
             return Ok(answers);
         }
@@ -122,15 +157,27 @@ impl<'a> TokenizedQuestions<'a> {
                 .hint("load it into memory: allow more memory, or choose a smaller quantisation")
                 .cause(Cause::NeedsResidentModel)
         })?;
-        let Ask::Generate { until, tokens, .. } = &self.questions.task.ask else { return Ok(answers) };
-        let limits =
-            GreedyLimits { until, eos: model.tokenizer.eos(), tokens: *tokens, context: model.config.max_positions };
+        let (until, tokens) = self.limits();
+        let limits = GreedyLimits { until, eos: model.tokenizer.eos(), tokens, context: model.config.max_positions };
         generate_greedily(resident, &model.tokenizer, &prompts, &limits, progress, &mut |index, text| {
             answers[owners[index]] = Answer::Text(text);
-            progress.advance(Stage::Score, *tokens as u64);
-            Ok(())
+            progress.advance(Stage::Score, tokens as u64);
+            keep(owners[index], &answers[owners[index]])
         })?;
         Ok(answers)
+    }
+}
+
+impl Item {
+    /// The known answer, or one to be filled in.
+    fn blank(&self, known: &Option<Answer>) -> Answer {
+        match (known, self) {
+            (Some(answer), _) => answer.clone(),
+            (None, Self::Score(parts)) => {
+                Answer::Scores(vec![Likelihood { log_likelihood: f64::NAN, greedy: false }; parts.len()])
+            }
+            (None, Self::Generate(_)) => Answer::Text(String::new()),
+        }
     }
 }
 
@@ -143,11 +190,9 @@ fn windows(model: &Model, text: &str) -> Result<Vec<Tokenized>> {
     let mut start = 1;
     while start < tokens.len() {
         let end = (start + longest).min(tokens.len());
-        // Every window has a full context, the first too if the document is long enough.
-        let begin = end.saturating_sub(longest + 1).min(start - 1);
-        let mut window = fitting(tokens[begin..start].to_vec(), tokens[start..end].to_vec(), longest);
-        window.cut = false;
-        windows.push(window);
+        // Every window has a full context where the document is long enough.
+        let begin = (end - 1).saturating_sub(longest).min(start - 1);
+        windows.push(fitting(tokens[begin..start].to_vec(), tokens[start..end].to_vec(), longest));
         start = end;
     }
     Ok(windows)

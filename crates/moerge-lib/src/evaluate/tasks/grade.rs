@@ -16,6 +16,16 @@ pub enum Answer {
     Text(String),
 }
 
+impl Answer {
+    /// The number of its continuations.
+    pub(super) fn parts(&self) -> usize {
+        match self {
+            Self::Scores(scores) => scores.len(),
+            Self::Text(_) => 0,
+        }
+    }
+}
+
 /// How probable a continuation is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Likelihood {

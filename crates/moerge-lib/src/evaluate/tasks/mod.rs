@@ -5,9 +5,12 @@
 
 mod answers;
 pub mod catalogue;
+mod compare;
 pub mod data_folder;
 mod examples;
 pub mod grade;
+pub mod html;
+mod kept_answers;
 mod prepare;
 mod python_random;
 pub mod questions;
@@ -18,5 +21,7 @@ pub mod task;
 mod template;
 
 pub(crate) use answers::TokenizedQuestions;
+pub use compare::{Comparison, compare, mcnemar};
+pub(crate) use kept_answers::KeptAnswers;
 pub(crate) use score::score_task;
 pub use score::{MetricScore, QuestionScore, TaskScore};

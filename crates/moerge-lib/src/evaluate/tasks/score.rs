@@ -8,6 +8,7 @@ use moerge_infer::{model::Model, runner::Runner};
 use super::{
     answers::TokenizedQuestions,
     grade::{Answer, Grade, grade, summary},
+    kept_answers::KeptAnswers,
     questions::Question,
     task::Metric,
 };
@@ -70,10 +71,11 @@ pub(crate) fn score_task(
     tokenized: &TokenizedQuestions<'_>,
     runner: &Runner<'_>,
     model: &Model,
+    kept: Option<&KeptAnswers>,
     progress: &dyn Progress,
 ) -> Result<TaskScore> {
     let questions = tokenized.questions;
-    let answers = tokenized.ask(runner, model, progress)?;
+    let answers = tokenized.ask(runner, model, kept, progress)?;
     let graded = |(answer, question): (Answer, &Question)| {
         let metrics = questions.task.metrics.iter();
         let grades = metrics.map(|metric| grade(*metric, &question.key, &answer)).collect();

@@ -6,6 +6,7 @@ use moerge_core::output::card::markdown_table;
 use moerge_lib::evaluate::{
     ChoicesScore, Estimate, ModelScore, TextScore, geometric_mean,
     tasks::{
+        Comparison, compare, mcnemar,
         suites::{PartScore, Suite, SuiteScore},
         task::{Metric, Scale},
     },
@@ -92,7 +93,7 @@ impl Table {
 }
 
 /// Names of the rows: the models' short names if they differ, else the references as written.
-fn names(scores: &[ModelScore]) -> Vec<String> {
+pub fn names(scores: &[ModelScore]) -> Vec<String> {
     let different: HashSet<&str> = scores.iter().map(|score| short_name(&score.model)).collect();
     let name = |score: &ModelScore| {
         let name = if different.len() == scores.len() { short_name(&score.model) } else { &score.model };
@@ -196,6 +197,59 @@ fn tasks(scores: &[ModelScore], names: &[String]) -> Table {
         }
     }
     Table { header, rows }
+}
+
+/// For each model but the first, how its answers to each task differ from the first's.
+pub fn compared(scores: &[ModelScore]) -> Vec<Vec<Comparison>> {
+    let Some((first, others)) = scores.split_first() else { return Vec::new() };
+    let with = |other: &ModelScore| first.tasks.iter().zip(&other.tasks).filter_map(|(a, b)| compare(a, b)).collect();
+    others.iter().map(with).collect()
+}
+
+/// The same as tables, with all questions together in the last row.
+pub fn comparisons(scores: &[ModelScore]) -> Vec<Table> {
+    let names = names(scores);
+    let table = |(name, compared): (&String, Vec<Comparison>)| {
+        let first = names.first().map_or("", String::as_str);
+        let header = [
+            format!("{name} against {first}"),
+            "questions".into(),
+            "lost".into(),
+            "won".into(),
+            "p".into(),
+            "changed".into(),
+        ];
+        let row = |name: String, questions: usize, lost: usize, won: usize, changed: String| {
+            let numbers =
+                [thousands(questions), thousands(lost), thousands(won), format!("{:.3}", mcnemar(lost, won)), changed];
+            Row::new(&name, numbers.into_iter(), false)
+        };
+        let of = |c: &Comparison| {
+            row(format!("{} {}", c.task, c.metric), c.questions, c.lost.len(), c.won.len(), changed(c))
+        };
+        let mut rows: Vec<Row> = compared.iter().map(of).collect();
+        if compared.len() > 1 {
+            let sum = |count: fn(&Comparison) -> usize| compared.iter().map(count).sum();
+            rows.push(row(
+                "all".into(),
+                sum(|c| c.questions),
+                sum(|c| c.lost.len()),
+                sum(|c| c.won.len()),
+                String::new(),
+            ));
+        }
+        Table { header: header.to_vec(), rows }
+    };
+    names.iter().skip(1).zip(compared(scores)).map(table).collect()
+}
+
+/// The first of the questions that changed, from 0: `-3 +7 -12 ...`.
+fn changed(comparison: &Comparison) -> String {
+    let mut all: Vec<(usize, char)> = comparison.lost.iter().map(|q| (*q, '-')).collect();
+    all.extend(comparison.won.iter().map(|q| (*q, '+')));
+    all.sort_unstable();
+    let more = if all.len() > 6 { " ..." } else { "" };
+    all.iter().take(6).map(|(question, sign)| format!("{sign}{question}")).collect::<Vec<_>>().join(" ") + more
 }
 
 /// The parts of a suite and their average, a column per model.

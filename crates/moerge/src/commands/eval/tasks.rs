@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use moerge_core::{Error, Result};
+use moerge_core::Result;
+use moerge_hub::Hub;
 use moerge_lib::evaluate::tasks::{
     catalogue,
-    data_folder::read_split,
+    data_folder::{read_files, read_split, split_files},
     questions::Questions,
     suites::{self, Suite},
     task::Task,
 };
 
-use super::folder;
-use crate::{numbers::count, progress::Reporter};
+use crate::{
+    commands::{folder, hub},
+    numbers::count,
+    progress::Reporter,
+};
 
 /// Tasks of the lm-evaluation-harness.
 #[derive(Debug, clap::Args)]
@@ -24,12 +28,21 @@ pub struct TaskArgs {
     /// Tasks that a leaderboard averages, with its numbers of solved examples
     #[arg(long, value_name = "SUITE", value_parser = PossibleValuesParser::new(suites::NAMES), group = "tests")]
     suite: Vec<String>,
-    /// Folder with the data sets of tasks: DIR/org/name/config/split.jsonl, .json, .csv or .parquet
+    /// Folder with the data sets of tasks, DIR/org/name/config/split.jsonl (or .json, .csv, .parquet) [default: the Hub]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Only the first N questions of each task
     #[arg(long, value_name = "N", value_parser = crate::sizes::tokens)]
     limit: Option<usize>,
+    /// Keep the answers to tasks in DIR as they come; a rerun asks only what is not answered there
+    #[arg(long, value_name = "DIR")]
+    pub answers: Option<PathBuf>,
+    /// Also compare the answers to tasks with the first model's: the questions that changed, and McNemar's test
+    #[arg(long)]
+    pub compare: bool,
+    /// Write the results of tasks as a self-contained HTML page, with --compare also the questions that changed
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Print the names of all tasks and suites
     #[arg(long, group = "tests")]
     pub list_tasks: bool,
@@ -51,17 +64,18 @@ impl TaskArgs {
     pub fn load(&self, shots: Option<usize>, reporter: &Reporter) -> Result<Asked> {
         let suites: Vec<Suite> = self.suite.iter().map(|name| Suite::named(name)).collect::<Result<_>>()?;
         let mut asked = Asked::default();
+        let hub = hub(reporter)?;
         for name in &self.tasks {
             for task in catalogue::tasks_named(name)? {
                 let shots = shots.unwrap_or(task.shots);
-                self.ask(task, shots, &mut asked.questions)?;
+                self.ask(task, shots, &hub, reporter, &mut asked.questions)?;
             }
         }
         for suite in &suites {
             for part in &suite.parts {
                 let mut missing = Vec::new();
                 for member in &part.members {
-                    match self.ask(member.task.clone(), member.shots, &mut asked.questions) {
+                    match self.ask(member.task.clone(), member.shots, &hub, reporter, &mut asked.questions) {
                         Err(error) if error.kind() == moerge_core::ErrorKind::Input => {
                             missing.push((&member.task, error))
                         }
@@ -80,15 +94,24 @@ impl TaskArgs {
         Ok(asked)
     }
 
-    fn ask(&self, task: Task, shots: usize, questions: &mut Vec<Questions>) -> Result<()> {
+    fn ask(
+        &self,
+        task: Task,
+        shots: usize,
+        hub: &Hub,
+        reporter: &Reporter,
+        questions: &mut Vec<Questions>,
+    ) -> Result<()> {
         if questions.iter().any(|known| known.task.name == task.name && known.shots == shots) {
             return Ok(());
         }
         let read = task.clone();
         let asked = Questions::new(task, Some(shots), self.limit, &mut |split| match &self.data {
             Some(data) => read_split(&folder(data), &read, split),
-            None => Err(Error::input(format!("{} needs the data set {}", read.name, read.repository))
-                .hint("--data DIR names a folder with it")),
+            None => {
+                let config = hub.ensure_split_downloaded(read.repository, &read.config, split, reporter)?;
+                read_files(&split_files(&config, split))
+            }
         })?;
         questions.push(asked);
         Ok(())
