@@ -18,8 +18,8 @@ mod tasks;
 ///
 /// Perplexity uses the sliding windows of transformers' documentation. Multiple choice is scored like
 /// lm-evaluation-harness: acc picks the most likely choice, acc_norm the most likely per character. Generated answers
-/// are greedy; a regular expression extracts the answer, which must equal the correct one. Every number comes with its
-/// standard error.
+/// are greedy; a regular expression extracts the answer, which must equal the correct one. Tasks and suites are those of
+/// lm-evaluation-harness and of the leaderboards. Every number comes with its standard error.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("tests").required(true).multiple(true))]
 #[command(after_long_help = "\

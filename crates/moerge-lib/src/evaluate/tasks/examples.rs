@@ -1,6 +1,6 @@
 //! Chooses the solved examples before each question as the harness's samplers do.
 
-use moerge_core::error::{Error, Result};
+use moerge_core::error::{Cause, Error, Result};
 
 use super::{
     python_random::PythonRandom,
@@ -50,7 +50,7 @@ impl<'a> Picker<'a> {
         if picked.len() < shots {
             let found = self.pool.len();
             return Err(Error::input(format!("{} has {found} rows: too few for {shots} solved examples", self.task))
-                .hint("ask for fewer with --shots"));
+                .cause(Cause::TooFewExamples));
         }
         Ok(picked)
     }

@@ -21,27 +21,28 @@ use crate::{
 
 /// Tasks of the lm-evaluation-harness.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("asked").multiple(true))]
 pub struct TaskArgs {
     /// Tasks of lm-evaluation-harness, such as arc_challenge,hellaswag,mmlu; --list-tasks names them
-    #[arg(long, value_name = "TASK", num_args = 1.., value_delimiter = ',', group = "tests")]
+    #[arg(long, value_name = "TASK", num_args = 1.., value_delimiter = ',', groups = ["tests", "asked"])]
     tasks: Vec<String>,
     /// Tasks that a leaderboard averages, with its numbers of solved examples
-    #[arg(long, value_name = "SUITE", value_parser = PossibleValuesParser::new(suites::NAMES), group = "tests")]
+    #[arg(long, value_name = "SUITE", value_parser = PossibleValuesParser::new(suites::NAMES), groups = ["tests", "asked"])]
     suite: Vec<String>,
     /// Folder with the data sets of tasks, DIR/org/name/config/split.jsonl (or .json, .csv, .parquet) [default: the Hub]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "asked")]
     data: Option<PathBuf>,
     /// Only the first N questions of each task
-    #[arg(long, value_name = "N", value_parser = crate::sizes::tokens)]
+    #[arg(long, value_name = "N", value_parser = crate::sizes::tokens, requires = "asked")]
     limit: Option<usize>,
     /// Keep the answers to tasks in DIR as they come; a rerun asks only what is not answered there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "asked")]
     pub answers: Option<PathBuf>,
     /// Also compare the answers to tasks with the first model's: the questions that changed, and McNemar's test
-    #[arg(long)]
+    #[arg(long, requires = "asked")]
     pub compare: bool,
     /// Write the results of tasks as a self-contained HTML page, with --compare also the questions that changed
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "asked")]
     pub html: Option<PathBuf>,
     /// Print the names of all tasks and suites
     #[arg(long, group = "tests")]
@@ -77,16 +78,16 @@ impl TaskArgs {
                 for member in &part.members {
                     match self.ask(member.task.clone(), member.shots, &hub, reporter, &mut asked.questions) {
                         Err(error) if error.kind() == moerge_core::ErrorKind::Input => {
-                            missing.push((&member.task, error))
+                            missing.push(error)
                         }
                         outcome => outcome?,
                     }
                 }
-                if let Some((task, error)) = missing.first() {
+                if let Some(error) = missing.first() {
                     let tasks = count(missing.len(), "task");
                     let first = &error.parts().message;
                     reporter
-                        .warning(&format!("{} {}: {tasks} left out; {}: {first}", suite.name, part.name, task.name));
+                        .warning(&format!("{} {}: {tasks} left out; {first}", suite.name, part.name));
                 }
             }
         }

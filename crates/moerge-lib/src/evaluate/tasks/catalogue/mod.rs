@@ -8,7 +8,7 @@ mod mmlu;
 mod multiple_choice;
 
 use moerge_core::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     suggest::did_you_mean,
 };
 
@@ -61,7 +61,7 @@ pub fn task(name: &str) -> Result<Task> {
     let error = Error::input(format!("there is no task `{name}`"));
     Err(match did_you_mean(name, names.iter().map(String::as_str)) {
         Some(close) => error.hint(format!("did you mean `{close}`?")),
-        None => error.hint("`moerge eval --list-tasks` names them all"),
+        None => error.cause(Cause::UnknownTask),
     })
 }
 
