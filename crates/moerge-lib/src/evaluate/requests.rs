@@ -107,10 +107,29 @@ struct Pass {
     requests: Range<usize>,
     /// Tokens that the model reads.
     tokens: u64,
+    /// Tokens that its first two requests share.
+    shared: u64,
+}
+
+impl Pass {
+    /// Whether a request fits that shares `shared` tokens with the one before and brings `new` ones.
+    fn has_room(&self, shared: u64, new: u64, limit: u64) -> bool {
+        let shared = if self.requests.len() == 1 { shared } else { self.shared };
+        new == 0 || self.tokens + new <= limit + shared
+    }
+
+    fn add(&mut self, shared: u64, new: u64) {
+        if self.requests.len() == 1 {
+            self.shared = shared;
+        }
+        self.requests.end += 1;
+        self.tokens += new;
+    }
 }
 
 impl Passes {
-    /// Passes of about `limit` tokens that the requests do not share.
+    /// Passes of at most `limit` tokens. What the first requests of a pass share, such as solved examples, does not count:
+    /// each pass computes it again, so longer passes do so less often.
     pub(super) fn new(sequences: &[&Scored], limit: usize) -> Self {
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|index| sequences[*index].inputs());
@@ -118,13 +137,10 @@ impl Passes {
         for (place, index) in order.iter().enumerate() {
             let inputs = sequences[*index].inputs();
             let shared = place.checked_sub(1).map_or(0, |one| common_prefix(sequences[order[one]].inputs(), inputs));
-            let new = (inputs.len() - shared) as u64;
-            match passes.last_mut().filter(|pass| new == 0 || pass.tokens + new <= limit as u64) {
-                Some(pass) => {
-                    pass.requests.end += 1;
-                    pass.tokens += new;
-                }
-                None => passes.push(Pass { requests: place..place + 1, tokens: inputs.len() as u64 }),
+            let (shared, new) = (shared as u64, (inputs.len() - shared) as u64);
+            match passes.last_mut() {
+                Some(pass) if pass.has_room(shared, new, limit as u64) => pass.add(shared, new),
+                _ => passes.push(Pass { requests: place..place + 1, tokens: shared + new, shared: 0 }),
             }
         }
         Self { order, passes }
@@ -174,10 +190,9 @@ mod tests {
             (parts.collect::<Vec<_>>(), passes.tokens())
         };
         assert_eq!(cut(100), (vec![vec![0, 3, 2, 1]], 7));
-        assert_eq!(cut(4), (vec![vec![0, 3, 2], vec![1]], 7));
+        assert_eq!(cut(3), (vec![vec![0, 3, 2], vec![1]], 7), "what the first two share does not count");
         // What a pass shares with the one before, it computes again.
-        assert_eq!(cut(3), (vec![vec![0, 3], vec![2], vec![1]], 9));
-        assert_eq!(cut(0).0.len(), 3, "what reads no tokens of its own joins the pass");
+        assert_eq!(cut(0), (vec![vec![0, 3], vec![2], vec![1]], 9));
         assert_eq!(Passes::new(&[], 10).tokens(), 0);
     }
 

@@ -152,6 +152,14 @@ def mmlu_pro(i, r):
                 answer_index=place, category="other")
 
 
+def eq_bench(i, r):
+    emotions = ["Remorseful", "Indifferent", "Affectionate", "Annoyed"]
+    named = {f"emotion{n}": emotion for n, emotion in enumerate(emotions, 1)}
+    scores = {f"emotion{n}_score": r.randrange(11) for n in range(1, 5)}
+    return dict(prompt=f"{PEOPLE[i % 12]} lost the {THINGS[i % 12]}. Rate: {', '.join(emotions)}.\n\nScores:\n",
+                reference_answer_fullscale=str({**named, **scores}))
+
+
 # (repository, configuration, {split: rows}, file type)
 SETS = [
     ("allenai/ai2_arc", "ARC-Easy", dict(train=30, validation=4, test=8), arc, "parquet"),
@@ -166,6 +174,7 @@ SETS = [
     ("hails/agieval-aqua-rat", "default", dict(test=7), agieval, "jsonl"),
     ("hails/bigbench", "logical_deduction_zero_shot", dict(default=8), bigbench, "jsonl"),
     ("openai/gsm8k", "main", dict(train=30, test=4), gsm8k, "parquet"),
+    ("pbevan11/EQ-Bench", "default", dict(validation=4), eq_bench, "jsonl"),
     ("EleutherAI/lambada_openai", "default", dict(test=6), lambada, "jsonl"),
     ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", dict(train=2, validation=2, test=3), wikitext, "parquet"),
     ("SaylorTwift/bbh", "boolean_expressions", dict(test=6), bbh, "jsonl"),
@@ -178,7 +187,7 @@ SETS = [
 ASKED = [
     ("arc_easy", 0), ("arc_challenge", 25), ("hellaswag", 10), ("openbookqa", 3), ("winogrande", 5), ("boolq", 2),
     ("piqa", 7), ("truthfulqa_mc1", 0), ("truthfulqa_mc2", 0), ("mmlu_elementary_mathematics", 5), ("agieval_aqua_rat", 0),
-    ("bigbench_logical_deduction_multiple_choice", 2), ("gsm8k", 5), ("lambada_openai", 0), ("wikitext", 0),
+    ("bigbench_logical_deduction_multiple_choice", 2), ("gsm8k", 5), ("eq_bench", 0), ("lambada_openai", 0), ("wikitext", 0),
     ("leaderboard_bbh_boolean_expressions", 3), ("leaderboard_gpqa_diamond", 0), ("leaderboard_musr_murder_mysteries", 0),
     ("leaderboard_mmlu_pro", 5),
 ]

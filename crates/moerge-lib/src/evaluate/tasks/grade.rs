@@ -161,3 +161,75 @@ fn emotion_score(reference: &[(String, f64)], text: &str) -> Option<f64> {
     };
     Some(10.0 * (10.0 - 0.7477 * differences.iter().map(scaled).sum::<f64>()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(log_likelihoods: &[f64]) -> Answer {
+        Answer::Scores(log_likelihoods.iter().map(|l| Likelihood { log_likelihood: *l, greedy: *l > -1.5 }).collect())
+    }
+
+    fn value(metric: Metric, key: &Key, answer: &Answer) -> f64 {
+        grade(metric, key, answer).value
+    }
+
+    #[test]
+    fn choices_are_graded_by_probability_and_length() {
+        let key = |gold: &[usize]| Key::Choice {
+            choices: ["ab", "é", "abcdefghij"].map(str::to_owned).to_vec(),
+            gold: gold.to_vec(),
+        };
+        let answer = scores(&[-3.0, -1.0, -2.0]);
+        assert_eq!(value(Metric::Acc, &key(&[1]), &answer), 1.0);
+        assert_eq!(value(Metric::AccNorm, &key(&[1]), &answer), 0.0);
+        assert_eq!(value(Metric::AccNorm, &key(&[0, 2]), &answer), 1.0);
+        assert_eq!(value(Metric::Acc, &key(&[]), &answer), 0.0, "a question without a correct choice");
+        assert!((value(Metric::TrueMass, &key(&[0, 2]), &answer) - 0.3347590442251781).abs() < 1e-12);
+        assert_eq!(value(Metric::Acc, &Key::Continuation, &scores(&[-1.0])), 1.0);
+        assert_eq!(value(Metric::Acc, &Key::Continuation, &scores(&[-2.0])), 0.0);
+    }
+
+    #[test]
+    fn numbers_are_found_as_in_the_harness() {
+        let right = |metric, text: &str, gold: &str| {
+            value(metric, &Key::Written(format!("because\n#### {gold}")), &Answer::Text(text.into())) == 1.0
+        };
+        assert!(right(Metric::StrictMatch, "so 3 + 4 = 7\n#### 1,234 and #### 5", "1234"));
+        assert!(right(Metric::FlexibleExtract, "so 3 + 4 = 7\n#### 1,234 and #### 5", "5"));
+        assert!(right(Metric::FlexibleExtract, "It is $18.00.", "18.00"));
+        assert!(!right(Metric::StrictMatch, "It is 18", "18") && !right(Metric::FlexibleExtract, "none", "18"));
+        assert!(!right(Metric::StrictMatch, "#### $5", "5"));
+    }
+
+    /// The scores are those of the harness's `calculate_score_fullscale`.
+    #[test]
+    fn emotions_are_scored_as_eq_bench_does() {
+        let reference = [("Remorseful", 2.0), ("Indifferent", 3.0), ("Affectionate", 0.0), ("Annoyed", 5.0)];
+        let key = Key::Emotions(reference.map(|(emotion, score)| (emotion.to_owned(), score)).to_vec());
+        for (text, score, parseable) in [
+            ("Remorseful: 2\nIndifferent: 3\nAffectionate: 0\nAnnoyed: 5\n", 100.0, 100.0),
+            ("Remorseful: 9\nIndifferent: 1\nAffectionate: 4\nAnnoyed: 5 [End]", 19.318515364047126, 100.0),
+            (
+                "First: Remorseful: 2\nRemorseful: 3\nIndifferent: 3\nAffectionate: 0\nAnnoyed: 5",
+                98.70737281366752,
+                100.0,
+            ),
+            ("Remorseful: 2\nIndifferent: 3\nAffectionate: 0", 0.0, 0.0),
+            ("Remorseful: 2\nIndifferent: 3\nAffectionate: 0\nSad: 5", 0.0, 0.0),
+        ] {
+            let answer = Answer::Text(text.into());
+            assert!((value(Metric::EqBench, &key, &answer) - score).abs() < 1e-9, "{text}");
+            assert_eq!(value(Metric::PercentParseable, &key, &answer), parseable, "{text}");
+        }
+    }
+
+    #[test]
+    fn perplexities_weigh_documents_by_their_length() {
+        let grades = [Grade { value: -6.0, weight: 3.0 }, Grade { value: -2.0, weight: 1.0 }];
+        let words = summary(Metric::WordPerplexity, &grades);
+        assert!((words.value - 2.0f64.exp()).abs() < 1e-12 && words.error.abs() < 1e-12, "{words:?}");
+        assert!((summary(Metric::BitsPerByte, &grades).value - 2.0 / std::f64::consts::LN_2).abs() < 1e-12);
+        assert!((summary(Metric::Perplexity, &grades).value - 4.0f64.exp()).abs() < 1e-9);
+    }
+}

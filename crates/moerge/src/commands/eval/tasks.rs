@@ -63,6 +63,9 @@ impl TaskArgs {
     ///
     /// A task of a suite whose data set is not there is left out with a warning; a single task is an error.
     pub fn load(&self, shots: Option<usize>, reporter: &Reporter) -> Result<Asked> {
+        if self.tasks.is_empty() && self.suite.is_empty() {
+            return Ok(Asked::default());
+        }
         let suites: Vec<Suite> = self.suite.iter().map(|name| Suite::named(name)).collect::<Result<_>>()?;
         let mut asked = Asked::default();
         let hub = hub(reporter)?;
@@ -77,17 +80,14 @@ impl TaskArgs {
                 let mut missing = Vec::new();
                 for member in &part.members {
                     match self.ask(member.task.clone(), member.shots, &hub, reporter, &mut asked.questions) {
-                        Err(error) if error.kind() == moerge_core::ErrorKind::Input => {
-                            missing.push(error)
-                        }
+                        Err(error) if error.kind() == moerge_core::ErrorKind::Input => missing.push(error),
                         outcome => outcome?,
                     }
                 }
                 if let Some(error) = missing.first() {
                     let tasks = count(missing.len(), "task");
                     let first = &error.parts().message;
-                    reporter
-                        .warning(&format!("{} {}: {tasks} left out; {first}", suite.name, part.name));
+                    reporter.warning(&format!("{} {}: {tasks} left out; {first}", suite.name, part.name));
                 }
             }
         }

@@ -114,6 +114,23 @@ mod tests {
         }
     }
 
+    /// Whatever a byte of it is, a Parquet file is read or refused.
+    #[test]
+    fn damaged_parquet_never_panics() {
+        let file = "../moerge/tests/evaluate/data/allenai/ai2_arc/ARC-Easy/test.parquet";
+        let whole = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            refused += usize::from(read_rows(&path).is_err());
+        }
+        assert!(refused > 100, "{refused} of {}", whole.len());
+    }
+
     #[test]
     fn damaged_files_are_named() {
         for (name, text) in [

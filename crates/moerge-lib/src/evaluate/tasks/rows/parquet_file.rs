@@ -1,12 +1,9 @@
 //! Parquet, by the Apache project's own library, without Arrow.
 
-use std::{
-    fs::File,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+use std::{fs::File, path::Path};
 
 use moerge_core::{
+    caught::caught,
     error::{Error, Result},
     jsonl::MAX_LINES,
 };
@@ -27,8 +24,7 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Vec<Row>> {
         return Err(damaged(path, &format!("it has {bytes} bytes, more than the limit of {most}")));
     }
     // The library may panic on damaged pages.
-    let rows = catch_unwind(AssertUnwindSafe(|| rows(file)));
-    match rows {
+    match caught(|| rows(file)) {
         Ok(Ok(rows)) => Ok(rows),
         Ok(Err(e)) => Err(damaged(path, &e.to_string())),
         Err(_) => Err(damaged(path, "its pages are damaged")),
