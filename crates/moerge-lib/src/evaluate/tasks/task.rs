@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// A row of a data set, by column.
 pub type Row = Map<String, Value>;
 
+/// What is done to the rows of a split.
+pub type Prepare = fn(Vec<Row>) -> Result<Vec<Row>>;
+
 /// A task.
 #[derive(Debug, Clone)]
 pub struct Task {
@@ -32,7 +35,7 @@ pub struct Task {
     /// How many precede a question, unless asked otherwise.
     pub shots: usize,
     /// What is done to the rows before all else.
-    pub prepare: fn(Vec<Row>) -> Result<Vec<Row>>,
+    pub prepare: Prepare,
     /// What precedes solved examples and question.
     pub description: String,
     /// What the model is asked.

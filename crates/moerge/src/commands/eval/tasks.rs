@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use moerge_core::Result;
+use moerge_core::{Error, Result};
 use moerge_hub::Hub;
 use moerge_lib::evaluate::tasks::{
     catalogue,
@@ -90,6 +90,10 @@ impl TaskArgs {
                     reporter.warning(&format!("{} {}: {tasks} left out; {first}", suite.name, part.name));
                 }
             }
+        }
+        if asked.questions.is_empty() {
+            return Err(Error::input(format!("none of the data sets of {} is there", self.suite.join(", ")))
+                .hint("each warning above says what was looked for"));
         }
         asked.suites = suites;
         Ok(asked)

@@ -1,9 +1,7 @@
 //! BIG-bench's multiple choice: the tasks of Nous's suite, with the prompts that the harness has.
 
-use moerge_core::error::Result;
-
 use super::{
-    super::{prepare, task::Row},
+    super::{prepare, task::Prepare},
     Ask, Choices, Gold, Task, table,
 };
 
@@ -30,7 +28,7 @@ const SIZED: [&str; 2] = ["logical_deduction", "tracking_shuffled_objects"];
 
 pub(super) fn tasks() -> Vec<Task> {
     let sized = |name: &&str| {
-        let sizes: [(&str, fn(Vec<Row>) -> Result<Vec<Row>>); 3] = [
+        let sizes: [(&str, Prepare); 3] = [
             ("three", prepare::with_exactly::<3>),
             ("five", prepare::with_exactly::<5>),
             ("seven", prepare::with_exactly::<7>),
