@@ -21,6 +21,8 @@ const KEPT_OPEN: usize = 100;
 const TAG_PIECE: u64 = 16 << 10;
 /// Samples of a content tag.
 const TAG_PIECES: u64 = 33;
+/// Bytes read at once for a hash of all.
+const HASH_PIECE: u64 = 8 << 20;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -103,6 +105,24 @@ impl SourceFile {
             return Err(self.changed("it was written to".to_owned()));
         }
         Ok(())
+    }
+
+    /// A hash of all bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn content_hash(&self) -> Result<u128> {
+        let file = self.handle()?;
+        let mut hash = Xxh3::new();
+        let mut piece = vec![0; HASH_PIECE.min(self.len) as usize];
+        let mut at = 0;
+        while at < self.len {
+            let length = (self.len - at).min(HASH_PIECE) as usize;
+            file.read_exact_at(&mut piece[..length], at).map_err(io_at("read", &self.path))?;
+            hash.update(&piece[..length]);
+            at += length as u64;
+        }
+        Ok(hash.digest128())
     }
 
     /// A hash that identifies the content on every machine: of the length, and of the hash that the storage knows or

@@ -50,6 +50,10 @@ pub enum Cause {
     },
     /// Model weights have to be in memory for this, but they are streamed because they do not fit.
     NeedsResidentModel,
+    /// There is no task of this name.
+    UnknownTask,
+    /// A task has fewer solved examples than asked for.
+    TooFewExamples,
     /// All experts are the same model.
     SameExperts,
     /// A merge method does not take so many models, or so few.

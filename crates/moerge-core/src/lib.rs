@@ -3,6 +3,7 @@
 //! The flow is one way: a [`recipe`] and the headers of its models make a [`plan`], and [`execute`] writes what the plan
 //! says. Nothing here runs a model, knows a network or a terminal. See ARCHITECTURE.md.
 
+pub mod caught;
 pub mod error;
 pub mod execute;
 pub mod inspect;

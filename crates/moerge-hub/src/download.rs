@@ -16,7 +16,7 @@ use super::{
 };
 use moerge_core::{
     error::{Error, Result},
-    model::locate::HubId,
+    model::locate::{HubId, RepoKind},
     suggest::printable,
 };
 
@@ -120,7 +120,8 @@ impl Hub {
                 self.fetch(place, file, watch)?;
                 rename(&place.incomplete(file), &blob)?;
             }
-            link(&blob, &pointer).map_err(local("write", &pointer))
+            let folders = file.name.matches('/').count();
+            link(&blob, &pointer, folders).map_err(local("write", &pointer))
         };
         run().map_err(|failure| self.error(self.subject(&place.id, Some(&file.name), "download"), failure))?;
         Ok(pointer)
@@ -128,7 +129,12 @@ impl Hub {
 
     /// The address of a file.
     pub(super) fn address(&self, id: &HubId, commit: &str, name: &str) -> String {
-        format!("{}/{}/resolve/{commit}/{}", self.settings.endpoint, id.id, escaped(name))
+        let kind = match id.kind {
+            RepoKind::Model => "",
+            RepoKind::DataSet => "datasets/",
+        };
+        let name: Vec<String> = name.split('/').map(escaped).collect();
+        format!("{}/{kind}{}/resolve/{commit}/{}", self.settings.endpoint, id.id, name.join("/"))
     }
 
     /// Downloads into the incomplete file until it is whole, and checks its hash.
@@ -329,8 +335,9 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Makes `pointer` refer to `blob`: by a relative symbolic link where the system allows it, else a hard link or a copy.
-fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
+/// Makes `pointer`, which is `folders` folders deep in its snapshot, refer to `blob`: by a relative symbolic link where the
+/// system allows it, else a hard link or a copy.
+fn link(blob: &Path, pointer: &Path, folders: usize) -> io::Result<()> {
     let (Some(dir), Some(name)) = (pointer.parent(), blob.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -338,7 +345,8 @@ fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
     let new = beside(pointer);
     let _ = fs::remove_file(&new);
     // snapshots/<commit>/<name> -> ../../blobs/<hash>
-    let target: PathBuf = ["..", "..", "blobs"].iter().map(Path::new).chain([Path::new(name)]).collect();
+    let up = std::iter::repeat_n("..", 2 + folders);
+    let target: PathBuf = up.chain(["blobs"]).map(Path::new).chain([Path::new(name)]).collect();
     symlink(&target, &new).or_else(|_| fs::hard_link(blob, &new)).or_else(|_| fs::copy(blob, &new).map(drop))?;
     fs::rename(&new, pointer)
 }

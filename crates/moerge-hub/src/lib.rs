@@ -4,6 +4,7 @@
 //! Hub announced, and an interrupted download resumes where its bytes end. Servers are not trusted: answers are bounded
 //! in size and time, and the token is removed from everything that is printed of them.
 
+mod data_set;
 mod download;
 mod ensure_downloaded;
 mod http;
@@ -58,9 +59,9 @@ impl Hub {
         &self.settings
     }
 
-    /// The folder of a model in the cache.
+    /// The folder of a repository in the cache.
     fn cache_folder(&self, id: &HubId) -> Result<PathBuf> {
-        self.settings.cache.model(id).ok_or_else(|| {
+        self.settings.cache.repository(id).ok_or_else(|| {
             Error::input("there is no place for downloads: no home folder is known")
                 .hint("set HF_HOME to a folder with room for models")
         })

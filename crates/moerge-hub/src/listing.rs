@@ -12,7 +12,11 @@ use super::{
     FileHash, Hub, RemoteFile,
     http::{Failure, Request, escaped, next_page, origin, resolve},
 };
-use moerge_core::{error::Result, json_error::json_problem, model::locate::HubId};
+use moerge_core::{
+    error::Result,
+    json_error::json_problem,
+    model::locate::{HubId, RepoKind},
+};
 
 /// Maximum number of files and folders in a repository.
 const MAX_ENTRIES: usize = 100_000;
@@ -28,7 +32,7 @@ pub struct Listing {
     pub id: HubId,
     /// The commit of the revision: 40 hexadecimal digits.
     pub commit: String,
-    /// The files at the top of the repository; files in folders are not part of a model.
+    /// The files at the top of the repository, since files in folders are not part of a model; all files of a data set.
     pub files: Vec<RemoteFile>,
 }
 
@@ -107,7 +111,8 @@ impl Hub {
         let mut names = BTreeSet::new();
         let mut entries = 0;
         let mut seen = HashSet::new();
-        let mut url = format!("{}/tree/{commit}?recursive=false", self.api(id));
+        let folders = id.kind == RepoKind::DataSet;
+        let mut url = format!("{}/tree/{commit}?recursive={folders}", self.api(id));
         loop {
             if !seen.insert(url.clone()) {
                 return Err(Failure::Answer("its list of files repeats a page".into()));
@@ -121,7 +126,9 @@ impl Hub {
             if entries > MAX_ENTRIES {
                 return Err(Failure::Answer(format!("its list of files has more than {MAX_ENTRIES} entries")));
             }
-            for file in page.into_iter().filter(|e| e.kind == "file").filter_map(|e| remote_file(e).transpose()) {
+            for file in
+                page.into_iter().filter(|e| e.kind == "file").filter_map(|e| remote_file(e, folders).transpose())
+            {
                 let file = file?;
                 if !names.insert(file.name.clone()) {
                     return Err(Failure::Answer(format!("its list of files has {} twice", file.name)));
@@ -145,7 +152,11 @@ impl Hub {
     }
 
     fn api(&self, id: &HubId) -> String {
-        format!("{}/api/models/{}", self.settings.endpoint, id.id)
+        let kind = match id.kind {
+            RepoKind::Model => "models",
+            RepoKind::DataSet => "datasets",
+        };
+        format!("{}/api/{kind}/{}", self.settings.endpoint, id.id)
     }
 }
 
@@ -154,14 +165,16 @@ pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The file of an entry. `None` for a file in a folder and for a name that is not valid on every file system.
-fn remote_file(entry: TreeEntry) -> Result<Option<RemoteFile>, Failure> {
+/// The file of an entry. `None` for a name that is not valid on every file system, and for a file in a folder unless
+/// `folders`.
+fn remote_file(entry: TreeEntry, folders: bool) -> Result<Option<RemoteFile>, Failure> {
     let is_plain = |name: &str| {
         !matches!(name, "" | "." | "..")
             && name.len() <= 255
             && !name.contains(|c: char| "/\\:*?\"<>|".contains(c) || c.is_control())
     };
-    if !is_plain(&entry.path) {
+    let is_listed = if folders { entry.path.split('/').all(is_plain) } else { is_plain(&entry.path) };
+    if !is_listed {
         return Ok(None);
     }
     let (size, hash) = match &entry.lfs {
@@ -191,10 +204,12 @@ mod tests {
             oid: "3b18e512dba79e4c8300dd08aeb37f8e728b8dad".into(),
             lfs: None,
         };
-        assert!(remote_file(entry("config.json")).unwrap().is_some());
+        assert!(remote_file(entry("config.json"), false).unwrap().is_some());
+        assert!(remote_file(entry("main/test/0000.parquet"), true).unwrap().is_some());
         for bad in ["../x", "a/b", "..", "C:x", "a\\b", "", "a\nb"] {
-            assert_eq!(remote_file(entry(bad)).unwrap(), None, "{bad}");
+            assert_eq!(remote_file(entry(bad), false).unwrap(), None, "{bad}");
+            assert!(bad == "a/b" || remote_file(entry(bad), true).unwrap().is_none(), "{bad}");
         }
-        assert!(remote_file(TreeEntry { oid: "../../x".into(), ..entry("x") }).is_err());
+        assert!(remote_file(TreeEntry { oid: "../../x".into(), ..entry("x") }, false).is_err());
     }
 }

@@ -179,7 +179,7 @@ impl Hub {
             Err(Failure::Status(refusal)) if refusal.status == 409 => {}
             // A token for one repository may write to it but create none.
             Err(Failure::Status(refusal)) if refusal.status == 403 => {
-                let main = HubId { id: id.id.clone(), revision: "main".into() };
+                let main = HubId { revision: "main".into(), ..id.clone() };
                 self.commit_of(&main).map_err(|_| Failure::Status(refusal))?;
             }
             Err(failure) => return Err(failure),

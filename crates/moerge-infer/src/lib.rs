@@ -5,6 +5,7 @@ pub mod generate;
 pub mod jinja;
 pub mod model;
 mod partial_expert;
+pub mod prefix_tree;
 pub mod runner;
 mod source_weights;
 mod special_tokens;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage};
+use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, SourceFile};
 
 use crate::{
     decoder::{CheckpointWeights, Quantisation, Weights},
@@ -101,6 +101,15 @@ impl Model {
     /// What its `config.json` promises.
     pub fn description(&self) -> &Description {
         self.opened.parts().1
+    }
+
+    /// The files of its weights, an adapter's too.
+    pub fn weight_files(&self) -> Vec<Arc<SourceFile>> {
+        let adapter = match &self.opened {
+            Opened::Dense(source) => source.adapter.as_ref().map_or(&[][..], |adapter| adapter.checkpoint.files()),
+            Opened::Moe(..) => &[],
+        };
+        self.opened.parts().0.files().iter().chain(adapter).cloned().collect()
     }
 
     /// The smallest way of keeping its weights in memory that loses nothing.

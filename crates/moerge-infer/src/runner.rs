@@ -1,8 +1,11 @@
 //! Runs a model on whole texts: from memory if it fits, else streamed layer by layer.
 
-use crate::decoder::{
-    Activations, Divergence, KvCache, Observer, Pass, Quantisation, ResidentModel, Weights, divergences, forward,
-    log_probabilities, logits,
+use crate::{
+    decoder::{
+        Activations, Divergence, Observer, Pass, Quantisation, ResidentModel, TokenScore, Weights, divergences,
+        forward, forward_tree, logits, token_scores,
+    },
+    prefix_tree::PrefixTree,
 };
 use moerge_core::{
     error::{Error, Result},
@@ -35,13 +38,20 @@ pub struct Runner<'a> {
     resident: Option<ResidentModel>,
 }
 
-/// Tokens whose successors are to be scored, with those before them.
-#[derive(Debug, Clone)]
-pub struct Continuations {
-    /// What they all follow; at least a token.
-    pub context: Vec<u32>,
-    /// Each at least a token.
-    pub endings: Vec<Vec<u32>>,
+/// A sequence whose last tokens are to be scored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scored {
+    /// At least one more than `last`.
+    pub tokens: Vec<u32>,
+    /// The number of tokens to score; at least one.
+    pub last: usize,
+}
+
+impl Scored {
+    /// What the model reads: all tokens but the last, whose successor is nobody's question.
+    pub fn inputs(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len().saturating_sub(1)]
+    }
 }
 
 impl<'a> Runner<'a> {
@@ -98,18 +108,37 @@ impl<'a> Runner<'a> {
         wanted: &[(usize, u32)],
         progress: &dyn Progress,
     ) -> Result<Vec<f64>> {
+        Ok(self.token_scores(x, wanted, progress)?.into_iter().map(|score| score.log_probability).collect())
+    }
+
+    fn token_scores(
+        &self,
+        x: &Activations,
+        wanted: &[(usize, u32)],
+        progress: &dyn Progress,
+    ) -> Result<Vec<TokenScore>> {
         let vocabulary = self.options().vocabulary;
         if let Some((_, id)) = wanted.iter().find(|(_, id)| *id as usize >= vocabulary) {
             let message = format!("the tokenizer gave token {id}, but the model's embeddings have {vocabulary} rows");
             return Err(Error::input(message).hint("tokenizer.json and config.json must be of the same model"));
         }
-        let scores = if self.resident.is_some() { SCORES_IN_MEMORY } else { SCORES_STREAMED };
-        let mut found = Vec::with_capacity(wanted.len());
-        for block in wanted.chunks((scores / vocabulary.max(1)).max(1)) {
+        let at_once = if self.resident.is_some() { SCORES_IN_MEMORY } else { SCORES_STREAMED };
+        // The logits of a column are computed once for all its tokens.
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        order.sort_by_key(|index| wanted[*index].0);
+        let mut columns: Vec<usize> = order.iter().map(|index| wanted[*index].0).collect();
+        columns.dedup();
+        let mut found = vec![TokenScore { log_probability: 0.0, greedy: false }; wanted.len()];
+        let mut rest = &order[..];
+        for block in columns.chunks((at_once / vocabulary.max(1)).max(1)) {
             progress.check()?;
-            let (columns, targets): (Vec<usize>, Vec<u32>) = block.iter().copied().unzip();
-            let x = x.gather(&columns);
-            found.extend(log_probabilities(&self.scores(&x, progress)?, &targets));
+            let scores = self.scores(&x.gather(block), progress)?;
+            let inside = rest.partition_point(|index| block.last().is_some_and(|last| wanted[*index].0 <= *last));
+            let (these, later) = rest.split_at(inside);
+            rest = later;
+            let place = |index: &usize| (block.partition_point(|column| *column < wanted[*index].0), wanted[*index].1);
+            let scored = token_scores(&scores, &these.iter().map(place).collect::<Vec<_>>());
+            these.iter().zip(scored).for_each(|(index, score)| found[*index] = score);
         }
         Ok(found)
     }
@@ -149,65 +178,18 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// For each of `items`, the log probability of each token of each of its endings.
-    ///
-    /// In memory a context is computed once for all its endings; streamed, all sequences go through the layers
-    /// together.
-    pub fn continuations(&self, items: &[Continuations], progress: &dyn Progress) -> Result<Vec<Vec<Vec<f64>>>> {
-        // The token after the last of an ending is nobody's question.
-        let inputs = |ending: &Vec<u32>| ending[..ending.len().saturating_sub(1)].to_vec();
-        let (x, wanted) = match &self.resident {
-            None => {
-                let (mut sequences, mut wanted, mut column) = (Vec::new(), Vec::new(), 0);
-                for item in items {
-                    for ending in &item.endings {
-                        column += item.context.len();
-                        wanted.extend((column - 1..).zip(ending.iter().copied()));
-                        let sequence = [&item.context[..], &inputs(ending)].concat();
-                        column += sequence.len() - item.context.len();
-                        sequences.push(sequence);
-                    }
-                }
-                (self.forward(&sequences, &mut (), progress)?, wanted)
-            }
-            Some(model) => {
-                let endings: usize = items.iter().map(|item| item.endings.len()).sum();
-                let mut cache = KvCache::new(model.options(), items.len() + endings);
-                let contexts: Vec<(usize, &[u32])> =
-                    items.iter().enumerate().map(|(i, item)| (i, &item.context[..])).collect();
-                let first = model.forward(&mut cache, &contexts, &mut (), progress)?;
-                let (mut rest, mut slot) = (Vec::new(), items.len());
-                for (index, item) in items.iter().enumerate() {
-                    for ending in &item.endings {
-                        if ending.len() > 1 {
-                            cache.copy(index, slot);
-                            rest.push((slot, inputs(ending)));
-                        }
-                        slot += 1;
-                    }
-                }
-                let next: Vec<(usize, &[u32])> = rest.iter().map(|(slot, tokens)| (*slot, &tokens[..])).collect();
-                let second = if next.is_empty() {
-                    Activations::zeros(first.features(), 0)
-                } else {
-                    model.forward(&mut cache, &next, &mut (), progress)?
-                };
-                let (mut wanted, mut last, mut column) = (Vec::new(), 0, first.tokens());
-                for item in items {
-                    last += item.context.len();
-                    for ending in &item.endings {
-                        let columns = std::iter::once(last - 1).chain(column..);
-                        wanted.extend(columns.zip(ending.iter().copied()));
-                        column += ending.len() - 1;
-                    }
-                }
-                (first.beside(&second), wanted)
-            }
+    /// The scores of the last tokens of each of `sequences`. What several begin with is computed once.
+    pub fn score(&self, sequences: &[&Scored], progress: &dyn Progress) -> Result<Vec<Vec<TokenScore>>> {
+        let tree = PrefixTree::new(&sequences.iter().map(|sequence| sequence.inputs()).collect::<Vec<_>>());
+        let x = match &self.resident {
+            Some(model) => model.forward_tree(&tree, progress)?,
+            None => forward_tree(self.weights.as_ref(), &tree, progress)?,
         };
-        let mut found = self.log_probabilities(&x, &wanted, progress)?.into_iter();
-        let mut of = |item: &Continuations| -> Vec<Vec<f64>> {
-            item.endings.iter().map(|ending| found.by_ref().take(ending.len()).collect()).collect()
-        };
-        Ok(items.iter().map(&mut of).collect())
+        let wanted = sequences.iter().enumerate().flat_map(|(index, sequence)| {
+            let targets = &sequence.tokens[sequence.tokens.len() - sequence.last..];
+            tree.last_columns(index, sequence.last).into_iter().zip(targets.iter().copied())
+        });
+        let mut found = self.token_scores(&x, &wanted.collect::<Vec<_>>(), progress)?.into_iter();
+        Ok(sequences.iter().map(|sequence| found.by_ref().take(sequence.last).collect()).collect())
     }
 }

@@ -201,6 +201,15 @@ impl Tokenizer {
         }
     }
 
+    /// What a text without a context is scored after, as in the lm-evaluation-harness: bos, or else eos.
+    pub fn prefix_token(&self) -> Result<u32> {
+        let bos = self.inner.token_to_id(&self.bos).filter(|_| !self.bos.is_empty());
+        bos.or(self.eos).ok_or_else(|| {
+            Error::input(format!("{} names neither a bos nor an eos token", self.path.display()))
+                .hint("a text without a context is scored after one of them; set `eos_token` in tokenizer_config.json")
+        })
+    }
+
     /// The tokens of a prompt, the bos token first. An empty prompt has none where the tokenizer has no bos token.
     pub fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(&format!("{}{text}", self.bos), false)

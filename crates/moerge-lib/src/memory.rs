@@ -158,9 +158,7 @@ fn pass(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Option<u64> {
         let weight = models.sources.iter().map(widest).max().unwrap_or(4);
         let adapters: u64 = models.sources.iter().map(adapter).sum();
         let fitting = fit_memory(&plan.description.decoder, lengths.iter().sum(), threads);
-        return Some(
-            adapters + fitting + pass_memory(&plan.description, lengths, weight, threads),
-        );
+        return Some(adapters + fitting + pass_memory(&plan.description, lengths, weight, threads));
     }
     if !mode.needs_prompts() || mode == GateMode::CheapEmbed {
         return None;

@@ -21,6 +21,8 @@ fn of(cause: &Cause) -> Option<String> {
         Cause::NeedsResidentModel => {
             Some("--quant q8_0 or q4_k makes the model smaller, --memory raises the limit".to_owned())
         }
+        Cause::UnknownTask => Some("`moerge eval --list-tasks` names all tasks and groups".to_owned()),
+        Cause::TooFewExamples => Some("ask for fewer with --shots".to_owned()),
         Cause::VocabulariesDiffer => Some(
             "--unsafe-truncate-embeddings cuts them to the shortest, if the rows at the end are padding".to_owned(),
         ),

@@ -84,13 +84,20 @@ impl Default for PhatGoose {
 
 impl Default for FitSettings {
     fn default() -> Self {
-        Self { label: Label::default(), tokens: 8192, splice: true, self_text: SelfText::default(), phatgoose: PhatGoose::default() }
+        Self {
+            label: Label::default(),
+            tokens: 8192,
+            splice: true,
+            self_text: SelfText::default(),
+            phatgoose: PhatGoose::default(),
+        }
     }
 }
 
 impl FitSettings {
     /// The keys of the recipe that are read here.
-    pub(super) const KEYS: [&'static str; 5] = ["label", "calibration_tokens", "splice_texts", "self_text", "phatgoose"];
+    pub(super) const KEYS: [&'static str; 5] =
+        ["label", "calibration_tokens", "splice_texts", "self_text", "phatgoose"];
 
     pub(super) fn read(source: &Source, fields: &Fields) -> Self {
         let default = Self::default();

@@ -46,8 +46,8 @@ pub(super) fn roles(spec: &AttentionSpec, layer: usize) -> Vec<Role> {
     roles.into_iter().map(|role| Role::Layer(layer, role)).collect()
 }
 
-/// Attention of layer `layer` over `x`, the normalized residual stream. Queries attend to the batch's own tokens and to
-/// the earlier ones in `cache`, to which the new keys and values are appended.
+/// Attention of layer `layer` over `x`, the normalized residual stream. Queries attend to the tokens of their sequence
+/// in the batch and to the earlier ones in `cache`, to which the new keys and values are appended.
 pub(super) fn attention(
     matrices: &mut impl Matrices,
     layer: usize,
@@ -81,10 +81,17 @@ pub(super) fn attention(
     let mut mixed = Activations::zeros(q.features(), q.tokens());
     match cache {
         None => {
-            let (q, k, v) = (Operand::new(&q)?, Operand::new(&k)?, Operand::new(&v)?);
-            for range in &batch.ranges {
-                let seen = Seen { keys: &k, values: &v, first: range.start, before: 0 };
-                heads.mix(&q, range, &seen, &mut mixed)?;
+            let (queries, keys, values) = (Operand::new(&q)?, Operand::new(&k)?, Operand::new(&v)?);
+            for (range, earlier) in batch.ranges.iter().zip(&batch.earlier) {
+                if earlier.is_empty() {
+                    let seen = Seen { keys: &keys, values: &values, first: range.start, before: 0 };
+                    heads.mix(&queries, range, &seen, &mut mixed)?;
+                    continue;
+                }
+                let columns: Vec<usize> = earlier.iter().cloned().flatten().chain(range.clone()).collect();
+                let (keys, values) = (Operand::new(&k.gather(&columns))?, Operand::new(&v.gather(&columns))?);
+                let seen = Seen { keys: &keys, values: &values, first: 0, before: columns.len() - range.len() };
+                heads.mix(&queries, range, &seen, &mut mixed)?;
             }
         }
         Some(cache) => {

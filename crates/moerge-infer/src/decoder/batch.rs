@@ -14,6 +14,7 @@ use moerge_core::{
 };
 
 use super::{activations::Activations, weights::bug};
+use crate::prefix_tree::PrefixTree;
 
 /// Packed sequences, or the new tokens of sequences whose beginnings are in a KV cache.
 pub(super) struct Batch {
@@ -23,6 +24,8 @@ pub(super) struct Batch {
     pub(super) ids: Vec<u32>,
     /// The columns of each sequence.
     pub(super) ranges: Vec<Range<usize>>,
+    /// The columns of the tokens before each sequence that are in this batch, in order.
+    pub(super) earlier: Vec<Vec<Range<usize>>>,
     /// The rotary angles of each distinct RoPE.
     pub(super) angles: Vec<Angles>,
     /// For each layer, an index into `angles`.
@@ -39,6 +42,14 @@ impl Batch {
     /// A batch of whole sequences.
     pub(super) fn new(sequences: &[Vec<u32>], options: &DecoderOptions) -> Result<Self> {
         Self::after(sequences, &vec![0; sequences.len()], options)
+    }
+
+    /// A batch of the nodes of a tree.
+    pub(super) fn of_tree(tree: &PrefixTree, options: &DecoderOptions) -> Result<Self> {
+        let sequences: Vec<Vec<u32>> = tree.nodes().iter().map(|node| node.tokens.clone()).collect();
+        let earlier: Vec<Vec<Range<usize>>> = (0..sequences.len()).map(|node| tree.earlier(node)).collect();
+        let before: Vec<usize> = earlier.iter().map(|ranges| ranges.iter().map(Range::len).sum()).collect();
+        Ok(Self { earlier, ..Self::after(&sequences, &before, options)? })
     }
 
     /// A batch of the new tokens of sequences; `before[i]` tokens of sequence `i` are in the cache.
@@ -65,7 +76,8 @@ impl Batch {
         }
         let angles = |(rope, head_dim): (&Rope, usize)| Angles::new(rope, head_dim, ids.len(), &ranges, before);
         let angles = ropes.into_iter().map(angles).collect();
-        Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, angles, angles_of_layer })
+        let earlier = vec![Vec::new(); sequences.len()];
+        Ok(Self { slots: (0..sequences.len()).collect(), ids, ranges, earlier, angles, angles_of_layer })
     }
 
     pub(super) fn angles(&self, layer: usize) -> Result<&Angles> {

@@ -17,6 +17,7 @@ use super::{
     stream::with_stream,
     weights::{Weights, bug},
 };
+use crate::prefix_tree::PrefixTree;
 use moerge_core::{
     error::Result,
     model::{
@@ -71,8 +72,23 @@ pub fn forward(
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Activations> {
+    forward_batch(weights, &Batch::new(sequences, &weights.description().decoder)?, pass, observer, progress)
+}
+
+/// The same for the sequences of a tree, one column per token of its nodes.
+pub fn forward_tree(weights: &dyn Weights, tree: &PrefixTree, progress: &dyn Progress) -> Result<Activations> {
+    let batch = Batch::of_tree(tree, &weights.description().decoder)?;
+    forward_batch(weights, &batch, Pass::default(), &mut (), progress)
+}
+
+fn forward_batch(
+    weights: &dyn Weights,
+    batch: &Batch,
+    pass: Pass<'_>,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<Activations> {
     let options = &weights.description().decoder;
-    let batch = Batch::new(sequences, options)?;
     let layers = pass.layers.unwrap_or(options.layers.len());
     let specs = options.layers.iter().enumerate().take(layers);
     let roles: Vec<Role> = specs.flat_map(|(layer, spec)| layer_roles(spec, layer, batch.ids.len())).collect();
@@ -80,8 +96,8 @@ pub fn forward(
         let mut matrices = Streamed::new(stream, pass.rounding);
         let x = matrices.embeddings(&batch.ids)?;
         match pass.squares {
-            None => run(&mut matrices, x, &batch, None, layers, observer, progress),
-            Some(squares) => run(&mut Counted { matrices, squares }, x, &batch, None, layers, observer, progress),
+            None => run(&mut matrices, x, batch, None, layers, observer, progress),
+            Some(squares) => run(&mut Counted { matrices, squares }, x, batch, None, layers, observer, progress),
         }
     })
 }

@@ -43,7 +43,7 @@ impl KvCache {
     }
 
     /// An upper bound on the bytes of a sequence of this many tokens, however it grew.
-    pub(super) fn bytes(options: &DecoderOptions, tokens: usize) -> u64 {
+    pub fn bytes(options: &DecoderOptions, tokens: usize) -> u64 {
         let room = if tokens <= grown(0) { grown(0) } else { grown(tokens) };
         let strips = 2 * options.layers.iter().map(|layer| layer.attention().kv_width()).sum::<usize>();
         (strips * room * size_of::<f32>()) as u64

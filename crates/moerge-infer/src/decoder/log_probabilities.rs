@@ -7,11 +7,46 @@ use super::activations::Activations;
 /// Tokens per task: their logits of one vocabulary entry are a few cache lines.
 const TOGETHER: usize = 32;
 
+/// How probable a token is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenScore {
+    /// The natural logarithm of its probability.
+    pub log_probability: f64,
+    /// Whether no token is more probable.
+    pub greedy: bool,
+}
+
+/// What turns the logits of a column into log-probabilities.
+#[derive(Clone, Copy, Default)]
+struct Normaliser {
+    largest: f32,
+    /// The logarithm of the sum of `exp(score - largest)`.
+    log_sum: f64,
+}
+
+impl Normaliser {
+    fn score(self, score: f32) -> TokenScore {
+        let log_probability = f64::from(score) - f64::from(self.largest) - self.log_sum;
+        TokenScore { log_probability, greedy: score >= self.largest }
+    }
+}
+
 /// The natural logarithm of `softmax(scores)` at `targets[i]` in column `i` of `scores` `[vocabulary, tokens]`.
-///
-/// Sums run over the vocabulary in order, so they do not depend on the number of threads.
 pub fn log_probabilities(scores: &Activations, targets: &[u32]) -> Vec<f64> {
-    let mut found = vec![0.0; targets.len().min(scores.tokens())];
+    let wanted: Vec<(usize, u32)> = targets.iter().copied().enumerate().take(scores.tokens()).collect();
+    token_scores(scores, &wanted).into_iter().map(|score| score.log_probability).collect()
+}
+
+/// The scores of tokens `.1` in columns `.0` of `scores` `[vocabulary, tokens]`.
+pub fn token_scores(scores: &Activations, wanted: &[(usize, u32)]) -> Vec<TokenScore> {
+    let normalisers = normalisers(scores);
+    let score = |(column, token): &(usize, u32)| normalisers[*column].score(scores.feature(*token as usize)[*column]);
+    wanted.iter().map(score).collect()
+}
+
+/// Sums run over the vocabulary in order, so they do not depend on the number of threads.
+fn normalisers(scores: &Activations) -> Vec<Normaliser> {
+    let mut found = vec![Normaliser::default(); scores.tokens()];
     found.par_chunks_mut(TOGETHER).enumerate().for_each(|(chunk, found)| {
         let first = chunk * TOGETHER;
         let columns = first..first + found.len();
@@ -27,9 +62,8 @@ pub fn log_probabilities(scores: &Activations, targets: &[u32]) -> Vec<f64> {
                 *sum += f64::from((s - m).exp());
             }
         }
-        for (index, found) in found.iter_mut().enumerate() {
-            let score = scores.feature(targets[first + index] as usize)[first + index];
-            *found = f64::from(score) - f64::from(largest[index]) - sums[index].ln();
+        for ((found, largest), sum) in found.iter_mut().zip(largest).zip(sums) {
+            *found = Normaliser { largest, log_sum: sum.ln() };
         }
     });
     found
@@ -50,6 +84,8 @@ mod tests {
             let expected = if *target == 1 { 2.0f64 / 3.0 } else { 1.0 / 3.0 };
             assert!((found - expected.ln()).abs() < 1e-5, "{found}");
         }
+        let both = token_scores(&scores, &[(3, 0), (3, 1)]);
+        assert_eq!([both[0].greedy, both[1].greedy], [false, true]);
         let unlikely = log_probabilities(&Activations::from_tokens(&[0.0, 200.0], 2), &[0]);
         assert!((unlikely[0] + 200.0).abs() < 1e-6, "no underflow: {unlikely:?}");
     }

@@ -13,6 +13,7 @@ use super::{
     quantised::{Matrix, Quantisation},
     weights::{Weights, bug, matrix_shape},
 };
+use crate::prefix_tree::PrefixTree;
 use moerge_core::{
     error::Result,
     model::families::{DecoderOptions, Description, LayerRole, Role, RoleTensor},
@@ -137,10 +138,23 @@ impl ResidentModel {
         observer: &mut dyn Observer,
         progress: &dyn Progress,
     ) -> Result<Activations> {
-        let batch = Batch::new(sequences, &self.options)?;
+        self.forward_batch(&Batch::new(sequences, &self.options)?, observer, progress)
+    }
+
+    /// The same for the sequences of a tree, one column per token of its nodes.
+    pub fn forward_tree(&self, tree: &PrefixTree, progress: &dyn Progress) -> Result<Activations> {
+        self.forward_batch(&Batch::of_tree(tree, &self.options)?, &mut (), progress)
+    }
+
+    fn forward_batch(
+        &self,
+        batch: &Batch,
+        observer: &mut dyn Observer,
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
         let mut matrices = self;
         let x = matrices.embeddings(&batch.ids)?;
-        run(&mut matrices, x, &batch, None, self.options.layers.len(), observer, progress)
+        run(&mut matrices, x, batch, None, self.options.layers.len(), observer, progress)
     }
 
     /// Next-token logits, `[vocabulary, tokens]`, from the result of [`ResidentModel::forward`].

@@ -1,12 +1,14 @@
-//! Text from a model in memory: sampling, chat templates, and the two ways to generate. [`answer()`] streams one sequence
-//! for a user and keeps its cache for the next turn; [`generate_batch`] runs many of the same length in lockstep. Both
-//! are a [`Sampler`] around [`ResidentModel::step`](crate::decoder::ResidentModel::step).
+//! Text from a model in memory: sampling, chat templates, and the three ways to generate. [`answer()`] streams one sequence
+//! for a user and keeps its cache for the next turn; [`generate_batch`] runs many of the same length in lockstep;
+//! [`generate_greedily`] answers many prompts. All are built on
+//! [`ResidentModel::step`](crate::decoder::ResidentModel::step).
 
 mod answer;
 mod batch;
 mod chat_template;
 mod generation_config;
 mod generator;
+mod greedy;
 mod routing_trace;
 mod sampling;
 mod text_stream;
@@ -16,6 +18,7 @@ pub use batch::generate_batch;
 pub use chat_template::{ChatTemplate, Conversation, Message, max_prompt_bytes, template_problem};
 pub use generation_config::GenerationConfig;
 pub use generator::Generator;
+pub use greedy::{GreedyLimits, generate_greedily};
 pub use routing_trace::RoutingTrace;
 pub use sampling::{Sampler, Sampling};
 pub use text_stream::TextStream;

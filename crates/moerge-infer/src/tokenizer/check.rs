@@ -1,13 +1,7 @@
 //! Checks a `tokenizer.json` before the tokenizers library loads it. The library panics on some files, and others make
 //! text grow a thousandfold. [`guarded`] turns the remaining panics into errors.
 
-use std::{
-    cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Once,
-};
-
-use moerge_core::{json_error::json_problem, suggest::shorten};
+use moerge_core::{caught::caught, json_error::json_problem, suggest::shorten};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -295,32 +289,11 @@ fn template(component: &Map<String, Value>) -> Result<usize, String> {
     Ok(added)
 }
 
-thread_local! {
-    /// Whether panics of this thread are caught and should not be printed.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Runs `work` in the tokenizers library and turns a panic into an error.
 pub fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                usual(panic);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(before);
-    match result {
+    match caught(work) {
         Ok(result) => result.map_err(|why| why.downcast_ref().map_or_else(|| why.to_string(), json_problem)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-            Err(format!("the tokenizers library panics on it ({})", shorten(text)))
-        }
+        Err(panic) => Err(format!("the tokenizers library panics on it ({})", shorten(&panic))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::evaluate::{Estimate, ModelScore};
+use crate::evaluate::{Estimate, ModelScore, tasks::MetricScore};
 use moerge_core::error::{Error, Result};
 use moerge_core::output::card::quoted;
 
@@ -69,6 +69,13 @@ fn model_index(name: &str, score: &ModelScore) -> String {
     for file in &score.answers {
         result(&mut yaml, &file.name, &[("exact_match", "exact match", file.exact_match)]);
     }
+    for task in &score.tasks {
+        let named =
+            |metric: &MetricScore| (metric.name, format!("{}, {}-shot", metric.name, task.shots), metric.estimate);
+        let named: Vec<(&str, String, Estimate)> = task.metrics.iter().map(named).collect();
+        let metrics: Vec<(&str, &str, Estimate)> = named.iter().map(|(kind, name, e)| (*kind, &name[..], *e)).collect();
+        result(&mut yaml, &task.name, &metrics);
+    }
     yaml
 }
 
@@ -118,6 +125,7 @@ mod tests {
             mixed: None,
             choices: Vec::new(),
             answers: Vec::new(),
+            tasks: Vec::new(),
         }
     }
 

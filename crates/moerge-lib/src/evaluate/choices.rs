@@ -4,15 +4,17 @@
 //! probability, `acc_norm` that with the highest log probability per character, `acc_bytes` per byte of UTF-8. The
 //! tokens of a choice are those of prompt and choice together, without those of the prompt alone.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{choices_file::Choices, scores::Estimate};
-use moerge_core::{
-    error::{Error, Result},
-    progress::{Progress, Stage},
+use super::{
+    choices_file::Choices,
+    requests::{Passes, Request, Tokenized, tokenize},
+    scores::Estimate,
 };
+use moerge_core::{error::Result, progress::Progress};
 use moerge_infer::{
-    runner::{Continuations, Runner},
+    runner::{Runner, Scored},
     tokenizer::Tokenizer,
 };
 
@@ -51,8 +53,8 @@ pub struct ItemScore {
 /// Tokenized questions.
 pub struct TokenizedChoices<'a> {
     choices: &'a Choices,
-    items: Vec<Continuations>,
-    cut: usize,
+    /// For each question, its choices.
+    items: Vec<Vec<Tokenized>>,
 }
 
 impl<'a> TokenizedChoices<'a> {
@@ -60,72 +62,44 @@ impl<'a> TokenizedChoices<'a> {
     /// Longer sequences lose their beginning.
     pub fn new(choices: &'a Choices, shots: usize, tokenizer: &Tokenizer, longest: usize) -> Result<Self> {
         choices.check_shots(shots)?;
-        let mut cut = 0;
-        let mut item = |index: usize| -> Result<Continuations> {
-            let prompt = choices.prompt(index, shots);
-            // Tokenizers join a space with the word after it, so spaces at the prompt's end belong to the choice.
-            let context = prompt.trim_end();
-            let spaces = &prompt[context.len()..];
-            let mut context_tokens = tokenizer.encode(context)?;
-            let ending = |choice: &String| -> Result<Vec<u32>> {
-                let mut whole = tokenizer.encode(&format!("{context}{spaces} {choice}"))?;
-                Ok(whole.split_off(context_tokens.len().min(whole.len())))
-            };
-            let endings: Vec<Vec<u32>> = choices.items[index].choices.iter().map(ending).collect::<Result<_>>()?;
-            let (shortest, longest_ending) = (endings.iter().map(Vec::len).min(), endings.iter().map(Vec::len).max());
-            let wrong = |what: &str| Error::input(format!("question {index} of {} has {what}", choices.file));
-            if context_tokens.is_empty() || shortest.unwrap_or(0) == 0 {
-                return Err(wrong("a choice without tokens of its own")
-                    .hint("this model's tokenizer joins it with the question; write them differently"));
-            }
-            // The last token of a choice is predicted, so the model does not read it.
-            let room = (longest + 1).saturating_sub(longest_ending.unwrap_or(0));
-            if room == 0 {
-                return Err(wrong(&format!("a choice longer than the model's context of {longest} tokens")));
-            }
-            if context_tokens.len() > room {
-                context_tokens.drain(..context_tokens.len() - room);
-                cut += 1;
-            }
-            Ok(Continuations { context: context_tokens, endings })
+        let item = |index: usize| {
+            let context = choices.prompt(index, shots);
+            let request = |choice: &String| Request { context: context.clone(), continuation: format!(" {choice}") };
+            let requests: Vec<Request> = choices.items[index].choices.iter().map(request).collect();
+            tokenize(tokenizer, &requests, longest, &|| format!("question {index} of {}", choices.file))
         };
-        let items = (0..choices.items.len()).map(&mut item).collect::<Result<_>>()?;
-        Ok(Self { choices, items, cut })
+        let items = (0..choices.items.len()).into_par_iter().map(item).collect::<Result<_>>()?;
+        Ok(Self { choices, items })
     }
 
-    /// Number of tokens to run: each context once, and every choice.
-    pub fn work(&self) -> u64 {
-        self.items.iter().map(work).sum()
+    /// Number of tokens to run: what choices share once, and the rest of each.
+    pub fn work(&self, pass_tokens: usize) -> u64 {
+        Passes::new(&self.sequences(), pass_tokens).tokens()
+    }
+
+    fn sequences(&self) -> Vec<&Scored> {
+        self.items.iter().flatten().map(|choice| &choice.sequence).collect()
     }
 }
 
-fn work(item: &Continuations) -> u64 {
-    (item.context.len() + item.endings.iter().map(Vec::len).sum::<usize>()) as u64
-}
-
-/// Scores the questions. Counts tokens as [`Stage::Score`], which the caller starts and ends.
+/// Scores the questions. Counts tokens as [`Stage::Score`](moerge_core::progress::Stage::Score), which the caller starts
+/// and ends.
 pub fn score_choices(
     runner: &Runner<'_>,
     tokenized: &TokenizedChoices<'_>,
     progress: &dyn Progress,
 ) -> Result<ChoicesScore> {
-    let mut items = Vec::new();
-    let mut rest = &tokenized.items[..];
-    while !rest.is_empty() {
-        let mut tokens = 0;
-        let fits = |item: &&Continuations| {
-            tokens += work(item) as usize;
-            tokens <= runner.pass_tokens()
-        };
-        let (pass, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        rest = later;
-        for tokens in runner.continuations(pass, progress)? {
-            let item = &tokenized.choices.items[items.len()];
-            let sums: Vec<f64> = tokens.iter().map(|ending| ending.iter().sum()).collect();
-            items.push(ItemScore::new(item.answer, &item.choices, sums));
-        }
-        progress.advance(Stage::Score, pass.iter().map(work).sum());
-    }
+    let sequences = tokenized.sequences();
+    let mut sums = vec![0.0; sequences.len()];
+    Passes::new(&sequences, runner.pass_tokens()).run(runner, &sequences, progress, &mut |index, tokens| {
+        sums[index] = tokens.iter().map(|token| token.log_probability).sum();
+        Ok(())
+    })?;
+    let mut sums = sums.into_iter();
+    let questions = tokenized.choices.items.iter();
+    let items: Vec<ItemScore> = questions
+        .map(|item| ItemScore::new(item.answer, &item.choices, sums.by_ref().take(item.choices.len()).collect()))
+        .collect();
     let share = |chosen: fn(&ItemScore) -> usize| {
         Estimate::mean(items.iter().map(|item| f64::from(u8::from(chosen(item) == item.answer))))
     };
@@ -134,7 +108,7 @@ pub fn score_choices(
         acc: share(|item| item.chosen),
         acc_norm: share(|item| item.chosen_norm),
         acc_bytes: share(|item| item.chosen_bytes),
-        cut: tokenized.cut,
+        cut: tokenized.items.iter().filter(|choices| choices.iter().any(|choice| choice.cut)).count(),
         items,
     })
 }

@@ -1,10 +1,13 @@
 //! Runs all tests of one model.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::{
-    AnswersScore, Choices, ChoicesScore, Extraction, MixedDocuments, MixedScore, Mixing, NUMBER, Questions, Text, TextScore, TokenizedChoices,
-    TokenizedText, Windowing, perplexity, score_answers, score_choices,
+    AnswersScore, Choices, ChoicesScore, Extraction, MixedDocuments, MixedScore, Mixing, NUMBER, Questions, Text,
+    TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices,
+    tasks::{KeptAnswers, TaskScore, TokenizedQuestions, questions, score_task},
 };
 use crate::route::expert_slots;
 use moerge_core::{
@@ -29,10 +32,14 @@ pub struct Tests {
     pub choices: Vec<Choices>,
     /// Files of questions with free answers.
     pub questions: Vec<Questions>,
+    /// Tasks of the lm-evaluation-harness.
+    pub tasks: Vec<questions::Questions>,
     /// How the answer is extracted from the generated text.
     pub extraction: Option<Extraction>,
     /// Maximum number of tokens of an answer.
     pub answer_tokens: usize,
+    /// A folder in which the answers to tasks are kept as they come.
+    pub answers: Option<PathBuf>,
     /// Solved examples before each question.
     pub shots: usize,
     /// Tokens per window; by default the model's context, at most 2048.
@@ -61,6 +68,8 @@ pub struct ModelScore {
     pub choices: Vec<ChoicesScore>,
     /// One entry per file.
     pub answers: Vec<AnswersScore>,
+    /// One entry per task.
+    pub tasks: Vec<TaskScore>,
 }
 
 /// The model that others are compared with.
@@ -113,6 +122,9 @@ impl Tests {
         let tokenized = |choices| TokenizedChoices::new(choices, self.shots, &model.tokenizer, longest);
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
+        let asked = |questions| TokenizedQuestions::new(questions, model);
+        let mut asked: Vec<TokenizedQuestions<'_>> = self.tasks.iter().map(asked).collect::<Result<_>>()?;
+
         let extraction = self.extraction.clone().map_or_else(|| Extraction::new(NUMBER), Ok)?;
         let generation = GenerationConfig::open(model.storage.as_ref(), &model.dir, &model.config.raw)?;
         let generation = generation.with_eos(model.tokenizer.eos());
@@ -120,9 +132,17 @@ impl Tests {
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
 
         let runner = Runner::new(model.weights()?, placement, progress)?;
+        let kept = |folder: &PathBuf| KeptAnswers::open(folder, model, &runner, placement);
+        let kept = self.answers.as_ref().filter(|_| !asked.is_empty()).map(kept).transpose()?;
+        if let Some(kept) = &kept {
+            asked.iter_mut().for_each(|task| task.recall(kept));
+        }
+        let pass = runner.pass_tokens();
+        let work =
+            texts.iter().map(TokenizedText::work).chain(choices.iter().map(|file| file.work(pass))).chain(written);
+        let work = work.chain(asked.iter().map(|task| task.work(pass)));
         let mixed_work = mixed.iter().map(|documents| documents.work(slots.as_ref().map(Slots::experts)));
-        let work = texts.iter().map(TokenizedText::work).chain(choices.iter().map(TokenizedChoices::work));
-        let work = work.chain(written).chain(mixed_work).sum();
+        let work = work.chain(mixed_work).sum();
         progress.start(Stage::Score, work, 0);
         let texts = texts
             .iter()
@@ -132,6 +152,10 @@ impl Tests {
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;
+        let tasks = asked
+            .iter()
+            .map(|task| score_task(task, &runner, model, kept.as_ref(), progress))
+            .collect::<Result<_>>()?;
         progress.finish(Stage::Score, &format!("{work} tokens, {}", model.reference));
         Ok(ModelScore {
             model: model.reference.clone(),
@@ -142,6 +166,7 @@ impl Tests {
             mixed,
             choices,
             answers,
+            tasks,
         })
     }
 }

@@ -12,7 +12,9 @@ mod evaluation;
 mod mixed;
 mod perplexity;
 mod questions_file;
+mod requests;
 mod scores;
+pub mod tasks;
 mod text_file;
 mod windows;
 

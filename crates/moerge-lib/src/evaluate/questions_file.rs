@@ -103,7 +103,7 @@ impl Extraction {
 }
 
 /// An answer without what does not count.
-fn plain(answer: &str) -> String {
+pub(super) fn plain(answer: &str) -> String {
     let end = answer.rsplit("#### ").next().unwrap_or(answer).trim();
     let text: String = end.chars().filter(|c| !matches!(c, ',' | '$')).collect();
     text.strip_suffix('.').unwrap_or(&text).to_lowercase()

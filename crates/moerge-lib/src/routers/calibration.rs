@@ -327,13 +327,15 @@ mod tests {
         let both = plain.with_spliced(usize::MAX, 7);
         assert_eq!(both.sequences[..20], plain.sequences);
         assert!(both.sequences[20..].iter().all(|s| s[0] == 1 && s.len() <= SPLICED + 1));
-        let held_out: Vec<(u32, bool)> = plain.sequences.concat().into_iter().zip(plain.samples.held_out.clone()).collect();
+        let held_out: Vec<(u32, bool)> =
+            plain.sequences.concat().into_iter().zip(plain.samples.held_out.clone()).collect();
         let columns = both.sequences.concat();
         for (column, token) in columns.iter().enumerate().filter(|(_, token)| **token != 1) {
             assert_eq!(both.samples.classes[column], Some(Class::Expert(usize::from(*token > 5000))));
             assert!(held_out.contains(&(*token, both.samples.held_out[column])));
             let place = both.places[column].unwrap();
-            let changed = column.checked_sub(1 + place.distance).map(|before| (columns[before], both.samples.classes[before]));
+            let changed =
+                column.checked_sub(1 + place.distance).map(|before| (columns[before], both.samples.classes[before]));
             assert!(changed.is_some_and(|(token, class)| token == 1 || class != both.samples.classes[column]));
         }
         let spliced = both.tokens() - plain.tokens();

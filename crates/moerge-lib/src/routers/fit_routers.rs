@@ -42,11 +42,8 @@ pub fn fit_routers(
     let experts: Vec<ExpertReport> = experts.map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
     let layers = plan.description.decoder.layers.len();
     let splices = plan.routing.fit.splice && trained.is_none();
-    let calibration = if splices {
-        &calibration.with_spliced(plan.routing.fit.tokens, plan.output.seed)
-    } else {
-        calibration
-    };
+    let calibration =
+        if splices { &calibration.with_spliced(plan.routing.fit.tokens, plan.output.seed) } else { calibration };
     let copies = Copies::new(plan, calibration);
     let sequences = copies.sequences(calibration);
     let merged = Merged::new(plan)?;

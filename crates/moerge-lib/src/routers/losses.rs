@@ -1,7 +1,9 @@
 //! The loss of a model on each next token of some sequences.
 
 use moerge_core::{error::Result, progress::Progress};
-use moerge_infer::decoder::{Activations, Observer, Pass, WeightRounding, Weights, forward, log_probabilities, logits, ranges};
+use moerge_infer::decoder::{
+    Activations, Observer, Pass, WeightRounding, Weights, forward, log_probabilities, logits, ranges,
+};
 
 /// Logits in memory at once: 64 MiB. The head is read once per block of tokens.
 const SCORES: usize = 16 << 20;

@@ -99,7 +99,8 @@ impl Copies {
             tried.push(TriedFactor { factor, perplexity: perplexity(&losses_of(weights, x, &wanted, progress)?) });
         }
         // The first of equal ones, so rows stay unchanged if nothing distinguishes the factors.
-        let best = tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
+        let best =
+            tried.iter().copied().reduce(|best, next| if next.perplexity < best.perplexity { next } else { best });
         Ok(Some(Sharpness { factor: best.map_or(1.0, |best| best.factor), tried }))
     }
 

@@ -4,21 +4,24 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;
 use moerge_infer::{model::Model, runner::Placement};
-use moerge_lib::evaluate::{Choices, Extraction, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text};
+use moerge_lib::evaluate::{
+    Choices, Extraction, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, tasks::html,
+};
 use serde_json::json;
 
-use super::{folder, placing::PlacingArgs};
+use super::{folder, placing::PlacingArgs, write_page};
 use crate::{commands::command_line::wrong_usage, console, numbers::count, progress::Reporter, sizes};
 
 mod card;
 mod tables;
+mod tasks;
 
 /// Compare models: perplexity, multiple choice, generated answers
 ///
 /// Perplexity uses the sliding windows of transformers' documentation. Multiple choice is scored like
 /// lm-evaluation-harness: acc picks the most likely choice, acc_norm the most likely per character. Generated answers
-/// are greedy; a regular expression extracts the answer, which must equal the correct one. Every number comes with its
-/// standard error.
+/// are greedy; a regular expression extracts the answer, which must equal the correct one. Tasks and suites are those of
+/// lm-evaluation-harness and of the leaderboards. Every number comes with its standard error.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("tests").required(true).multiple(true))]
 #[command(after_long_help = "\
@@ -28,6 +31,8 @@ Examples:
   moerge eval base out --text valid/*.txt --card    # add the results to out/README.md
   moerge eval out out-q4_k_m.gguf --text valid/*.txt --kl
   moerge eval base out --text code.txt story.txt --mixed
+  moerge eval base out --tasks arc_challenge,hellaswag --limit 200
+  moerge eval out --suite nous
   moerge eval out --choices arc.jsonl --shots 5 --json | jq '.models[].choices[].acc'
 
 A line of a --choices file (`answer` may also be a letter or the text of the choice):
@@ -38,7 +43,7 @@ A line of a --questions file:
   {\"question\": \"What is 3 + 4?\", \"answer\": \"3 + 4 = 7\\n#### 7\"}")]
 pub struct Args {
     /// Model folders, GGUF files, or `org/name` on the Hub, optionally with `+adapter`
-    #[arg(value_name = "MODEL", required = true)]
+    #[arg(value_name = "MODEL", required_unless_present = "list_tasks")]
     models: Vec<String>,
     /// Texts for perplexity: plain text, or JSON Lines with a `text` key (.jsonl)
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
@@ -55,10 +60,13 @@ pub struct Args {
     /// Maximum number of tokens of a generated answer
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = sizes::tokens)]
     answer_tokens: usize,
-    /// Number of solved examples before each question, taken from the start of its file
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = sizes::whole::<usize>)]
+    #[command(flatten)]
+    tasks: tasks::TaskArgs,
+    /// Number of solved examples before each question: the first of its file, or those of the task [default: 0, or the
+    /// task's]
+    #[arg(long, value_name = "N", value_parser = sizes::whole::<usize>)]
     #[arg(allow_negative_numbers = true)]
-    shots: usize,
+    shots: Option<usize>,
     /// Window length in tokens [default: the model's context, at most 2048]
     #[arg(long, value_name = "TOKENS", value_parser = sizes::window)]
     context: Option<usize>,
@@ -94,6 +102,9 @@ pub struct Args {
 
 /// Runs the tests on every model and prints the results.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.tasks.compare && args.models.len() < 2 {
+        wrong_usage("eval", "--compare compares models with the first, and there is only one");
+    }
     if args.kl && args.models.len() < 2 {
         wrong_usage("eval", "--kl compares models with the first, and there is only one");
     }
@@ -104,6 +115,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             format!("--stride {stride} is larger than --context {context}, so tokens in between would be skipped");
         wrong_usage("eval", &message);
     }
+    if args.tasks.list_tasks {
+        console::results().lines(tasks::list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reporter = Reporter::new(false, args.quiet || args.json, false);
+    let asked = args.tasks.load(args.shots, &reporter)?;
     let tests = Tests {
         mixing: args.mixed.then_some(Mixing { documents: args.mixed_documents, segment: args.segment }),
         texts: args.text.iter().map(|path| Text::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
@@ -115,11 +132,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .collect::<moerge_core::Result<_>>()?,
         extraction: Some(args.answer_regex.clone()),
         answer_tokens: args.answer_tokens,
-        shots: args.shots,
+        tasks: asked.questions,
+        answers: args.tasks.answers.as_deref().map(folder),
+        shots: args.shots.unwrap_or(0),
         context: args.context,
         stride: args.stride,
     };
-    let reporter = Reporter::new(false, args.quiet || args.json, false);
     let models = args.placing.open(&args.models, &reporter)?;
     let cards = if args.card { card::cards(&models)? } else { Vec::new() };
     let scores = scores(args, &tests, &models, &reporter);
@@ -134,14 +152,38 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ));
         }
     }
-    let tables = tables::tables(&scores);
+    for (score, task) in scores.iter().flat_map(|score| score.tasks.iter().map(move |task| (score, task))) {
+        if task.cut > 0 {
+            let cut = count(task.cut, "question");
+            let (model, name) = (&score.model, &task.name);
+            reporter.warning(&format!("{model}: {cut} of {name} lost their beginning to fit into the context"));
+        }
+    }
+    let mut tables = tables::tables(&scores);
+    if args.tasks.compare {
+        tables.extend(tables::comparisons(&scores));
+    }
+    tables.extend(asked.suites.iter().map(|suite| tables::suite(suite, &scores)));
     for card in cards {
         card.write(&scores, &tables)?;
         reporter.note(&format!("results added to {}", card.path().display()));
     }
+    let compared = if args.tasks.compare { tables::compared(&scores) } else { Vec::new() };
+    if let Some(path) = &args.tasks.html {
+        write_page(path, &html::page(&scores, &tables::names(&scores), &asked.suites, &compared))?;
+        reporter.note(&format!("results in {}", path.display()));
+    }
     let mut out = console::results();
     if args.json {
-        writeln!(out, "{:#}", json!({ "shots": args.shots, "models": scores }))?;
+        let mut results = json!({ "shots": tests.shots, "models": scores });
+        if !asked.suites.is_empty() {
+            let suites = scores.iter().map(|score| asked.suites.iter().map(|suite| suite.score(&score.tasks)));
+            results["suites"] = json!(suites.map(Iterator::collect::<Vec<_>>).collect::<Vec<_>>());
+        }
+        if args.tasks.compare {
+            results["compared"] = json!(compared);
+        }
+        writeln!(out, "{results:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     out.lines(tables::lines(&tables))?;

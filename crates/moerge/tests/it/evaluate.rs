@@ -7,7 +7,7 @@ use moerge_core::{model::locate::HubCache, progress::Silent};
 use moerge_infer::{
     decoder::Quantisation,
     model::Model,
-    runner::{Continuations, Placement, Runner},
+    runner::{Placement, Runner, Scored},
 };
 use moerge_lib::{
     evaluate::{Choices, Mixing, ModelScore, Question, Questions, Tests, Text},
@@ -15,10 +15,10 @@ use moerge_lib::{
 };
 use serde_json::Value;
 
-const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
-const STREAMED: Placement = Placement { stream: true, ..IN_MEMORY };
+pub(crate) const IN_MEMORY: Placement = Placement { quantisation: Quantisation::F32, memory: u64::MAX, stream: false };
+pub(crate) const STREAMED: Placement = Placement { stream: true, ..IN_MEMORY };
 
-fn tiny(name: &str) -> Model {
+pub(crate) fn tiny(name: &str) -> Model {
     open(&crate::common::example("tiny").join(name))
 }
 
@@ -28,7 +28,7 @@ fn open(dir: &Path) -> Model {
     Model::open(&storage, &dir.display().to_string(), Path::new("."), &cache).unwrap()
 }
 
-fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
+pub(crate) fn run(model: &Model, placement: Placement, tests: &Tests) -> ModelScore {
     tests.run(model, placement, None, &Silent).unwrap()
 }
 
@@ -128,24 +128,31 @@ fn documents_stand_alone() {
     assert!((scores[0].bits_per_byte - nats(0) / std::f64::consts::LN_2 / one.len() as f64).abs() < 1e-9);
 }
 
-/// What a context shared in the cache gives is what the whole sequences give, for dense models and MoEs.
+/// What sequences share is computed once, and their scores are those of each alone, for dense models and MoEs, in memory
+/// and streamed.
 #[test]
-fn endings_of_one_context_are_scored_as_if_each_were_alone() {
+fn sequences_that_begin_alike_are_scored_as_if_each_were_alone() {
     for model in [tiny("base"), open(&crate::common::golden("mixtral"))] {
-        let items = [
-            Continuations { context: vec![1, 20, 30, 40], endings: vec![vec![50], vec![60, 70, 80], vec![61, 71]] },
-            Continuations { context: vec![1], endings: vec![vec![90, 91], vec![92]] },
+        let scored = |tokens: &[u32], last| Scored { tokens: tokens.to_vec(), last };
+        let sequences = [
+            scored(&[1, 20, 30, 40, 50], 1),
+            scored(&[1, 20, 30, 40, 60, 70, 80], 3),
+            scored(&[1, 20, 30, 40, 61, 71], 2),
+            scored(&[1, 90, 91], 2),
+            scored(&[1, 92], 1),
+            scored(&[1, 20, 30, 40, 60, 70, 81, 5], 5),
         ];
-        let ask = |placement| {
+        let all: Vec<&Scored> = sequences.iter().collect();
+        for placement in [IN_MEMORY, STREAMED] {
             let runner = Runner::new(model.weights().unwrap(), placement, &Silent).unwrap();
-            runner.continuations(&items, &Silent).unwrap()
-        };
-        let (shared, alone) = (ask(IN_MEMORY), ask(STREAMED));
-        for (item, (shared, alone)) in items.iter().zip(shared.iter().zip(&alone)) {
-            for (ending, (shared, alone)) in item.endings.iter().zip(shared.iter().zip(alone)) {
-                assert_eq!((shared.len(), alone.len()), (ending.len(), ending.len()));
-                assert!(shared.iter().zip(alone).all(|(a, b)| (a - b).abs() < 1e-4), "{shared:?} {alone:?}");
-                assert!(shared.iter().all(|p| *p < 0.0));
+            let together = runner.score(&all, &Silent).unwrap();
+            for (sequence, together) in all.iter().zip(together) {
+                let alone = runner.score(&[*sequence], &Silent).unwrap().remove(0);
+                assert_eq!((together.len(), alone.len()), (sequence.last, sequence.last));
+                for (a, b) in together.iter().zip(&alone) {
+                    assert!((a.log_probability - b.log_probability).abs() < 1e-4, "{together:?} {alone:?}");
+                    assert!(a.log_probability < 0.0 && a.greedy == b.greedy);
+                }
             }
         }
     }

@@ -99,7 +99,8 @@ fn routers_follow_a_text_that_changes_its_subject() {
         let scored = moerge_ok(dir, &[&arguments[..], &texts].concat());
         let scored: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
         let mixed = &scored["models"][0]["mixed"];
-        let loss = mixed["perplexity"]["value"].as_f64().unwrap() / mixed["experts"]["forced"]["value"].as_f64().unwrap();
+        let loss =
+            mixed["perplexity"]["value"].as_f64().unwrap() / mixed["experts"]["forced"]["value"].as_f64().unwrap();
         let after = mixed["experts"]["following"]["after_change"].as_array().unwrap();
         let right: f64 = after.iter().map(|f| f["accuracy"].as_f64().unwrap() * f["tokens"].as_f64().unwrap()).sum();
         let tokens: f64 = after.iter().map(|f| f["tokens"].as_f64().unwrap()).sum();

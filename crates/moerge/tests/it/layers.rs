@@ -141,8 +141,10 @@ fn an_expert_that_is_there_twice_is_the_same_twice() {
 /// The specialists of `examples/tiny`: the base everywhere, code below, math and story above.
 fn write_tiny(dir: &Path) {
     let tiny = fs::canonicalize(example("tiny")).unwrap();
-    let mut recipe =
-        format!("base_model: {0}/base\ngate_mode: calibrated\ncalibration_tokens: 800\nsplice_texts: false\nexperts:\n", tiny.display());
+    let mut recipe = format!(
+        "base_model: {0}/base\ngate_mode: calibrated\ncalibration_tokens: 800\nsplice_texts: false\nexperts:\n",
+        tiny.display()
+    );
     for (name, layers) in [("code", "layers: 0-2"), ("math", ""), ("story", "layers: [3, 4]")] {
         let tiny = tiny.display();
         recipe += &format!(

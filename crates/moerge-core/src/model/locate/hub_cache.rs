@@ -21,9 +21,20 @@ pub struct HubCache {
     pub remote: BTreeMap<String, PathBuf>,
 }
 
-/// The id of a model on the Hub. Its parts are safe file names.
+/// What a repository on the Hub holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepoKind {
+    /// A model or an adapter.
+    Model,
+    /// A data set.
+    DataSet,
+}
+
+/// The id of a repository on the Hub. Its parts are safe file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
+    /// What it holds.
+    pub kind: RepoKind,
     /// `org/name`, or `name` for a few old models.
     pub id: String,
     /// A branch, tag or commit; `main` by default.
@@ -53,9 +64,13 @@ impl HubCache {
         path_var(get, "HF_HOME").or_else(|| Some(cache()?.join("huggingface")))
     }
 
-    /// The folder of a model, which need not exist; `None` if no cache is known.
-    pub fn model(&self, id: &HubId) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join(format!("models--{}", id.id.replace('/', "--"))))
+    /// The folder of a repository, which need not exist; `None` if no cache is known.
+    pub fn repository(&self, id: &HubId) -> Option<PathBuf> {
+        let kind = match id.kind {
+            RepoKind::Model => "models",
+            RepoKind::DataSet => "datasets",
+        };
+        Some(self.folder.as_ref()?.join(format!("{kind}--{}", id.id.replace('/', "--"))))
     }
 
     /// The snapshot of a model, if it contains the file `wanted`; otherwise the path that was looked at and what is
@@ -64,7 +79,7 @@ impl HubCache {
         if let Some(folder) = self.remote.get(&id.to_string()) {
             return Ok(folder.clone());
         }
-        let Some(repo) = self.model(id) else {
+        let Some(repo) = self.repository(id) else {
             return Err((PathBuf::from("~/.cache/huggingface/hub"), "no home folder is known (HOME, HF_HOME)".into()));
         };
         if !is(storage, &repo, FileKind::Dir) {
@@ -139,7 +154,12 @@ impl HubId {
         if revision.len() > 255 || !revision.split('/').all(safe) {
             return Err(Some(format!("\"{}\" cannot be a revision", crate::suggest::shorten(revision))));
         }
-        Ok(Self { id: name.to_owned(), revision: revision.to_owned() })
+        Ok(Self { kind: RepoKind::Model, id: name.to_owned(), revision: revision.to_owned() })
+    }
+
+    /// The branch of a data set with the Parquet files that the Hub made of it.
+    pub fn parquet(name: &str) -> Result<Self, Option<String>> {
+        Ok(Self { kind: RepoKind::DataSet, ..Self::parse(name, Some("refs/convert/parquet"))? })
     }
 
     /// Whether it is of the form `org/name`.

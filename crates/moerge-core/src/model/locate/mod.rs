@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{FileKind, ReadStorage};
 
-pub use hub_cache::{HubCache, HubId};
+pub use hub_cache::{HubCache, HubId, RepoKind};
 pub use model_not_found::{ModelNotFound, Why};
 
 use crate::model::model_ref::{Adapter, ModelRef};
@@ -127,7 +127,12 @@ impl Search<'_> {
             Err(place) => {
                 looked.push(place);
                 if id.has_owner() && !self.has_folder_of_owner(name) {
-                    return Err(ModelNotFound { written, why: Why::NotDownloaded(id), looked, hints: Vec::new() });
+                    return Err(ModelNotFound {
+                        written,
+                        why: Why::NotDownloaded(Box::new(id)),
+                        looked,
+                        hints: Vec::new(),
+                    });
                 }
                 Err(self.missing(written, None, looked))
             }

@@ -27,7 +27,7 @@ pub struct ModelNotFound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// It may be on the Hub and has not been downloaded.
-    NotDownloaded(HubId),
+    NotDownloaded(Box<HubId>),
     /// It is not an id on the Hub, so a folder is missing.
     Missing,
 }

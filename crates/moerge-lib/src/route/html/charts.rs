@@ -174,7 +174,8 @@ pub(super) fn following_lines(following: &Following) -> String {
     for (column, from) in distances.iter().enumerate() {
         let label = FollowedTokens { from: *from, ..FollowedTokens::default() }.distances();
         let x = left + column * width + width / 2;
-        let _ = write!(svg, "<text class=\"name\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", height + 14);
+        let _ =
+            write!(svg, "<text class=\"name\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", height + 14);
     }
     format!(
         "<figure class=\"lines\">{svg}</svg><figcaption><span class=\"beginning\">tokens since the beginning</span> \

@@ -3,7 +3,14 @@
 use std::collections::HashSet;
 
 use moerge_core::output::card::markdown_table;
-use moerge_lib::evaluate::{ChoicesScore, Estimate, MixedScore, ModelScore, TextScore, geometric_mean};
+use moerge_lib::evaluate::{
+    ChoicesScore, Estimate, MixedScore, ModelScore, TextScore, geometric_mean,
+    tasks::{
+        Comparison, compare, mcnemar,
+        suites::{PartScore, Suite, SuiteScore},
+        task::{Metric, Scale},
+    },
+};
 
 use crate::{
     commands::placing::short_name,
@@ -45,6 +52,9 @@ pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
     if !first.answers.is_empty() {
         tables.push(answers(scores, &names));
     }
+    if !first.tasks.is_empty() {
+        tables.push(tasks(scores, &names));
+    }
     tables
 }
 
@@ -84,7 +94,7 @@ impl Table {
 }
 
 /// Names of the rows: the models' short names if they differ, else the references as written.
-fn names(scores: &[ModelScore]) -> Vec<String> {
+pub fn names(scores: &[ModelScore]) -> Vec<String> {
     let different: HashSet<&str> = scores.iter().map(|score| short_name(&score.model)).collect();
     let name = |score: &ModelScore| {
         let name = if different.len() == scores.len() { short_name(&score.model) } else { &score.model };
@@ -199,6 +209,127 @@ fn answers(scores: &[ModelScore], names: &[String]) -> Table {
     Table { header, rows }
 }
 
+/// A row per metric of a task, a column per model.
+fn tasks(scores: &[ModelScore], names: &[String]) -> Table {
+    let mut header = vec!["task".to_owned(), "shots".to_owned(), "questions".to_owned()];
+    header.extend(names.iter().cloned());
+    let mut rows = Vec::new();
+    for (index, task) in scores.iter().take(1).flat_map(|score| score.tasks.iter().enumerate()) {
+        for (number, metric) in task.metrics.iter().enumerate() {
+            let facts = [task.shots.to_string(), thousands(task.items.len())];
+            let facts = facts.map(|text| Cell { text, best: false }).into_iter();
+            let of = |score: &ModelScore| score.tasks[index].metrics[number].estimate;
+            let values: Vec<Estimate> = scores.iter().map(of).collect();
+            let cells = across(&values, metric.higher_is_better(), |e| metric_cell(metric.metric, e));
+            rows.push(Row {
+                name: format!("{} {}", task.name, metric.name),
+                cells: facts.chain(cells).collect(),
+                note: false,
+            });
+        }
+    }
+    Table { header, rows }
+}
+
+/// For each model but the first, how its answers to each task differ from the first's.
+pub fn compared(scores: &[ModelScore]) -> Vec<Vec<Comparison>> {
+    let Some((first, others)) = scores.split_first() else { return Vec::new() };
+    let with = |other: &ModelScore| first.tasks.iter().zip(&other.tasks).filter_map(|(a, b)| compare(a, b)).collect();
+    others.iter().map(with).collect()
+}
+
+/// The same as tables, with all questions together in the last row.
+pub fn comparisons(scores: &[ModelScore]) -> Vec<Table> {
+    let names = names(scores);
+    let table = |(name, compared): (&String, Vec<Comparison>)| {
+        let first = names.first().map_or("", String::as_str);
+        let header = [
+            format!("{name} against {first}"),
+            "questions".into(),
+            "lost".into(),
+            "won".into(),
+            "p".into(),
+            "changed".into(),
+        ];
+        let row = |name: String, questions: usize, lost: usize, won: usize, changed: String| {
+            let numbers =
+                [thousands(questions), thousands(lost), thousands(won), format!("{:.3}", mcnemar(lost, won)), changed];
+            Row::new(&name, numbers.into_iter(), false)
+        };
+        let of = |c: &Comparison| {
+            row(format!("{} {}", c.task, c.metric), c.questions, c.lost.len(), c.won.len(), changed(c))
+        };
+        let mut rows: Vec<Row> = compared.iter().map(of).collect();
+        if compared.len() > 1 {
+            let sum = |count: fn(&Comparison) -> usize| compared.iter().map(count).sum();
+            rows.push(row(
+                "all".into(),
+                sum(|c| c.questions),
+                sum(|c| c.lost.len()),
+                sum(|c| c.won.len()),
+                String::new(),
+            ));
+        }
+        Table { header: header.to_vec(), rows }
+    };
+    names.iter().skip(1).zip(compared(scores)).map(table).collect()
+}
+
+/// The first of the questions that changed, from 0: `-3 +7 -12 ...`.
+fn changed(comparison: &Comparison) -> String {
+    let mut all: Vec<(usize, char)> = comparison.lost.iter().map(|q| (*q, '-')).collect();
+    all.extend(comparison.won.iter().map(|q| (*q, '+')));
+    all.sort_unstable();
+    let more = if all.len() > 6 { " ..." } else { "" };
+    all.iter().take(6).map(|(question, sign)| format!("{sign}{question}")).collect::<Vec<_>>().join(" ") + more
+}
+
+/// The parts of a suite and their average, a column per model.
+pub fn suite(suite: &Suite, scores: &[ModelScore]) -> Table {
+    let mut header = vec![suite.name.to_owned()];
+    header.extend(names(scores));
+    let found: Vec<SuiteScore> = scores.iter().map(|score| suite.score(&score.tasks)).collect();
+    let line = |name: String, values: Vec<Option<Estimate>>| {
+        let measured: Option<Vec<Estimate>> = values.into_iter().collect();
+        match measured {
+            Some(values) => Row { name, cells: across(&values, true, |e| metric_cell(suite.metric(), e)), note: false },
+            None => Row::new(&name, found.iter().map(|_| "missing".to_owned()), true),
+        }
+    };
+    let parts = found.first().map_or(&[][..], |score| &score.parts);
+    let part = |(index, part): (usize, &PartScore)| {
+        line(part.name.to_owned(), found.iter().map(|score| score.parts[index].mean).collect())
+    };
+    let mut rows: Vec<Row> = parts.iter().enumerate().map(part).collect();
+    let counted = parts.iter().filter(|part| part.mean.is_some()).count();
+    let average = match counted == parts.len() {
+        true => "average".to_owned(),
+        false => format!("average of {counted} of {} parts", parts.len()),
+    };
+    rows.push(line(average, found.iter().map(|score| score.average).collect()));
+    Table { header, rows }
+}
+
+/// Cells of a row, the best in bold if there are several.
+fn across(values: &[Estimate], higher_is_better: bool, cell: impl Fn(&Estimate) -> String) -> Vec<Cell> {
+    let better = |a: f64, b: f64| if higher_is_better { a >= b } else { a <= b };
+    let best = |value: f64| values.len() > 1 && values.iter().all(|other| better(value, other.value));
+    values.iter().map(|e| Cell { text: cell(e), best: best(e.value) }).collect()
+}
+
+fn metric_cell(metric: Metric, estimate: &Estimate) -> String {
+    match metric.scale() {
+        Scale::Share => share_cell(estimate),
+        Scale::Points => points_cell(estimate),
+        Scale::Open => perplexity_cell(estimate),
+    }
+}
+
+/// `41.0 ±4.9`
+fn points_cell(estimate: &Estimate) -> String {
+    format!("{:.1} ±{:.1}", estimate.value, estimate.error)
+}
+
 /// A row per model. If there are several, the first of each column by `order` is the best.
 fn body(
     names: &[String],
@@ -276,6 +407,7 @@ mod tests {
             mixed: None,
             choices: Vec::new(),
             answers: Vec::new(),
+            tasks: Vec::new(),
         }
     }
 

@@ -152,6 +152,13 @@ impl HubServer {
         repos.entry(id.to_owned()).or_default().commit("main", files.into_iter().map(|(n, b)| (n, Arc::new(b))))
     }
 
+    /// Puts files into the branch of a data set with its Parquet files.
+    pub fn add_data_set(&self, id: &str, files: Vec<(String, Vec<u8>)>) {
+        let mut repos = lock(&self.state.repos);
+        let files = files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes)));
+        repos.entry(format!("datasets/{id}")).or_default().commit("refs/convert/parquet", files);
+    }
+
     /// Changes a repository.
     pub fn change(&self, id: &str, change: impl FnOnce(&mut Repo)) {
         change(lock(&self.state.repos).get_mut(id).unwrap());
@@ -237,11 +244,21 @@ fn route(state: &State, request: &Request, fault: Option<Fault>) -> Reply {
     let parts: Vec<String> = path.trim_start_matches('/').split('/').map(wire::unescaped).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let id = |owner: &str, name: &str| format!("{owner}/{name}");
+    let data_set = |owner: &str, name: &str| format!("datasets/{owner}/{name}");
     match (request.method.as_str(), parts.as_slice()) {
         ("GET", ["api", "whoami-v2"]) => reads::whoami(state, request),
         ("GET", ["api", "models", owner, name]) => reads::info(state, request, &id(owner, name), "main"),
         ("GET", ["api", "models", owner, name, "revision", rev]) => reads::info(state, request, &id(owner, name), rev),
         ("GET", ["api", "models", owner, name, "tree", rev]) => reads::tree(state, request, &id(owner, name), rev),
+        ("GET", ["api", "datasets", owner, name, "revision", rev]) => {
+            reads::info(state, request, &data_set(owner, name), rev)
+        }
+        ("GET", ["api", "datasets", owner, name, "tree", rev]) => {
+            reads::tree(state, request, &data_set(owner, name), rev)
+        }
+        ("GET" | "HEAD", ["datasets", owner, name, "resolve", rev, file @ ..]) => {
+            reads::resolve(state, request, &data_set(owner, name), rev, &file.join("/"), fault)
+        }
         ("POST", ["api", "models", owner, name, "paths-info", rev]) => {
             reads::paths_info(state, request, &id(owner, name), rev)
         }
