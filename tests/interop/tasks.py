@@ -65,7 +65,7 @@ def mmlu_questions(folder):
     file = pathlib.Path(lm_eval.__file__).parent / "tasks/mmlu/flan_cot_fewshot/_cot_prompts.json"
     rows = []
     for block in json.loads(file.read_text())["elementary_mathematics"].split("\n\nQ: ")[1:]:
-        found = re.match(r"(.*)\n\(A\) (.*) \(B\) (.*) \(C\) (.*) \(D\) (.*)\nA: .*\(([A-D])\)\.", block, re.S)
+        found = re.match(r"(.*)\n\(A\) (.*)\s\(B\) (.*)\s\(C\) (.*)\s\(D\) (.*)\nA: .*\(([A-D])\)\.", block, re.S)
         if found:
             question, *choices, letter = found.groups()
             rows.append(dict(question=question, choices=choices, answer="ABCD".index(letter)))

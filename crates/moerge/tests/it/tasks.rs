@@ -135,7 +135,19 @@ fn a_stopped_run_goes_on() {
     std::fs::write(&file, &text[..text.len() / 2]).unwrap();
     let (resumed, some) = ask("base");
     assert!(some > 0 && some < all, "{some} of {all}");
-    assert_eq!(resumed, first);
+    // What is asked anew is packed differently, so the last bits differ.
+    let numbers = |scores: &[TaskScore]| -> Vec<f64> {
+        let answers = scores.iter().flat_map(|score| &score.items).map(|item| item.answer.clone());
+        answers
+            .flat_map(|answer| match answer {
+                Answer::Scores(scores) => scores.iter().map(|score| score.log_likelihood).collect(),
+                Answer::Text(text) => text.bytes().map(f64::from).collect::<Vec<_>>(),
+            })
+            .collect()
+    };
+    let (resumed, first) = (numbers(&resumed), numbers(&first));
+    assert_eq!(resumed.len(), first.len());
+    assert!(resumed.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-4), "{resumed:?} {first:?}");
     // Another model has answers of its own.
     assert_eq!(ask("story").1, all);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);

@@ -146,7 +146,7 @@ impl<'a> TokenizedQuestions<'a> {
             let Place { question, part } = places[index];
             if let Answer::Scores(scores) = &mut answers[question] {
                 scores[part] = Likelihood {
-                    log_likelihood: tokens.iter().map(|token| token.log_probability).sum(),
+                    log_likelihood: nine_decimals(tokens.iter().map(|token| token.log_probability).sum()),
                     greedy: tokens.iter().all(|token| token.greedy),
                 };
             }
@@ -184,6 +184,11 @@ impl Item {
             (None, Self::Generate(_)) => Answer::Text(String::new()),
         }
     }
+}
+
+/// More is noise, and a number of 15 digits is read back from a file of kept answers as it was.
+fn nine_decimals(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
 }
 
 /// A document in windows of the model's context, each predicted after the last token of the one before.
