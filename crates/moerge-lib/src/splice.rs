@@ -117,10 +117,14 @@ mod tests {
 
     #[test]
     fn odd_texts_end() {
-        assert!(splice(&[], LENGTHS, 100, 1).is_empty());
-        let alone = splice(&[vec![0..40], vec![]], LENGTHS, 100, 1);
+        let splice_whole = |texts: &[Range<usize>], room| {
+            let texts: Vec<Vec<Range<usize>>> = texts.iter().map(|text| Vec::from([text.clone()])).collect();
+            splice(&texts, LENGTHS, room, 1)
+        };
+        assert!(splice_whole(&[], 100).is_empty());
+        let alone = splice_whole(&[0..40, 40..40], 100);
         assert_eq!(alone.iter().flatten().count(), 1, "one segment, which nothing can follow");
-        assert_eq!(splice(&[vec![0..1], vec![1..2]], LENGTHS, 1, 1).len(), 2);
-        assert_eq!(splice(&[vec![0..3], vec![3..6]], LENGTHS, 0, 1).iter().flatten().count(), 6);
+        assert_eq!(splice_whole(&[0..1, 1..2], 1).len(), 2);
+        assert_eq!(splice_whole(&[0..3, 3..6], 0).iter().flatten().count(), 6);
     }
 }

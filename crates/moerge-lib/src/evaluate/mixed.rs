@@ -102,6 +102,7 @@ impl MixedDocuments {
             segments.push(own);
         }
         let count = segments.iter().map(Vec::len).min().unwrap_or(0).min(mixing.documents);
+        let mut segments: Vec<_> = segments.into_iter().map(Vec::into_iter).collect();
         let mut mixed = Self {
             documents: Vec::new(),
             texts: Vec::new(),
@@ -115,7 +116,7 @@ impl MixedDocuments {
             let mut starts = Vec::new();
             for text in order(texts.len(), document) {
                 starts.push(tokens.len());
-                tokens.extend(&segments[text][document]);
+                tokens.extend(segments[text].next().unwrap_or_default());
                 of_tokens.extend(vec![Some(text); mixing.segment]);
             }
             mixed.places.extend(places(&starts, tokens.len()));

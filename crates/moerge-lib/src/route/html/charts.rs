@@ -157,7 +157,7 @@ pub(super) fn following_lines(following: &Following) -> String {
             let column = distances.iter().position(|from| *from == tokens.from).unwrap_or(0);
             (left + column * width + width / 2, level(tokens.accuracy, height))
         };
-        let points: Vec<String> = tokens.iter().map(|t| point(t)).map(|(x, y)| format!("{x},{y:.1}")).collect();
+        let points: Vec<String> = tokens.iter().map(point).map(|(x, y)| format!("{x},{y:.1}")).collect();
         let _ = write!(svg, "<polyline class=\"{class}\" points=\"{}\"/>", points.join(" "));
         for followed in tokens {
             let (x, y) = point(followed);
