@@ -11,7 +11,7 @@ use moerge_core::{
     suggest::printable,
 };
 
-use super::{Hub, RemoteFile, download::DownloadWatch};
+use super::{Hub, RemoteFile, pull::Counted};
 
 /// The split's first file. It is downloaded last: where it is, all are.
 const FIRST: &str = "0000.parquet";
@@ -59,17 +59,4 @@ fn no_split(files: &[RemoteFile], id: &HubId, config: &str, split: &str) -> Erro
     let found: Vec<String> = found.iter().take(8).map(|name| printable(name)).collect();
     Error::input(format!("the data set {} has no split {config}/{split} on the Hub", id.id))
         .fact("found", if found.is_empty() { "no Parquet files".to_owned() } else { found.join(", ") })
-}
-
-/// Reports every byte.
-struct Counted<'a>(&'a dyn Progress);
-
-impl DownloadWatch for Counted<'_> {
-    fn arrived(&self, bytes: u64) {
-        self.0.advance(Stage::Download, bytes);
-    }
-
-    fn note(&self, message: &str) {
-        self.0.note(message);
-    }
 }

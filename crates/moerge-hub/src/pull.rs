@@ -160,7 +160,7 @@ fn check_room(place: &CachedCommit, missing: u64) -> Result<()> {
 }
 
 /// Reports every byte.
-struct Counted<'a>(&'a dyn Progress);
+pub(super) struct Counted<'a>(pub &'a dyn Progress);
 
 impl DownloadWatch for Counted<'_> {
     fn arrived(&self, bytes: u64) {

@@ -126,11 +126,6 @@ impl MixedDocuments {
         Ok(mixed)
     }
 
-    /// Whether another tokenizer makes the same documents.
-    pub fn same_as(&self, other: &Self) -> bool {
-        self.documents == other.documents
-    }
-
     /// Number of tokens that go through a model that is an MoE of `experts`, or dense.
     pub fn work(&self, experts: Option<usize>) -> u64 {
         let passes = experts.map_or(1, |experts| experts + 2);

@@ -1,6 +1,6 @@
 //! Text that the experts generate themselves, so routers can be fitted without prompts or data.
 //!
-//! Each expert continues its prompts, or bos alone if it has none: by default a dozen samples of 64 tokens at
+//! Each expert continues its prompts, or bos alone if it has none: by default 32 samples of 32 tokens at
 //! temperature 1 and top-p 0.95, without end-of-text tokens. Routers fitted to it route like those fitted to real text
 //! (docs/routers.md).
 

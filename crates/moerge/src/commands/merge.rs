@@ -228,12 +228,8 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     out.line(&format!("{label} {class}, {experts} experts, {per_token} per token: {all} parameters, {active} active"))?;
     let size = bytes(report.bytes);
     let indent = " ".repeat(name.len().max(9));
-    match gguf_lines(&report.gguf_files) {
-        files if files.is_empty() => out.line(&format!("{indent} {size}, {tensors}, {shards}, {took}"))?,
-        files => {
-            files.iter().try_for_each(|file| out.line(&format!("{indent} {file}")))?;
-            out.line(&format!("{indent} {tensors}, {took}"))?;
-        }
+    for line in size_lines(&report.gguf_files, &size, &tensors, &shards, &took) {
+        out.line(&format!("{indent} {line}"))?;
     }
     for (number, line) in report.routing.iter().flat_map(routing::lines).enumerate() {
         let label = if number == 0 { styled(LABEL, "routers  ") } else { " ".repeat(9) };
@@ -241,6 +237,16 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     }
     print_next(args, &report.out, "route");
     Ok(())
+}
+
+/// What was made: its size and parts, or the GGUF files one by one.
+fn size_lines(files: &[MadeFile], size: &str, tensors: &str, shards: &str, took: &str) -> Vec<String> {
+    let mut lines = gguf_lines(files);
+    lines.push(match lines.is_empty() {
+        true => format!("{size}, {tensors}, {shards}, {took}"),
+        false => format!("{tensors}, {took}"),
+    });
+    lines
 }
 
 /// The names and sizes of several GGUF files, or of one that is not called as was asked.

@@ -171,12 +171,16 @@ fn mixed(scores: &[ModelScore], names: &[String]) -> Option<Table> {
     let mut rows: Vec<Row> = of_models.iter().map(row).collect();
     let dense = scores.iter().filter(|score| !score.moe).filter_map(|score| score.mixed.as_ref());
     let dense: Vec<&[f64]> = dense.map(|score| &score.losses[..]).collect();
-    if dense.len() > 1 {
+    // Other tokenizers make other documents.
+    let same = of_models.iter().all(|(_, score)| score.scored == first.scored && score.losses.len() == first.documents);
+    if dense.len() > 1 && same {
         let least = |document: usize| dense.iter().map(|losses| losses[document]).fold(f64::INFINITY, f64::min);
         let mean = (0..first.documents).map(least).sum::<f64>() / first.documents.max(1) as f64;
         rows.push(Row::new("best model of each", [format!("{:.2}", mean.exp())].into_iter(), false));
     }
-    rows.push(Row::new("tokens scored", [thousands(first.scored)].into_iter(), true));
+    if same {
+        rows.push(Row::new("tokens scored", [thousands(first.scored)].into_iter(), true));
+    }
     Some(Table { header, rows })
 }
 

@@ -3,7 +3,7 @@
 use moerge_lib::merge::DenseReport;
 use serde_json::json;
 
-use super::{Args, gguf_lines, print_next, took};
+use super::{Args, print_next, size_lines, took};
 use crate::{
     commands::gguf,
     console,
@@ -44,12 +44,8 @@ pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> 
     let (tensors, shards) = (count(summary.tensors, "tensor"), count(summary.shards.len(), "shard"));
     let size = bytes(report.bytes);
     let indent = " ".repeat(name.len().max(9));
-    match gguf_lines(&report.gguf_files) {
-        files if files.is_empty() => out.line(&format!("{indent} {size}, {tensors}, {shards}, {took}"))?,
-        files => {
-            files.iter().try_for_each(|file| out.line(&format!("{indent} {file}")))?;
-            out.line(&format!("{indent} {tensors}, {took}"))?;
-        }
+    for line in size_lines(&report.gguf_files, &size, &tensors, &shards, &took) {
+        out.line(&format!("{indent} {line}"))?;
     }
     print_next(args, &report.out, "eval");
     Ok(())
