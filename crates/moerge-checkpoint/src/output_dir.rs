@@ -19,6 +19,8 @@
 //! from the first: an earlier first file is removed before the others are put in their places, and
 //! the new one is put there last.
 //!
+//! Several processes may write shards of the same plan at once: see [`OutputDir::open_part`].
+//!
 //! The states that a crash can leave, and what the next run does (`recover`):
 //! * no `plan-id`: the work folder is discarded. `plan-id` is written last when a build starts and
 //!   removed first when it is abandoned, each time with a sync in between.
@@ -47,6 +49,7 @@ use crate::storage::{Facts, FileKind, Lock, OutputStorage, link_facts_if_any};
 mod clean_up;
 mod finished;
 mod ownership;
+mod part;
 mod publish;
 mod recover;
 
@@ -73,6 +76,8 @@ pub struct OutputDir {
     /// Where OUT is files rather than a folder: all of them, the one that readers open first.
     files: Option<Vec<PlacedFile>>,
     overwrite: bool,
+    /// The ending of this process's unfinished files.
+    part: String,
     published: bool,
     // Last, so that it is released last.
     _lock: Lock,
@@ -115,7 +120,31 @@ impl OutputDir {
         plan_id: &str,
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
-        recover::open(storage, out, None, plan_id, overwrite)
+        swept(recover::open(storage, out, None, plan_id, overwrite)?)
+    }
+
+    /// Opens the work folder for one of several processes, perhaps on several machines, that write shards of the plan
+    /// `plan_id` at once. They may write the same shard: their unfinished files have different names, and a finished one is
+    /// replaced by one of equal bytes. Unfinished files of processes that were killed stay until [`open`](OutputDir::open)
+    /// publishes or resumes the build.
+    ///
+    /// # Errors
+    /// As those of [`open`](OutputDir::open); another process has all of the folder, or uses it for another plan.
+    pub fn open_part(
+        storage: &Arc<dyn OutputStorage>,
+        out: &Path,
+        plan_id: &str,
+        overwrite: bool,
+    ) -> Result<(OutputDir, Found)> {
+        part::open(storage, out, plan_id, overwrite)
+    }
+
+    /// The plan of the unfinished build of `out`, if there is one.
+    ///
+    /// # Errors
+    /// The work folder is not ours, or cannot be read.
+    pub fn unfinished(storage: &dyn OutputStorage, out: &Path) -> Result<Option<String>> {
+        part::unfinished(storage, out)
     }
 
     /// The same where the output is the files `names` beside `out`, which are the shards of the layout. A single one is
@@ -133,7 +162,7 @@ impl OutputDir {
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
         names.iter().try_for_each(|name| check_name(name))?;
-        recover::open(storage, out, Some(names), plan_id, overwrite)
+        swept(recover::open(storage, out, Some(names), plan_id, overwrite)?)
     }
 
     /// The output folder, which exists only once it is complete.
@@ -214,13 +243,13 @@ impl OutputDir {
         publish::publish(self)
     }
 
-    /// Whether there is nothing that a resumed run could use: no finished file and nothing kept.
+    /// Whether there is nothing that a resumed run, or another process, could use: no finished file and nothing kept.
     ///
     /// # Errors
     /// The work folder cannot be listed.
     pub fn is_worthless(&self) -> Result<bool> {
         let unfinished = self.list(&self.model_dir())?.iter().all(|n| n.as_encoded_bytes().ends_with(PART.as_bytes()));
-        Ok(unfinished && self.list(&self.kept_dir())?.is_empty())
+        Ok(unfinished && !self.is_part() && self.list(&self.kept_dir())?.is_empty())
     }
 
     /// Abandons the build and removes the work folder. The output folder is not touched.
@@ -240,21 +269,23 @@ impl OutputDir {
         format!("{}.fingerprints.json", shard.file_name)
     }
 
+    /// Whether other processes may write to the work folder at the same time.
+    pub(crate) fn is_part(&self) -> bool {
+        self.part != PART
+    }
+
+    /// The ending of this process's unfinished files.
+    pub(crate) fn part(&self) -> &str {
+        &self.part
+    }
+
     fn write_durably(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         check_name(name)?;
-        write_durably(&*self.storage, dir, name, bytes)
+        write_through(&*self.storage, dir, name, &self.part, bytes)
     }
 
     fn read_if_any(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        match self.storage.open(path) {
-            Ok(file) => {
-                let mut bytes = vec![0; file.len() as usize];
-                file.read_exact_at(&mut bytes, 0).map_err(io_at("read", path))?;
-                Ok(Some(bytes))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("open", path, error)),
-        }
+        read_if_any(&*self.storage, path)
     }
 
     /// Metadata of `path` itself; symbolic links are not followed.
@@ -313,10 +344,41 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
+/// The output of a process that has it for itself, without what earlier runs left unfinished.
+fn swept((output, found): (OutputDir, Found)) -> Result<(OutputDir, Found)> {
+    if found == Found::Resumed {
+        output.sweep()?;
+    }
+    Ok((output, found))
+}
+
+fn read_if_any(storage: &dyn OutputStorage, path: &Path) -> Result<Option<Vec<u8>>> {
+    match storage.open(path) {
+        Ok(file) => {
+            let mut bytes = vec![0; file.len() as usize];
+            file.read_exact_at(&mut bytes, 0).map_err(io_at("read", path))?;
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("open", path, error)),
+    }
+}
+
 /// Writes the file `name` in `dir` durably and atomically.
 pub fn write_durably(storage: &dyn OutputStorage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    write_through(storage, dir, name, PART, bytes)
+}
+
+/// The same through an unfinished file whose name ends with `part`.
+pub(crate) fn write_through(
+    storage: &dyn OutputStorage,
+    dir: &Path,
+    name: &str,
+    part: &str,
+    bytes: &[u8],
+) -> Result<()> {
     let path = dir.join(name);
-    let part = dir.join(format!("{name}{PART}"));
+    let part = dir.join(format!("{name}{part}"));
     let file = storage.create(&part).map_err(io_at("create", &part))?;
     file.write_all_at(bytes, 0).map_err(io_at("write", &part))?;
     file.sync().map_err(io_at("sync", &part))?;

@@ -9,13 +9,13 @@
 //! crash could leave a finished shard without fingerprints, which would have to be read again.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result, io_at};
 use crate::fingerprint::Fingerprint;
-use crate::output_dir::{OutputDir, PART, write_durably};
+use crate::output_dir::{OutputDir, write_through};
 use crate::shard_layout::Shard;
 use crate::storage::{OutputStorage, WriteAt};
 
@@ -30,6 +30,8 @@ pub struct ShardWriter {
     model_dir: PathBuf,
     kept_dir: PathBuf,
     part: PathBuf,
+    /// What the names of unfinished files end with.
+    ending: String,
     shard: Shard,
     /// Bytes written so far per tensor, so that a missing part is never published.
     written: Vec<AtomicU64>,
@@ -42,21 +44,19 @@ impl ShardWriter {
     /// The file cannot be created or written.
     pub fn create(output: &OutputDir, shard: &Shard) -> Result<ShardWriter> {
         let (storage, model_dir) = (output.storage().clone(), output.model_dir());
-        let part = model_dir.join(format!("{}{PART}", shard.file_name));
+        let ending = output.part().to_owned();
+        let part = model_dir.join(format!("{}{ending}", shard.file_name));
         // A shard that is written again must not look finished meanwhile: its old file could be
-        // combined with the new fingerprints.
-        let path = model_dir.join(&shard.file_name);
-        match storage.remove_file(&path) {
-            Ok(()) => storage.sync_dir(&model_dir).map_err(io_at("sync", &model_dir))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("remove", &path, error)),
+        // combined with the new fingerprints. What another process has just finished is equal.
+        if !output.is_part() {
+            remove_durably(&*storage, &model_dir, &shard.file_name)?;
         }
         let file = storage.create(&part).map_err(io_at("create", &part))?;
         file.set_len(shard.file_len).map_err(io_at("set the length of", &part))?;
         file.write_all_at(&shard.header, 0).map_err(io_at("write", &part))?;
         let written = shard.tensors.iter().map(|_| AtomicU64::new(0)).collect();
         let (kept_dir, shard) = (output.kept_dir(), shard.clone());
-        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, shard, written })
+        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, ending, shard, written })
     }
 
     /// The shard.
@@ -105,7 +105,7 @@ impl ShardWriter {
         // Writing strings to memory cannot fail; an empty file would only mean that the shard is rewritten.
         let kept = serde_json::to_vec(fingerprints).unwrap_or_default();
         let kept_name = OutputDir::fingerprints_name(&self.shard);
-        write_durably(&*self.storage, &self.kept_dir, &kept_name, &kept)?;
+        write_through(&*self.storage, &self.kept_dir, &kept_name, &self.ending, &kept)?;
         drop(self.file);
         let path = self.model_dir.join(&self.shard.file_name);
         self.storage.rename(&self.part, &path).map_err(io_at("rename", &self.part))?;
@@ -136,6 +136,16 @@ impl ShardWriter {
         let at = |names: &[&str]| names.get(position).map_or(String::new(), |name| name.to_string());
         let (expected, found) = (at(&expected), at(&found));
         Err(Error::WrongFingerprints { file: self.part.clone(), position, expected, found })
+    }
+}
+
+/// Removes the file `name` in `dir`, if it is there.
+fn remove_durably(storage: &dyn OutputStorage, dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(name);
+    match storage.remove_file(&path) {
+        Ok(()) => storage.sync_dir(dir).map_err(io_at("sync", dir)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", &path, error)),
     }
 }
 

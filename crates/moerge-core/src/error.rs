@@ -54,6 +54,8 @@ pub enum Cause {
     UnknownTask,
     /// A task has fewer solved examples than asked for.
     TooFewExamples,
+    /// A part of an MoE is to be written before its routers are made.
+    RoutersMissing,
     /// All experts are the same model.
     SameExperts,
     /// A merge method does not take so many models, or so few.

@@ -24,6 +24,7 @@ mod prepare;
 mod routers;
 
 pub use dense::{DenseReport, EarlierModels, PreparedDense, earlier_models, prepare_dense};
+pub use crate::publication::{Step, Unfinished};
 pub use prepare::{prepare, prepare_with};
 
 /// Options besides the recipe.
@@ -46,6 +47,8 @@ pub struct MergeOptions {
     pub truncate_embeddings: bool,
     /// Whether fitted routers are shifted until no expert is starved.
     pub balance: bool,
+    /// What of the merge is done.
+    pub step: Step,
     /// Whether an existing output folder is replaced.
     pub force: bool,
     /// Whether all experts may be the same model.
@@ -72,6 +75,7 @@ impl Default for MergeOptions {
             lora_dtype: None,
             truncate_embeddings: false,
             balance: false,
+            step: Step::Whole,
             force: false,
             allow_same_experts: false,
             wanted: Wanted { tokenizer: true, card: true },
@@ -114,4 +118,6 @@ pub struct MergeReport {
     pub already_there: bool,
     /// The files, where GGUF is written.
     pub gguf_files: Vec<MadeFile>,
+    /// What was done by a step after which the output is not finished.
+    pub unfinished: Option<Unfinished>,
 }

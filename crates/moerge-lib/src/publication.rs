@@ -2,6 +2,9 @@
 //! final check before publication.
 
 mod gguf_files;
+mod step;
+
+pub use step::{Step, Unfinished};
 
 use std::{
     path::{Path, PathBuf},
@@ -78,10 +81,17 @@ impl<'a> Publication<'a> {
         Ok(built)
     }
 
-    /// Opens the work folder, possibly of an interrupted run. `None` if the output is published already.
-    pub fn open(&self, id: &str, force: bool, max_bytes: u64, progress: &dyn Progress) -> Result<Option<OutputDir>> {
+    /// Opens the work folder for `step`, possibly that of an interrupted run. `None` if the output is published already.
+    pub fn open(
+        &self,
+        id: &str,
+        step: Step,
+        force: bool,
+        max_bytes: u64,
+        progress: &dyn Progress,
+    ) -> Result<Option<OutputDir>> {
         self.check_replaced(self.out)?;
-        let (output, found) = OutputDir::open(self.storage, self.out, &self.resume_key(id), force)?;
+        let (output, found) = self.open_for(step, id, force)?;
         match found {
             Found::AlreadyPublished => {
                 output.publish()?;
@@ -93,7 +103,7 @@ impl<'a> Publication<'a> {
             ),
             Found::Resumed | Found::Fresh => {}
         }
-        self.check_space(output, max_bytes, found).map(Some)
+        self.check_space(output, max_bytes, found == Found::Resumed || step != Step::Whole).map(Some)
     }
 
     /// The error of a build in `output`. The work folder is removed if the input is at fault and nothing in it could be
@@ -187,12 +197,14 @@ impl<'a> Publication<'a> {
         }
     }
 
-    fn check_space(&self, output: OutputDir, bytes: u64, found: Found) -> Result<OutputDir> {
+    /// Checks that there is room for what of `bytes` is not written. Else the work folder is removed, unless it is to be
+    /// `kept`.
+    fn check_space(&self, output: OutputDir, bytes: u64, kept: bool) -> Result<OutputDir> {
         let needed = bytes.saturating_sub(written_bytes(&self.plan.layout, &output)?);
         match refuse_full_disk(&output, needed) {
             Ok(()) => Ok(output),
             Err(error) => {
-                if found != Found::Resumed {
+                if !kept {
                     output.discard()?;
                 }
                 Err(error)

@@ -23,6 +23,7 @@ fn of(cause: &Cause) -> Option<String> {
         }
         Cause::UnknownTask => Some("`moerge eval --list-tasks` names all tasks and groups".to_owned()),
         Cause::TooFewExamples => Some("ask for fewer with --shots".to_owned()),
+        Cause::RoutersMissing => Some("`--routers-only` in place of `--part` makes them".to_owned()),
         Cause::VocabulariesDiffer => Some(
             "--unsafe-truncate-embeddings cuts them to the shortest, if the rows at the end are padding".to_owned(),
         ),

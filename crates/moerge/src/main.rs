@@ -11,6 +11,7 @@ mod interrupt;
 mod mergekit_flags;
 mod numbers;
 mod progress;
+mod scheduler;
 mod sizes;
 mod terminal;
 mod wrap;

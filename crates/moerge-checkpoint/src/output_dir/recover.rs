@@ -34,7 +34,8 @@ pub(super) fn open(
     if link_facts_if_any(&*storage, &work.join(MARKER)).map_err(io_at("look at", &work))?.is_none() {
         write_durably(&*storage, &work, MARKER, MARKER_BYTES)?;
     }
-    let mut output = OutputDir { storage, out, parent, work, files, overwrite, published: false, _lock: lock };
+    let (published, part) = (false, PART.to_owned());
+    let mut output = OutputDir { storage, out, parent, work, files, overwrite, part, published, _lock: lock };
     let found = recover(&mut output, plan_id)?;
     Ok((output, found))
 }
@@ -77,8 +78,6 @@ fn recover(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     }
     if same_plan && building {
         create_durably(&*output.storage, &output.kept_dir())?;
-        sweep(output, &output.model_dir())?;
-        sweep(output, &output.kept_dir())?;
         return Ok(Found::Resumed);
     }
     start_afresh(output, plan_id)?;
@@ -141,18 +140,20 @@ fn start_afresh(output: &OutputDir, plan_id: &str) -> Result<()> {
     write_durably(&*output.storage, &output.work, PLAN_ID, plan_id.as_bytes())
 }
 
-/// Removes unfinished files of an earlier run.
-fn sweep(output: &OutputDir, dir: &Path) -> Result<()> {
-    for name in output.list(dir)? {
-        if name.as_encoded_bytes().ends_with(PART.as_bytes()) {
-            let path = dir.join(name);
-            output.storage.remove_file(&path).map_err(io_at("remove", &path))?;
-        }
-    }
-    Ok(())
-}
-
 impl OutputDir {
+    /// Removes unfinished files of earlier runs.
+    pub(super) fn sweep(&self) -> Result<()> {
+        for dir in [self.model_dir(), self.kept_dir()] {
+            for name in self.list(&dir)? {
+                if name.as_encoded_bytes().ends_with(PART.as_bytes()) {
+                    let path = dir.join(name);
+                    self.storage.remove_file(&path).map_err(io_at("remove", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether something at OUT is to be replaced.
     pub(super) fn check_out(&self) -> Result<bool> {
         check_out(&*self.storage, &self.out, &self.parent, self.files.as_deref(), self.overwrite)
@@ -218,7 +219,7 @@ fn check_file(storage: &dyn OutputStorage, place: &Path, overwrite: bool) -> Res
 }
 
 /// The parent folder of `out`, and the work folder in it.
-fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
+pub(super) fn beside(out: &Path) -> Result<(PathBuf, PathBuf)> {
     let Some(name) = out.file_name() else {
         return Err(Error::OutputUnnamed { out: out.to_owned() });
     };

@@ -110,26 +110,34 @@ impl OutputStorage for LocalStorage {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        // The holder finally removes its lock file. Another process that opened it just before would lock
-        // a file without a name, so check the name once the lock is held.
-        for _ in 0..100 {
-            let mut options = OpenOptions::new();
-            options.create(true).truncate(false).read(true).write(true);
-            let file = without_following(&mut options).open(path)?;
-            regular(&file.metadata()?)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                // A file system without locks: better unlocked than unusable.
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-            if is_at(&file, path)? {
-                return Ok(Some(Lock::new(file)));
-            }
-        }
-        Ok(None)
+        lock_by(path, File::try_lock)
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Lock>> {
+        lock_by(path, File::try_lock_shared)
+    }
+}
+
+fn lock_by(path: &Path, try_lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<Option<Lock>> {
+    // The holder finally removes its lock file. Another process that opened it just before would lock
+    // a file without a name, so check the name once the lock is held.
+    for _ in 0..100 {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let file = without_following(&mut options).open(path)?;
+        regular(&file.metadata()?)?;
+        match try_lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            // A file system without locks: better unlocked than unusable.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if is_at(&file, path)? {
+            return Ok(Some(Lock::new(file)));
+        }
+    }
+    Ok(None)
 }
 
 fn facts(metadata: &fs::Metadata) -> Facts {

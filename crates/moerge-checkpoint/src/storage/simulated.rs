@@ -50,7 +50,8 @@ struct State {
     operations: u64,
     fault: Option<(u64, Fault)>,
     power_off: Option<u64>,
-    locked: Vec<NodeId>,
+    /// What is locked, and whether others may share it; an entry for each holder.
+    locked: Vec<(NodeId, bool)>,
     free_space: u64,
 }
 

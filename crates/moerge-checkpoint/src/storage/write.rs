@@ -37,6 +37,8 @@ pub trait OutputStorage: ReadStorage {
     /// until the [`Lock`] is dropped. `None` if it is locked already. A process that dies releases
     /// its locks.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
+    /// The same with any number of holders, none of which is beside one of [`lock`](OutputStorage::lock).
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Lock>>;
 }
 
 /// An open file that many threads may write at once.

@@ -4,12 +4,13 @@
 //! output is never lost before the new one is complete.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use moerge_checkpoint::{Error, Fault, SimulatedDisk, Survives};
+use moerge_checkpoint::{Error, Fault, Found, OutputStorage, Result, SimulatedDisk, Survives};
 
 #[path = "common/build.rs"]
 mod build;
-use build::{Done, Files, OUT, WORK, build, build_failing, build_whole, layout};
+use build::{Done, Files, OUT, WORK, build, build_failing, build_part, build_whole, layout};
 
 /// What was at OUT before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +300,38 @@ fn the_output_is_removed_after_a_cut() {
                 Err(Error::OutputExists { .. }) => assert_eq!(Some(after.files(OUT)), old, "{context}"),
                 Err(error) => panic!("{context}: {error}"),
             }
+        }
+    }
+}
+
+/// Both parts, and what publishes them.
+fn build_in_parts(storage: &Arc<dyn OutputStorage>, done: &mut Done) -> Result<()> {
+    build_part(storage, "A", 0, 2)?;
+    build_part(storage, "A", 1, 2)?;
+    build(storage, "A", false, done)
+}
+
+#[test]
+fn parts_with_the_power_cut_before_every_operation() {
+    let (new, whole) = (expected("A"), SimulatedDisk::new());
+    let mut done = Done::default();
+    build_in_parts(&whole.shared(), &mut done).unwrap();
+    assert_eq!((whole.files(OUT), done.found, done.shards_written), (new.clone(), Some(Found::Resumed), 0));
+    for n in 0..whole.operations() {
+        let disk = SimulatedDisk::new();
+        disk.power_off_at(n);
+        let _ = build_in_parts(&disk.shared(), &mut Done::default());
+        for survives in all_survivals(n) {
+            let context = format!("cut at {n}, {survives:?}");
+            let after = disk.crash(survives);
+            let out = after.files(OUT);
+            assert!(out.is_empty() || out == new, "{context}: incomplete output: {out:?}");
+            if out.is_empty() {
+                build_in_parts(&after.shared(), &mut Done::default()).unwrap_or_else(|e| panic!("{context}: {e}"));
+            } else if !is_over(&after, &new) {
+                build_whole(&after.shared(), "A", false);
+            }
+            assert_eq!(after.files(OUT), new, "{context}");
         }
     }
 }

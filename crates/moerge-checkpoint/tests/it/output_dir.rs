@@ -503,3 +503,34 @@ mod unix {
         assert_eq!(fs::read(&target).unwrap(), b"kept");
     }
 }
+
+#[test]
+fn several_processes_write_shards_of_the_same_plan() {
+    let (_dir, out) = folder();
+    let layout = one_shard();
+    let part = |plan: &str| OutputDir::open_part(&storage(), &out, plan, false);
+    let (first, found) = part("plan").unwrap();
+    assert_eq!(found, Found::Fresh);
+    let (second, found) = part("plan").unwrap();
+    assert_eq!(found, Found::Resumed);
+    assert_eq!(OutputDir::unfinished(&LocalStorage, &out).unwrap().as_deref(), Some("plan"));
+
+    // Both write the same shard, in files of their own; a third is killed while it does.
+    let (third, _) = part("plan").unwrap();
+    let unfinished = [&first, &second, &third].map(|output| ShardWriter::create(output, &layout.shards[0]).unwrap());
+    assert_eq!(names(&first.model_dir()).len(), 3);
+    let fingerprints = write_shard(&first, &layout);
+    drop((unfinished, third));
+    assert_eq!(write_shard(&second, &layout), fingerprints);
+    assert_eq!(first.finished_shards(&layout).unwrap(), [Some(fingerprints)]);
+
+    // Nobody publishes or replaces it meanwhile.
+    assert!(matches!(open(&out, false), Err(Error::Locked { .. })));
+    drop((first, second));
+    let (whole, found) = open(&out, false).unwrap();
+    assert_eq!(found, Found::Resumed);
+    assert_eq!(names(&whole.model_dir()), ["model.safetensors"]);
+    whole.publish().unwrap();
+    assert_eq!(names(&out), ["model.safetensors"]);
+    assert_eq!(OutputDir::unfinished(&LocalStorage, &out).unwrap(), None);
+}

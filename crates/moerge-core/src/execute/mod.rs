@@ -18,19 +18,19 @@ use moerge_checkpoint::{Fingerprint, OutputDir};
 use produce::Buffers;
 pub use produce::CHUNK;
 use queue::Queue;
-use run::{Run, ShardFingerprints};
+use run::{Run, ShardFingerprints, ShardState};
 
 use crate::{
     error::Result,
     ops::ComputedValues,
-    plan::OutputPlan,
+    plan::{OutputPlan, Part},
     progress::{Progress, Stage},
 };
 
 /// What was written.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// Fingerprints of all tensors, in shard order.
+    /// Fingerprints of all tensors of the shards that were to be written, in shard order.
     pub fingerprints: Vec<(String, Fingerprint)>,
     /// Warnings: copied tensors with NaN or infinities.
     pub warnings: Vec<String>,
@@ -45,15 +45,16 @@ pub struct Target<'a> {
     pub output: &'a OutputDir,
 }
 
-/// Writes the shards of `plan` that `output` does not have yet.
+/// Writes the shards of `plan` that `output` does not have yet; of a `part`, only its own.
 pub fn write_shards(
     plan: &OutputPlan,
     computed: &dyn ComputedValues,
     output: &OutputDir,
+    part: Option<Part>,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Written> {
-    let (fingerprints, warnings) = write(&[Target { plan, output }], computed, threads, progress)?;
+    let (fingerprints, warnings) = write(&[Target { plan, output }], computed, part, threads, progress)?;
     Ok(Written { fingerprints, warnings })
 }
 
@@ -65,24 +66,29 @@ pub fn write_together(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<String>> {
-    write(targets, computed, threads, progress).map(|(_, warnings)| warnings)
+    write(targets, computed, None, threads, progress).map(|(_, warnings)| warnings)
 }
 
 fn write(
     targets: &[Target<'_>],
     computed: &dyn ComputedValues,
+    part: Option<Part>,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<(ShardFingerprints, Vec<String>)> {
-    let finished = targets.iter().map(|target| Ok(target.output.finished_shards(&target.plan.layout)?));
-    let finished = finished.collect::<Result<Vec<_>>>()?;
-    let shards = || targets.iter().flat_map(|target| &target.plan.layout.shards);
-    let done = finished.iter().flatten().zip(shards()).filter(|(f, _)| f.is_some()).map(|(_, s)| s.file_len).sum();
-    progress.start(Stage::Weights, shards().map(|shard| shard.file_len).sum(), done);
-    let run = Run::new(targets, computed, finished, threads, progress);
+    let states = targets.iter().map(|target| ShardState::of(target, part)).collect::<Result<Vec<_>>>()?;
+    let wanted = || {
+        let shards = targets.iter().flat_map(|target| &target.plan.layout.shards);
+        shards.zip(states.iter().flatten()).filter(|(_, state)| !matches!(state, ShardState::OfOthers))
+    };
+    let bytes = wanted().map(|(shard, _)| shard.file_len).sum();
+    let done = wanted().filter(|(_, state)| matches!(state, ShardState::Finished(_))).map(|(shard, _)| shard.file_len);
+    progress.start(Stage::Weights, bytes, done.sum());
+    let shards = wanted().count();
+    let run = Run::new(targets, computed, states, threads, progress);
     write_missing(&run, threads);
     let (fingerprints, warnings) = run.end()?;
-    let count = if shards().count() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards().count()) };
+    let count = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
     progress.finish(Stage::Weights, &format!("{} tensors in {count}", fingerprints.len()));
     Ok((fingerprints, warnings))
 }

@@ -14,12 +14,35 @@ use super::Target;
 use crate::{
     error::{Error, Result},
     ops::ComputedValues,
-    plan::OutputTensor,
+    plan::{OutputTensor, Part},
     progress::Progress,
 };
 
 /// The tensors of a shard in order, with their fingerprints.
 pub(super) type ShardFingerprints = Vec<(String, Fingerprint)>;
+
+/// How far a shard is.
+#[derive(Debug, Clone)]
+pub(super) enum ShardState {
+    Missing,
+    Finished(ShardFingerprints),
+    /// Other machines write it.
+    OfOthers,
+}
+
+impl ShardState {
+    /// Those of a target, of whose shards only those of `part` are to be written.
+    pub fn of(target: &Target<'_>, part: Option<Part>) -> Result<Vec<ShardState>> {
+        let layout = &target.plan.layout;
+        let own = part.map_or_else(|| vec![true; layout.shards.len()], |part| part.shards(layout));
+        let state = |(finished, own): (_, bool)| match finished {
+            _ if !own => ShardState::OfOthers,
+            Some(fingerprints) => ShardState::Finished(fingerprints),
+            None => ShardState::Missing,
+        };
+        Ok(target.output.finished_shards(layout)?.into_iter().zip(own).map(state).collect())
+    }
+}
 
 /// A shard of a target, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,24 +68,24 @@ pub(super) struct Run<'a> {
 }
 
 struct Outcome {
-    /// Per target and shard, its fingerprints once it is finished.
-    finished: Vec<Vec<Option<ShardFingerprints>>>,
+    /// Per target and shard.
+    shards: Vec<Vec<ShardState>>,
     warnings: Vec<String>,
     failure: Option<Error>,
 }
 
 impl<'a> Run<'a> {
-    /// `finished` has the shards of each target that an earlier run finished.
+    /// `shards` are those of each target.
     pub fn new(
         targets: &'a [Target<'a>],
         computed: &'a dyn ComputedValues,
-        finished: Vec<Vec<Option<ShardFingerprints>>>,
+        shards: Vec<Vec<ShardState>>,
         threads: usize,
         progress: &'a dyn Progress,
     ) -> Run<'a> {
         let by_name = |target: &Target<'a>| target.plan.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let tensors: Vec<HashMap<_, _>> = targets.iter().map(by_name).collect();
-        let outcome = Mutex::new(Outcome { finished, warnings: Vec::new(), failure: None });
+        let outcome = Mutex::new(Outcome { shards, warnings: Vec::new(), failure: None });
         let threads_each = (threads / tensors.first().map_or(1, HashMap::len).max(1)).max(1);
         let seed = targets.first().map_or(0, |target| target.plan.seed);
         Run { targets, computed, tensors, progress, threads_each, seed, over: AtomicBool::new(false), outcome }
@@ -81,11 +104,11 @@ impl<'a> Run<'a> {
     /// The unfinished shards.
     pub fn missing(&self) -> Vec<ShardNumber> {
         self.change(|outcome| {
-            let shards = |(target, shards): (usize, &Vec<Option<_>>)| {
-                let missing = shards.iter().enumerate().filter(|(_, shard)| shard.is_none());
+            let shards = |(target, shards): (usize, &Vec<ShardState>)| {
+                let missing = shards.iter().enumerate().filter(|(_, shard)| matches!(shard, ShardState::Missing));
                 missing.map(|(shard, _)| ShardNumber { target, shard }).collect::<Vec<_>>()
             };
-            outcome.finished.iter().enumerate().flat_map(shards).collect()
+            outcome.shards.iter().enumerate().flat_map(shards).collect()
         })
     }
 
@@ -111,7 +134,7 @@ impl<'a> Run<'a> {
     }
 
     pub fn finished(&self, number: ShardNumber, fingerprints: ShardFingerprints) {
-        self.change(|outcome| outcome.finished[number.target][number.shard] = Some(fingerprints));
+        self.change(|outcome| outcome.shards[number.target][number.shard] = ShardState::Finished(fingerprints));
     }
 
     pub fn warn(&self, warning: String) {
@@ -135,10 +158,14 @@ impl<'a> Run<'a> {
         let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome.warnings.sort();
         outcome.warnings.dedup();
-        let first = outcome.finished.into_iter().next().unwrap_or_default();
+        let fingerprints = |shard| match shard {
+            ShardState::Finished(fingerprints) => fingerprints,
+            ShardState::Missing | ShardState::OfOthers => Vec::new(),
+        };
+        let first = outcome.shards.into_iter().next().unwrap_or_default();
         match outcome.failure {
             Some(error) => Err(error),
-            None => Ok((first.into_iter().flatten().flatten().collect(), outcome.warnings)),
+            None => Ok((first.into_iter().flat_map(fingerprints).collect(), outcome.warnings)),
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod dense;
 pub mod gguf;
 pub mod moe;
+mod part;
 
 use moerge_checkpoint::{Encoding, ShardLayout, TensorSpec, TensorView};
 use serde_json::{Map, Value};
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub use dense::{DenseModels, DensePlan, DensePlanOptions, DenseSummary};
+pub use part::Part;
 pub use moe::{
     ExpertSummary, ModelSummary, Models, MoePlan, PlanOptions, PlanSummary, Prompts, Routing, Slots, UnusedSummary,
 };

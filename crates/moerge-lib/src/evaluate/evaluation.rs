@@ -12,7 +12,7 @@ use super::{
 use crate::route::expert_slots;
 use moerge_core::{
     error::{Error, Result},
-    plan::Slots,
+    plan::{Part, Slots},
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -40,6 +40,8 @@ pub struct Tests {
     pub answer_tokens: usize,
     /// A folder in which the answers to tasks are kept as they come.
     pub answers: Option<PathBuf>,
+    /// The part of the questions of tasks that is asked, without scores: the rest is asked elsewhere.
+    pub part: Option<Part>,
     /// Solved examples before each question.
     pub shots: usize,
     /// Tokens per window; by default the model's context, at most 2048.
@@ -122,7 +124,7 @@ impl Tests {
         let tokenized = |choices| TokenizedChoices::new(choices, self.shots, &model.tokenizer, longest);
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
-        let asked = |questions| TokenizedQuestions::new(questions, model);
+        let asked = |questions| TokenizedQuestions::new(questions, self.part, model);
         let mut asked: Vec<TokenizedQuestions<'_>> = self.tasks.iter().map(asked).collect::<Result<_>>()?;
 
         let extraction = self.extraction.clone().map_or_else(|| Extraction::new(NUMBER), Ok)?;
@@ -132,7 +134,7 @@ impl Tests {
         let written = self.questions.iter().map(|file| (file.items.len() * limits.tokens) as u64);
 
         let runner = Runner::new(model.weights()?, placement, progress)?;
-        let kept = |folder: &PathBuf| KeptAnswers::open(folder, model, &runner, placement);
+        let kept = |folder: &PathBuf| KeptAnswers::open(folder, self.part, model, &runner, placement);
         let kept = self.answers.as_ref().filter(|_| !asked.is_empty()).map(kept).transpose()?;
         if let Some(kept) = &kept {
             asked.iter_mut().for_each(|task| task.recall(kept));
@@ -152,10 +154,16 @@ impl Tests {
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;
-        let tasks = asked
-            .iter()
-            .map(|task| score_task(task, &runner, model, kept.as_ref(), progress))
-            .collect::<Result<_>>()?;
+        let tasks = match self.part {
+            None => asked
+                .iter()
+                .map(|task| score_task(task, &runner, model, kept.as_ref(), progress))
+                .collect::<Result<_>>()?,
+            Some(_) => {
+                asked.iter().try_for_each(|task| task.ask(&runner, model, kept.as_ref(), progress).map(drop))?;
+                Vec::new()
+            }
+        };
         progress.finish(Stage::Score, &format!("{work} tokens, {}", model.reference));
         Ok(ModelScore {
             model: model.reference.clone(),

@@ -7,7 +7,7 @@ use moerge_checkpoint::{Fingerprint, OutputDir, OutputStorage, ReadStorage};
 use super::{MergeOptions, MergeReport, Prepared};
 use crate::{
     memory::MemoryNeed,
-    publication::Publication,
+    publication::{Publication, Step},
     routers::{self, ROUTING_REPORT, Routers, RoutingReport, SELF_TEXT_FILE},
     verify::small_files,
 };
@@ -54,6 +54,7 @@ impl Prepared {
         let (files, max_bytes) = self.files(sources, out, options.wanted)?;
         let id = self.id(&files, options)?;
         let report = |warnings, routing, bytes, already_there| MergeReport {
+            unfinished: None,
             summary: PlanSummary::new(&self.recipe, &self.models, &self.plan),
             out: out.to_owned(),
             bytes,
@@ -70,12 +71,15 @@ impl Prepared {
         if publication.is_built(&id)? {
             return Ok(already_there());
         }
+        if options.step.part().is_some() && !publication.is_begun(&id)? {
+            self.refuse_missing_routers()?;
+        }
         let tokenizer = self.tokenizer(sources)?;
         let memory = self.memory_with(sources, tokenizer.as_ref(), options, progress)?;
         if let Some(budget) = options.memory {
             memory.within(budget)?;
         }
-        let Some(output) = publication.open(&id, options.force, max_bytes, progress)? else {
+        let Some(output) = publication.open(&id, options.step, options.force, max_bytes, progress)? else {
             return Ok(already_there());
         };
         let made = match self.routers_with_warnings(&output, &files, tokenizer.as_ref(), &memory, options, progress) {
@@ -83,11 +87,21 @@ impl Prepared {
             Err(error) => return Err(publication.failed(output, error)),
         };
         let MadeRouters { routers, routing, mut warnings } = made;
-        let computed = routers.computed(&self.plan);
-        let written = match execute::write_shards(&self.plan.output, &computed, &output, memory.workers, progress) {
+        if options.step == Step::Routers {
+            let unfinished = Some(publication.unfinished(None, &output)?);
+            return Ok(MergeReport { unfinished, ..report(warnings, routing, 0, false) });
+        }
+        let (computed, part) = (routers.computed(&self.plan), options.step.part());
+        let written = match execute::write_shards(&self.plan.output, &computed, &output, part, memory.workers, progress) {
             Ok(written) => written,
             Err(error) => return Err(publication.failed(output, error)),
         };
+        if part.is_some() {
+            let unfinished = publication.unfinished(part, &output)?;
+            let bytes = unfinished.bytes;
+            // The warnings of the plan come when the output is finished.
+            return Ok(MergeReport { unfinished: Some(unfinished), ..report(written.warnings, None, bytes, false) });
+        }
         warnings.extend(written.warnings);
         warnings.extend(self.equal_experts(&written.fingerprints));
         let mut beside = files.clone();

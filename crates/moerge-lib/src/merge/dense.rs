@@ -31,7 +31,7 @@ use super::MergeOptions;
 use crate::{
     export::MadeFile,
     memory::{PROGRAM, TENSOR, USUAL_MEMORY, default_threads, worker_memory},
-    publication::Publication,
+    publication::{Publication, Step, Unfinished},
 };
 
 mod card;
@@ -71,6 +71,8 @@ pub struct DenseReport {
     pub already_there: bool,
     /// The files, where GGUF is written.
     pub gguf_files: Vec<MadeFile>,
+    /// What was done by a step after which the output is not finished.
+    pub unfinished: Option<Unfinished>,
 }
 
 /// Opens the models of `recipe` and makes the plan. Reads headers and small files only. `made` are the models that earlier
@@ -112,12 +114,16 @@ impl PreparedDense {
         progress: &dyn Progress,
     ) -> Result<DenseReport> {
         let start = Instant::now();
+        if options.step == Step::Routers {
+            return Err(Error::input("a dense merge has no routers").hint("its parts need no other step before them"));
+        }
         let files = self.models.0.iter().flat_map(NamedModel::files).collect();
         let publication = Publication::new(storage, out, &self.plan.output, files, &[])?;
         let files = self.files(sources, out, options.wanted)?;
         let max_bytes = self.max_bytes(&files);
         let id = self.id(&files)?;
         let report = |warnings, bytes, already_there| DenseReport {
+            unfinished: None,
             summary: self.summary(),
             out: out.to_owned(),
             bytes,
@@ -131,14 +137,19 @@ impl PreparedDense {
             return Ok(already_there());
         }
         let workers = self.workers(options)?;
-        let Some(output) = publication.open(&id, options.force, max_bytes, progress)? else {
+        let Some(output) = publication.open(&id, options.step, options.force, max_bytes, progress)? else {
             return Ok(already_there());
         };
-        let computed: HashMap<String, Vec<f32>> = HashMap::new();
-        let written = match execute::write_shards(&self.plan.output, &computed, &output, workers, progress) {
+        let (computed, part) = (HashMap::<String, Vec<f32>>::new(), options.step.part());
+        let written = match execute::write_shards(&self.plan.output, &computed, &output, part, workers, progress) {
             Ok(written) => written,
             Err(error) => return Err(publication.failed(output, error)),
         };
+        if part.is_some() {
+            let unfinished = publication.unfinished(part, &output)?;
+            let bytes = unfinished.bytes;
+            return Ok(DenseReport { unfinished: Some(unfinished), ..report(written.warnings, bytes, false) });
+        }
         let mut beside = files;
         beside.push(self.record(&id, &written.fingerprints));
         let bytes = publication.finish(output, &beside, |_| Ok(()), progress)?;

@@ -111,6 +111,7 @@ impl Prepared {
             routing,
             already_there: made.files.iter().all(|file| file.already_there),
             gguf_files: made.files,
+            unfinished: None,
         })
     }
 }
@@ -177,6 +178,7 @@ impl PreparedDense {
             elapsed: start.elapsed(),
             already_there: made.files.iter().all(|file| file.already_there),
             gguf_files: made.files,
+            unfinished: None,
         })
     }
 }

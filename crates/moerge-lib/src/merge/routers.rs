@@ -8,7 +8,7 @@ use crate::{
     routers::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, Validation},
 };
 use moerge_core::{
-    error::{Error, Result},
+    error::{Cause, Error, Result},
     plan::Prompts,
     progress::{Progress, Stage},
     recipe::{GateMode, Label},
@@ -37,7 +37,12 @@ impl Prepared {
                 progress.note("the routers are there from the run before");
                 kept
             }
-            None => self.make_routers(output, tokenizer, need, options, progress)?,
+            None => {
+                if options.step.part().is_some() {
+                    self.refuse_missing_routers()?;
+                }
+                self.make_routers(output, tokenizer, need, options, progress)?
+            }
         };
         if let Some(report) = report.as_mut().filter(|report| report.balance.is_none() && self.plan.routing.balance) {
             let calibration = self.calibration(output, text_tokenizer(tokenizer)?, need.expert, progress)?;
@@ -54,6 +59,16 @@ impl Prepared {
             output.keep(ROUTING_REPORT, report.to_text().as_bytes())?;
         }
         Ok((routers, report))
+    }
+
+    /// Refuses to write a part before there are routers, unless they are random: a pass over text may end in other bits on
+    /// another machine.
+    pub(super) fn refuse_missing_routers(&self) -> Result<()> {
+        match self.plan.routing.gate_mode.is_random() {
+            true => Ok(()),
+            false => Err(Error::input("the routers are not made yet, and all parts need the same ones")
+                .cause(Cause::RoutersMissing)),
+        }
     }
 
     /// Makes the routers and keeps them for a resumed run.

@@ -134,6 +134,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         answer_tokens: args.answer_tokens,
         tasks: asked.questions,
         answers: args.tasks.answers.as_deref().map(folder),
+        part: args.tasks.part,
         shots: args.shots.unwrap_or(0),
         context: args.context,
         stride: args.stride,
@@ -143,6 +144,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let scores = scores(args, &tests, &models, &reporter);
     reporter.close();
     let scores = scores?;
+    if let (Some(part), Some(answers)) = (args.tasks.part, &args.tasks.answers) {
+        reporter.note(&format!(
+            "part {part} of the questions is answered in {}; when all are, run without --part",
+            answers.display()
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
     for (score, file) in scores.iter().flat_map(|score| score.choices.iter().map(move |file| (score, file))) {
         if file.cut > 0 {
             let cut = count(file.cut, "question");

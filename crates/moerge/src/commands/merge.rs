@@ -21,7 +21,7 @@ use moerge_core::{
 use moerge_hub::{Hub, HubStorage, PushOptions, Pushed};
 use moerge_lib::{
     export::MadeFile,
-    merge::{DenseReport, MergeReport, earlier_models, prepare_dense, prepare_with},
+    merge::{DenseReport, MergeReport, Step, Unfinished, earlier_models, prepare_dense, prepare_with},
 };
 use serde_json::json;
 
@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod dense;
+mod parts;
 mod routing;
 
 /// Merge models as a recipe says, into a Mixture of Experts or a dense model
@@ -54,7 +55,8 @@ Examples:
   moerge merge recipe.yml out.gguf --quant q4_k_m  for LM Studio and llama.cpp, in one pass
   moerge merge recipe.yml out --no-cache           read the models from the Hub without storing them
   moerge merge recipe.yml out --push you/name      and upload the result
-  moerge merge recipe.yml out --json               one JSON event per line, for scripts")]
+  moerge merge recipe.yml out --json               one JSON event per line, for scripts
+  moerge merge recipe.yml out --part 2/8           one of eight machines; --finish on one of them afterwards")]
 pub struct Args {
     /// The recipe, a YAML file
     #[arg(value_name = "RECIPE")]
@@ -80,6 +82,8 @@ pub struct Args {
     routers: RouterArgs,
     #[command(flatten)]
     gguf: GgufArgs,
+    #[command(flatten)]
+    step: parts::StepArgs,
     /// Print JSON events, one per line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -147,6 +151,7 @@ fn build_and_push(args: &Args, reporter: &Reporter) -> moerge_core::Result<(Repo
 fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result<Report> {
     let path = folder(&args.recipe);
     let mut options = args.routers.options(args.build.options(args.force));
+    options.step = args.step.step();
     if let Some(threads) = options.threads {
         // Fails if the pool exists already, with a thread per core.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
@@ -169,6 +174,10 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     let gguf = args.gguf.options_by_name(&out)?;
     if gguf.is_some() && args.push.is_some() {
         return Err(Error::input("--push uploads a folder, and the output is a single file"));
+    }
+    if gguf.is_some() && options.step != Step::Whole {
+        return Err(Error::input("only folders are written in parts")
+            .hint("merge to a folder, then `moerge export` makes a GGUF file of it"));
     }
     let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
     Ok(match recipe.output {
@@ -203,6 +212,9 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
     for warning in &report.warnings {
         reporter.warning(warning);
     }
+    if let Some(unfinished) = &report.unfinished {
+        return print_step(args, unfinished, report.elapsed, reporter);
+    }
     let summary = &report.summary;
     if args.json {
         let event = json!({
@@ -236,6 +248,16 @@ fn print_summary(args: &Args, report: &MergeReport, reporter: &Reporter) -> anyh
         out.line(&format!("{label} {line}"))?;
     }
     print_next(args, &report.out, "route");
+    Ok(())
+}
+
+/// Prints what a step of several machines did.
+fn print_step(args: &Args, unfinished: &Unfinished, elapsed: Duration, reporter: &Reporter) -> anyhow::Result<()> {
+    if args.json {
+        reporter.result(parts::event(&args.out, unfinished, elapsed.as_secs_f64()))?;
+    } else if !args.quiet {
+        parts::print_summary(args, unfinished, &took(false, elapsed))?;
+    }
     Ok(())
 }
 

@@ -33,6 +33,7 @@ mod layers;
 mod limits;
 mod merged_weights;
 mod mutants;
+mod parts;
 mod phatgoose;
 mod recipes;
 mod resume;

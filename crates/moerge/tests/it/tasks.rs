@@ -135,7 +135,15 @@ fn a_stopped_run_goes_on() {
     std::fs::write(&file, &text[..text.len() / 2]).unwrap();
     let (resumed, some) = ask("base");
     assert!(some > 0 && some < all, "{some} of {all}");
-    // What is asked anew is packed differently, so the last bits differ.
+    assert_close(&resumed, &first);
+    // Another model has answers of its own.
+    assert_eq!(ask("story").1, all);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+/// What is asked in another run is packed differently, so the last bits differ.
+#[track_caller]
+fn assert_close(found: &[TaskScore], expected: &[TaskScore]) {
     let numbers = |scores: &[TaskScore]| -> Vec<f64> {
         let answers = scores.iter().flat_map(|score| &score.items).map(|item| item.answer.clone());
         answers
@@ -145,10 +153,31 @@ fn a_stopped_run_goes_on() {
             })
             .collect()
     };
-    let (resumed, first) = (numbers(&resumed), numbers(&first));
-    assert_eq!(resumed.len(), first.len());
-    assert!(resumed.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-4), "{resumed:?} {first:?}");
-    // Another model has answers of its own.
-    assert_eq!(ask("story").1, all);
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    let (found, expected) = (numbers(found), numbers(expected));
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {expected:?}");
+}
+
+/// Several machines answer a part each, and then nothing is left to ask.
+#[test]
+fn answers_of_several_machines_are_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    let tests = |answers: Option<&Path>, part: Option<&str>| Tests {
+        tasks: vec![questions("arc_easy", 0, None), questions("eq_bench", 0, Some(2))],
+        answers: answers.map(Path::to_owned),
+        part: part.map(|part| part.parse().unwrap()),
+        ..Tests::default()
+    };
+    let ask = |tests: Tests| {
+        let announced = Announced::default();
+        let found = tests.run(&tiny("base"), IN_MEMORY, None, &announced).unwrap().tasks;
+        (found, announced.0.into_inner())
+    };
+    let (whole, all) = ask(tests(None, None));
+    let parts: Vec<_> = ["1/3", "2/3", "3/3"].map(|part| ask(tests(Some(dir.path()), Some(part)))).into();
+    assert!(parts.iter().all(|(scores, work)| scores.is_empty() && *work > 0 && *work < all));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    let (joined, left) = ask(tests(Some(dir.path()), None));
+    assert_eq!(left, 0);
+    assert_close(&joined, &whole);
 }

@@ -95,15 +95,25 @@ impl OutputStorage for SimulatedDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        self.lock_by(path, false)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Lock>> {
+        self.lock_by(path, true)
+    }
+}
+
+impl SimulatedDisk {
+    fn lock_by(&self, path: &Path, shared: bool) -> io::Result<Option<Lock>> {
         let mut state = self.operation()?;
         let node = match state.tree.find(path) {
             Ok(node) => node,
             Err(_) => state.tree.create(path)?,
         };
-        if state.locked.contains(&node) {
+        if state.locked.iter().any(|(held, others)| *held == node && !(shared && *others)) {
             return Ok(None);
         }
-        state.locked.push(node);
+        state.locked.push((node, shared));
         Ok(Some(Lock::new(HeldLock { disk: self.clone(), node })))
     }
 }
@@ -115,7 +125,10 @@ struct HeldLock {
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        self.disk.state().locked.retain(|node| *node != self.node);
+        let locked = &mut self.disk.state().locked;
+        if let Some(position) = locked.iter().position(|(node, _)| *node == self.node) {
+            locked.remove(position);
+        }
     }
 }
 

@@ -49,7 +49,28 @@ pub fn build(storage: &Arc<dyn OutputStorage>, plan: &str, overwrite: bool, done
         output.keep("routers.bin", plan.as_bytes())?;
     }
     assert_eq!(output.kept("routers.bin")?.unwrap(), plan.as_bytes());
-    for (shard, finished) in layout.shards.iter().zip(output.finished_shards(&layout)?) {
+    write_missing(&output, plan, &layout, |_| true, done)?;
+    output.write_file("model.safetensors.index.json", &Index::of(&layout).encode())?;
+    output.write_file("config.json", plan.as_bytes())?;
+    output.publish()
+}
+
+/// Writes every `count`-th shard from the `number`-th on, as one of several processes.
+pub fn build_part(storage: &Arc<dyn OutputStorage>, plan: &str, number: usize, count: usize) -> Result<()> {
+    let (output, found) = OutputDir::open_part(storage, Path::new(OUT), plan, false)?;
+    assert_ne!(found, Found::AlreadyPublished);
+    write_missing(&output, plan, &layout(), |shard| shard % count == number, &mut Done::default())
+}
+
+fn write_missing(
+    output: &OutputDir,
+    plan: &str,
+    layout: &ShardLayout,
+    own: impl Fn(usize) -> bool,
+    done: &mut Done,
+) -> Result<()> {
+    let shards = layout.shards.iter().zip(output.finished_shards(layout)?).enumerate();
+    for (_, (shard, finished)) in shards.filter(|(number, _)| own(*number)) {
         let expected: Vec<(String, Fingerprint)> = shard
             .tensors
             .iter()
@@ -59,7 +80,7 @@ pub fn build(storage: &Arc<dyn OutputStorage>, plan: &str, overwrite: bool, done
             assert_eq!(fingerprints, expected);
             continue;
         }
-        let writer = ShardWriter::create(&output, shard)?;
+        let writer = ShardWriter::create(output, shard)?;
         for (i, tensor) in shard.tensors.iter().enumerate() {
             let bytes = bytes(plan, &tensor.spec.name, tensor.len);
             let (first, second) = bytes.split_at(bytes.len() / 3);
@@ -69,9 +90,7 @@ pub fn build(storage: &Arc<dyn OutputStorage>, plan: &str, overwrite: bool, done
         writer.finish(&expected)?;
         done.shards_written += 1;
     }
-    output.write_file("model.safetensors.index.json", &Index::of(&layout).encode())?;
-    output.write_file("config.json", plan.as_bytes())?;
-    output.publish()
+    Ok(())
 }
 
 /// A build that must succeed.

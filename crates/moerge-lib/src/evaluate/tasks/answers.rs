@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use moerge_core::{
     error::{Cause, Error, Result},
+    plan::Part,
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -26,6 +27,8 @@ pub(crate) struct TokenizedQuestions<'a> {
     items: Vec<Item>,
     /// The answers that are known already.
     known: Vec<Option<Answer>>,
+    /// The part of the questions that is asked here; all by default.
+    part: Option<Part>,
     /// Tokens of the model's context.
     longest: usize,
 }
@@ -46,7 +49,7 @@ struct Place {
 
 impl<'a> TokenizedQuestions<'a> {
     /// Tokenizes `questions` for `model`. What exceeds its context loses its beginning.
-    pub(crate) fn new(questions: &'a Questions, model: &Model) -> Result<Self> {
+    pub(crate) fn new(questions: &'a Questions, part: Option<Part>, model: &Model) -> Result<Self> {
         let longest = model.config.max_positions;
         let tokenized = |(index, question): (usize, &Question)| -> Result<Item> {
             let named = || format!("question {index} of {}", questions.task.name);
@@ -58,7 +61,7 @@ impl<'a> TokenizedQuestions<'a> {
         };
         let items: Vec<Item> = questions.items.par_iter().enumerate().map(tokenized).collect::<Result<_>>()?;
         let known = items.iter().map(|_| None).collect();
-        Ok(Self { questions, items, known, longest })
+        Ok(Self { questions, items, known, part, longest })
     }
 
     /// Takes the answers that an earlier run kept.
@@ -83,7 +86,8 @@ impl<'a> TokenizedQuestions<'a> {
 
     /// The questions to ask.
     fn unknown(&self) -> impl Iterator<Item = (usize, &Item)> {
-        self.items.iter().enumerate().filter(|(question, _)| self.known[*question].is_none())
+        let own = |question: usize| self.part.is_none_or(|part| part.has(question));
+        self.items.iter().enumerate().filter(move |(question, _)| own(*question) && self.known[*question].is_none())
     }
 
     /// The sequences to be scored, and the question and part that each belongs to.
@@ -125,7 +129,7 @@ impl<'a> TokenizedQuestions<'a> {
         }
     }
 
-    /// The answers, in the order of the questions; new ones are kept as they come. Counts tokens as [`Stage::Score`],
+    /// The answers, in the order of the questions; new ones are kept as they come. Those that other parts ask are blank. Counts tokens as [`Stage::Score`],
     /// which the caller starts and ends.
     pub(crate) fn ask(
         &self,

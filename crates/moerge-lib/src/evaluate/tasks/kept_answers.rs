@@ -1,5 +1,5 @@
 //! Answers kept in a file as they come, so that a run that was stopped goes on where it was: JSON Lines, one file per
-//! model, whose name is a fingerprint of its weights.
+//! model, whose name is a fingerprint of its weights. Each of several machines writes a file of its own, and all are read.
 //!
 //! An answer is found by a hash of everything that was asked: all tokens, so also the prompt's wording, its solved examples
 //! and the tokenizer.
@@ -12,7 +12,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use moerge_core::error::{Error, Result};
+use moerge_core::{
+    error::{Error, Result},
+    plan::Part,
+};
 use moerge_infer::{
     model::Model,
     runner::{Placement, Runner},
@@ -41,23 +44,33 @@ impl KeptAnswers {
     /// another model.
     ///
     /// # Errors
-    /// The weights or the file cannot be read, or the file cannot be written to.
-    pub(crate) fn open(folder: &Path, model: &Model, runner: &Runner<'_>, placement: Placement) -> Result<Self> {
+    /// The weights or a file cannot be read, or the file cannot be written to.
+    pub(crate) fn open(
+        folder: &Path,
+        part: Option<Part>,
+        model: &Model,
+        runner: &Runner<'_>,
+        placement: Placement,
+    ) -> Result<Self> {
         let precision = match runner.resident() {
             Some(_) => format!("{:?}", placement.quantisation).to_lowercase(),
             None => "streamed".to_owned(),
         };
-        let path = folder.join(format!("{}-{precision}.jsonl", fingerprint(model)?));
+        let name = format!("{}-{precision}.", fingerprint(model)?);
+        let own = part.map(|part| part.to_string().replace('/', "-of-") + ".").unwrap_or_default();
+        let path = folder.join(format!("{name}{own}jsonl"));
         fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
         let write = |e: &std::io::Error| Error::io("write", &path, e);
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(|e| write(&e))?;
-        let text = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let text = String::from_utf8_lossy(&text);
-        // A line that was being written when the run was stopped is no answer.
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let known = lines.map(|line| (line.asked, line.answer)).collect();
-        if !text.is_empty() && !text.ends_with('\n') {
+        if !ends_with_a_line(&path)? {
             file.write_all(b"\n").map_err(|e| write(&e))?;
+        }
+        let mut known = HashMap::new();
+        for entry in fs::read_dir(folder).map_err(|e| Error::io("list", folder, &e))?.flatten() {
+            let of_model = entry.file_name().to_str().is_some_and(|n| n.starts_with(&name) && n.ends_with(".jsonl"));
+            if of_model {
+                known.extend(read(&entry.path())?);
+            }
         }
         Ok(Self { path, known, file: Mutex::new(file) })
     }
@@ -75,6 +88,20 @@ impl KeptAnswers {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(text.as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
     }
+}
+
+/// The answers in a file. A line that was being written when the run was stopped is no answer.
+fn read(path: &Path) -> Result<Vec<(String, Answer)>> {
+    let text = fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    Ok(lines.map(|line| (line.asked, line.answer)).collect())
+}
+
+/// Whether the last line of a file is whole.
+fn ends_with_a_line(path: &Path) -> Result<bool> {
+    let bytes = fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    Ok(bytes.last().is_none_or(|last| *last == b'\n'))
 }
 
 /// 32 hexadecimal digits of the bytes of all weights and of the config.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use moerge_core::{Error, Result};
+use moerge_core::{Error, Result, plan::Part};
 use moerge_hub::Hub;
 use moerge_lib::evaluate::tasks::{
     catalogue,
@@ -17,6 +17,7 @@ use crate::{
     commands::{folder, hub},
     numbers::count,
     progress::Reporter,
+    scheduler,
 };
 
 /// Tasks of the lm-evaluation-harness.
@@ -38,6 +39,11 @@ pub struct TaskArgs {
     /// Keep the answers to tasks in DIR as they come; a rerun asks only what is not answered there
     #[arg(long, value_name = "DIR", requires = "asked")]
     pub answers: Option<PathBuf>,
+    /// Only answer part I of N of the questions, on one of several machines: 2/8, auto/8. Without a value, or with `auto`,
+    /// both are what the scheduler says. A run without --part then gives the results
+    #[arg(long, value_name = "I/N", num_args = 0..=1, default_missing_value = "auto", value_parser = scheduler::part)]
+    #[arg(requires = "answers", conflicts_with_all = ["text", "choices", "questions", "compare", "html", "card", "json"])]
+    pub part: Option<Part>,
     /// Also compare the answers to tasks with the first model's: the questions that changed, and McNemar's test
     #[arg(long, requires = "asked")]
     pub compare: bool,

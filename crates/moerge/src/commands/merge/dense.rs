@@ -3,7 +3,7 @@
 use moerge_lib::merge::DenseReport;
 use serde_json::json;
 
-use super::{Args, print_next, size_lines, took};
+use super::{Args, print_next, print_step, size_lines, took};
 use crate::{
     commands::gguf,
     console,
@@ -16,6 +16,9 @@ use crate::{
 pub fn print_summary(args: &Args, report: &DenseReport, reporter: &Reporter) -> anyhow::Result<()> {
     for warning in &report.warnings {
         reporter.warning(warning);
+    }
+    if let Some(unfinished) = &report.unfinished {
+        return print_step(args, unfinished, report.elapsed, reporter);
     }
     let summary = &report.summary;
     if args.json {
