@@ -2,7 +2,7 @@
 
 use moerge_checkpoint::OutputDir;
 
-use super::{MergeOptions, Prepared};
+use super::{MergeOptions, Prepared, Step};
 use crate::{
     memory::MemoryNeed,
     routers::{self, Calibration, ExpertText, ExpertTokens, ROUTING_REPORT, Routers, RoutingReport, Validation},
@@ -34,7 +34,9 @@ impl Prepared {
     ) -> Result<(Routers, Option<RoutingReport>)> {
         let (mut routers, mut report) = match self.kept_routers(output)? {
             Some(kept) => {
-                progress.note("the routers are there from the run before");
+                if options.step == Step::Whole {
+                    progress.note("the routers are there from the run before");
+                }
                 kept
             }
             None => {

@@ -82,8 +82,6 @@ pub struct Args {
     routers: RouterArgs,
     #[command(flatten)]
     gguf: GgufArgs,
-    #[command(flatten)]
-    step: parts::StepArgs,
     /// Print JSON events, one per line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -97,6 +95,9 @@ pub struct Args {
     verbose: u8,
     #[command(flatten)]
     mergekit: MergekitFlags,
+    // Last, as the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    step: parts::StepArgs,
 }
 
 /// Builds the output and prints a summary.

@@ -11,7 +11,7 @@ use crate::{
     console,
     numbers::{bytes, count},
     scheduler,
-    terminal::{HINT, LABEL, path_text, quoted, styled},
+    terminal::{HINT, LABEL, path_text, styled},
 };
 
 /// Which step of the merge this machine does.
@@ -56,21 +56,18 @@ pub fn print_summary(args: &Args, unfinished: &Unfinished, took: &str) -> anyhow
     let Unfinished { part, shards, bytes: size, missing } = unfinished;
     let mut out = console::results();
     let label = |name: &str| styled(LABEL, &format!("{name:<9}"));
-    let (recipe, folder) = (quoted(&args.recipe), quoted(&args.out));
-    let next = match part {
-        None => {
-            out.line(&format!("{} made {took} for {}", label("routers"), path_text(&args.out)))?;
-            format!("moerge merge {recipe} {folder} --part I/N on each machine, then --finish on one")
-        }
+    let next = match (part, missing) {
+        (None, _) => "the same command with --part I/N on each machine, then with --finish on one".to_owned(),
+        (Some(_), 0) => "the same command with --finish instead of --part".to_owned(),
+        (Some(_), missing) => format!("{} left for the other parts", count(*missing, "shard")),
+    };
+    match part {
+        None => out.line(&format!("{} made {took} for {}", label("routers"), path_text(&args.out)))?,
         Some(part) => {
             let (size, shards) = (bytes(*size), count(*shards, "shard"));
             out.line(&format!("{} {size}, {shards}, {took}", label(&format!("part {part}"))))?;
-            match missing {
-                0 => format!("moerge merge {recipe} {folder} --finish"),
-                missing => format!("{} left for the other parts", count(*missing, "shard")),
-            }
         }
-    };
+    }
     console::status(&format!("{} {next}", styled(HINT, "next:")));
     Ok(())
 }
