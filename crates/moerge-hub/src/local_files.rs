@@ -67,7 +67,7 @@ pub(super) fn list(folder: &Path, progress: &dyn Progress) -> Result<Vec<LocalFi
             "{} holds no model: it has no config.json",
             printable(&folder.display().to_string())
         ))
-        .hint("give the folder that `moerge merge` made"));
+        .hint("give the folder of a model or of an adapter"));
     }
     Ok(files)
 }

@@ -178,12 +178,17 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The scores of the last tokens of each of `sequences`. What several begin with is computed once.
-    pub fn score(&self, sequences: &[&Scored], progress: &dyn Progress) -> Result<Vec<Vec<TokenScore>>> {
+    /// The scores of the last tokens of each of `sequences`. What several begin with is computed, and observed, once.
+    pub fn score(
+        &self,
+        sequences: &[&Scored],
+        observer: &mut dyn Observer,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<TokenScore>>> {
         let tree = PrefixTree::new(&sequences.iter().map(|sequence| sequence.inputs()).collect::<Vec<_>>());
         let x = match &self.resident {
-            Some(model) => model.forward_tree(&tree, progress)?,
-            None => forward_tree(self.weights.as_ref(), &tree, progress)?,
+            Some(model) => model.forward_tree(&tree, observer, progress)?,
+            None => forward_tree(self.weights.as_ref(), &tree, observer, progress)?,
         };
         let wanted = sequences.iter().enumerate().flat_map(|(index, sequence)| {
             let targets = &sequence.tokens[sequence.tokens.len() - sequence.last..];

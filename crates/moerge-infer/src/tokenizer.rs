@@ -220,7 +220,7 @@ impl Tokenizer {
         let encoded = self.prompt_tokens(text)?;
         if encoded.is_empty() {
             return Err(Error::input(format!("the prompt {text:?} has no tokens"))
-                .hint("this model's tokenizer has no bos token, so an empty prompt is nothing at all"));
+                .hint("this model's tokenizer has no bos token, so an empty prompt has no tokens"));
         }
         Ok(encoded)
     }

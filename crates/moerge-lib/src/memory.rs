@@ -37,7 +37,7 @@ const ADAPTED_INPUT: u64 = 4 << 20;
 /// (measured with four experts of 1.6 GB).
 const KEPT: u64 = 16;
 
-/// What arenas of the threads that take part in writing text hold besides, whatever the model (measured on the smallest).
+/// Extra memory in the arenas of the threads that generate text, for any model (measured on the smallest).
 const WRITING: u64 = 6 << 20;
 
 /// Memory for writing weights if the user sets no limit.
@@ -120,7 +120,7 @@ impl MemoryNeed {
             return Err(self.too_small("the pass over the prompts", self.prompts, budget).hint(few));
         }
         if self.self_text > budget {
-            let yours = "`gate_mode: calibrated` fits the routers to text of yours, in less memory";
+            let yours = "`gate_mode: calibrated` fits the routers to your own text, in less memory";
             return Err(self.too_small("an expert that writes text", self.self_text, budget).hint(yours));
         }
         if self.training > budget {
@@ -173,7 +173,8 @@ fn writing(plan: &MoePlan, models: &Models, inputs: &MemoryInputs, way: Quantisa
     // A partial expert has the base's FFN in the layers without it.
     let experts = experts.chain((!plan.routing.slots.are_plain()).then(|| models.base()));
     let need = |expert: &Source| {
-        let bytes = generation_memory(&expert.description, way, &inputs.written, models.sources.len());
+        let bytes =
+            generation_memory(&expert.description, way, &inputs.written, models.sources.len(), inputs.threads - 1);
         bytes + bytes / KEPT + WRITING
     };
     (!inputs.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))

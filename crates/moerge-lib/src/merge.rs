@@ -23,8 +23,8 @@ mod needs;
 mod prepare;
 mod routers;
 
-pub use dense::{DenseReport, EarlierModels, PreparedDense, earlier_models, prepare_dense};
 pub use crate::publication::{Step, Unfinished};
+pub use dense::{DenseReport, EarlierModels, PreparedDense, earlier_models, prepare_dense};
 pub use prepare::{prepare, prepare_with};
 
 /// Options besides the recipe.

@@ -52,7 +52,7 @@ impl<'a> Publication<'a> {
             return Err(Error::input(message).hint("choose another name; moerge never replaces what it reads"));
         }
         if let Some(dir) = publication.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
-            return Err(Error::input(format!("{} would lie in a model that it is made of", out.display()))
+            return Err(Error::input(format!("{} would be inside one of its source models", out.display()))
                 .fact("the model", dir.display().to_string())
                 .hint("choose another folder; moerge writes nothing into the models that it reads"));
         }
@@ -98,7 +98,7 @@ impl<'a> Publication<'a> {
                 return Ok(None);
             }
             Found::OtherPlanDiscarded => progress.note(
-                "the unfinished build found there was of another recipe, of other sources or of another version; \
+                "the unfinished build found there belongs to another recipe, other sources or another version; \
                  starting over",
             ),
             Found::Resumed | Found::Fresh => {}

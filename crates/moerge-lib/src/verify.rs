@@ -95,7 +95,7 @@ pub enum FindingKind {
     Shape,
     /// NaN or infinite values.
     NotFinite,
-    /// Bytes are not those that `moerge.json` tells of.
+    /// Bytes differ from the fingerprint in `moerge.json`.
     Fingerprint,
     /// `config.json` does not call for a tensor.
     Unexpected,

@@ -34,7 +34,7 @@ const FLAGS: [Flag; 15] = [
     switch("multi-gpu", "no-multi-gpu", CPU),
     Flag { name: "gpu-rich", value: None, no: None, why: CPU },
     switch("clone-tensors", "no-clone-tensors", "shared tensors are written once per expert anyway"),
-    switch("safe-serialization", "no-safe-serialization", "safetensors is the only output format"),
+    switch("safe-serialization", "no-safe-serialization", "pickled weights are never written"),
     switch("async-write", "no-async-write", "reads and writes always overlap"),
     option("write-threads", "N", "reads and writes always overlap"),
     option("transformers-cache", "DIR", "models are in the Hugging Face cache; set HF_HUB_CACHE to move it"),
@@ -82,7 +82,7 @@ impl FromArgMatches for MergekitFlags {
             .map(|flag| format!("--{} is not needed: {}", flag.name, flag.why))
             .collect();
         if given("no-safe-serialization") {
-            notes.push("--no-safe-serialization has no effect: safetensors is the only output format".into());
+            notes.push("--no-safe-serialization has no effect: pickled weights are never written".into());
         }
         Ok(Self { notes })
     }

@@ -1,4 +1,4 @@
-//! Which part of the work a process is to do: as its command line says, or the scheduler that started it.
+//! Which part of the work a process does, from the command line or from the scheduler that started it.
 
 use moerge_core::plan::Part;
 
@@ -45,16 +45,20 @@ fn part_with(text: &str, get: impl Fn(&str) -> Option<String>) -> Result<Part, S
     }
     let whole = |name: &str| {
         let text = get(name);
-        text.map(|text| text.parse::<usize>().map_err(|_| format!("{name} is `{text}`, not a whole number"))).transpose()
+        text.map(|text| text.parse::<usize>().map_err(|_| format!("{name} is `{text}`, not a whole number")))
+            .transpose()
     };
     for Scheduler { task, first, step, count: of_all } in SCHEDULERS {
         let Some(number) = whole(task)? else { continue };
-        let other = |name: Option<&str>, usual| Ok::<_, String>(name.map(whole).transpose()?.flatten().unwrap_or(usual));
+        let other =
+            |name: Option<&str>, usual| Ok::<_, String>(name.map(whole).transpose()?.flatten().unwrap_or(usual));
         let (first, step) = (other(first, 0)?, other(step, 1)?.max(1));
         let count = match (count, of_all.map(whole).transpose()?.flatten()) {
             (Some(count), _) => count.parse().map_err(|_| format!("`{count}` is not a whole number"))?,
             (None, Some(count)) => count,
-            (None, None) => return Err(format!("{task} is {number}, but of how many? write {AUTO}/COUNT")),
+            (None, None) => {
+                return Err(format!("{task} is {number}, and the number of tasks is unknown: write {AUTO}/COUNT"));
+            }
         };
         let index = number.checked_sub(first).map(|past| past / step);
         let part = index.and_then(|index| Part::new(index + 1, count));

@@ -80,9 +80,7 @@ fn pickle_hint(problem: &PickleError) -> String {
 
 fn io_hint(kind: ErrorKind) -> Option<String> {
     let hint = match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "make room, then run the same command again: it goes on where it stopped"
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, then rerun the command to resume",
         ErrorKind::FileTooLarge => {
             "a limit on the size of files was hit (ulimit -f, or the file system's own): choose a \
              smaller shard size"
@@ -105,7 +103,7 @@ fn header_hint(problem: &HeaderError) -> Option<String> {
             "is it a safetensors file? If so it is damaged; download it again"
         }
         HeaderError::UnknownDtype { .. } => "it may need a newer version of this program",
-        HeaderError::BadMetadata { .. } => "only text may stand there",
+        HeaderError::BadMetadata { .. } => "metadata values must be strings",
         _ => "the file is damaged, or was not written by a safetensors library",
     };
     Some(hint.to_owned())

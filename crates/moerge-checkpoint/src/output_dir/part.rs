@@ -45,12 +45,7 @@ pub(super) fn open(
 }
 
 /// The folder with a shared lock, if it is that of the plan and nobody has it for himself.
-fn join(
-    storage: &Arc<dyn OutputStorage>,
-    out: &Path,
-    plan_id: &str,
-    overwrite: bool,
-) -> Result<Option<OutputDir>> {
+fn join(storage: &Arc<dyn OutputStorage>, out: &Path, plan_id: &str, overwrite: bool) -> Result<Option<OutputDir>> {
     let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
     let (parent, work) = recover::beside(&out)?;
     ownership::check(&**storage, &work)?;

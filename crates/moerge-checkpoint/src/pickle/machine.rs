@@ -291,7 +291,7 @@ impl<'a> Machine<'a> {
     }
 
     fn text(&mut self, len: usize) -> Result<(), PickleError> {
-        let text = std::str::from_utf8(self.take(len)?).map_err(|_| self.damaged("a text that is not UTF-8"))?;
+        let text = std::str::from_utf8(self.take(len)?).map_err(|_| self.damaged("a string that is not UTF-8"))?;
         self.push(Value::Text(text.to_owned()))
     }
 

@@ -70,7 +70,7 @@ fn kind(value: &Value) -> &'static str {
     match value {
         Value::None => "nothing",
         Value::Bool(_) | Value::Int(_) | Value::Float => "a number",
-        Value::Text(_) => "a text",
+        Value::Text(_) => "a string",
         Value::Tuple(_) | Value::List(_) => "a list",
         Value::Dict(_) => "a dict",
         Value::Callable(_) | Value::StorageType(_) => "a function",

@@ -98,7 +98,7 @@ impl TokenizerFile {
         if let Some(model) = model.filter(|model| in_model(model)) {
             if model.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "BPE") {
                 let message = format!("{} has tokens from id {rows} on, which have no embeddings", self.path.display());
-                return Err(Error::input(message).hint("only of a BPE tokenizer can such tokens be taken away"));
+                return Err(Error::input(message).hint("such tokens can only be removed from a BPE tokenizer"));
             }
             if let Some(vocabulary) = model.get_mut("vocab").and_then(Value::as_object_mut) {
                 vocabulary.retain(|token, _| !unused.contains(token));
@@ -177,7 +177,7 @@ impl TokenizerFile {
                 let token = shorten(token);
                 Err(Error::input(format!("{}: token {token:?} has id {id}", self.path.display()))
                     .fact("tokens", self.ids.len().to_string())
-                    .hint("the file is damaged; take it again from where the model is from"))
+                    .hint("the file is damaged; download it again"))
             }
             _ => Ok(()),
         }

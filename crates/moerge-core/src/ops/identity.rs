@@ -116,7 +116,7 @@ impl Identity {
                 self.view(view)?;
             }
             Expr::Lora { input, delta: LoraDelta { a, b, scale, transposed }, round } => {
-                self.number(if *transposed { 10 } else { 1 }).float(*scale).optional(*round, |id, dtype| {
+                self.number(1).flag(*transposed).float(*scale).optional(*round, |id, dtype| {
                     id.text(dtype.name());
                 });
                 self.view(a)?;
@@ -140,8 +140,8 @@ impl Identity {
                 self.expr(input)?;
             }
             Expr::RowMap { input, map, shape } => {
-                self.shape(shape);
-                self.number(5).list(map.iter(), |id, row| {
+                self.number(5).shape(shape);
+                self.list(map.iter(), |id, row| {
                     id.optional(*row, |id, row| {
                         id.number(row as u64);
                     });

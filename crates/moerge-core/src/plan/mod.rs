@@ -17,10 +17,10 @@ use crate::{
 };
 
 pub use dense::{DenseModels, DensePlan, DensePlanOptions, DenseSummary};
-pub use part::Part;
 pub use moe::{
     ExpertSummary, ModelSummary, Models, MoePlan, PlanOptions, PlanSummary, Prompts, Routing, Slots, UnusedSummary,
 };
+pub use part::Part;
 
 /// The plan of an output's weights.
 #[derive(Debug)]

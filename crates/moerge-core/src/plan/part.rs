@@ -49,7 +49,8 @@ impl FromStr for Part {
         let (number, count) = text.split_once('/').ok_or("expected NUMBER/COUNT, such as 2/8")?;
         let whole = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a whole number"));
         let (number, count) = (whole(number)?, whole(count)?);
-        Self::new(number, count).ok_or_else(|| format!("there is no part {number} of {count}; parts are counted from 1"))
+        Self::new(number, count)
+            .ok_or_else(|| format!("there is no part {number} of {count}; parts are counted from 1"))
     }
 }
 

@@ -47,7 +47,7 @@ const DENSE_ONLY: &str = "it belongs to merges of dense models";
 const CARD_ONLY: &str = "it describes the model, and the recipe is kept with the output";
 const ROUTED: &str = "experts are weighted by the routers";
 const FLAG: &str = "it is an option of mergekit that is not needed here";
-const TOP_LEVEL: &str = "it holds for the whole output; write it at the top level";
+const TOP_LEVEL: &str = "it applies to the whole output; write it at the top level";
 
 /// Keys of model cards that people write into recipes.
 pub(super) const CARD_KEYS: &[IgnoredKey] = &[

@@ -1,4 +1,4 @@
-//! From the tree of a recipe to its values. Reading goes on after a fault, so that all faults are found in one run.
+//! From the tree of a recipe to its values. Parsing continues after an error, so one run reports all.
 
 use std::sync::Arc;
 
@@ -132,7 +132,7 @@ fn refuse_dense_merge(source: &Source, root: &Node) -> Result<()> {
     let dense = entries.iter().find(|e| matches!(e.key.value.as_str(), "merge_method" | "slices" | "models"));
     match dense {
         Some(entry) => Err(source
-            .error("this recipe merges dense models, it makes no Mixture of Experts", entry.key.span.clone(), "")
+            .error("this is a recipe for a dense merge, not for a Mixture of Experts", entry.key.span.clone(), "")
             .hint("a recipe for an MoE has a `base_model` and a list of `experts`")),
         None => Ok(()),
     }

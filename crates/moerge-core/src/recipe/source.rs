@@ -1,6 +1,6 @@
 //! The recipe's text for error messages, and the collection of all faults found in it.
 //!
-//! Reading goes on after a fault, so that one run reports all of them, each with its place in the text.
+//! Parsing continues after an error, so one run reports all, each with its place in the text.
 
 use std::{cell::RefCell, ops::Range, sync::Arc};
 

@@ -31,7 +31,7 @@ const MAX_TEXT: usize = 64 << 20;
 pub(super) struct Node {
     /// Its byte span in the file.
     pub span: Range<usize>,
-    /// What it is.
+    /// Its kind and content.
     pub kind: Kind,
 }
 

@@ -76,9 +76,14 @@ pub fn forward(
 }
 
 /// The same for the sequences of a tree, one column per token of its nodes.
-pub fn forward_tree(weights: &dyn Weights, tree: &PrefixTree, progress: &dyn Progress) -> Result<Activations> {
+pub fn forward_tree(
+    weights: &dyn Weights,
+    tree: &PrefixTree,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<Activations> {
     let batch = Batch::of_tree(tree, &weights.description().decoder)?;
-    forward_batch(weights, &batch, Pass::default(), &mut (), progress)
+    forward_batch(weights, &batch, Pass::default(), observer, progress)
 }
 
 fn forward_batch(

@@ -61,16 +61,17 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
 }
 
 /// An upper bound on the bytes of a resident model that generates a batch of sequences with these final `lengths` in
-/// tokens. If `models` do so one after another, the allocator may keep the freed KV cache of each pool thread that
-/// allocated one.
+/// tokens, on a pool of `threads`. If `models` do so one after another, the allocator may keep the freed KV cache of each
+/// pool thread that allocated one.
 pub fn generation_memory(
     description: &Description,
     quantisation: Quantisation,
     lengths: &[usize],
     models: usize,
+    threads: usize,
 ) -> u64 {
     let options = &description.decoder;
-    let caches = models.clamp(1, rayon::current_num_threads()) as u64;
+    let caches = models.clamp(1, threads) as u64;
     let remembered = caches * lengths.iter().map(|tokens| KvCache::bytes(options, *tokens)).sum::<u64>();
     let columns = Activations::padded(lengths.len());
     let matrices = description.tensors.iter().map(matrix_shape);
@@ -80,6 +81,5 @@ pub fn generation_memory(
     // The f32 buffer that a matrix is quantised from or multiplied in.
     let multiplied = matrices.map(|shape| chunk_rows(shape, columns) * shape.1).max().unwrap_or(0);
     let scratch = F32 * multiplied.max(2 * CHUNK_WEIGHTS) + PACKED;
-    let threads = rayon::current_num_threads() + 1;
-    ResidentModel::bytes(description, quantisation) + remembered + (activations + threads * scratch) as u64
+    ResidentModel::bytes(description, quantisation) + remembered + (activations + (threads + 1) * scratch) as u64
 }

@@ -142,8 +142,13 @@ impl ResidentModel {
     }
 
     /// The same for the sequences of a tree, one column per token of its nodes.
-    pub fn forward_tree(&self, tree: &PrefixTree, progress: &dyn Progress) -> Result<Activations> {
-        self.forward_batch(&Batch::of_tree(tree, &self.options)?, &mut (), progress)
+    pub fn forward_tree(
+        &self,
+        tree: &PrefixTree,
+        observer: &mut dyn Observer,
+        progress: &dyn Progress,
+    ) -> Result<Activations> {
+        self.forward_batch(&Batch::of_tree(tree, &self.options)?, observer, progress)
     }
 
     fn forward_batch(

@@ -3,7 +3,7 @@
 
 use super::TextStream;
 use crate::{
-    decoder::{Activations, KvCache, ResidentModel},
+    decoder::{Activations, KvCache, Observer, ResidentModel},
     tokenizer::Tokenizer,
 };
 use moerge_core::{error::Result, progress::Progress};
@@ -43,6 +43,7 @@ pub fn generate_greedily(
     tokenizer: &Tokenizer,
     prompts: &[&[u32]],
     limits: &GreedyLimits<'_>,
+    observer: &mut (dyn Observer + Send),
     progress: &dyn Progress,
     done: &mut dyn FnMut(usize, String) -> Result<()>,
 ) -> Result<()> {
@@ -71,7 +72,7 @@ pub fn generate_greedily(
         if next.is_empty() {
             return Ok(());
         }
-        let best = best_tokens(&model.step(&mut cache, &next, &mut (), progress)?);
+        let best = best_tokens(&model.step(&mut cache, &next, observer, progress)?);
         let active: Vec<usize> = next.iter().map(|(slot, _)| *slot).collect();
         for (slot, token) in active.into_iter().zip(best) {
             let Some(writing) = slots[slot].as_mut() else { continue };

@@ -117,6 +117,7 @@ mod tests {
             bits_per_byte: 1.0,
         };
         ModelScore {
+            experts: Vec::new(),
             model: "out".into(),
             moe: true,
             context: 256,

@@ -91,10 +91,16 @@ pub fn score_choices(
 ) -> Result<ChoicesScore> {
     let sequences = tokenized.sequences();
     let mut sums = vec![0.0; sequences.len()];
-    Passes::new(&sequences, runner.pass_tokens()).run(runner, &sequences, progress, &mut |index, tokens| {
-        sums[index] = tokens.iter().map(|token| token.log_probability).sum();
-        Ok(())
-    })?;
+    Passes::new(&sequences, runner.pass_tokens()).run(
+        runner,
+        &sequences,
+        &mut (),
+        progress,
+        &mut |index, tokens| {
+            sums[index] = tokens.iter().map(|token| token.log_probability).sum();
+            Ok(())
+        },
+    )?;
     let mut sums = sums.into_iter();
     let questions = tokenized.choices.items.iter();
     let items: Vec<ItemScore> = questions

@@ -9,7 +9,7 @@ use super::{
     TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices,
     tasks::{KeptAnswers, TaskScore, TokenizedQuestions, questions, score_task},
 };
-use crate::route::expert_slots;
+use crate::route::{expert_names, expert_slots};
 use moerge_core::{
     error::{Error, Result},
     plan::{Part, Slots},
@@ -57,6 +57,9 @@ pub struct ModelScore {
     pub model: String,
     /// Whether it is a Mixture of Experts.
     pub moe: bool,
+    /// The names of its experts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<String>,
     /// Tokens per window.
     pub context: usize,
     /// Tokens between windows.
@@ -121,6 +124,7 @@ impl Tests {
         let mixed = self.mixing.map(mixed).transpose()?;
         let is_moe = model.description().decoder.experts().is_some();
         let slots = is_moe.then(|| expert_slots(model, model.storage.as_ref())).transpose()?;
+        let experts = if is_moe { expert_names(model, model.storage.as_ref())? } else { Vec::new() };
         let tokenized = |choices| TokenizedChoices::new(choices, self.shots, &model.tokenizer, longest);
         let choices: Vec<TokenizedChoices<'_>> = self.choices.iter().map(tokenized).collect::<Result<_>>()?;
 
@@ -157,10 +161,12 @@ impl Tests {
         let tasks = match self.part {
             None => asked
                 .iter()
-                .map(|task| score_task(task, &runner, model, kept.as_ref(), progress))
+                .map(|task| score_task(task, &runner, model, slots.as_ref(), kept.as_ref(), progress))
                 .collect::<Result<_>>()?,
             Some(_) => {
-                asked.iter().try_for_each(|task| task.ask(&runner, model, kept.as_ref(), progress).map(drop))?;
+                asked
+                    .iter()
+                    .try_for_each(|task| task.ask(&runner, model, kept.as_ref(), &mut (), progress).map(drop))?;
                 Vec::new()
             }
         };
@@ -168,6 +174,7 @@ impl Tests {
         Ok(ModelScore {
             model: model.reference.clone(),
             moe: is_moe,
+            experts,
             context: windowing.context(),
             stride: windowing.stride(),
             texts,

@@ -9,6 +9,7 @@ mod card;
 mod choices;
 mod choices_file;
 mod evaluation;
+mod expert_use;
 mod mixed;
 mod perplexity;
 mod questions_file;

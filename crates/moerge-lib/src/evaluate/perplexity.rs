@@ -69,7 +69,7 @@ impl TokenizedText {
         let documents: Vec<Document> = text.documents.iter().map(document).collect::<Result<_>>()?;
         if documents.iter().all(|d| d.tokens.len() < 2) {
             return Err(Error::input(format!("{} has no token that follows another", text.file))
-                .hint("a text of two tokens at least is needed"));
+                .hint("the text needs at least two tokens"));
         }
         Ok(Self { name: text.name.clone(), documents, windowing })
     }

@@ -8,7 +8,7 @@ use moerge_core::{
     progress::{Progress, Stage},
 };
 use moerge_infer::{
-    decoder::TokenScore,
+    decoder::{Observer, TokenScore},
     prefix_tree::common_prefix,
     runner::{Runner, Scored},
     tokenizer::Tokenizer,
@@ -157,13 +157,14 @@ impl Passes {
         &self,
         runner: &Runner<'_>,
         sequences: &[&Scored],
+        observer: &mut dyn Observer,
         progress: &dyn Progress,
         found: &mut dyn FnMut(usize, &[TokenScore]) -> Result<()>,
     ) -> Result<()> {
         for pass in &self.passes {
             let indices = &self.order[pass.requests.clone()];
             let these: Vec<&Scored> = indices.iter().map(|index| sequences[*index]).collect();
-            for (index, scores) in indices.iter().zip(runner.score(&these, progress)?) {
+            for (index, scores) in indices.iter().zip(runner.score(&these, observer, progress)?) {
                 found(*index, &scores)?;
             }
             progress.advance(Stage::Score, pass.tokens);

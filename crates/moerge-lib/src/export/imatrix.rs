@@ -221,7 +221,7 @@ fn own_settings() -> SelfText {
 fn writing(description: &Description, room: Option<u64>) -> (Quantisation, u64) {
     let settings = own_settings();
     let lengths = vec![settings.tokens + 1; settings.samples];
-    let bytes = |way| generation_memory(description, way, &lengths, 1);
+    let bytes = |way| generation_memory(description, way, &lengths, 1, rayon::current_num_threads());
     match bytes(Quantisation::Q8_0) {
         fits if room.is_none_or(|room| fits <= room) => (Quantisation::Q8_0, fits),
         _ => (Quantisation::Q4K, bytes(Quantisation::Q4K)),

@@ -89,7 +89,7 @@ impl<'a> ImatrixFile<'a> {
             return Ok(());
         }
         if self.written_id().is_none() {
-            let message = format!("{} is not replaced: it is no importance matrix of moerge", self.path.display());
+            let message = format!("{} is not replaced: moerge did not write it", self.path.display());
             return Err(Error::input(message).hint("choose another name, or remove the file yourself"));
         }
         if !force {

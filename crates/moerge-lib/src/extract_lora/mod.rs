@@ -92,7 +92,7 @@ pub struct MatrixReport {
     pub energy: f64,
     /// `|model - base| / |base|`; `None` where the base is zero.
     pub relative: Option<f64>,
-    /// `|model - base - B A| / |base|`: what the adapter does not give back, apart from rounding its factors.
+    /// `|model - base - B A| / |base|`: what the adapter does not recover, apart from rounding its factors.
     pub remaining: Option<f64>,
     /// The singular values that are kept, the largest first.
     pub singular_values: Vec<f64>,
@@ -238,7 +238,7 @@ fn difference(target: &Target<'_>, truncation: Truncation, progress: &dyn Progre
     if let Some(at) = matrix.iter().position(|x| !x.is_finite()) {
         return Err(Error::input(format!("the difference of {}.weight is not finite", target.module))
             .fact("row and column", format!("{}, {}", at / columns, at % columns))
-            .hint("one of the models has NaN or infinite values there; `moerge verify` lists them"));
+            .hint("one of the models has NaN or infinite values there"));
     }
     let norm_of_difference = matrix.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     let factors = svd::factors(matrix, target.shape, truncation, target.module, &|| progress.check())?;
@@ -291,7 +291,7 @@ fn check_place(out: &Path, models: [&NamedModel; 2]) -> Result<()> {
     let place = real(out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     let files: Vec<_> = models.iter().flat_map(|model| model.files()).collect();
     match files.iter().flat_map(|files| files.dirs()).find(|dir| place.starts_with(real(dir))) {
-        Some(dir) => Err(Error::input(format!("{} would lie in a model that it is made of", out.display()))
+        Some(dir) => Err(Error::input(format!("{} would be inside one of its source models", out.display()))
             .fact("the model", dir.display().to_string())
             .hint("choose another folder")),
         None => Ok(()),

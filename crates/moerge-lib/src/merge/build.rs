@@ -92,7 +92,8 @@ impl Prepared {
             return Ok(MergeReport { unfinished, ..report(warnings, routing, 0, false) });
         }
         let (computed, part) = (routers.computed(&self.plan), options.step.part());
-        let written = match execute::write_shards(&self.plan.output, &computed, &output, part, memory.workers, progress) {
+        let written = match execute::write_shards(&self.plan.output, &computed, &output, part, memory.workers, progress)
+        {
             Ok(written) => written,
             Err(error) => return Err(publication.failed(output, error)),
         };

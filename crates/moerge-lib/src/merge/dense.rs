@@ -169,7 +169,7 @@ impl PreparedDense {
     /// Every file beside the weights, but for the record.
     ///
     /// # Errors
-    /// A file cannot be read, or the chat template is none.
+    /// A file cannot be read, or the chat template is unknown.
     pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<Vec<OutputFile>> {
         let mut files = config_and_index(&self.plan.output);
         if wanted.card {

@@ -63,7 +63,7 @@ impl Prepared {
         Ok((routers, report))
     }
 
-    /// Refuses to write a part before there are routers, unless they are random: a pass over text may end in other bits on
+    /// Refuses to write a part before there are routers, unless they are random: a pass over text may differ in the last bits on
     /// another machine.
     pub(super) fn refuse_missing_routers(&self) -> Result<()> {
         match self.plan.routing.gate_mode.is_random() {

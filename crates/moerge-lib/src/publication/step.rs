@@ -1,7 +1,7 @@
 //! The steps of a merge that several machines make, and the work folder that they share.
 //!
-//! A part writes its shards beside those of others; the last step publishes them all. What such a work folder is resumed by
-//! is the plan's id alone, which is the same on every machine, unlike paths and times of files.
+//! A part writes its shards beside those of others; the last step publishes them all. Only the plan's id
+//! identifies this work folder: it is the same on every machine, unlike paths and times of files.
 
 use moerge_checkpoint::{Found, OutputDir};
 use moerge_core::{
@@ -102,6 +102,6 @@ impl Publication<'_> {
         let message = format!("{} of {} shards are not written yet", missing.len(), shards.len());
         Err(Error::input(message)
             .fact("the first", (*first).to_owned())
-            .hint("run the missing parts; one that ran already ends at once"))
+            .hint("run the missing parts; finished ones exit at once"))
     }
 }

@@ -138,7 +138,7 @@ pub fn report(
 ) -> Result<RouteReport> {
     let Some(top_k) = model.description().decoder.experts().map(|spec| spec.top_k) else {
         return Err(Error::input(format!("{} is a dense model: it has no routers", model.reference))
-            .hint("`moerge merge` makes a Mixture of Experts"));
+            .hint("only a Mixture of Experts has them"));
     };
     let name = |expert: usize| experts.get(expert).cloned().unwrap_or_else(|| format!("expert {expert}"));
     let context = extent.context.unwrap_or(model.config.max_positions.min(2048)).max(1);

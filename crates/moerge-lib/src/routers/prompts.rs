@@ -94,9 +94,7 @@ impl PromptSet {
             if found.is_empty() && !prompts.is_empty() {
                 return Err(Error::input(format!("the prompts of {name} have no tokens"))
                     .fact("prompt", format!("{:?}", prompts[0]))
-                    .hint(
-                        "the base's tokenizer has no bos token, so an empty prompt is nothing at all: write some text",
-                    ));
+                    .hint("the base's tokenizer has no bos token, so an empty prompt has no tokens: write some text"));
             }
             Ok(found)
         };

@@ -1,3 +1,5 @@
+//! `moerge export`: writes a model, or what a recipe makes, as GGUF files.
+
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::{LocalStorage, OutputStorage};
@@ -21,7 +23,7 @@ use crate::{
 /// Write a model as a GGUF file for llama.cpp, LM Studio and Ollama
 ///
 /// Reads the weights once and writes the file in one pass, with nothing in between. The types are those of llama-quantize.
-/// If a run is interrupted, run the same command again to resume.
+/// If a run is interrupted, rerun the command to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// Decomposes the difference of every linear layer of attention and FFN (SVD) and keeps the largest singular values, as
 /// a PEFT adapter of BASE; --embeddings adds embeddings and head. Norms and biases cannot be in it; how much they differ
-/// is reported. If a run is interrupted, run the same command again to resume.
+/// is reported. If a run is interrupted, rerun the command to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -176,7 +176,8 @@ fn warnings(args: &Args, report: &ExtractReport) -> Vec<String> {
             format!("{} ({}, {apart})", one_line(&of.module), count(of.tensors, "tensor"))
         };
         let parts: Vec<String> = report.left_out.iter().map(one).collect();
-        let mut warning = format!("the models also differ in what the adapter does not hold: {}", parts.join(", "));
+        let mut warning =
+            format!("the models also differ in weights that the adapter does not cover: {}", parts.join(", "));
         if !args.embeddings && report.left_out.iter().any(|part| ["embeddings", "head"].contains(&part.module.as_str()))
         {
             warning.push_str("\nhint: --embeddings adapts embeddings and head");

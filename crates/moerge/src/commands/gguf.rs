@@ -105,7 +105,7 @@ impl GgufArgs {
         let names = self.pre.is_some() || !self.tensor_type.is_empty();
         if imatrix || names || !self.quant.is_empty() || self.max_size.is_some() {
             let options = "--quant, --max-size, --tensor-type, --imatrix and --pre";
-            let message = format!("{options} are for GGUF files, and {} is none", path_text(out));
+            let message = format!("{options} are for GGUF files, and {} is not one", path_text(out));
             return Err(Error::input(message).hint("end the output's name in .gguf"));
         }
         Ok(None)

@@ -46,7 +46,7 @@ mod routing;
 /// Merge models as a recipe says, into a Mixture of Experts or a dense model
 ///
 /// Accepts the recipes and the command lines of mergekit-moe and mergekit-yaml. The output folder appears only when it
-/// is complete. If a run is interrupted, killed or runs out of disk space, run the same command again to resume.
+/// is complete. If a run is interrupted, killed or runs out of disk space, rerun the command to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

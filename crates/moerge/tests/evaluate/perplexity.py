@@ -1,4 +1,4 @@
-"""Makes perplexity.json: what transformers 5.23 finds for examples/tiny, for tests/evaluate.rs.
+"""Makes perplexity.json: what transformers 5.23 finds for examples/tiny, for tests/it/evaluate.rs.
 
     python -m venv VENV && VENV/bin/pip install torch==2.15.* transformers==5.23.*
     VENV/bin/python crates/moerge/tests/evaluate/perplexity.py

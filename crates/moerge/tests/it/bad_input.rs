@@ -57,12 +57,12 @@ fn nothing_is_written_into_a_source() {
     write_family(dir, "random");
     let before = contents(&dir.join("a"));
     for out in ["a/out", "./base/../a/b/out"] {
-        refused(dir, &["merge", "moe.yml", out], "would lie in a model");
+        refused(dir, &["merge", "moe.yml", out], "would be inside one of its source models");
     }
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(dir.join("a"), dir.join("link")).unwrap();
-        refused(dir, &["merge", "moe.yml", "link/out"], "would lie in a model");
+        refused(dir, &["merge", "moe.yml", "link/out"], "would be inside one of its source models");
     }
     assert_eq!(contents(&dir.join("a")), before);
     moerge_ok(dir, &["merge", "moe.yml", "a-and-more", "--quiet"]);

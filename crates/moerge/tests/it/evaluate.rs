@@ -145,9 +145,9 @@ fn sequences_that_begin_alike_are_scored_as_if_each_were_alone() {
         let all: Vec<&Scored> = sequences.iter().collect();
         for placement in [IN_MEMORY, STREAMED] {
             let runner = Runner::new(model.weights().unwrap(), placement, &Silent).unwrap();
-            let together = runner.score(&all, &Silent).unwrap();
+            let together = runner.score(&all, &mut (), &Silent).unwrap();
             for (sequence, together) in all.iter().zip(together) {
-                let alone = runner.score(&[*sequence], &Silent).unwrap().remove(0);
+                let alone = runner.score(&[*sequence], &mut (), &Silent).unwrap().remove(0);
                 assert_eq!((together.len(), alone.len()), (sequence.last, sequence.last));
                 for (a, b) in together.iter().zip(&alone) {
                     assert!((a.log_probability - b.log_probability).abs() < 1e-4, "{together:?} {alone:?}");

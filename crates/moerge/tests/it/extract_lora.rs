@@ -179,7 +179,7 @@ fn what_makes_no_adapter_is_refused_and_nothing_is_left() {
         (vec![&moe, "--base", &moe, "out"], "Mixture of Experts"),
         (vec!["tuned", "--base", &other, "out"], "do not fit each other"),
         (vec!["tuned", "--base", &base, "full"], "exists"),
-        (vec!["tuned", "--base", &base, "tuned/lora"], "would lie in a model"),
+        (vec!["tuned", "--base", &base, "tuned/lora"], "would be inside one of its source models"),
         (vec!["tuned", "--base", "tuned+lora", "out"], "merge the base's adapter first"),
         (vec!["tuned", "--base", &base, "out", "--memory", "1MiB"], "needs more memory"),
     ] {

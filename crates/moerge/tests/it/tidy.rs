@@ -41,7 +41,7 @@ fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Whether a string literal of the line holds a word that looks like `--flag`.
+/// Whether a string literal of the line holds a word that looks like `--flag`, or a command of moerge.
 fn names_a_flag(line: &str) -> bool {
     let literals = line.split('"').skip(1).step_by(2);
     literals.flat_map(|text| text.split_whitespace()).any(|word| {

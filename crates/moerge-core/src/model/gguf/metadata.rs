@@ -24,7 +24,7 @@ impl<'a> Facts<'a> {
     pub fn new(file: &'a GgufFile) -> Result<Self> {
         let key = "general.architecture";
         let architecture = file.get(key).ok_or_else(|| missing(&file.path, key))?;
-        let architecture = architecture.as_str().ok_or_else(|| wrong(&file.path, key, architecture, "a text"))?;
+        let architecture = architecture.as_str().ok_or_else(|| wrong(&file.path, key, architecture, "a string"))?;
         Ok(Self { file, architecture })
     }
 
@@ -45,7 +45,7 @@ impl<'a> Facts<'a> {
 
     /// The strings of an array by its full key.
     pub fn strings(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
-        self.list(key, "an array of texts", Value::as_str)
+        self.list(key, "an array of strings", Value::as_str)
     }
 
     /// The numbers of an array by its full key.
@@ -55,7 +55,7 @@ impl<'a> Facts<'a> {
 
     /// A text by its full key.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
-        self.typed(key, "a text", Value::as_str)
+        self.typed(key, "a string", Value::as_str)
     }
 
     /// A yes or no by its full key.

@@ -4,9 +4,9 @@ use crate::error::{Cause, Error, Result};
 
 /// How many inputs a method takes.
 pub(super) enum Count {
-    /// So many.
+    /// This number.
     Exactly(usize),
-    /// So many or more.
+    /// This number or more.
     AtLeast(usize),
 }
 

@@ -16,7 +16,7 @@ use crate::{
 /// Lower bits of a magnitude, counted by the second pass.
 pub(super) const LOW_BITS: u32 = 15;
 
-/// The end of the first so many values of a tensor, in order of magnitude.
+/// Where the k largest values of a tensor end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
     /// Magnitude of the last value before the cut, as bits; larger ones are before it, too.

@@ -118,7 +118,7 @@ pub fn differences(models: &DenseModels, lead: usize) -> Vec<String> {
             .collect();
         if !keys.is_empty() {
             warnings.push(format!(
-                "{} was made to run otherwise than {}, whose config.json the output has: {}",
+                "{} was configured differently from {}, whose config.json the output has: {}",
                 model.reference,
                 lead.reference,
                 keys.join("; ")

@@ -1,4 +1,4 @@
-//! Parameters that are valid but hardly meant: filters that pick no tensor, and weights that cancel out where the result
+//! Parameters that are valid but probably unintended: filters that pick no tensor, and weights that cancel out where the result
 //! is divided by their sum.
 
 use std::{collections::BTreeSet, ops::Range};
@@ -98,7 +98,7 @@ fn unused(setting: &Setting, number: usize, names: &[&BTreeSet<String>]) -> Opti
         return None;
     }
     let holds = names().any(|name| setting.0[number].holds(name));
-    Some(if holds { "values before it are for the same tensors" } else { "no tensor has it in its name" })
+    Some(if holds { "earlier filters match the same tensors" } else { "no tensor has it in its name" })
 }
 
 /// The weights by whose sum the method divides.

@@ -13,7 +13,7 @@ use crate::{
 /// The architecture for a model, and what it computes differently.
 ///
 /// # Errors
-/// There is none.
+/// llama.cpp has no architecture for the model.
 pub fn choose(model: &GgufModel) -> Result<(GgufArchitecture, Vec<String>)> {
     let experts = model.description.decoder.experts();
     let own = Family::of(&model.config)?.gguf;

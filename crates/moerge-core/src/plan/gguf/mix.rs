@@ -25,7 +25,7 @@ impl TypeRule {
     /// Reads `REGEX=TYPE`, such as `ffn_down=q6_K`.
     ///
     /// # Errors
-    /// It is none; a sentence.
+    /// The text is not of that form, as a sentence for the user.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (pattern, name) = text.rsplit_once('=').ok_or("expected REGEX=TYPE, such as ffn_down=q6_k")?;
         let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;

@@ -115,7 +115,7 @@ impl TokenizerFiles {
     /// The kind of the tokenizer.
     ///
     /// # Errors
-    /// It is none that can be described.
+    /// GGUF does not support the kind.
     pub fn kind(&self) -> Result<TokenizerKind> {
         let model = self.tokenizer.get("model").and_then(Value::as_object);
         let kind = model.and_then(|model| model.get("type")).and_then(Value::as_str).unwrap_or("BPE");
@@ -205,7 +205,7 @@ impl TokenizerFiles {
                 .hint("readers of GGUF files refuse such a token; take it out of the tokenizer")
         };
         for (token, id) in vocabulary {
-            let id = id.as_u64().ok_or_else(|| Error::input(format!("{}: the id of {token:?} is none", self.path)))?;
+            let id = id.as_u64().ok_or_else(|| Error::input(format!("{}: {token:?} has an invalid id", self.path)))?;
             let place = usize::try_from(id).ok().and_then(|id| tokens.get_mut(id)).ok_or_else(|| beyond(id, token))?;
             let is_byte = kind == TokenizerKind::SentencePiece && is_byte(token);
             *place = Some((token.clone(), if is_byte { BYTE } else { NORMAL }));

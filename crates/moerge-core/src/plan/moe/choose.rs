@@ -58,9 +58,9 @@ fn check_shared_expert(
             let able: Vec<_> = becomes.iter().filter(|f| f.shared_expert_gate().is_some()).map(|f| f.recipe_name).collect();
             let error = refuse(format!("{} has no shared experts", family.class));
             Err(if able.is_empty() {
-                error.hint(format!("no MoE family of {} models has; remove `shared_experts`", dense.model_type))
+                error.hint(format!("no MoE family for {} models supports shared experts; remove `shared_experts`", dense.model_type))
             } else {
-                error.hint(format!("`architecture: {}` has", able.join("` or `")))
+                error.hint(format!("`architecture: {}` supports shared experts", able.join("` or `")))
             })
         }
         Some(true) if !has_prompts && recipe.gate_mode.needs_prompts() => {

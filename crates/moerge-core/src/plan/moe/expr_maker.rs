@@ -146,9 +146,9 @@ impl ExprMaker<'_> {
             let source = self.models.expert(expert);
             let who = format!("expert {expert} ({})", source.short_name());
             match attention::differences(self.models.base(), source).first() {
-                Some(why) => format!("{who} takes no part in the merge of attention, norms and embeddings: {why}"),
+                Some(why) => format!("{who} is left out of the merge of attention, norms and embeddings: {why}"),
                 None => format!(
-                    "{who} takes no part in the merge of {} tensors, which it lacks or has in another shape: {}{}",
+                    "{who} is left out of the merge of {} tensors, which it lacks or has in another shape: {}{}",
                     names.len(),
                     names[0],
                     if names.len() > 1 { ", ..." } else { "" }

@@ -62,7 +62,7 @@ pub fn check_layers(recipe: &Recipe, slots: &Slots) -> Result<()> {
     let empty: Vec<usize> = (0..layers).filter(|layer| slots.in_layer(*layer).is_empty()).collect();
     if !empty.is_empty() {
         return Err(Error::input(format!("no expert is in {}", named(&empty)))
-            .hint("let one be in all layers, such as the base: leave out its `layers`"));
+            .hint("put one expert, such as the base, in all layers: leave out its `layers`"));
     }
     check_experts_per_token(recipe, slots)
 }

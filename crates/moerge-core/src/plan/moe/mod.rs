@@ -119,7 +119,7 @@ impl MoePlan {
         if options.balance && !recipe.gate_mode.is_fitted() {
             let mode = recipe.gate_mode.name();
             return Err(Error::input(format!("`gate_mode: {mode}` fits no routers that could be balanced"))
-                .hint("`gate_mode: self_calibrated` does, without prompts; `calibrated` fits them to text of yours"));
+                .hint("`gate_mode: self_calibrated` does, without prompts; `calibrated` fits them to your own text"));
         }
         let slots = Slots::of(recipe, base.config.layers);
         fit::check_layers(recipe, &slots)?;

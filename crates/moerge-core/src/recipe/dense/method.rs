@@ -64,7 +64,7 @@ impl Domain {
 pub struct ParameterSpec {
     /// Its name in recipes.
     pub name: &'static str,
-    /// Whose it is.
+    /// Whether each model has its own value.
     pub scope: Scope,
     /// What sort of value it has.
     pub sort: Sort,

@@ -1,4 +1,4 @@
-//! From the tree of a dense recipe to its values. Reading goes on after a fault, so that all faults are found in one run.
+//! From the tree of a dense recipe to its values. Parsing continues after an error, so one run reports all.
 
 use std::{ops::Range, sync::Arc};
 
@@ -218,7 +218,7 @@ fn of_model(source: &Source, mut parameters: Parameters, method: Option<&Located
         let counts = method.and_then(|m| m.parameter(name)).is_none_or(|spec| spec.scope == Scope::Model);
         if !counts {
             let message =
-                format!("`{name}` has no effect under a model: it holds for the whole merge, write it at the top");
+                format!("`{name}` has no effect under a model: it applies to the whole merge, write it at the top");
             source.warn(message, &value.span);
         }
         counts

@@ -89,7 +89,7 @@ fn no_text() {
 #[test]
 fn text_is_a_number() {
     assert_snapshot!(error("{\"text\": 3}", true), @r#"
-    error: a line that cannot be read (expected a text, found the number 3) in code.txt
+    error: a line that cannot be read (expected a string, found the number 3) in code.txt
       --> code.txt:1:1
     1 | {"text": 3}
       | ^^^^^^^^^^^

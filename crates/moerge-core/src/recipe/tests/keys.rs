@@ -115,7 +115,7 @@ fn unknown_key_with_control_characters() {
 #[test]
 fn dense_merge() {
     assert_snapshot!(error("merge_method: slerp\nslices:\n  - sources: []\nbase_model: a\n"), @"
-    error: this recipe merges dense models, it makes no Mixture of Experts
+    error: this is a recipe for a dense merge, not for a Mixture of Experts
       --> moe.yml:1:1
     1 | merge_method: slerp
       | ^^^^^^^^^^^^
@@ -126,7 +126,7 @@ fn dense_merge() {
 #[test]
 fn dense_merge_of_models() {
     assert_snapshot!(error("models:\n  - model: a\nmerge_method: ties\n"), @"
-    error: this recipe merges dense models, it makes no Mixture of Experts
+    error: this is a recipe for a dense merge, not for a Mixture of Experts
       --> moe.yml:1:1
     1 | models:
       | ^^^^^^

@@ -8,6 +8,7 @@ use moerge_core::{
     progress::{Progress, Stage},
 };
 use moerge_infer::{
+    decoder::Observer,
     generate::{GreedyLimits, generate_greedily},
     model::Model,
     runner::{Runner, Scored},
@@ -136,6 +137,7 @@ impl<'a> TokenizedQuestions<'a> {
         runner: &Runner<'_>,
         model: &Model,
         kept: Option<&KeptAnswers>,
+        observer: &mut (dyn Observer + Send),
         progress: &dyn Progress,
     ) -> Result<Vec<Answer>> {
         let mut answers: Vec<Answer> =
@@ -146,17 +148,23 @@ impl<'a> TokenizedQuestions<'a> {
         };
         let (places, sequences) = self.sequences();
         let mut open: Vec<usize> = answers.iter().map(Answer::parts).collect();
-        Passes::new(&sequences, runner.pass_tokens()).run(runner, &sequences, progress, &mut |index, tokens| {
-            let Place { question, part } = places[index];
-            if let Answer::Scores(scores) = &mut answers[question] {
-                scores[part] = Likelihood {
-                    log_likelihood: nine_decimals(tokens.iter().map(|token| token.log_probability).sum()),
-                    greedy: tokens.iter().all(|token| token.greedy),
-                };
-            }
-            open[question] -= 1;
-            if open[question] == 0 { keep(question, &answers[question]) } else { Ok(()) }
-        })?;
+        Passes::new(&sequences, runner.pass_tokens()).run(
+            runner,
+            &sequences,
+            observer,
+            progress,
+            &mut |index, tokens| {
+                let Place { question, part } = places[index];
+                if let Answer::Scores(scores) = &mut answers[question] {
+                    scores[part] = Likelihood {
+                        log_likelihood: nine_decimals(tokens.iter().map(|token| token.log_probability).sum()),
+                        greedy: tokens.iter().all(|token| token.greedy),
+                    };
+                }
+                open[question] -= 1;
+                if open[question] == 0 { keep(question, &answers[question]) } else { Ok(()) }
+            },
+        )?;
         let (owners, prompts): (Vec<usize>, Vec<&[u32]>) = self.prompts().unzip();
         if prompts.is_empty() {
             return Ok(answers);
@@ -168,7 +176,7 @@ impl<'a> TokenizedQuestions<'a> {
         })?;
         let (until, tokens) = self.limits();
         let limits = GreedyLimits { until, eos: model.tokenizer.eos(), tokens, context: self.longest };
-        generate_greedily(resident, &model.tokenizer, &prompts, &limits, progress, &mut |index, text| {
+        generate_greedily(resident, &model.tokenizer, &prompts, &limits, observer, progress, &mut |index, text| {
             answers[owners[index]] = Answer::Text(text);
             progress.advance(Stage::Score, tokens as u64);
             keep(owners[index], &answers[owners[index]])

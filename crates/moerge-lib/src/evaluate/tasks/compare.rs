@@ -71,7 +71,14 @@ mod tests {
         };
         let estimate = Estimate { value: 0.0, error: 0.0 };
         let metrics = vec![MetricScore { metric: Metric::Acc, name: "acc", estimate }];
-        TaskScore { name: "t".into(), shots: 0, metrics, cut: 0, items: right.iter().map(item).collect() }
+        TaskScore {
+            name: "t".into(),
+            shots: 0,
+            metrics,
+            cut: 0,
+            experts: None,
+            items: right.iter().map(item).collect(),
+        }
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub fn page(scores: &[ModelScore], names: &[String], suites: &[Suite], compared:
             chart(&mut page, &title, names, &values, metric.metric);
         }
     }
+    scores.iter().zip(names).for_each(|(score, name)| expert_use(&mut page, score, name));
     comparisons(&mut page, names, compared);
     page.push_str("</main>\n</body>\n</html>\n");
     page
@@ -105,6 +106,26 @@ fn chart(page: &mut String, title: &str, names: &[String], values: &[Estimate], 
         );
     }
     page.push_str("</svg>\n");
+}
+
+/// How much of the routers' weight each expert got, task by task.
+fn expert_use(page: &mut String, score: &ModelScore, name: &str) {
+    let rows: Vec<_> = score.tasks.iter().filter_map(|task| Some((task, task.experts.as_ref()?))).collect();
+    let Some((_, first)) = rows.first() else { return };
+    let expert = |index: usize| score.experts.get(index).map_or(index.to_string(), |name| escaped(name).to_string());
+    let head: String = (0..first.len()).map(|index| format!("<th>{}</th>", expert(index))).collect();
+    let _ = writeln!(
+        page,
+        "<h2>Experts of {}</h2>\n<p>Each expert's share of the routers' weight, over all layers and tokens of a task.</p>\n\
+         <table class=\"experts\">\n<tr><th>task</th>{head}</tr>",
+        escaped(name)
+    );
+    for (task, shares) in rows {
+        let cell = |share: &f64| format!("<td style=\"--share:{share:.3}\">{:.0} %</td>", 100.0 * share);
+        let cells: String = shares.iter().map(cell).collect();
+        let _ = writeln!(page, "<tr><th>{}</th>{cells}</tr>", escaped(&task.name));
+    }
+    page.push_str("</table>\n");
 }
 
 /// Which questions changed.

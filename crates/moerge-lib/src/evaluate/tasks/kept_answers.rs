@@ -1,4 +1,4 @@
-//! Answers kept in a file as they come, so that a run that was stopped goes on where it was: JSON Lines, one file per
+//! Answers kept in a file as they come, so that a run that was stopped resumes: JSON Lines, one file per
 //! model, whose name is a fingerprint of its weights. Each of several machines writes a file of its own, and all are read.
 //!
 //! An answer is found by a hash of everything that was asked: all tokens, so also the prompt's wording, its solved examples

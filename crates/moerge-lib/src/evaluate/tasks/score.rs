@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use moerge_core::{error::Result, progress::Progress};
+use moerge_core::{error::Result, plan::Slots, progress::Progress};
 use moerge_infer::{model::Model, runner::Runner};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     questions::Question,
     task::Metric,
 };
-use crate::evaluate::scores::Estimate;
+use crate::evaluate::{expert_use::ExpertUse, scores::Estimate};
 
 /// A model's score on a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,6 +25,10 @@ pub struct TaskScore {
     pub metrics: Vec<MetricScore>,
     /// Questions that lost their beginning to fit the context.
     pub cut: usize,
+    /// Of an MoE, each expert's share of the routers' weight, over all layers and the tokens that were read or written now;
+    /// `None` if all answers were kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Vec<f64>>,
     /// One entry per question.
     pub items: Vec<QuestionScore>,
 }
@@ -71,11 +75,13 @@ pub(crate) fn score_task(
     tokenized: &TokenizedQuestions<'_>,
     runner: &Runner<'_>,
     model: &Model,
+    slots: Option<&Slots>,
     kept: Option<&KeptAnswers>,
     progress: &dyn Progress,
 ) -> Result<TaskScore> {
     let questions = tokenized.questions;
-    let answers = tokenized.ask(runner, model, kept, progress)?;
+    let mut experts = ExpertUse::new(slots);
+    let answers = tokenized.ask(runner, model, kept, &mut experts, progress)?;
     let graded = |(answer, question): (Answer, &Question)| {
         let metrics = questions.task.metrics.iter();
         let grades = metrics.map(|metric| grade(*metric, &question.key, &answer)).collect();
@@ -87,5 +93,6 @@ pub(crate) fn score_task(
         MetricScore { metric: *metric, name: metric.name(), estimate: summary(*metric, &grades) }
     };
     let metrics = questions.task.metrics.iter().enumerate().map(measured).collect();
-    Ok(TaskScore { name: questions.task.name.clone(), shots: questions.shots, metrics, cut: tokenized.cut(), items })
+    let (name, shots, cut) = (questions.task.name.clone(), questions.shots, tokenized.cut());
+    Ok(TaskScore { name, shots, metrics, cut, experts: experts.shares(), items })
 }

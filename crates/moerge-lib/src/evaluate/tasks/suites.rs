@@ -221,7 +221,7 @@ mod tests {
         let estimate = Estimate { value, error: 0.1 };
         let metric = MetricScore { metric: Metric::Acc, name: member.metric, estimate };
         let name = member.task.name.clone();
-        TaskScore { name, shots: member.shots, metrics: vec![metric], cut: 0, items: Vec::new() }
+        TaskScore { name, shots: member.shots, metrics: vec![metric], cut: 0, experts: None, items: Vec::new() }
     }
 
     #[test]

@@ -28,7 +28,7 @@ const PARSED_TOKENIZER: u64 = 8;
 /// What the output's tokenizer has otherwise than the folder of `plan.tokenizer`.
 ///
 /// # Errors
-/// The recipe's chat template is none.
+/// The recipe's chat template is unknown.
 pub(super) fn overrides(
     storage: &dyn ReadStorage,
     recipe: &DenseRecipe,
@@ -63,7 +63,7 @@ pub(super) fn memory(storage: &dyn ReadStorage, recipe: &DenseRecipe, models: &D
 /// What is wrong with the files of the output's tokenizer, and models whose tokens mean something else.
 ///
 /// # Errors
-/// A file cannot be read, or the chat template is none.
+/// A file cannot be read, or the chat template is unknown.
 pub(super) fn warnings(
     storage: &dyn ReadStorage,
     recipe: &DenseRecipe,

@@ -403,6 +403,7 @@ mod tests {
         };
         let texts = perplexities.iter().enumerate().map(text).collect();
         ModelScore {
+            experts: Vec::new(),
             model: model.into(),
             moe,
             context: 256,

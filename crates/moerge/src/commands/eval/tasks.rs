@@ -40,7 +40,7 @@ pub struct TaskArgs {
     #[arg(long, value_name = "DIR", requires = "asked")]
     pub answers: Option<PathBuf>,
     /// Only answer part I of N of the questions, on one of several machines: 2/8, auto/8. Without a value, or with `auto`,
-    /// both are what the scheduler says. A run without --part then gives the results
+    /// I and N come from the scheduler. A run without --part then gives the results
     #[arg(long, value_name = "I/N", num_args = 0..=1, default_missing_value = "auto", value_parser = scheduler::part)]
     #[arg(requires = "answers", conflicts_with_all = ["text", "choices", "questions", "compare", "html", "card", "json"])]
     pub part: Option<Part>,

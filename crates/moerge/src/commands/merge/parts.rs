@@ -17,9 +17,9 @@ use crate::{
 /// Which step of the merge this machine does.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("step").multiple(false))]
-#[command(next_help_heading = "Many machines (OUT on a disk that all of them share)")]
+#[command(next_help_heading = "Many machines (OUT on a shared disk)")]
 pub struct StepArgs {
-    /// Write only part I of N: 2/8, or auto/8. Without a value, or with `auto`, both are what the scheduler says
+    /// Write only part I of N: 2/8, or auto/8. Without a value, or with `auto`, I and N come from the scheduler
     #[arg(long, value_name = "I/N", num_args = 0..=1, default_missing_value = "auto", value_parser = scheduler::part)]
     #[arg(group = "step", conflicts_with = "push")]
     part: Option<Part>,

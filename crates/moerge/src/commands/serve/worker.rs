@@ -29,7 +29,7 @@ use crate::{commands::running::Loaded, interrupt};
 
 /// Maximum number of requests that wait for their turn.
 const WAITING: usize = 256;
-/// Events of an answer that wait for a slow client. A client that reads nothing for [`PATIENCE`] after that is given up.
+/// Events of an answer that wait for a slow client. A client that reads nothing for [`PATIENCE`] after that is disconnected.
 const EVENTS: usize = 1024;
 /// How long the model waits for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(10);

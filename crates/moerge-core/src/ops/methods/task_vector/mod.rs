@@ -54,12 +54,12 @@ impl TaskVectors {
 const ZERO: f64 = 1e-7;
 
 /// The most bytes of a tensor's kept elements that are remembered.
-const MOST_KEPT: u64 = 32 << 20;
+const MAX_KEPT: u64 = 32 << 20;
 
 /// Bytes to remember which elements of `vectors` differences stay; 0 if that is too much, and they are found twice.
 pub(super) fn kept_bytes(elements: u64, vectors: usize) -> u64 {
     let bytes = Kept::bytes(elements) * vectors as u64;
-    if bytes > MOST_KEPT { 0 } else { bytes }
+    if bytes > MAX_KEPT { 0 } else { bytes }
 }
 
 /// What a pass finds of a difference.
