@@ -91,6 +91,9 @@ def merge(
     Ctrl-C stops the merge, as does an exception of `on_progress`. `out` exists only when it is complete; call `merge`
     with the same arguments to resume. Raises MoergeError if the merge fails.
     """
+    for flag in ("--part", "--routers-only"):
+        if any(given.split("=")[0] == flag for given in extra_args):
+            raise ValueError(f"{flag} makes a part of an output, which has no result: use the command")
     options = flags(
         json=True,
         memory=memory,

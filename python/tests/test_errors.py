@@ -51,6 +51,11 @@ def test_wrong_usage(tiny: Path, tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_parts_of_an_output_are_for_the_command(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--part"):
+        moerge.merge(tiny / "moe.yml", tmp_path / "out", extra_args=["--part=1/2"])
+
+
 def test_errors_can_be_pickled() -> None:
     error = moerge.MoergeError([moerge.Diagnostic("no", facts={"file": "a"}, hints=("b",))], 1)
     again = pickle.loads(pickle.dumps(error))
