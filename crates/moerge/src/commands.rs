@@ -67,6 +67,21 @@ pub enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// Whether it prints its result as one JSON document. Commands that print events print their errors themselves.
+    pub fn prints_json_document(&self) -> bool {
+        match self {
+            Self::Plan(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Diff(args) => args.json,
+            Self::Eval(args) => args.json,
+            Self::Route(args) => args.json,
+            _ => false,
+        }
+    }
+}
+
 /// Runs a command.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {

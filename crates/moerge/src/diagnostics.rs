@@ -43,8 +43,8 @@ pub fn as_warning(error: &moerge_core::Error) -> String {
     hints::with_flags(error).to_string()
 }
 
-/// An error of the library as a JSON event. `file`, `line` and `column` (from 1, in characters) are there where the error is
-/// about a place in a file.
+/// An error of the library as a JSON event. `file`, `line`, `column` (from 1, in characters) and `label` are there where the
+/// error is about a place in a file.
 pub fn as_event(error: &moerge_core::Error) -> Value {
     let error = hints::with_flags(error);
     let parts = error.parts();
@@ -59,6 +59,7 @@ pub fn as_event(error: &moerge_core::Error) -> Value {
         event["file"] = snippet.name.as_str().into();
         event["line"] = (before.matches('\n').count() + 1).into();
         event["column"] = (line.chars().count() + 1).into();
+        event["label"] = snippet.label.as_str().into();
     }
     event
 }

@@ -33,26 +33,31 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
+    let json = command.prints_json_document();
     interrupt::install();
     // What is still in the buffer of stdout may not fit on the disk either.
     let done = commands::run(command).and_then(|code| console::results().flush().map(|()| code).map_err(Into::into));
-    done.unwrap_or_else(|error| print_error(&error))
+    done.unwrap_or_else(|error| print_error(&error, json))
 }
 
-/// Prints why the command failed, and gives its exit code.
-fn print_error(error: &anyhow::Error) -> ExitCode {
+/// Prints why the command failed, with `json` also as events on stdout, and gives its exit code.
+fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     // The reader of a pipe went away (`moerge inspect out | head`), which is its right.
     let pipe_closed = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
     if error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(pipe_closed) {
         return ExitCode::from(SUCCESS);
     }
-    match error.downcast_ref::<moerge_core::Error>() {
+    let error = match error.downcast_ref::<moerge_core::Error>() {
         Some(error) if error.kind() == ErrorKind::Interrupted => {
             console::status("stopped");
             return ExitCode::from(interrupt::INTERRUPTED);
         }
-        Some(error) => diagnostics::error(error),
-        None => diagnostics::error(&moerge_core::Error::input(format!("{error:#}"))),
+        Some(error) => error.clone(),
+        None => moerge_core::Error::input(format!("{error:#}")),
+    };
+    if json {
+        progress::print_errors(&error);
     }
+    diagnostics::error(&error);
     ExitCode::from(FAILURE)
 }

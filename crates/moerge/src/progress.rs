@@ -94,7 +94,7 @@ impl Reporter {
     /// The errors that ended the run as events, if events are printed.
     pub fn failed(&self, error: &moerge_core::Error) {
         if let Format::Events = &*self.format {
-            std::iter::once(error).chain(&error.parts().further).for_each(|error| event(diagnostics::as_event(error)));
+            print_errors(error);
         }
     }
 
@@ -205,6 +205,11 @@ impl Progress for Reporter {
 /// The stage's name in a column of its own.
 fn title(stage: Stage) -> String {
     styled(LABEL, &format!("{:<9} ", stage.name()))
+}
+
+/// Prints an error, and those found in the same run, as events.
+pub fn print_errors(error: &moerge_core::Error) {
+    std::iter::once(error).chain(&error.parts().further).for_each(|error| event(diagnostics::as_event(error)));
 }
 
 /// Prints one event as a line. Ignores errors: a closed output must not stop the work.

@@ -54,8 +54,15 @@ impl Document {
     /// # Errors
     /// All faults that are found.
     pub fn load(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        Self::read(&name, &read_text(path, MAX_RECIPE)?.into(), Some(path))
+        Self::load_text(path, &read_text(path, MAX_RECIPE)?)
+    }
+
+    /// Reads `text` as if it were the content of the file `path`, and the prompt files that it names.
+    ///
+    /// # Errors
+    /// All faults that are found.
+    pub fn load_text(path: &Path, text: &str) -> Result<Self> {
+        Self::read(&path.display().to_string(), &text.into(), Some(path))
     }
 
     /// Parses `text`; `name` is its file name for messages. Prompt files are not read.

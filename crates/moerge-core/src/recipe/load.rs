@@ -14,7 +14,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// Maximum size of a recipe in bytes: it is written by hand.
-pub(super) const MAX_RECIPE: u64 = 16 << 20;
+pub const MAX_RECIPE: u64 = 16 << 20;
 /// Maximum bytes of all prompt files of a recipe together.
 const MAX_PROMPTS: usize = 256 << 20;
 

@@ -36,7 +36,7 @@ pub use expert::Expert;
 pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText};
 pub use gate_mode::GateMode;
 pub use layers::Layers;
-pub use load::read_text;
+pub use load::{MAX_RECIPE, read_text};
 pub use located::Located;
 use moerge_checkpoint::Dtype;
 use read::Draft;

@@ -1,14 +1,26 @@
 //! Arguments that `merge` and `plan` share.
 
-use std::path::Path;
+use std::{
+    io::{self, Read as _},
+    path::Path,
+};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use moerge_checkpoint::Dtype;
-use moerge_core::{model::locate::HubCache, output::files::Wanted, progress::Progress as _};
+use moerge_core::{
+    Error, Result,
+    model::locate::HubCache,
+    output::files::Wanted,
+    progress::Progress as _,
+    recipe::{Document, MAX_RECIPE},
+};
 use moerge_infer::decoder::WeightRounding;
 use moerge_lib::merge::MergeOptions;
 
-use crate::{progress::Reporter, sizes};
+use crate::{interrupt, progress::Reporter, sizes};
+
+/// The name of standard input in place of a recipe.
+const STDIN: &str = "-";
 
 /// Flags that change the output, or what it takes.
 #[derive(Debug, clap::Args)]
@@ -107,6 +119,24 @@ impl RouterArgs {
         };
         MergeOptions { threads: self.num_threads.map(usize::from), rounding, ..options }
     }
+}
+
+/// Loads the recipe `path`. `-` is standard input, where relative paths are relative to the working directory.
+///
+/// # Errors
+/// It cannot be read, or all faults that are found in it.
+pub fn load_recipe(path: &Path) -> Result<Document> {
+    if path != Path::new(STDIN) {
+        return Document::load(path);
+    }
+    let name = Path::new("stdin");
+    let mut text = String::new();
+    interrupt::while_waiting(|| io::stdin().take(MAX_RECIPE + 1).read_to_string(&mut text))
+        .map_err(|e| Error::io("read", name, &e))?;
+    if text.len() as u64 > MAX_RECIPE {
+        return Err(Error::input(format!("stdin is larger than {} MiB", MAX_RECIPE >> 20)));
+    }
+    Document::load_text(name, &text)
 }
 
 /// The folder that relative paths in a recipe are relative to.

@@ -32,7 +32,7 @@ pub struct Args {
     svg: Option<PathBuf>,
     /// Print everything as JSON, with every tensor
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Print only the result
     #[arg(short, long)]
     quiet: bool,

@@ -94,7 +94,7 @@ pub struct Args {
     card: bool,
     /// Print all results as JSON, including every question
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Print only the result
     #[arg(short, long)]
     quiet: bool,

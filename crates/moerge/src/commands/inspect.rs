@@ -39,7 +39,7 @@ pub struct Args {
     dir: PathBuf,
     /// Print everything as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Prints what the folder contains.

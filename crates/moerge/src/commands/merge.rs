@@ -16,7 +16,7 @@ use moerge_core::{
         locate::HubId,
     },
     progress::Progress as _,
-    recipe::{Document, Output},
+    recipe::Output,
 };
 use moerge_hub::{Hub, HubStorage, PushOptions, Pushed};
 use moerge_lib::{
@@ -26,7 +26,7 @@ use moerge_lib::{
 use serde_json::json;
 
 use super::{
-    build::{BuildArgs, RouterArgs, recipe_dir},
+    build::{BuildArgs, RouterArgs, load_recipe, recipe_dir},
     folder,
     gguf::{self, GgufArgs, is_gguf},
     hub, push,
@@ -58,7 +58,7 @@ Examples:
   moerge merge recipe.yml out --json               one JSON event per line, for scripts
   moerge merge recipe.yml out --part 2/8           one of eight machines; --finish on one of them afterwards")]
 pub struct Args {
-    /// The recipe, a YAML file
+    /// The recipe, a YAML file, or - for standard input
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// The output folder, or a GGUF file: a name that ends in .gguf
@@ -157,7 +157,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         // Fails if the pool exists already, with a thread per core.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
-    let recipe = Document::load(&path)?;
+    let recipe = load_recipe(&path)?;
     let mut storage = local_models();
     let mut mounted = None;
     if args.no_cache {

@@ -11,7 +11,7 @@ use moerge_core::{
     ErrorKind,
     model::gguf::{GgufStorage, local_models},
     plan::PlanSummary,
-    recipe::{Document, Output},
+    recipe::Output,
 };
 use moerge_hub::HubStorage;
 use moerge_lib::{
@@ -21,7 +21,7 @@ use moerge_lib::{
 use serde_json::json;
 
 use super::{
-    build::{BuildArgs, recipe_dir},
+    build::{BuildArgs, load_recipe, recipe_dir},
     folder,
     gguf::GgufArgs,
     hub,
@@ -47,7 +47,7 @@ Examples:
   moerge plan recipe.yml out.gguf --quant q4_k_m
   moerge plan recipe.yml out --json | jq .output.weight_bytes")]
 pub struct Args {
-    /// The recipe, a YAML file
+    /// The recipe, a YAML file, or - for standard input
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// The output of `merge`: a folder, or a file that ends in .gguf
@@ -59,13 +59,13 @@ pub struct Args {
     gguf: GgufArgs,
     /// Print the plan as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Prints the plan.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = folder(&args.recipe);
-    let recipe = Document::load(&path)?;
+    let recipe = load_recipe(&path)?;
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
     let mut storage = local_models();

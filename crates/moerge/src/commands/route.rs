@@ -48,7 +48,7 @@ pub struct Args {
     placing: PlacingArgs,
     /// Print everything as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Print only the result
     #[arg(short, long)]
     quiet: bool,

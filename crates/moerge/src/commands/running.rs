@@ -150,6 +150,15 @@ impl SamplingArgs {
 }
 
 /// Free memory in bytes, if the system reports it.
+#[cfg(not(target_os = "linux"))]
+pub fn available() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    Some(system.available_memory()).filter(|bytes| *bytes > 0)
+}
+
+/// Free memory in bytes, if the system reports it.
+#[cfg(target_os = "linux")]
 pub fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -30,7 +30,7 @@ pub struct Args {
     dir: PathBuf,
     /// Print the findings as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Print only warnings and errors
     #[arg(short, long)]
     quiet: bool,

@@ -198,3 +198,32 @@ fn attack_09_a_run_that_tokenizes_many_prompts_can_be_stopped() {
     assert_eq!(run.wait().unwrap().code(), Some(130));
     assert!(stop.elapsed() < Duration::from_secs(5), "{:?}", stop.elapsed());
 }
+
+#[test]
+fn a_recipe_on_standard_input_is_relative_to_the_working_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = write_family(dir.path(), "random");
+    moerge_ok(dir.path(), &["merge", "moe.yml", "out"]);
+    for (arguments, result) in [(&["plan", "-"][..], "4 experts"), (&["merge", "-", "out"], "already built")] {
+        let stdin = fs::File::open(&recipe).unwrap();
+        let output = command(dir.path(), arguments).stdin(stdin).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && text.contains(result), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn with_json_every_fault_of_a_recipe_is_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("moe.yml"), "base_modle: base\nexperts: []\n").unwrap();
+    for arguments in [&["plan", "moe.yml", "--json"][..], &["merge", "moe.yml", "out", "--json"]] {
+        let output = moerge(dir.path(), arguments);
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(events.len() > 1 && events.iter().all(|event| event["event"] == "error"), "{arguments:?}: {lines}");
+        let typo = events.iter().find(|event| event["message"] == "unknown key `base_modle`").unwrap();
+        assert_eq!((&typo["file"], &typo["line"], &typo["column"]), (&json!("moe.yml"), &json!(1), &json!(1)));
+        assert_eq!(typo["label"], "did you mean `base_model`?");
+    }
+}

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::page::{prompts, row};
 use crate::{
-    FAILURE, console, diagnostics,
+    console,
     terminal::{HINT, LABEL, harmless, styled, table},
 };
 
@@ -52,8 +52,7 @@ pub fn print(
         Output::Dense(recipe) => print_models(recipe, missing, as_json)?,
     }
     if let Some(why) = why {
-        diagnostics::error(&why);
-        return Ok(ExitCode::from(FAILURE));
+        return Err(why.into());
     }
     let first = moerge_core::Error::from(missing[0].1.clone());
     let mut error = moerge_core::Error::input(match missing.len() {
@@ -65,8 +64,7 @@ pub fn print(
             error = error.hint(hint.clone());
         }
     }
-    diagnostics::error(&error);
-    Ok(ExitCode::from(FAILURE))
+    Err(error.into())
 }
 
 /// The models of a dense recipe, and which of them are on this machine.
