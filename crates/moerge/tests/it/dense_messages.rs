@@ -32,7 +32,7 @@ fn filters_that_pick_nothing_are_said_with_their_line() {
          - {model: a, parameters: {weight: 0.5}}\n",
     );
     assert!(printed.contains("line 6: `filter: mlpp` of `weight` has no effect: no tensor has it"), "{printed}");
-    assert!(printed.contains("line 8: `filter: up_proj` of `weight` has no effect: values before it"), "{printed}");
+    assert!(printed.contains("line 8: `filter: up_proj` of `weight` has no effect: earlier filters"), "{printed}");
     assert!(!printed.contains("line 7"), "{printed}");
     let printed = warnings(
         dir.path(),

@@ -150,7 +150,7 @@ fn what_a_lora_cannot_hold_is_said() {
     let base = base();
     let output = moerge_ok(dir.path(), &["extract-lora", "tuned", "--base", &base, "lora"]);
     let printed = String::from_utf8_lossy(&output.stderr);
-    assert!(printed.contains("the adapter does not hold: norms (7 tensors, 50.000 % apart)"), "{printed}");
+    assert!(printed.contains("that the adapter does not cover: norms (7 tensors, 50.000 % apart)"), "{printed}");
 }
 
 #[test]
