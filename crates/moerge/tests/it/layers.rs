@@ -231,7 +231,8 @@ fn layers_that_cannot_be() {
     assert!(beyond.contains("the base has layers 0 to 2"), "{beyond}");
     let empty = told("", [", layers: [0]", ", layers: 0", ", layers: 0"]);
     assert!(
-        empty.contains("no expert is in layers 1-2") && empty.contains("hint: put one expert, such as the base, in all layers"),
+        empty.contains("no expert is in layers 1-2")
+            && empty.contains("hint: put one expert, such as the base, in all layers"),
         "{empty}"
     );
     let few = told("experts_per_token: 3\n", ["", ", layers: 0", ", layers: 1-2"]);
