@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use moerge_checkpoint::{LocalStorage, OutputStorage};
 use moerge_core::{Error, ErrorKind, model::gguf::local_models};
-use moerge_lib::export::{ExportOptions, ExportReport, PlannedFile, PreparedExport, prepare_export};
+use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
 use serde_json::json;
 
 use super::{
@@ -94,6 +94,10 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         let message = format!("{} is a file, and not a model folder", path_text(&args.model));
         return Err(Error::input(message).hint("a recipe's name ends in .yml or .yaml"));
     }
+    if !is_gguf(&args.out) {
+        let message = format!("{} is not the name of a GGUF file", path_text(&args.out));
+        return Err(Error::input(message).hint("end the output's name in .gguf"));
+    }
     let reading = local_models();
     let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
     let out = folder(&args.out);
@@ -117,16 +121,6 @@ fn print_summary(
 ) -> anyhow::Result<()> {
     for warning in &report.warnings {
         reporter.warning(warning);
-    }
-    for PlannedFile { plan, .. } in &prepared.planned.files {
-        if let Some(first) = plan.fallbacks.first() {
-            let tensors = count(plan.fallbacks.len(), "tensor");
-            reporter.warning(&format!(
-                "{tensors} of another type than {} says, since rows do not fill its blocks: {first}{}",
-                plan.file_type.name(),
-                if plan.fallbacks.len() > 1 { " and others" } else { "" }
-            ));
-        }
     }
     let Some(plan) = prepared.planned.files.first().map(|file| &file.plan) else { return Ok(()) };
     if args.json {

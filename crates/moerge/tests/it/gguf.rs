@@ -164,6 +164,8 @@ fn types_are_those_of_llama_quantize() {
     assert!(of_file.contains("a recipe's name ends in .yml"), "{of_file}");
     let missing = refusal(dir.path(), &["export", model.to_str().unwrap(), "x.gguf"]);
     assert!(missing.contains("--quant q4_k_m"), "{missing}");
+    let no_gguf = refusal(dir.path(), &["export", model.to_str().unwrap(), "x.bin", "--quant", "f16"]);
+    assert!(no_gguf.contains("end the output's name in .gguf"), "{no_gguf}");
 }
 
 #[test]

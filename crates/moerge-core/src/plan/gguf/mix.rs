@@ -42,7 +42,19 @@ pub struct Mixed {
     /// In the order of the tensors.
     pub encodings: Vec<Encoding>,
     /// Tensors whose rows do not fill the blocks that the mix wants.
-    pub fallbacks: Vec<String>,
+    fallbacks: Vec<String>,
+}
+
+impl Mixed {
+    /// A warning about the tensors that have another type than `file_type` says, if there are any.
+    pub fn warning(&self, file_type: FileType) -> Option<String> {
+        let (first, others) = self.fallbacks.split_first()?;
+        let tensors =
+            if others.is_empty() { "1 tensor has".to_owned() } else { format!("{} tensors have", others.len() + 1) };
+        let and_others = if others.is_empty() { "" } else { " and others" };
+        let (kind, why) = (file_type.name(), "since rows do not fill its blocks");
+        Some(format!("{tensors} another type than {kind} says, {why}: {first}{and_others}"))
+    }
 }
 
 /// What a tensor is, as far as the mixes care.

@@ -63,8 +63,6 @@ pub struct GgufPlan {
     pub id: String,
     /// The model.
     pub model: Arc<GgufModel>,
-    /// Names of tensors whose type is another than the mix says, since their rows do not fill its blocks.
-    pub fallbacks: Vec<String>,
 }
 
 impl GgufPlan {
@@ -78,9 +76,10 @@ impl GgufPlan {
         general: &General,
         options: &GgufOptions,
     ) -> Result<Self> {
-        let (architecture, warnings) = architecture::choose(model)?;
+        let (architecture, mut warnings) = architecture::choose(model)?;
         let named = tensors::tensors(model, architecture)?;
         let mixed = mix::mix(model, architecture, &named, options)?;
+        warnings.extend(mixed.warning(options.file_type));
         let tensors: Vec<OutputTensor> = named
             .into_iter()
             .zip(&mixed.encodings)
@@ -116,7 +115,7 @@ impl GgufPlan {
         metadata.push((PLAN_ID_KEY.to_owned(), Value::String(id.clone())));
         plan.layout = lay_out(&plan, &metadata, options)?;
         let (file_type, model) = (options.file_type, model.clone());
-        Ok(Self { output: plan, architecture, file_type, id, model, fallbacks: mixed.fallbacks })
+        Ok(Self { output: plan, architecture, file_type, id, model })
     }
 }
 
