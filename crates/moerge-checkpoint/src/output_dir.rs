@@ -77,7 +77,7 @@ pub struct OutputDir {
     files: Option<Vec<PlacedFile>>,
     overwrite: bool,
     /// The ending of this process's unfinished files.
-    part: String,
+    ending: String,
     published: bool,
     // Last, so that it is released last.
     _lock: Lock,
@@ -129,7 +129,7 @@ impl OutputDir {
     /// publishes or resumes the build.
     ///
     /// # Errors
-    /// As those of [`open`](OutputDir::open); another process has all of the folder, or uses it for another plan.
+    /// As those of [`open`](OutputDir::open); another process holds the folder exclusively, or uses it for another plan.
     pub fn open_part(
         storage: &Arc<dyn OutputStorage>,
         out: &Path,
@@ -249,7 +249,7 @@ impl OutputDir {
     /// The work folder cannot be listed.
     pub fn is_worthless(&self) -> Result<bool> {
         let unfinished = self.list(&self.model_dir())?.iter().all(|n| n.as_encoded_bytes().ends_with(PART.as_bytes()));
-        Ok(unfinished && !self.is_part() && self.list(&self.kept_dir())?.is_empty())
+        Ok(unfinished && !self.is_shared() && self.list(&self.kept_dir())?.is_empty())
     }
 
     /// Abandons the build and removes the work folder. The output folder is not touched.
@@ -270,18 +270,18 @@ impl OutputDir {
     }
 
     /// Whether other processes may write to the work folder at the same time.
-    pub(crate) fn is_part(&self) -> bool {
-        self.part != PART
+    pub(crate) fn is_shared(&self) -> bool {
+        self.ending != PART
     }
 
     /// The ending of this process's unfinished files.
-    pub(crate) fn part(&self) -> &str {
-        &self.part
+    pub(crate) fn ending(&self) -> &str {
+        &self.ending
     }
 
     fn write_durably(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         check_name(name)?;
-        write_through(&*self.storage, dir, name, &self.part, bytes)
+        write_through(&*self.storage, dir, name, &self.ending, bytes)
     }
 
     fn read_if_any(&self, path: &Path) -> Result<Option<Vec<u8>>> {
@@ -344,7 +344,7 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// The output of a process that has it for itself, without what earlier runs left unfinished.
+/// An output that is opened exclusively, without what earlier runs left unfinished.
 fn swept((output, found): (OutputDir, Found)) -> Result<(OutputDir, Found)> {
     if found == Found::Resumed {
         output.sweep()?;
@@ -369,16 +369,16 @@ pub fn write_durably(storage: &dyn OutputStorage, dir: &Path, name: &str, bytes:
     write_through(storage, dir, name, PART, bytes)
 }
 
-/// The same through an unfinished file whose name ends with `part`.
+/// The same through an unfinished file with this ending.
 pub(crate) fn write_through(
     storage: &dyn OutputStorage,
     dir: &Path,
     name: &str,
-    part: &str,
+    ending: &str,
     bytes: &[u8],
 ) -> Result<()> {
     let path = dir.join(name);
-    let part = dir.join(format!("{name}{part}"));
+    let part = dir.join(format!("{name}{ending}"));
     let file = storage.create(&part).map_err(io_at("create", &part))?;
     file.write_all_at(bytes, 0).map_err(io_at("write", &part))?;
     file.sync().map_err(io_at("sync", &part))?;

@@ -44,11 +44,11 @@ impl ShardWriter {
     /// The file cannot be created or written.
     pub fn create(output: &OutputDir, shard: &Shard) -> Result<ShardWriter> {
         let (storage, model_dir) = (output.storage().clone(), output.model_dir());
-        let ending = output.part().to_owned();
+        let ending = output.ending().to_owned();
         let part = model_dir.join(format!("{}{ending}", shard.file_name));
         // A shard that is written again must not look finished meanwhile: its old file could be
         // combined with the new fingerprints. What another process has just finished is equal.
-        if !output.is_part() {
+        if !output.is_shared() {
             remove_durably(&*storage, &model_dir, &shard.file_name)?;
         }
         let file = storage.create(&part).map_err(io_at("create", &part))?;

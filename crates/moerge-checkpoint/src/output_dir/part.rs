@@ -1,7 +1,7 @@
 //! Opens a work folder for one of several processes that write shards of the same plan.
 //!
-//! The first to come takes the folder for itself, as a whole build does, and prepares it. All then hold the lock together,
-//! so that nobody replaces or publishes the folder meanwhile.
+//! The first process locks the folder exclusively, as a whole build does, and prepares it. Then all share the lock, so that
+//! nobody replaces or publishes the folder meanwhile.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -44,7 +44,7 @@ pub(super) fn open(
     Err(Error::Locked { out: out.to_owned() })
 }
 
-/// The folder with a shared lock, if it is that of the plan and nobody has it for himself.
+/// The folder with a shared lock, if it is that of the plan and nobody holds it exclusively.
 fn join(storage: &Arc<dyn OutputStorage>, out: &Path, plan_id: &str, overwrite: bool) -> Result<Option<OutputDir>> {
     let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
     let (parent, work) = recover::beside(&out)?;
@@ -57,8 +57,8 @@ fn join(storage: &Arc<dyn OutputStorage>, out: &Path, plan_id: &str, overwrite: 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("lock", &path, error)),
     };
-    let (storage, published, part) = (storage.clone(), false, unique_part());
-    let output = OutputDir { storage, out, parent, work, files: None, overwrite, part, published, _lock: lock };
+    let (storage, published, ending) = (storage.clone(), false, unique_ending());
+    let output = OutputDir { storage, out, parent, work, files: None, overwrite, ending, published, _lock: lock };
     let same_plan = output.read_if_any(&output.work.join(PLAN_ID))?.as_deref() == Some(plan_id.as_bytes());
     let prepared = output.is_dir(&output.model_dir())? && output.is_dir(&output.kept_dir())?;
     Ok((same_plan && prepared).then_some(output))
@@ -72,7 +72,7 @@ pub(super) fn unfinished(storage: &dyn OutputStorage, out: &Path) -> Result<Opti
     Ok(id.map(|id| String::from_utf8_lossy(&id).into_owned()))
 }
 
-/// An ending that no other process has, on whatever machine. It is in no output.
-fn unique_part() -> String {
+/// An ending that no other process has, on any machine. It never appears in the output.
+fn unique_ending() -> String {
     format!(".{:016x}{PART}", RandomState::new().build_hasher().finish())
 }

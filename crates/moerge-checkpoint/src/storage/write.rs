@@ -37,7 +37,7 @@ pub trait OutputStorage: ReadStorage {
     /// until the [`Lock`] is dropped. `None` if it is locked already. A process that dies releases
     /// its locks.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
-    /// The same with any number of holders, none of which is beside one of [`lock`](OutputStorage::lock).
+    /// The same, shared: any number of holders, but none while [`lock`](OutputStorage::lock) is held, nor the reverse.
     fn lock_shared(&self, path: &Path) -> io::Result<Option<Lock>>;
 }
 

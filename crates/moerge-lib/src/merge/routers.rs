@@ -63,8 +63,8 @@ impl Prepared {
         Ok((routers, report))
     }
 
-    /// Refuses to write a part before there are routers, unless they are random: a pass over text may differ in the last bits on
-    /// another machine.
+    /// Refuses to write a part before there are routers, unless they are random: on another machine, a pass over text
+    /// may differ in the last bits.
     pub(super) fn refuse_missing_routers(&self) -> Result<()> {
         match self.plan.routing.gate_mode.is_random() {
             true => Ok(()),

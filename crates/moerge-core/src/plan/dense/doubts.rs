@@ -1,5 +1,5 @@
-//! Parameters that are valid but probably unintended: filters that pick no tensor, and weights that cancel out where the result
-//! is divided by their sum.
+//! Parameters that are valid but probably unintended: filters that pick no tensor, and weights that cancel out where
+//! the result is divided by their sum.
 
 use std::{collections::BTreeSet, ops::Range};
 

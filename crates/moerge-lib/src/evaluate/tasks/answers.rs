@@ -130,8 +130,8 @@ impl<'a> TokenizedQuestions<'a> {
         }
     }
 
-    /// The answers, in the order of the questions; new ones are kept as they come. Those that other parts ask are blank. Counts tokens as [`Stage::Score`],
-    /// which the caller starts and ends.
+    /// The answers, in the order of the questions; new ones are kept as they come. Those that other parts ask are
+    /// blank. Counts tokens as [`Stage::Score`], which the caller starts and ends.
     pub(crate) fn ask(
         &self,
         runner: &Runner<'_>,
