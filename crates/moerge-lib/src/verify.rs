@@ -19,6 +19,7 @@ use moerge_core::{
         families::is_known,
         folder::ModelFolder,
         foreign_weights::{self, UNQUANTISED},
+        gguf::{GgufFolder, is_gguf},
     },
     progress::Progress,
     record::{MOERGE_JSON, MoergeJson, TensorRecord},
@@ -42,7 +43,7 @@ pub struct VerifyReport {
     pub files: usize,
     /// Tensors.
     pub tensors: usize,
-    /// Bytes of all tensors; all were read.
+    /// Bytes of all tensors, or of the GGUF files; all were read.
     pub bytes: u64,
     /// Tensors whose fingerprint is the one in `moerge.json`; `None` if there is no such file.
     pub fingerprints_equal: Option<usize>,
@@ -99,6 +100,8 @@ pub enum FindingKind {
     Fingerprint,
     /// `config.json` does not call for a tensor.
     Unexpected,
+    /// A GGUF file has bytes after its last tensor.
+    Excess,
     /// A tensor's type is not the one in `config.json`.
     Dtype,
     /// The tokenizer and the model disagree: a token without an embedding, another end-of-text token.
@@ -141,7 +144,7 @@ pub fn verify(
     let folder = ModelFolder::open(storage, dir)?;
     let mut report = VerifyReport::default();
     match folder.weights() {
-        Ok(weights) => check(&folder, &weights, threads, progress, &mut report)?,
+        Ok(weights) => check(storage.as_ref(), &folder, &weights, threads, progress, &mut report)?,
         Err(error) => unreadable(storage, dir, &folder, &error, &mut report),
     }
     small_files::check(&folder, &mut report);
@@ -151,6 +154,7 @@ pub fn verify(
 }
 
 fn check(
+    storage: &dyn ReadStorage,
     folder: &ModelFolder,
     weights: &Checkpoint,
     threads: usize,
@@ -160,6 +164,9 @@ fn check(
     report.files = weights.files().len();
     report.tensors = weights.len();
     report.bytes = weights.tensors().map(|t| t.len).sum();
+    if is_gguf(weights.dir()) {
+        check_file(storage, weights.dir(), report)?;
+    }
     let mut expected = None;
     if !folder.is_adapter() {
         check_quantised(folder, weights, report);
@@ -188,6 +195,19 @@ fn check(
     check_values(&bytes, expected.as_ref(), report);
     if let Some(record) = &record {
         check_record(record, weights, &bytes, report);
+    }
+    Ok(())
+}
+
+/// The GGUF file itself, or the files that it was split into.
+fn check_file(storage: &dyn ReadStorage, path: &Path, report: &mut VerifyReport) -> Result<()> {
+    let gguf = GgufFolder::open(storage, path)?;
+    report.files = gguf.files().len();
+    report.bytes = gguf.files().iter().map(|(_, bytes)| bytes).sum();
+    for (path, bytes) in gguf.with_excess() {
+        let message = format!("{} goes on for {bytes} bytes after its last tensor", path.display());
+        report.add(Severity::Warning, FindingKind::Excess, None, message).hint =
+            Some("the file was changed after it was written, or is one of several that were joined".into());
     }
     Ok(())
 }

@@ -9,13 +9,13 @@ use crate::model::gguf::QuantisedSource;
 
 mod dense;
 mod front_matter;
-mod licence;
+mod source_card;
 mod text;
 
 pub use dense::{DenseCardFacts, DenseCardModel, dense_card};
 use front_matter::{FrontMatter, link};
 pub use front_matter::{common_licence, hub_ids};
-pub use licence::source_licence;
+pub use source_card::{SourceCard, source_licence};
 use text::{billions, cell, fence};
 pub use text::{markdown_table, quoted};
 

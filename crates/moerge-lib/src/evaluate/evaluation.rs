@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     AnswersScore, Choices, ChoicesScore, Extraction, MixedDocuments, MixedScore, Mixing, NUMBER, Questions, Text,
-    TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices,
+    TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices, splits_alike,
     tasks::{KeptAnswers, TaskScore, TokenizedQuestions, questions, score_task},
 };
 use crate::route::{expert_names, expert_slots};
@@ -94,6 +94,21 @@ impl<'a> Reference<'a> {
 }
 
 impl Tests {
+    /// Checks that two models split the texts into the same tokens.
+    ///
+    /// # Errors
+    /// They do not, so their predictions cannot be compared; or a text cannot be split.
+    pub fn check_same_tokens(&self, model: &Model, reference: &Model) -> Result<()> {
+        for text in &self.texts {
+            if !splits_alike(text, &model.tokenizer, &reference.tokenizer)? {
+                let (one, other) = (&reference.reference, &model.reference);
+                return Err(Error::input(format!("{one} and {other} split {} into different tokens", text.file))
+                    .hint("only models with the same tokenizer can be compared token by token"));
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the tests on `model`. Reports [`Stage::Load`] and then tokens as [`Stage::Score`].
     ///
     /// With a `reference` the predictions are compared with those of that model.
@@ -112,13 +127,7 @@ impl Tests {
         let tokenized = |text| TokenizedText::new(text, &model.tokenizer, windowing);
         let texts: Vec<TokenizedText> = self.texts.iter().map(tokenized).collect::<Result<_>>()?;
         if let Some(reference) = reference {
-            for (text, own) in self.texts.iter().zip(&texts) {
-                if !own.has_tokens_of(&TokenizedText::new(text, &reference.model.tokenizer, windowing)?) {
-                    let (one, other) = (&reference.model.reference, &model.reference);
-                    return Err(Error::input(format!("{one} and {other} split {} into different tokens", text.file))
-                        .hint("only models with the same tokenizer can be compared token by token"));
-                }
-            }
+            self.check_same_tokens(model, reference.model)?;
         }
         let mixed = |mixing| MixedDocuments::new(&self.texts, &model.tokenizer, mixing);
         let mixed = self.mixing.map(mixed).transpose()?;

@@ -74,16 +74,24 @@ impl TokenizedText {
         Ok(Self { name: text.name.clone(), documents, windowing })
     }
 
-    /// Whether another model's tokenizer makes the same tokens of the text.
-    pub fn has_tokens_of(&self, other: &Self) -> bool {
-        self.documents.iter().map(|d| &d.tokens).eq(other.documents.iter().map(|d| &d.tokens))
-    }
-
     /// Number of tokens to run; overlaps of windows count each time.
     pub fn work(&self) -> u64 {
         let work = |d: &Document| self.windowing.of(d.tokens.len()).iter().map(|w| w.all.len() as u64).sum::<u64>();
         self.documents.iter().map(work).sum()
     }
+}
+
+/// Whether two tokenizers make the same tokens of `text`.
+///
+/// # Errors
+/// One cannot split it.
+pub fn splits_alike(text: &Text, one: &Tokenizer, other: &Tokenizer) -> Result<bool> {
+    for document in &text.documents {
+        if one.encode_with_ends(document)?.0 != other.encode_with_ends(document)?.0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Scores `text`, and compares the predictions with those of `reference`. Counts tokens as [`Stage::Score`], which the

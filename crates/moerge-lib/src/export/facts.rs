@@ -6,8 +6,8 @@ use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::{Error, Result},
     model::{files::TOKENIZER, source::read_bytes},
-    output::{card::source_licence, files::OutputFile},
-    plan::gguf::{CHECK_TEXT, General, TokenizerFiles, TokenizerKind, Vocabulary},
+    output::{card::SourceCard, files::OutputFile},
+    plan::gguf::{CHECK_TEXT, General, TokenizerFiles, TokenizerKind, Vocabulary, is_pre_tokenizer},
 };
 use moerge_infer::tokenizer::Tokenizer;
 
@@ -20,6 +20,8 @@ pub struct ModelFacts {
     pub vocabulary: Vocabulary,
     /// Where the model comes from.
     pub general: General,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 impl ModelFacts {
@@ -32,12 +34,16 @@ impl ModelFacts {
         let tokens = || Tokenizer::open(storage, dir)?.encode(CHECK_TEXT);
         let pre_tokenizer = pre_tokenizer(&files, options, tokens)?;
         let name = || dir.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned());
+        let card = SourceCard::read(storage, dir)?;
         let general = General {
-            name: options.name.clone().or_else(name).unwrap_or_default(),
-            licence: source_licence(storage, dir)?,
-            ..General::default()
+            name: options.name.clone().or(card.name).or_else(name).unwrap_or_default(),
+            licence: card.licence,
+            base_models: card.base_models,
+            tags: card.tags,
+            languages: card.languages,
         };
-        Ok(Self { vocabulary: files.vocabulary(rows, &pre_tokenizer)?, general })
+        let warnings = pre_tokenizer_warning(options).into_iter().collect();
+        Ok(Self { vocabulary: files.vocabulary(rows, &pre_tokenizer)?, general, warnings })
     }
 
     /// Those of a merged model that would have `files`, with the tokenizer of the model in `dir` or one made of several.
@@ -61,8 +67,15 @@ impl ModelFacts {
         };
         let pre_tokenizer = pre_tokenizer(&parsed, options, tokens)?;
         let general = General { name: options.name.clone().unwrap_or(general.name), ..general };
-        Ok(Self { vocabulary: parsed.vocabulary(rows, &pre_tokenizer)?, general })
+        let warnings = pre_tokenizer_warning(options).into_iter().collect();
+        Ok(Self { vocabulary: parsed.vocabulary(rows, &pre_tokenizer)?, general, warnings })
     }
+}
+
+/// A warning about a pre-tokenizer that llama.cpp may not know: it refuses files that name one that it does not have.
+fn pre_tokenizer_warning(options: &ExportOptions) -> Option<String> {
+    let name = options.pre_tokenizer.as_deref().filter(|name| !is_pre_tokenizer(name))?;
+    Some(format!("the llama.cpp that moerge was compared with knows no pre-tokenizer `{name}`, and refuses such files"))
 }
 
 fn pre_tokenizer(

@@ -21,6 +21,8 @@ pub struct PlannedFiles {
     pub files: Vec<PlannedFile>,
     /// The memory of measuring the importance matrix, if it is measured.
     pub imatrix_memory: Option<ImatrixMemory>,
+    /// Warnings that do not depend on the types.
+    pub(super) warnings: Vec<String>,
 }
 
 /// A GGUF file that is planned.
@@ -72,7 +74,8 @@ impl PlannedFiles {
             let plan = GgufPlan::new(model, &facts.vocabulary, &facts.general, &options)?;
             Ok(PlannedFile { out, plan })
         };
-        Ok(Self { files: options.file_types.iter().map(plan).collect::<Result<_>>()?, imatrix_memory })
+        let files = options.file_types.iter().map(plan).collect::<Result<_>>()?;
+        Ok(Self { files, imatrix_memory, warnings: facts.warnings.clone() })
     }
 
     /// Bytes of all files.
@@ -94,9 +97,9 @@ impl PlannedFiles {
         }
     }
 
-    /// The warnings of the plans, each once.
+    /// All warnings, each once.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = Vec::new();
+        let mut warnings = self.warnings.clone();
         for warning in self.files.iter().flat_map(|file| &file.plan.output.warnings) {
             if !warnings.contains(warning) {
                 warnings.push(warning.clone());

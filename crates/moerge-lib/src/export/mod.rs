@@ -17,7 +17,11 @@ use std::{
 use moerge_checkpoint::{Checkpoint, OutputStorage, ReadStorage};
 use moerge_core::{
     error::Result,
-    model::{files::TOKENIZER, source_files::SourceFiles},
+    model::{
+        files::TOKENIZER,
+        gguf::{QuantisedSource, quantised_sources},
+        source_files::SourceFiles,
+    },
     plan::gguf::{FileType, GgufModel, TypeRule},
     progress::Progress,
 };
@@ -90,8 +94,16 @@ pub fn prepare_export(
     let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
     let tokenizer_bytes = storage.facts(&dir.join(TOKENIZER)).map_or(0, |facts| facts.len);
     let memory = imatrix.as_ref().and_then(|i| i.memory(&model.description, tokenizer_bytes, None, options.memory));
-    let planned = PlannedFiles::new(&model, &facts, out, options, imatrix.as_ref(), memory)?;
-    Ok(PreparedExport { planned, imatrix, dir: dir.to_owned(), checkpoint: Checkpoint::open(storage, dir)? })
+    let mut planned = PlannedFiles::new(&model, &facts, out, options, imatrix.as_ref(), memory)?;
+    let checkpoint = Checkpoint::open(storage, dir)?;
+    let quantised = quantised_sources(storage.as_ref(), std::iter::once(source_files(dir, &checkpoint)));
+    planned.warnings.extend(quantised.iter().map(QuantisedSource::warning));
+    Ok(PreparedExport { planned, imatrix, dir: dir.to_owned(), checkpoint })
+}
+
+fn source_files<'a>(dir: &'a Path, checkpoint: &'a Checkpoint) -> SourceFiles<'a> {
+    // Of a folder whose name is not Unicode, messages have the path.
+    SourceFiles { reference: dir.to_str().unwrap_or_default(), dir, checkpoint, adapter: None }
 }
 
 impl PreparedExport {
@@ -107,9 +119,8 @@ impl PreparedExport {
         progress: &dyn Progress,
     ) -> Result<ExportReport> {
         let start = Instant::now();
-        let dir = self.dir.to_string_lossy();
-        let source = SourceFiles { reference: &dir, dir: &self.dir, checkpoint: &self.checkpoint, adapter: None };
-        let job = Job::new(storage, &self.planned, &[source], self.imatrix.as_ref(), options, options.force)?;
+        let files = [source_files(&self.dir, &self.checkpoint)];
+        let job = Job::new(storage, &self.planned, &files, self.imatrix.as_ref(), options, options.force)?;
         let tokenizer = || Tokenizer::open(sources, &self.dir);
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
         let made = job.run(progress, |open| {

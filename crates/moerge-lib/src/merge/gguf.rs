@@ -231,6 +231,7 @@ impl Merged<'_> {
             licence: common_licence(&licences).map(str::to_owned),
             base_models: hub_ids(&local_folders(self.models.iter().cloned()), &self.references),
             tags: ["merge", self.tag].map(str::to_owned).into(),
+            languages: Vec::new(),
         })
     }
 }

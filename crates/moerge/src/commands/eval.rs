@@ -208,6 +208,8 @@ fn scores(args: &Args, tests: &Tests, models: &[Model], reporter: &Reporter) -> 
     let Some((first, others)) = models.split_first().filter(|_| args.kl) else {
         return models.iter().map(|model| tests.run(model, placement(model), None, reporter)).collect();
     };
+    // Before the work rather than after half of it.
+    others.iter().try_for_each(|model| tests.check_same_tokens(model, first))?;
     let mut scores = vec![tests.run(first, placement(first), None, reporter)?];
     let reference = Reference::new(first, placement(first), reporter)?;
     for model in others {

@@ -42,9 +42,6 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     gguf: GgufArgs,
-    /// The model's name in the file [default: the folder's name]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
     /// Replace OUT if moerge made it
     #[arg(short, long)]
     force: bool,
@@ -75,7 +72,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) => {
             reporter.failed(&error);
             if error.kind() == ErrorKind::Interrupted {
-                console::status("stopped: the file is not complete; finished work is kept");
+                let (out, kept) = (path_text(&args.out), args.gguf.kept(&args.out));
+                console::status(&format!("stopped: {out} is not complete; {kept}"));
                 console::status(&format!("{} run the same command to resume", styled(HINT, "next:")));
                 return Ok(ExitCode::from(interrupt::INTERRUPTED));
             }
@@ -102,7 +100,6 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
     let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
     let out = folder(&args.out);
     let options = ExportOptions {
-        name: args.name.clone(),
         force: args.force,
         threads: args.num_threads.map(usize::from),
         memory: args.memory,

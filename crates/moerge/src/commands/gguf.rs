@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 pub use moerge_core::model::gguf::is_gguf;
 use moerge_core::{
     Error, Result,
-    plan::gguf::{FileType, TypeRule},
+    plan::gguf::{FileType, TypeRule, read_pre_tokenizer, uses_importance},
 };
 use moerge_lib::export::{ExportOptions, Imatrix, ImatrixSource, MadeFile};
 use serde_json::{Value, json};
@@ -27,8 +27,11 @@ pub struct GgufArgs {
     /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
     #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
     tensor_type: Vec<TypeRule>,
-    /// llama.cpp's name of the pre-tokenizer, where it is not recognized
+    /// The model's name in a GGUF file [default: the name of the model's folder, or of OUT]
     #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// llama.cpp's name of the pre-tokenizer, where it is not recognized
+    #[arg(long, value_name = "NAME", value_parser = read_pre_tokenizer)]
     pre: Option<String>,
     /// Importance matrix for quantisation: a file of llama-imatrix, or `self` to measure it on text that the experts, or
     /// the model itself, generate
@@ -62,7 +65,7 @@ impl GgufArgs {
             pre_tokenizer: self.pre.clone(),
             imatrix: self.imatrix_source()?,
             imatrix_out: self.imatrix_out.as_deref().map(folder),
-            name: None,
+            name: self.name.clone(),
             force: false,
             threads: None,
             memory: None,
@@ -79,7 +82,24 @@ impl GgufArgs {
         Ok(Some((options, imatrix)))
     }
 
+    /// What is kept of the output `out` of a run that was stopped.
+    pub fn kept(&self, out: &Path) -> &'static str {
+        match is_gguf(out) && self.max_size.is_none() {
+            // Each type is one shard.
+            true => "its weights start over, and what was computed before them is kept",
+            false => "finished work is kept",
+        }
+    }
+
     fn imatrix_source(&self) -> Result<Option<ImatrixSource>> {
+        let measured = self.imatrix.is_some() || !self.imatrix_text.is_empty();
+        let of_rules = self.tensor_type.iter().any(|rule| uses_importance(rule.encoding));
+        let used = of_rules || self.quant.iter().any(|file_type| file_type.uses_importance());
+        if measured && !used && self.imatrix_out.is_none() {
+            let types: Vec<&str> = self.quant.iter().map(|file_type| file_type.name()).collect();
+            return Err(Error::input(format!("an importance matrix changes nothing in {}", types.join(" and ")))
+                .hint("leave it out, or choose a smaller type such as --quant q4_k_m"));
+        }
         let texts = || self.imatrix_text.iter().map(|path| folder(path)).collect();
         match self.imatrix.as_deref() {
             Some(path) if path == Path::new("self") => Ok(Some(ImatrixSource::OwnText)),
@@ -102,9 +122,9 @@ impl GgufArgs {
             return self.options(out).map(Some);
         }
         let imatrix = self.imatrix.is_some() || !self.imatrix_text.is_empty() || self.imatrix_out.is_some();
-        let names = self.pre.is_some() || !self.tensor_type.is_empty();
+        let names = self.name.is_some() || self.pre.is_some() || !self.tensor_type.is_empty();
         if imatrix || names || !self.quant.is_empty() || self.max_size.is_some() {
-            let options = "--quant, --max-size, --tensor-type, --imatrix and --pre";
+            let options = "--quant, --max-size, --tensor-type, --imatrix, --name and --pre";
             let message = format!("{options} are for GGUF files, and {} is not one", path_text(out));
             return Err(Error::input(message).hint("end the output's name in .gguf"));
         }

@@ -301,7 +301,8 @@ fn print_next(args: &Args, made: &Path, look: &str) {
 
 /// After Ctrl-C.
 fn print_how_to_resume(args: &Args) {
-    console::status(&format!("stopped: {} is not complete; finished work is kept", path_text(&args.out)));
+    let (out, kept) = (path_text(&args.out), args.gguf.kept(&args.out));
+    console::status(&format!("stopped: {out} is not complete; {kept}"));
     console::status(&format!("{} run the same command to resume: {}", styled(HINT, "next:"), own_command_line()));
 }
 

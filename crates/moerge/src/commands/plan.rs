@@ -23,19 +23,20 @@ use serde_json::json;
 use super::{
     build::{BuildArgs, load_recipe, recipe_dir},
     folder,
-    gguf::GgufArgs,
+    gguf::{GgufArgs, is_gguf},
     hub,
 };
 use crate::{console, diagnostics, progress::Reporter};
 
 mod dense;
 mod estimate;
+mod export;
 mod gguf;
 mod missing;
 mod on_hub;
 mod page;
 
-/// Show what a recipe would produce, without writing anything
+/// Show what merge or export would write, without writing it
 ///
 /// Shows the architecture and why it was chosen, the number of parameters, every model with its prompts, the exact size
 /// of the output, the memory and disk space needed, and unused weights. Reads only headers and small files; models on
@@ -45,9 +46,10 @@ mod page;
 Examples:
   moerge plan recipe.yml
   moerge plan recipe.yml out.gguf --quant q4_k_m
+  moerge plan model out.gguf --quant q4_k_m        what `export` would write
   moerge plan recipe.yml out --json | jq .output.weight_bytes")]
 pub struct Args {
-    /// The recipe, a YAML file, or - for standard input
+    /// The recipe, a YAML file, or - for standard input; or a model folder or GGUF file
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// The output of `merge`: a folder, or a file that ends in .gguf
@@ -65,6 +67,9 @@ pub struct Args {
 /// Prints the plan.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = folder(&args.recipe);
+    if path.is_dir() || is_gguf(&path) {
+        return export::run(args, &path);
+    }
     let recipe = load_recipe(&path)?;
     let mut options = args.build.options(false);
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);

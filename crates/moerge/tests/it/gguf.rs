@@ -132,6 +132,129 @@ fn an_moe_of_qwen2_models_becomes_what_llama_cpp_computes_exactly() {
     assert_eq!(text(&open(&dir.path().join("own.gguf")), "general.architecture"), "qwen2moe");
 }
 
+/// DeepSeek-MoE without shared experts, which llama.cpp's deepseek does not load, is what its llama computes. Where it does
+/// not renormalise, a shared expert of zeros makes it loadable.
+#[test]
+fn deepseek_moe_without_shared_experts_becomes_what_llama_cpp_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = golden("llama");
+    let experts: String = ["a b", "the cat", "xyz"]
+        .map(|prompt| format!("  - source_model: {}\n    positive_prompts: [{prompt}]\n", model.display()))
+        .concat();
+    let base = model.display();
+    let recipe = format!("base_model: {base}\narchitecture: deepseek\ngate_mode: hidden\nexperts:\n{experts}");
+    fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    moerge_ok(dir.path(), &["merge", "moe.yml", "moe", "--i-understand-this-is-not-useful-without-training"]);
+    let moe = dir.path().join("moe");
+    export(dir.path(), &moe, "moe.gguf", &["--quant", "f32"]);
+    assert_eq!(text(&open(&dir.path().join("moe.gguf")), "general.architecture"), "llama");
+
+    let path = moe.join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, config.replace("\"norm_topk_prob\": true", "\"norm_topk_prob\": false")).unwrap();
+    export(dir.path(), &moe, "own.gguf", &["--quant", "f32"]);
+    let file = open(&dir.path().join("own.gguf"));
+    assert_eq!(text(&file, "general.architecture"), "deepseek");
+    assert_eq!(number(&file, "deepseek.expert_shared_count"), 1);
+    let written = tensors(&dir.path().join("own.gguf"));
+    let one = &written["blk.0.ffn_down_exps.weight"].0[1..];
+    let (shape, bytes) = &written["blk.0.ffn_down_shexp.weight"];
+    assert_eq!(shape, one);
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
+/// A GGUF file says of a model what its card says, and so does one that is made of that file.
+#[test]
+fn the_card_and_the_name_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    for entry in fs::read_dir(example("tiny").join("base")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let card = "---\nlicense: Apache-2.0\nbase_model:\n- org/one\n- org/two\nlanguage: [en, de]\ntags:\n- merge\n---\n";
+    fs::write(model.join("README.md"), card).unwrap();
+    export(dir.path(), &model, "m.gguf", &["--quant", "q4_0", "--name", "Tiny Model"]);
+    let again = export(dir.path(), &dir.path().join("m.gguf"), "again.gguf", &["--quant", "q8_0"]);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(said.contains("m.gguf is quantised (q4_0)"), "{said}");
+    for name in ["m.gguf", "again.gguf"] {
+        let file = open(&dir.path().join(name));
+        let list = |key: &str| file.get(key).cloned();
+        assert_eq!(text(&file, "general.name"), "Tiny Model", "{name}");
+        assert_eq!(text(&file, "general.license"), "apache-2.0", "{name}");
+        assert_eq!(number(&file, "general.base_model.count"), 2, "{name}");
+        assert_eq!(text(&file, "general.base_model.1.repo_url"), "https://huggingface.co/org/two", "{name}");
+        assert_eq!(list("general.tags"), Some(Value::strings(["merge"])), "{name}");
+        assert_eq!(list("general.languages"), Some(Value::strings(["en", "de"])), "{name}");
+    }
+    // By way of a recipe, too.
+    let recipe = example("tiny").join("ties.yml");
+    moerge_ok(dir.path(), &["export", recipe.to_str().unwrap(), "r.gguf", "--quant", "f16", "--name", "Merged"]);
+    assert_eq!(text(&open(&dir.path().join("r.gguf")), "general.name"), "Merged");
+}
+
+#[test]
+fn options_without_effect_are_refused_or_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = example("tiny").join("base");
+    let with = |more: &[&str]| refusal(dir.path(), &[&["export", model.to_str().unwrap(), "m.gguf"], more].concat());
+    let nothing = with(&["--quant", "q8_0", "--tensor-type", "mlp.down_proj=f16"]);
+    assert!(nothing.contains("no tensor matches `mlp.down_proj`") && nothing.contains("blk.0.ffn_down"), "{nothing}");
+    let unknown = with(&["--quant", "q8_0", "--tensor-type", "ffn_down=q6k"]);
+    assert!(unknown.contains("did you mean `q6_k`?"), "{unknown}");
+    fs::write(dir.path().join("text.txt"), "Some text.").unwrap();
+    let useless = with(&["--quant", "f16", "--quant", "q8_0", "--imatrix-text", "text.txt"]);
+    assert!(useless.contains("changes nothing in f16 and q8_0"), "{useless}");
+    let pre = with(&["--quant", "f16", "--pre", "llama-bp"]);
+    assert!(pre.contains("did you mean `llama-bpe`?"), "{pre}");
+    assert!(!dir.path().join("m.gguf").exists());
+
+    let more = ["--quant", "f16", "--tensor-type", "ffn_down=q8_0", "--tensor-type", "norm=f16", "--pre", "my-own"];
+    let said = String::from_utf8(export(dir.path(), &model, "m.gguf", &more).stderr).unwrap();
+    assert!(said.contains("`norm` has no effect") && said.contains("no pre-tokenizer `my-own`"), "{said}");
+    let file = open(&dir.path().join("m.gguf"));
+    let of = |name: &str| file.tensors.iter().find(|tensor| tensor.name == name).unwrap().ggml_type;
+    assert_eq!((of("blk.0.ffn_down.weight"), of("blk.0.ffn_up.weight")), (8, 1));
+}
+
+#[test]
+fn plan_shows_what_export_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = example("tiny").join("base");
+    let arguments = ["plan", model.to_str().unwrap(), "m.gguf", "--quant", "q4_k_m"];
+    let plan = moerge_ok(dir.path(), &[&arguments[..], &["--json"]].concat());
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    assert!(!dir.path().join("m.gguf").exists());
+    let for_people = String::from_utf8(moerge_ok(dir.path(), &arguments).stdout).unwrap();
+    export(dir.path(), &model, "m.gguf", &["--quant", "q4_k_m"]);
+    let bytes = fs::metadata(dir.path().join("m.gguf")).unwrap().len();
+    assert_eq!(plan["output"]["max_bytes"], bytes);
+    assert!(for_people.contains(&format!("({bytes} bytes)")), "{for_people}");
+    let no_file = refusal(dir.path(), &["plan", model.to_str().unwrap()]);
+    assert!(no_file.contains("is a model and not a recipe") && no_file.contains("out.gguf --quant"), "{no_file}");
+}
+
+#[test]
+fn verify_reads_a_file_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), &example("tiny").join("base"), "m.gguf", &["--quant", "q4_0"]);
+    let path = dir.path().join("m.gguf");
+    let report = || -> serde_json::Value {
+        serde_json::from_slice(&moerge_ok(dir.path(), &["verify", "m.gguf", "--json"]).stdout).unwrap()
+    };
+    let mut bytes = fs::read(&path).unwrap();
+    let sound = report();
+    assert_eq!((&sound["bytes"], &sound["files"]), (&bytes.len().into(), &1.into()));
+    assert_eq!(sound["findings"], serde_json::json!([]));
+    bytes.extend_from_slice(&[7; 100]);
+    fs::write(&path, bytes).unwrap();
+    let longer = report();
+    assert_eq!(longer["findings"][0]["kind"], "excess");
+    assert!(longer["findings"][0]["message"].as_str().unwrap().contains("for 100 bytes after its last tensor"));
+}
+
 #[test]
 fn a_dense_merge_is_the_same_by_way_of_a_folder() {
     let dir = tempfile::tempdir().unwrap();

@@ -333,7 +333,7 @@ fn measuring_an_importance_matrix_counts_in_the_memory() {
     let (without, with) = (plan(&[]), plan(&["--imatrix-text", text.to_str().unwrap()]));
     assert!(with > without, "{with} {without}");
     let golden = golden("llama");
-    let arguments = ["export", golden.to_str().unwrap(), "g.gguf", "--quant", "q8_0", "--imatrix", "self"];
+    let arguments = ["export", golden.to_str().unwrap(), "g.gguf", "--quant", "q4_0", "--imatrix", "self"];
     let refused = refusal(dir.path(), &[&arguments[..], &["--memory", "17MiB"]].concat());
     assert!(refused.contains("measuring the importance matrix needs more memory"), "{refused}");
     assert!(names(dir.path()).is_empty());

@@ -9,7 +9,7 @@ use std::{
 
 use moerge_checkpoint::{
     Dtype, Encoding, ReadAt, ReadStorage,
-    gguf::{GgufFile, GgufTensor},
+    gguf::{self, GgufFile, GgufTensor},
 };
 
 use super::{
@@ -32,6 +32,8 @@ use crate::{
 pub(super) const WEIGHTS: &str = "model.safetensors";
 /// The name of the model card.
 const CARD: &str = "README.md";
+/// Maximum base models that the card names.
+const MAX_BASE_MODELS: u64 = 100;
 /// Tensors that the config says.
 const DIVISORS: [&str; 3] = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
 
@@ -43,6 +45,8 @@ pub struct GgufFolder {
     /// How each tensor is stored.
     types: HashMap<String, Encoding>,
     files: Vec<(PathBuf, u64)>,
+    /// Bytes after the last tensor of each file.
+    excess: Vec<u64>,
 }
 
 impl fmt::Debug for GgufFolder {
@@ -68,16 +72,17 @@ impl GgufFolder {
         let description = describe(&typed)?;
         let tensors = parts.tensors(&description, architecture)?;
         let of_tokenizer = tokenizer(facts)?;
-        let mut small = vec![
+        let small = vec![
             (CONFIG, config),
             (GENERATION_CONFIG, of_tokenizer.generation.to_string().into_bytes()),
             (TOKENIZER, of_tokenizer.tokenizer.to_string().into_bytes()),
             (TOKENIZER_CONFIG, of_tokenizer.config.to_string().into_bytes()),
+            (CARD, card(facts).into_bytes()),
         ];
-        small.extend(card(facts).map(|card| (CARD, card.into_bytes())));
         let types = tensors.iter().filter_map(|tensor| Some((tensor.name.clone(), tensor.source.encoding()?)));
         Ok(Self {
             path: path.to_owned(),
+            excess: parts.excess(),
             small: small.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect(),
             types: types.collect(),
             files: parts.paths.into_iter().zip(parts.files.iter().map(|file| file.len())).collect(),
@@ -93,6 +98,12 @@ impl GgufFolder {
     /// The GGUF file, or all that the model was split into, with their bytes.
     pub fn files(&self) -> &[(PathBuf, u64)] {
         &self.files
+    }
+
+    /// The files that have bytes after their last tensor, and how many.
+    pub fn with_excess(&self) -> impl Iterator<Item = (&Path, u64)> {
+        let files = self.files.iter().zip(&self.excess).filter(|(_, excess)| **excess > 0);
+        files.map(|((path, _), excess)| (path.as_path(), *excess))
     }
 
     /// The names of its files, sorted.
@@ -112,11 +123,30 @@ impl GgufFolder {
     }
 }
 
-/// The licence, as a model card has it.
-fn card(facts: Facts<'_>) -> Option<String> {
-    let licence = facts.text("general.license").ok()??;
-    let plain = licence.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
-    (plain && !licence.is_empty()).then(|| format!("---\nlicense: {licence}\n---\n"))
+/// Where the model comes from, as the front matter of a model card.
+fn card(facts: Facts<'_>) -> String {
+    // Text in quotes is the same in YAML as in JSON.
+    let item = |text: &str| serde_json::Value::from(text).to_string();
+    let text = |key: &str| facts.text(key).ok().flatten();
+    let strings = |key: &str| facts.strings(key).ok().flatten().unwrap_or_default();
+    let mut lines = vec!["---".to_owned()];
+    lines.extend(text("general.name").map(|name| format!("model_name: {}", item(name))));
+    lines.extend(text("general.license").map(|licence| format!("license: {}", item(licence))));
+    let count = facts.count("general.base_model.count").ok().flatten().unwrap_or(0).min(MAX_BASE_MODELS);
+    let bases = (0..count).filter_map(|number| {
+        let url = text(&format!("general.base_model.{number}.repo_url"))?;
+        url.strip_prefix("https://huggingface.co/")
+    });
+    for (key, items) in
+        [("base_model", bases.collect()), ("language", strings("general.languages")), ("tags", strings("general.tags"))]
+    {
+        if !items.is_empty() {
+            lines.push(format!("{key}:"));
+            lines.extend(items.into_iter().map(|text| format!("- {}", item(text))));
+        }
+    }
+    lines.push("---\n".to_owned());
+    lines.join("\n")
 }
 
 /// A small file in memory.
@@ -142,6 +172,8 @@ struct Parts {
     files: Vec<Arc<dyn ReadAt>>,
     tensors: HashMap<String, (usize, GgufTensor)>,
     order: Vec<String>,
+    /// What the places of tensors are multiples of.
+    alignment: u64,
 }
 
 impl Parts {
@@ -154,7 +186,9 @@ impl Parts {
             paths = split_paths(path, &first, count)?;
         }
         let (files, tensors, order) = (Vec::new(), HashMap::new(), Vec::new());
-        let mut parts = Self { path: path.to_owned(), paths: paths.clone(), files, tensors, order };
+        let alignment = first.get("general.alignment").and_then(|alignment| alignment.as_u64());
+        let alignment = alignment.unwrap_or(gguf::ALIGNMENT).max(1);
+        let mut parts = Self { path: path.to_owned(), paths: paths.clone(), files, tensors, order, alignment };
         for (index, path) in paths.iter().enumerate() {
             let tensors = match index {
                 0 => std::mem::take(&mut first.tensors),
@@ -173,6 +207,21 @@ impl Parts {
 
     fn get(&self, name: &str) -> Option<&(usize, GgufTensor)> {
         self.tensors.get(name)
+    }
+
+    /// Bytes after the last tensor of each file, beyond what fills it up to the alignment. 0 where tensors are of unknown
+    /// length.
+    fn excess(&self) -> Vec<u64> {
+        let mut ends = vec![Some(0); self.files.len()];
+        for (file, tensor) in self.tensors.values() {
+            let end = tensor.encoding.map(|_| tensor.offset + tensor.len);
+            ends[*file] = ends[*file].zip(end).map(|(own, end)| own.max(end));
+        }
+        let excess = |(file, end): (&Arc<dyn ReadAt>, Option<u64>)| match end {
+            None | Some(0) => 0,
+            Some(end) => file.len().saturating_sub(end.next_multiple_of(self.alignment)),
+        };
+        self.files.iter().zip(ends).map(excess).collect()
     }
 
     /// A small tensor of f32.

@@ -17,10 +17,7 @@ use crate::{
 pub fn choose(model: &GgufModel) -> Result<(GgufArchitecture, Vec<String>)> {
     let experts = model.description.decoder.experts();
     let own = Family::of(&model.config)?.gguf;
-    // llama has the biases of Qwen2's attention, and it renormalises.
-    let renormalised = experts.is_some_and(|experts| experts.renormalise && experts.top_k < experts.experts);
-    let is_llama = own == GgufArchitecture::Qwen2Moe && renormalised && shared_expert_is_zero(model);
-    let architecture = if is_llama { GgufArchitecture::Llama } else { own };
+    let architecture = if is_llama(own, model, experts) { GgufArchitecture::Llama } else { own };
     let gated = model.description.decoder.layers.iter().find(|layer| layer.ffn.activation() != Activation::Silu);
     if gated.is_some() {
         let message = format!("llama.cpp computes {} with SiLU", architecture.name());
@@ -28,6 +25,19 @@ pub fn choose(model: &GgufModel) -> Result<(GgufArchitecture, Vec<String>)> {
     }
     let warnings = differences(architecture, model, experts);
     Ok((architecture, warnings))
+}
+
+/// Whether `llama` computes the model, and its own architecture does not: llama has the biases of Qwen2's attention, it
+/// renormalises, and it needs no shared expert.
+fn is_llama(own: GgufArchitecture, model: &GgufModel, experts: Option<&ExpertsSpec>) -> bool {
+    let Some(experts) = experts else { return false };
+    let some = experts.top_k < experts.experts;
+    match own {
+        GgufArchitecture::Qwen2Moe => some && experts.renormalise && shared_expert_is_zero(model),
+        // Weights of all experts have the sum 1 as they are.
+        GgufArchitecture::Deepseek => experts.shared.is_none() && (experts.renormalise || !some),
+        _ => false,
+    }
 }
 
 fn differences(own: GgufArchitecture, model: &GgufModel, experts: Option<&ExpertsSpec>) -> Vec<String> {

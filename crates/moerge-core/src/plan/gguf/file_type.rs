@@ -82,8 +82,24 @@ impl FileType {
             return Ok(found);
         }
         let names: Vec<&str> = Self::ALL.iter().map(|own| own.name()).collect();
-        let meant = did_you_mean(&wanted, names.iter().copied());
-        let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-        Err(format!("unknown type `{name}`{meant} (known: {})", names.join(", ")))
+        Err(unknown_type(name, &names))
     }
+
+    /// Whether its types use an importance matrix.
+    pub fn uses_importance(self) -> bool {
+        uses_importance(self.encoding())
+    }
+}
+
+/// Whether encoding weights this way uses their importance. ggml ignores it for q8_0.
+pub fn uses_importance(encoding: Encoding) -> bool {
+    matches!(encoding, Encoding::Blocks(block) if block != BlockType::Q8_0)
+}
+
+/// What to say of the name of a type that is none of `known`.
+pub fn unknown_type(name: &str, known: &[impl AsRef<str>]) -> String {
+    let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    let meant = did_you_mean(name, known.iter().copied());
+    let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+    format!("unknown type `{name}`{meant} (known: {})", known.join(", "))
 }

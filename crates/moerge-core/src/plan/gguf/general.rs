@@ -19,6 +19,8 @@ pub struct General {
     pub base_models: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Languages, by the Hub's codes.
+    pub languages: Vec<String>,
 }
 
 impl General {
@@ -57,8 +59,10 @@ impl General {
                 metadata.push((key("repo_url"), Value::String(format!("https://huggingface.co/{id}"))));
             }
         }
-        if !self.tags.is_empty() {
-            metadata.push(("general.tags".to_owned(), Value::strings(self.tags.iter().map(String::as_str))));
+        for (key, list) in [("general.tags", &self.tags), ("general.languages", &self.languages)] {
+            if !list.is_empty() {
+                metadata.push((key.to_owned(), Value::strings(list.iter().map(String::as_str))));
+            }
         }
         metadata
     }

@@ -92,13 +92,16 @@ fn experts_of(keys: &mut Keys, model: &GgufModel, architecture: GgufArchitecture
     if architecture != GgufArchitecture::Llama || wide {
         keys.count("expert_feed_forward_length", experts.intermediate);
     }
-    if let Some(shared) = experts.shared.filter(|_| architecture.has_shared_expert()) {
-        match architecture {
-            GgufArchitecture::Deepseek => {
-                keys.count("expert_shared_count", shared.intermediate / experts.intermediate.max(1));
-            }
-            _ => keys.count("expert_shared_feed_forward_length", shared.intermediate),
+    match (architecture, experts.shared) {
+        // Without a shared expert the file has one of zeros.
+        (GgufArchitecture::Deepseek, shared) => {
+            let count = shared.map_or(1, |shared| shared.intermediate / experts.intermediate.max(1));
+            keys.count("expert_shared_count", count);
         }
+        (GgufArchitecture::Qwen2Moe, Some(shared)) => {
+            keys.count("expert_shared_feed_forward_length", shared.intermediate);
+        }
+        _ => {}
     }
     if architecture == GgufArchitecture::Deepseek {
         let is_dense = |layer: &crate::model::families::LayerSpec| matches!(layer.ffn, FfnSpec::Dense { .. });

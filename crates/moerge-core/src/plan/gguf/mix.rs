@@ -6,7 +6,7 @@ use moerge_checkpoint::{
 };
 use regex_lite::Regex;
 
-use super::{FileType, GgufModel, GgufOptions, tensors::NamedTensor};
+use super::{FileType, GgufModel, GgufOptions, file_type::unknown_type, tensors::NamedTensor};
 use crate::{
     error::{Cause, Error, Result},
     model::families::GgufArchitecture,
@@ -30,9 +30,10 @@ impl TypeRule {
         let (pattern, name) = text.rsplit_once('=').ok_or("expected REGEX=TYPE, such as ffn_down=q6_k")?;
         let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
         let encoding = Encoding::of_gguf().find(|encoding| encoding.name().eq_ignore_ascii_case(name));
-        let known =
-            || Encoding::of_gguf().map(|encoding| encoding.name().to_lowercase()).collect::<Vec<_>>().join(", ");
-        let encoding = encoding.ok_or_else(|| format!("unknown type `{name}` (known: {})", known()))?;
+        let encoding = encoding.ok_or_else(|| {
+            let known: Vec<String> = Encoding::of_gguf().map(|encoding| encoding.name().to_lowercase()).collect();
+            unknown_type(name, &known)
+        })?;
         Ok(Self { pattern, encoding })
     }
 }
@@ -43,11 +44,20 @@ pub struct Mixed {
     pub encodings: Vec<Encoding>,
     /// Tensors whose rows do not fill the blocks that the mix wants.
     fallbacks: Vec<String>,
+    /// Patterns of rules that match only tensors that stay f32.
+    without_effect: Vec<String>,
 }
 
 impl Mixed {
-    /// A warning about the tensors that have another type than `file_type` says, if there are any.
-    pub fn warning(&self, file_type: FileType) -> Option<String> {
+    /// Warnings: about the tensors that have another type than `file_type` says, and about rules without effect.
+    pub fn warnings(&self, file_type: FileType) -> impl Iterator<Item = String> {
+        let rule = |pattern: &String| {
+            format!("`{pattern}` has no effect: norms, biases and routers, which are all it matches, stay f32")
+        };
+        self.fallback_warning(file_type).into_iter().chain(self.without_effect.iter().map(rule))
+    }
+
+    fn fallback_warning(&self, file_type: FileType) -> Option<String> {
         let (first, others) = self.fallbacks.split_first()?;
         let tensors =
             if others.is_empty() { "1 tensor has".to_owned() } else { format!("{} tensors have", others.len() + 1) };
@@ -73,7 +83,7 @@ enum Category {
 /// Chooses the types.
 ///
 /// # Errors
-/// The mix needs an importance matrix, and there is none.
+/// The mix needs an importance matrix, and there is none; or a rule matches no tensor.
 pub fn mix(
     model: &GgufModel,
     architecture: GgufArchitecture,
@@ -95,7 +105,8 @@ pub fn mix(
         is_70b: model.layers() == 80 && config.heads != config.kv_heads && architecture == GgufArchitecture::Llama
             || model.layers() == 80 && architecture == GgufArchitecture::Qwen2,
     };
-    let mut mixed = Mixed { encodings: Vec::with_capacity(tensors.len()), fallbacks: Vec::new() };
+    let without_effect = rules_without_effect(&options.rules, tensors)?;
+    let mut mixed = Mixed { encodings: Vec::with_capacity(tensors.len()), fallbacks: Vec::new(), without_effect };
     for tensor in tensors {
         let encoding = match stays_f32(tensor) {
             true => Encoding::Plain(Dtype::F32),
@@ -108,6 +119,27 @@ pub fn mix(
         mixed.encodings.push(fitting);
     }
     Ok(mixed)
+}
+
+/// The patterns that match only tensors that stay f32.
+///
+/// # Errors
+/// A pattern matches no tensor at all.
+fn rules_without_effect(rules: &[TypeRule], tensors: &[NamedTensor]) -> Result<Vec<String>> {
+    let mut without_effect = Vec::new();
+    for TypeRule { pattern, .. } in rules {
+        let mut matching = tensors.iter().filter(|tensor| pattern.is_match(&tensor.name)).peekable();
+        if matching.peek().is_none() {
+            let example = tensors.iter().find(|tensor| category(&tensor.name) == Category::Down);
+            let example = example.map_or("blk.0.ffn_down.weight", |tensor| tensor.name.as_str());
+            return Err(Error::input(format!("no tensor matches `{pattern}`"))
+                .hint(format!("tensors have llama.cpp's names, such as {example}")));
+        }
+        if matching.all(stays_f32) {
+            without_effect.push(pattern.to_string());
+        }
+    }
+    Ok(without_effect)
 }
 
 /// Vectors, norms and routers stay as they are.
@@ -163,11 +195,11 @@ struct Mixer {
 
 impl Mixer {
     fn encoding(&self, tensor: &NamedTensor, rules: &[TypeRule]) -> Encoding {
-        let default = self.file_type.encoding();
-        let Encoding::Blocks(block) = default else { return default };
         if let Some(rule) = rules.iter().find(|rule| rule.pattern.is_match(&tensor.name)) {
             return rule.encoding;
         }
+        let default = self.file_type.encoding();
+        let Encoding::Blocks(block) = default else { return default };
         let layer = layer_of(&tensor.name).unwrap_or(0);
         let (ftype, eight) = (self.file_type, self.experts == 8);
         let chosen = match category(&tensor.name) {

@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use moerge_checkpoint::gguf::{self, Metadata, Value};
 
-pub use file_type::FileType;
+pub use file_type::{FileType, uses_importance};
 pub use general::General;
 pub use imatrix::{ImatrixFacts, Importance, ImportanceMatrix, InputSums, WithImportance};
 pub use mix::TypeRule;
 pub use model::GgufModel;
 use pre_tokenizers::pre_tokenizer_by_pattern;
-pub use pre_tokenizers::{CHECK_TEXT, pre_tokenizer};
+pub use pre_tokenizers::{CHECK_TEXT, is_pre_tokenizer, pre_tokenizer, read_pre_tokenizer};
 pub use vocabulary::{TokenizerFiles, TokenizerKind, Vocabulary};
 
 use super::{OutputPlan, OutputTensor};
@@ -79,7 +79,7 @@ impl GgufPlan {
         let (architecture, mut warnings) = architecture::choose(model)?;
         let named = tensors::tensors(model, architecture)?;
         let mixed = mix::mix(model, architecture, &named, options)?;
-        warnings.extend(mixed.warning(options.file_type));
+        warnings.extend(mixed.warnings(options.file_type));
         let tensors: Vec<OutputTensor> = named
             .into_iter()
             .zip(&mixed.encodings)

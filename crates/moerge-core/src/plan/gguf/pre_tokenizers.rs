@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::gguf::pre_tokenizers::{GPT_2, LLAMA_3, QWEN2};
+use crate::{
+    model::gguf::pre_tokenizers::{GPT_2, LLAMA_3, QWEN2},
+    suggest::did_you_mean,
+};
 
 /// The text whose tokens tell the pre-tokenizer.
 pub const CHECK_TEXT: &str = "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n\u{1f680} (normal) \u{1f636}\u{200d}\u{1f32b}\u{fe0f} (multiple emojis concatenated) \u{2705} \u{1f999}\u{1f999} 3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 \u{1780}\u{17b6}\u{1793}\u{17cb}\u{178f}\u{17c2}\u{1796}\u{17b7}\u{179f}\u{17c1}\u{179f}\u{17a2}\u{17b6}\u{1785}\u{1f601} ?\u{6211}\u{60f3}\u{5728}apple\u{5de5}\u{4f5c}1314151\u{5929}\u{ff5e} ------======= \u{43d}\u{435}\u{449}\u{43e} \u{43d}\u{430} \u{411}\u{44a}\u{43b}\u{433}\u{430}\u{440}\u{441}\u{43a}\u{438} ''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL";
@@ -122,6 +125,29 @@ pub fn pre_tokenizer(tokens: &[u32]) -> Result<&'static str, String> {
         let _ = write!(hash, "{byte:02x}");
     }
     PRE_TOKENIZERS.iter().find(|(own, _)| *own == hash).map(|(_, name)| *name).ok_or(hash)
+}
+
+/// Names that llama.cpp takes besides those of its converter.
+const OTHER_NAMES: [&str; 3] = ["default", "llama3", "llama-v3"];
+
+fn names() -> impl Iterator<Item = &'static str> {
+    PRE_TOKENIZERS.iter().map(|(_, name)| *name).chain(OTHER_NAMES)
+}
+
+/// Whether llama.cpp knows a pre-tokenizer of this name.
+pub fn is_pre_tokenizer(name: &str) -> bool {
+    names().any(|own| own == name)
+}
+
+/// Reads the name of a pre-tokenizer. It may be one that a newer llama.cpp knows, so only what looks like a slip is refused.
+///
+/// # Errors
+/// It is nearly the name of one; the message says which.
+pub fn read_pre_tokenizer(name: &str) -> Result<String, String> {
+    match did_you_mean(name, names()).filter(|_| !is_pre_tokenizer(name)) {
+        Some(meant) => Err(format!("llama.cpp has no pre-tokenizer of this name; did you mean `{meant}`?")),
+        None => Ok(name.to_owned()),
+    }
 }
 
 /// A pattern that splits text before BPE, with llama.cpp's name of the pre-tokenizer that has it. Where a tokenizer

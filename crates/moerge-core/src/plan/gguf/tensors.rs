@@ -38,6 +38,7 @@ pub fn tensors(model: &GgufModel, architecture: GgufArchitecture) -> Result<Vec<
         for (role, _) in spec.weights(model.description.decoder.hidden) {
             tensors.extend(of.tensor(role)?);
         }
+        tensors.extend(of.missing_shared_expert());
     }
     tensors.push(NamedTensor::new(name(Role::FinalNorm), model.weight(Role::FinalNorm)?));
     if !model.description.decoder.tied_embeddings {
@@ -95,6 +96,20 @@ impl Layer<'_> {
         let each = inputs.first().map_or(&[][..], Expr::shape);
         let shape = [&[experts.experts], each].concat();
         Ok(Expr::Concat { inputs, shape })
+    }
+
+    /// A shared expert of zeros, where the architecture needs one and the model has none.
+    fn missing_shared_expert(&self) -> Vec<NamedTensor> {
+        let FfnSpec::Experts(experts) = &self.spec.ffn else { return Vec::new() };
+        if self.architecture != GgufArchitecture::Deepseek || experts.shared.is_some() {
+            return Vec::new();
+        }
+        let (hidden, width) = (self.model.description.decoder.hidden, experts.intermediate);
+        let zeros = |matrix: FfnMatrix| {
+            let shape = if matrix == FfnMatrix::Down { vec![hidden, width] } else { vec![width, hidden] };
+            NamedTensor::new(self.name(LayerRole::SharedExpert(matrix)), Expr::Fill { shape, value: 0.0 })
+        };
+        [FfnMatrix::Gate, FfnMatrix::Up, FfnMatrix::Down].map(zeros).into()
     }
 
     fn fused(&self, name: &str, parts: &[LayerRole]) -> Result<Option<NamedTensor>> {
