@@ -99,7 +99,7 @@ impl Hub {
             None => None,
             Some(name) => {
                 let path = place.snapshot().join(name);
-                Some(moerge_core::model::source::read_bytes(&LocalStorage, &path)?)
+                Some(moerge_core::model::files::read_bytes(&LocalStorage, &path)?)
             }
         };
         weights(listing, wanted, index.as_deref())

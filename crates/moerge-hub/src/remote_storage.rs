@@ -59,7 +59,7 @@ impl HubStorage {
         check_small(&listing, wanted)?;
         let place = self.hub.place(&listing)?;
         let index = match index_name(&listing).and_then(|name| listing.file(name)) {
-            Some(file) if wanted != Wanted::Adapter => Some(moerge_core::model::source::read_bytes(
+            Some(file) if wanted != Wanted::Adapter => Some(moerge_core::model::files::read_bytes(
                 &LocalStorage,
                 &self.hub.download(&place, file, &NotesOnly(&Silent))?,
             )?),

@@ -7,7 +7,7 @@ use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
-    model::source::read_bytes,
+    model::files::read_bytes,
 };
 use serde_json::{Map, Value};
 

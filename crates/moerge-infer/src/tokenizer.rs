@@ -15,7 +15,7 @@ use crate::special_tokens::{SpecialTokens, object};
 use check::{Growth, guarded};
 use moerge_core::{
     error::{Error, Result},
-    model::{source::read_bytes, tokenizer_overrides::TokenizerOverrides},
+    model::{files::read_bytes, tokenizer_overrides::TokenizerOverrides},
     suggest::shorten,
 };
 

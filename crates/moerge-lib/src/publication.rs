@@ -14,7 +14,7 @@ use std::{
 use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, ShardLayout, SourceFile};
 use moerge_core::{
     error::{Cause, Error, ErrorKind, Result},
-    model::{gguf::is_gguf, source::read_text, source_files::SourceFiles},
+    model::{files::read_text, gguf::is_gguf, source_files::SourceFiles},
     ops::Identity,
     output::{files::OutputFile, replaceable::not_written_by_moerge},
     plan::OutputPlan,

@@ -6,9 +6,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(doc)]
-use super::OutputStorage;
-
 /// A storage of models. Paths are used as given; nothing here searches or expands them.
 pub trait ReadStorage: Send + Sync + fmt::Debug {
     /// Opens a regular file for reading. Symbolic links are followed. Anything else, such as a
@@ -57,7 +54,7 @@ pub enum FileKind {
     File,
     /// A folder.
     Dir,
-    /// A symbolic link; only [`OutputStorage::link_facts`] reports it.
+    /// A symbolic link; only [`OutputStorage::link_facts`](super::OutputStorage::link_facts) reports it.
     Link,
     /// A device, socket or pipe. Opening one might never return.
     Other,

@@ -13,11 +13,14 @@ use super::OutputStorage;
 #[cfg(doc)]
 use super::{ReadAt, ReadStorage, WriteAt};
 
-mod change;
+mod file_change;
+mod name_change;
+mod node;
 mod operations;
 mod tree;
 
-use tree::{NodeId, Tree};
+use node::NodeId;
+use tree::Tree;
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Clone)]

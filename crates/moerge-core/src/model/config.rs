@@ -11,10 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
-    model::{
-        families::{Defaults, Family, unsupported},
-        rope::Rope,
-    },
+    model::{defaults::Defaults, rope::Rope, unsupported::unsupported},
     suggest::shorten,
 };
 
@@ -67,20 +64,21 @@ fn max_size(key: &str) -> u64 {
 }
 
 impl ModelConfig {
-    /// Parses the text of a `config.json`; `path` is only for messages.
-    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+    /// Parses the text of a `config.json`; `path` is only for messages. `defaults` are those of a `model_type` that is
+    /// known.
+    pub(super) fn parse_with(text: &str, path: &Path, defaults: impl Fn(&str) -> Option<Defaults>) -> Result<Self> {
         let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
             Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
                 .hint("config.json comes with the model; copy it again from where the model came from")
         })?;
-        let (raw, part_of) = text_part(raw, path)?;
+        let (raw, part_of) = text_part(raw, path, &defaults)?;
         let keys = Keys { raw: &raw, path };
         let model_type = keys.string("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();
-        let family = Family::named(&model_type);
-        if family.is_none() && SIZES.into_iter().any(|key| keys.get(key).is_none()) {
+        let known = defaults(&model_type);
+        if known.is_none() && SIZES.into_iter().any(|key| keys.get(key).is_none()) {
             return Err(unsupported(path, &model_type, part_of.as_deref()));
         }
-        let defaults = family.map_or(Defaults::LLAMA, |family| family.defaults);
+        let defaults = known.unwrap_or(Defaults::LLAMA);
         let hidden_size = keys.size("hidden_size")?;
         let heads = keys.size("num_attention_heads")?;
         let head_dim = match keys.size_or_null("head_dim")? {
@@ -115,7 +113,7 @@ impl ModelConfig {
                 .map_err(|why| rope_error(&raw, path, &why))?,
             tied_embeddings: keys
                 .flag("tie_word_embeddings")?
-                .unwrap_or(family.is_none_or(|f| f.defaults.tied_embeddings)),
+                .unwrap_or(known.is_none_or(|defaults| defaults.tied_embeddings)),
             max_positions,
             part_of,
             model_type,
@@ -178,9 +176,13 @@ const SIZES: [&str; 4] = ["hidden_size", "num_hidden_layers", "num_attention_hea
 const TEXT_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 
 /// The text part of a multimodal config with the type of the whole model; any other config unchanged.
-fn text_part(whole: Map<String, Value>, path: &Path) -> Result<(Map<String, Value>, Option<String>)> {
+fn text_part(
+    whole: Map<String, Value>,
+    path: &Path,
+    defaults: impl Fn(&str) -> Option<Defaults>,
+) -> Result<(Map<String, Value>, Option<String>)> {
     let keys = Keys { raw: &whole, path };
-    let known = whole.get("model_type").and_then(Value::as_str).is_some_and(|name| Family::named(name).is_some());
+    let known = whole.get("model_type").and_then(Value::as_str).is_some_and(|name| defaults(name).is_some());
     let Some(text) = TEXT_PARTS.into_iter().find_map(|key| whole.get(key)?.as_object()).filter(|_| !known) else {
         return Ok((whole, None));
     };
@@ -195,10 +197,10 @@ fn text_part(whole: Map<String, Value>, path: &Path) -> Result<(Map<String, Valu
         }
     }
     let type_of_text = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
-    let Some(family) = Family::named(type_of_text) else {
+    let Some(defaults) = defaults(type_of_text) else {
         return Err(unsupported(path, type_of_text, Some(&model_type)));
     };
-    for (key, size) in family.defaults.sizes.by_key() {
+    for (key, size) in defaults.sizes.by_key() {
         text.entry(key).or_insert_with(|| size.into());
     }
     Ok((text, Some(model_type)))

@@ -1,4 +1,10 @@
-//! Names of a model's files besides the weights, as written by the Hugging Face tools.
+//! A model's files besides the weights: their names, as written by the Hugging Face tools, and how they are read.
+
+use std::path::Path;
+
+use moerge_checkpoint::{FileKind, ReadStorage};
+
+use crate::error::{Error, Result};
 
 /// The config of a model.
 pub const CONFIG: &str = "config.json";
@@ -30,3 +36,29 @@ pub const TOKENIZER_FILES: [&str; 12] = [
     CHAT_TEMPLATE,
     "chat_template.json",
 ];
+
+/// Reads a small text file.
+pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
+    let bytes = read_bytes(storage, path)?;
+    String::from_utf8(bytes).map_err(|e| {
+        Error::input(format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
+    })
+}
+
+/// Reads a small file; more than 256 MiB is an error.
+pub fn read_bytes(storage: &dyn ReadStorage, path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        // Opening a pipe could block forever.
+        if storage.facts(path)?.kind != FileKind::File {
+            return Err(std::io::Error::other("it is not a file"));
+        }
+        let file = storage.open(path)?;
+        if file.len() > 256 << 20 {
+            return Err(std::io::Error::other("it is larger than 256 MiB"));
+        }
+        let mut bytes = vec![0; file.len() as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| Error::io("read", path, &e))
+}

@@ -12,8 +12,7 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, describe},
-        files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG},
-        source::{read_bytes, read_text},
+        files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, read_bytes, read_text},
     },
     record::{MOERGE_JSON, MoergeJson},
 };

@@ -1,6 +1,7 @@
 //! Models on disk: config, families, weights by role, adapters and folders.
 
 pub mod config;
+mod defaults;
 pub mod families;
 pub mod files;
 pub mod folder;
@@ -18,3 +19,4 @@ pub mod source_files;
 pub mod tied_head;
 pub mod tokenizer_file;
 pub mod tokenizer_overrides;
+mod unsupported;

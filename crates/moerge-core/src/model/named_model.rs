@@ -11,10 +11,10 @@ use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, TensorView};
 use serde_json::{Map, Value};
 
 use super::{
-    files::CONFIG,
+    files::{CONFIG, read_text},
     foreign_weights::{UNQUANTISED, quantised},
     named_tensor::NamedTensor,
-    source::{Adapter, read_text},
+    source::Adapter,
     source_files::{OwnedSourceFiles, SourceFiles},
     tokenizer_overrides::TokenizerOverrides,
 };

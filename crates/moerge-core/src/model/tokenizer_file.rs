@@ -8,7 +8,7 @@ use std::{
 use moerge_checkpoint::ReadStorage;
 use serde_json::{Map, Value, json};
 
-use super::{files::TOKENIZER, source::read_bytes};
+use super::files::{TOKENIZER, read_bytes};
 use crate::{
     error::{Error, Result},
     json_error::json_problem,

@@ -6,16 +6,13 @@
 //!
 //! Results depend neither on how a tensor is split into rows nor on threads.
 
-mod inputs;
 mod node;
-mod row_map;
 
 use std::{collections::HashMap, ops::Range};
 
-pub(super) use inputs::{Inputs, Place};
 use node::{Context, Fetched, Node, Slot};
 
-use super::Expr;
+use super::{Expr, inputs::Preparation};
 use crate::error::Result;
 
 /// Values of computed tensors in row-major order.
@@ -40,16 +37,6 @@ impl ComputedValues for HashMap<String, Vec<f32>> {
 pub struct Evaluator {
     node: Node,
     seed: u64,
-}
-
-/// How an expression is prepared.
-pub struct Preparation<'a> {
-    /// Seed of noise and of random masks.
-    pub seed: u64,
-    /// Threads for passes over whole tensors; results do not depend on it.
-    pub threads: usize,
-    /// Called often during such passes; an error ends them.
-    pub check: &'a (dyn Fn() -> Result<()> + Sync),
 }
 
 impl Evaluator {

@@ -6,13 +6,16 @@
 
 mod evaluate;
 mod expr;
+mod expr_identity;
 mod identity;
+mod inputs;
 mod lora;
 mod methods;
 
-pub use evaluate::{ComputedValues, Evaluator, Preparation};
+pub use evaluate::{ComputedValues, Evaluator};
 pub use expr::{Expr, LoraDelta, Noise, rows_and_columns};
 pub use identity::Identity;
+pub use inputs::Preparation;
 pub use methods::{
     ArceeFusion, Breadcrumbs, Dare, Della, Karcher, Linear, Method, ModelStock, MultiSlerp, NearSwap, NuSlerp,
     Passthrough, Ram, RamPlusTl, Sce, Slerp, TaskArithmetic, Ties,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::files::{OutputFile, file};
+use super::output_file::{OutputFile, file};
 use crate::{
     error::{Error, Result},
     model::files::{CHAT_TEMPLATE, TOKENIZER_CONFIG},

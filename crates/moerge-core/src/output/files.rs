@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use moerge_checkpoint::{Fingerprint, Index, ReadStorage};
 use serde::Serialize;
 
+pub use super::output_file::{OutputFile, file};
 use super::{chat_template, tokenizer};
 use crate::{
     error::{Error, Result},
     model::{
-        files::{CONFIG, TOKENIZER_FILES},
+        files::{CONFIG, TOKENIZER_FILES, read_bytes},
         gguf::quantised_sources,
-        source::{Source, read_bytes},
+        source::Source,
         source_files::SourceFiles,
         tokenizer_overrides::TokenizerOverrides,
     },
@@ -23,15 +24,6 @@ use crate::{
 
 /// Name of the recipe in the output.
 pub const RECIPE_FILE: &str = "moerge.yml";
-
-/// A file of the output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputFile {
-    /// Its name.
-    pub name: String,
-    /// All of it.
-    pub bytes: Vec<u8>,
-}
 
 /// Which files the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +146,6 @@ pub fn record(
         })
         .collect();
     file(MOERGE_JSON, record.to_text())
-}
-
-/// A text file of the output.
-pub fn file(name: &str, text: String) -> OutputFile {
-    OutputFile { name: name.to_owned(), bytes: text.into_bytes() }
 }
 
 /// JSON as Hugging Face writes it: two spaces, a newline at the end.

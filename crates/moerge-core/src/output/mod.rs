@@ -3,5 +3,6 @@
 pub mod card;
 pub mod chat_template;
 pub mod files;
+mod output_file;
 pub mod replaceable;
 mod tokenizer;

@@ -9,7 +9,7 @@ use moerge_checkpoint::{FileKind, Header, INDEX_FILE, OutputStorage};
 use super::{card::MODEL_CARD, files::RECIPE_FILE};
 use crate::{
     error::{Error, Result},
-    model::{files::TOKENIZER_FILES, source::read_text},
+    model::files::{TOKENIZER_FILES, read_text},
     record::{MOERGE_JSON, MoergeJson},
 };
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::files::{OutputFile, file};
+use super::output_file::{OutputFile, file};
 use crate::model::{
     files::{TOKENIZER, TOKENIZER_CONFIG},
     tokenizer_file::TokenizerFile,

@@ -10,9 +10,10 @@ use std::{ops::Range, path::Path, sync::Arc};
 use super::{
     DenseRecipe, Located, ModelRef, Recipe, dense,
     fields::Fields,
-    load::{MAX_RECIPE, load_prompts, read_text},
+    load::{MAX_RECIPE, load_prompts},
     read,
     source::{self, Source},
+    text_file::read_text,
     yaml::{self, Kind, Node},
 };
 use crate::{

@@ -11,6 +11,7 @@
 pub mod check;
 pub mod dense;
 mod document;
+mod dtype;
 mod expert;
 mod fields;
 mod fit_settings;
@@ -24,6 +25,7 @@ pub mod prompts_file;
 mod read;
 mod shared_weights;
 mod source;
+mod text_file;
 mod yaml;
 mod yaml_error;
 
@@ -36,12 +38,13 @@ pub use expert::Expert;
 pub use fit_settings::{FitSettings, Label, PhatGoose, SelfText};
 pub use gate_mode::GateMode;
 pub use layers::Layers;
-pub use load::{MAX_RECIPE, read_text};
+pub use load::MAX_RECIPE;
 pub use located::Located;
 use moerge_checkpoint::Dtype;
 use read::Draft;
 pub use shared_weights::{SharedMerge, SharedWeights};
 use source::Source;
+pub use text_file::read_text;
 
 use crate::{
     error::{Result, Snippet},

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     FitSettings, GateMode, Located, ModelRef, Recipe, SharedWeights,
+    dtype::dtype,
     expert::{Expert, read_expert},
     fields::{Field, Fields},
     foreign_keys::OF_RECIPE,
@@ -16,7 +17,6 @@ use crate::{
     model::families::MoeFamily,
     suggest::{did_you_mean, quoted, shorten},
 };
-use moerge_checkpoint::Dtype;
 
 /// Keys of a recipe for an MoE.
 const KEYS: [&str; 14] = [
@@ -35,11 +35,6 @@ const KEYS: [&str; 14] = [
     "architecture",
     "random_seed",
 ];
-
-/// The types that an output may have, and what people write for them besides PyTorch's names.
-const DTYPES: [(&str, Dtype); 3] = [("bfloat16", Dtype::BF16), ("float16", Dtype::F16), ("float32", Dtype::F32)];
-const DTYPE_ALIASES: [(&str, Dtype); 5] =
-    [("bf16", Dtype::BF16), ("f16", Dtype::F16), ("fp16", Dtype::F16), ("f32", Dtype::F32), ("fp32", Dtype::F32)];
 
 /// What could be read of a recipe.
 pub(super) struct Draft {
@@ -141,23 +136,6 @@ fn refuse_dense_merge(source: &Source, root: &Node) -> Result<()> {
 fn read_experts(source: &Source, list: &[Node], what: &str) -> Vec<Expert> {
     let expert = |(index, node)| source.keep(read_expert(source, node, format!("{what} {index}")));
     list.iter().enumerate().filter_map(expert).collect()
-}
-
-/// The output's type; an empty string is mergekit's way to say none.
-pub(super) fn dtype(field: Field) -> Result<Option<Dtype>> {
-    match field.text()?.text.as_str() {
-        "" => Ok(None),
-        "float64" | "int64" | "torch.float64" | "torch.int64" => Err(field
-            .wrong("`bfloat16`, `float16` or `float32`")
-            .hint("`float32` is the widest type of weights; sums are taken in float64 whatever the type")),
-        written => {
-            let alias = || DTYPE_ALIASES.iter().find(|(name, _)| *name == written).map(|(_, dtype)| *dtype);
-            match Dtype::from_torch_name(written).or_else(alias) {
-                Some(dtype) => Ok(Some(dtype)),
-                None => field.one_of(&DTYPES).map(|d| Some(d.value)),
-            }
-        }
-    }
 }
 
 /// The first family whose name begins with the text, as mergekit compares them; an empty string is none.

@@ -15,6 +15,7 @@ use super::{
     matmul::Operand,
     matrices::Matrices,
     norm::rms_norm_in_place,
+    softmax::softmax,
     weights::bug,
 };
 use moerge_core::{
@@ -182,15 +183,4 @@ impl Heads<'_> {
             Ok(())
         })
     }
-}
-
-/// `softmax(scale * row)` in place.
-pub(super) fn softmax(row: &mut [f32], scale: f32) {
-    let largest = row.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
-    let mut sum = 0.0f32;
-    for x in row.iter_mut() {
-        *x = ((*x - largest) * scale).exp();
-        sum += *x;
-    }
-    row.iter_mut().for_each(|x| *x /= sum);
 }

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::{
-    attention::softmax,
     dot::{dot, vectorised},
     kv_cache::LayerCache,
+    softmax::softmax,
 };
 use moerge_core::model::families::AttentionSpec;
 

@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use super::{activations::Activations, attention::softmax, ffn::gated, forward::Observer, matrices::Matrices};
+use super::{
+    activations::Activations, gated::gated, matrices::Matrices, observer::Observer, routes::Routes, softmax::softmax,
+};
 use moerge_core::{
     error::Result,
     model::families::{
@@ -15,14 +17,6 @@ use moerge_core::{
         Role, SharedExpertOptions,
     },
 };
-
-/// How the tokens of a layer are routed.
-pub struct Routes {
-    /// Per token, the chosen experts with their weights, largest first.
-    pub experts: Vec<Vec<(usize, f32)>>,
-    /// Per token, the weight of the shared expert; empty if there is none.
-    pub shared: Vec<f32>,
-}
 
 /// The weights that [`route`] reads, in order.
 pub(super) fn router_roles(shared: Option<SharedExpertOptions>) -> Vec<LayerRole> {

@@ -2,20 +2,15 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::{activations::Activations, experts, forward::Observer, matrices::Matrices, weights::bug};
+use super::{activations::Activations, experts, gated::gated, matrices::Matrices, observer::Observer, weights::bug};
 use moerge_core::{
     error::Result,
-    model::families::{Activation, FfnMatrix, FfnSpec, LayerRole, Role},
+    model::families::{FfnMatrix, FfnSpec, LayerRole, Role},
 };
 
 /// Tokens whose intermediate activations are in memory at once: 235 MB for Mistral-7B. The FFN's weights are read again
 /// for every further block of tokens, which takes a hundredth of the time of the products.
 pub(super) const FFN_TOKENS: usize = 2048;
-
-/// Activations per parallel task.
-const ACTIVATED: usize = 32 << 10;
 
 /// The weights that [`ffn`] reads for `tokens` tokens, in order.
 pub(super) fn roles(spec: &FfnSpec, layer: usize, tokens: usize) -> Vec<Role> {
@@ -55,28 +50,4 @@ pub(super) fn ffn(
         y.add_scaled(&tokens, &vec![1.0; tokens.len()], &part);
     }
     Ok(y)
-}
-
-/// The output of a gated FFN with the matrices `[gate, up, down]`.
-pub(super) fn gated(
-    matrices: &mut impl Matrices,
-    activation: Activation,
-    [gate, up, down]: [Role; 3],
-    x: &Activations,
-) -> Result<Activations> {
-    let [mut inner, up] = matrices.times([gate, up], x)?;
-    let pairs = inner.values_mut().par_chunks_mut(ACTIVATED).zip(up.values().par_chunks(ACTIVATED));
-    pairs.for_each(|(x, up)| x.iter_mut().zip(up).for_each(|(x, up)| *x = activate(activation, *x) * up));
-    let [y] = matrices.times([down], &inner)?;
-    Ok(y)
-}
-
-pub(super) fn activate(activation: Activation, x: f32) -> f32 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::GeluTanh => {
-            let inner = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2 * (x + 0.044715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        }
-    }
 }

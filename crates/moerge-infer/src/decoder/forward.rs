@@ -6,13 +6,13 @@ use super::{
     activations::Activations,
     attention,
     batch::Batch,
-    experts::Routes,
     ffn,
     input_squares::{Counted, InputSquares},
     kv_cache::KvCache,
     linear::Streamed,
     matrices::Matrices,
     norm::rms_norm,
+    observer::Observer,
     rounding::WeightRounding,
     stream::with_stream,
     weights::{Weights, bug},
@@ -30,26 +30,6 @@ use moerge_core::{
     },
     progress::{Progress, Stage},
 };
-
-/// Sees the activations while the layers run. Columns are the tokens of the packed sequences; see [`super::ranges`].
-pub trait Observer {
-    /// `x` is the residual stream before `layer`, or after the last layer if `layer` is the number of layers.
-    fn entering(&mut self, _layer: usize, _x: &Activations) -> Result<()> {
-        Ok(())
-    }
-
-    /// `u` is the input of the FFN of `layer`, and of its router: the residual stream after attention, normalized.
-    fn router_input(&mut self, _layer: usize, _u: &Activations) -> Result<()> {
-        Ok(())
-    }
-
-    /// `routes` is how the router of `layer` routes the tokens. The observer may change it.
-    fn routed(&mut self, _layer: usize, _routes: &mut Routes) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Observer for () {}
 
 /// How a pass runs.
 #[derive(Debug, Default)]
@@ -142,19 +122,6 @@ fn layer_roles(spec: &LayerSpec, layer: usize, tokens: usize) -> Vec<Role> {
     roles.push(Role::Layer(layer, FfnNorm));
     roles.extend(ffn::roles(&spec.ffn, layer, tokens));
     roles
-}
-
-/// The embeddings of `ids`, one column each. Reads only their rows.
-pub fn embeddings(weights: &dyn Weights, ids: &[u32]) -> Result<Activations> {
-    let hidden = weights.description().decoder.hidden;
-    let mut x = Activations::zeros(hidden, ids.len());
-    let mut row = vec![0.0; hidden];
-    for (column, id) in ids.iter().enumerate() {
-        let id = *id as usize;
-        weights.read_rows(Role::Embeddings, id..id + 1, &mut row)?;
-        x.set_token(column, &row);
-    }
-    Ok(x)
 }
 
 /// Next-token logits, `[vocabulary, tokens]`, from the residual stream after the last layer.

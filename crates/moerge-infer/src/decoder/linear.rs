@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     activations::Activations,
-    forward::embeddings,
+    embeddings::embeddings,
     matmul::{Operand, ScratchPool},
     matrices::Matrices,
     rounding::WeightRounding,

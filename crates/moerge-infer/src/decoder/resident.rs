@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use super::{
     activations::Activations,
     batch::Batch,
-    forward::{Observer, run, scores},
+    forward::{run, scores},
     kv_cache::KvCache,
     matmul::ScratchPool,
     matrices::Matrices,
+    observer::Observer,
     products,
     quantised::{Matrix, Quantisation},
     weights::{Weights, bug, matrix_shape},

@@ -15,7 +15,7 @@ use crate::{
 };
 use moerge_core::{
     error::{Error, Result},
-    model::source::read_text,
+    model::files::read_text,
     progress::Progress,
 };
 

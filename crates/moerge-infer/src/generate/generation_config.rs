@@ -9,7 +9,7 @@ use super::Sampling;
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
-    model::source::read_text,
+    model::files::read_text,
     suggest::shorten,
 };
 

@@ -10,6 +10,7 @@ mod choices;
 mod choices_file;
 mod evaluation;
 mod expert_use;
+pub mod html;
 mod mixed;
 mod perplexity;
 mod questions_file;

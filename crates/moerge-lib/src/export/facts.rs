@@ -5,7 +5,7 @@ use std::path::Path;
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::{Error, Result},
-    model::{files::TOKENIZER, source::read_bytes},
+    model::files::{TOKENIZER, read_bytes},
     output::{card::SourceCard, files::OutputFile},
     plan::gguf::{CHECK_TEXT, General, TokenizerFiles, TokenizerKind, Vocabulary, is_pre_tokenizer},
 };

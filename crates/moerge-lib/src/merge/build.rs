@@ -14,11 +14,7 @@ use crate::{
 use moerge_core::{
     error::Result,
     execute,
-    model::{
-        config::ModelConfig,
-        families::describe,
-        source::{Source, read_text},
-    },
+    model::{config::ModelConfig, families::describe, files::read_text, source::Source},
     ops::Identity,
     output::files::OutputFile,
     plan::{OutputTensor, PlanSummary, moe::same_ffn},

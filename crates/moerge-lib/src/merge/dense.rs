@@ -36,10 +36,12 @@ use crate::{
 
 mod card;
 mod earlier;
+mod made;
 mod plan;
 mod tokenizer;
 
-pub use earlier::{EarlierModels, earlier_models};
+pub use earlier::earlier_models;
+pub use made::EarlierModels;
 
 /// A dense recipe with its models opened and its plan made. Nothing is written yet.
 #[derive(Debug)]

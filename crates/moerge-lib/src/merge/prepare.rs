@@ -9,11 +9,11 @@ use crate::routers;
 use moerge_core::{
     error::{Error, Result},
     model::{
-        files::TOKENIZER,
+        files::{TOKENIZER, read_bytes},
         gguf::{QuantisedSource, quantised_sources},
         locate::{ModelNotFound, locate},
         named_model::NamedModel,
-        source::{Source, Vocabulary, read_bytes, token_without_row},
+        source::{Source, Vocabulary, token_without_row},
         source_files::SourceFiles,
     },
     plan::{Models, MoePlan, PlanOptions},

@@ -6,7 +6,7 @@ use super::BalancedLoad;
 use crate::routers::{ROUTING_REPORT, RoutingReport};
 use moerge_core::{
     error::{Error, Result},
-    model::source::read_text,
+    model::files::read_text,
     plan::Slots,
     recipe::Recipe,
     record::{MOERGE_JSON, MoergeJson},

@@ -4,9 +4,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;
 use moerge_infer::{model::Model, runner::Placement};
-use moerge_lib::evaluate::{
-    Choices, Extraction, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, tasks::html,
-};
+use moerge_lib::evaluate::{Choices, Extraction, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, html};
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs, write_page};

@@ -3,6 +3,7 @@
 mod adapters;
 mod bad_input;
 mod balance;
+mod circles;
 mod commands;
 mod common;
 mod dense;

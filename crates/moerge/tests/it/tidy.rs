@@ -1,13 +1,12 @@
 //! Rules about the source text itself.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 /// The Rust files below `dir`, tests excluded.
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -21,9 +20,9 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Lines of code outside of comments and of the test module that ends a file.
-fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).enumerate();
-    lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+pub fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    text[..end].lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 /// Every line of `dir` that `is_wrong`, as `file:line: text`.
@@ -37,7 +36,8 @@ fn offenders(dir: &Path, is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
-fn crates() -> PathBuf {
+/// The folder of all crates.
+pub fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
@@ -65,76 +65,5 @@ fn nothing_prints_with_macros_that_panic() {
     for name in ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
         let found = offenders(&crates().join(name).join("src"), prints);
         assert!(found.is_empty(), "these panic when the output is full; use console.rs:\n{}", found.join("\n"));
-    }
-}
-
-/// The top-level modules of the crate in `src`, each with those that it names in a `use` or a path.
-fn modules(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
-    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for path in sources(src) {
-        let inside = path.strip_prefix(src).unwrap().components().next().unwrap().as_os_str().to_string_lossy();
-        let module = inside.trim_end_matches(".rs").to_owned();
-        let text = fs::read_to_string(&path).unwrap();
-        let text: String = code(&text).map(|(_, line)| line.trim()).collect();
-        modules.entry(module).or_default().extend(text.split("crate::").skip(1).flat_map(first_names));
-    }
-    modules
-}
-
-/// The first names of the paths that follow `crate::`: one, or those of a group.
-fn first_names(path: &str) -> Vec<String> {
-    let name =
-        |text: &str| text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
-    let (mut depth, mut names, mut start) = (0, Vec::new(), 0);
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => {
-                names.push(name(&group[start..at]));
-                break;
-            }
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                names.push(name(&group[start..at]));
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    names
-}
-
-/// A module that each other of its circle can be reached from, itself included.
-fn circle(modules: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    let reach = |from: &String| {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
-        while let Some(module) = next.pop() {
-            let used = modules.get(&module).into_iter().flatten().filter(|m| modules.contains_key(*m) && **m != module);
-            next.extend(used.filter(|m| seen.insert((*m).clone())).cloned());
-        }
-        seen
-    };
-    let reached: BTreeMap<&String, BTreeSet<String>> = modules.keys().map(|m| (m, reach(m))).collect();
-    let in_circle: Vec<String> = modules.keys().filter(|m| reached[m].contains(*m)).cloned().collect();
-    (!in_circle.is_empty()).then_some(in_circle)
-}
-
-#[test]
-fn modules_form_no_circles() {
-    assert_eq!(first_names("{a::{b, c}, d, error::Result};"), ["a", "d", "error"]);
-    let graph = |edges: &[(&str, &str)]| {
-        let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (from, to) in edges {
-            modules.entry((*to).to_owned()).or_default();
-            modules.entry((*from).to_owned()).or_default().insert((*to).to_owned());
-        }
-        circle(&modules)
-    };
-    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("a", "a")]), None);
-    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("c", "b")]).unwrap(), ["b", "c"]);
-    for name in ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
-        let found = circle(&modules(&crates().join(name).join("src")));
-        assert_eq!(found, None, "modules of {name} use each other in a circle");
     }
 }

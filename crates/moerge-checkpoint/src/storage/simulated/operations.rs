@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::tree::NodeId;
+use super::node::NodeId;
 use super::{Fault, SimulatedDisk};
 use crate::storage::{Facts, FileKind, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
 

@@ -4,16 +4,16 @@
 //! disk; syncing a folder makes those that touch it durable, and those they build on. A rename is
 //! one change that touches two folders: both see it survive, or neither.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::Survives;
-use super::change::{Entry, FileChange, NameChange, Random};
+use super::file_change::{FileChange, Random};
+use super::name_change::{Entry, NameChange};
+use super::node::{Content, Names, Node, NodeId};
 
-pub(super) type NodeId = usize;
-pub(super) type Names = BTreeMap<OsString, NodeId>;
 const ROOT: NodeId = 0;
 
 #[derive(Clone)]
@@ -22,18 +22,6 @@ pub(super) struct Tree {
     /// Changes of names that no sync has made durable, the oldest first.
     waiting: Vec<NameChange>,
     clock: i64,
-}
-
-#[derive(Clone)]
-pub(super) struct Node {
-    pub(super) content: Content,
-    modified: i64,
-}
-
-#[derive(Clone)]
-pub(super) enum Content {
-    File { live: Vec<u8>, durable: Vec<u8>, waiting: Vec<FileChange> },
-    Dir { live: Names, durable: Names },
 }
 
 impl Tree {

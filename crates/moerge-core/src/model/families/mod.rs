@@ -21,7 +21,6 @@ mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod stored;
-mod unsupported;
 mod windows;
 
 pub use deepseek::DEEPSEEK;
@@ -36,14 +35,19 @@ pub use qwen2::QWEN2;
 pub use qwen2_moe::QWEN2_MOE;
 pub use qwen3::QWEN3;
 pub use qwen3_moe::QWEN3_MOE;
-pub use unsupported::unsupported;
 
 pub use super::{
+    defaults::{Defaults, Sizes},
     layer_spec::{Activation, AttentionSpec, DecoderOptions, ExpertsSpec, FfnSpec, LayerSpec, SharedExpertOptions},
     role::{FfnMatrix, LayerRole, Projection, Role},
 };
 
-use crate::{error::Result, model::config::ModelConfig};
+use std::path::Path;
+
+use crate::{
+    error::Result,
+    model::{config::ModelConfig, unsupported::unsupported},
+};
 use names::Names;
 
 /// A family: the rules of its config class, and its tensor names.
@@ -61,61 +65,14 @@ pub struct Family {
     layers: fn(&ModelConfig) -> Result<Vec<LayerSpec>>,
 }
 
-/// Defaults of a config class for keys that are absent from `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Defaults {
-    /// `rms_norm_eps`.
-    pub norm_eps: f64,
-    /// `rope_theta`.
-    pub rope_theta: f64,
-    /// `max_position_embeddings`.
-    pub max_positions: usize,
-    /// `tie_word_embeddings`.
-    pub tied_embeddings: bool,
-    /// Sizes that may be absent from the text part of a multimodal model, because transformers saves only values that
-    /// differ from the class defaults. In other configs a missing size is an error.
-    pub sizes: Sizes,
-}
+impl MoeFamily {
+    /// All MoE families, in mergekit's order of preference.
+    pub const ALL: [&'static Self; 4] = [&MIXTRAL, &DEEPSEEK, &QWEN2_MOE, &QWEN3_MOE];
 
-/// The default sizes of a config class.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sizes {
-    /// `hidden_size`.
-    pub hidden: usize,
-    /// `intermediate_size`.
-    pub intermediate: usize,
-    /// `num_hidden_layers`.
-    pub layers: usize,
-    /// `num_attention_heads`.
-    pub heads: usize,
-    /// `num_key_value_heads`.
-    pub kv_heads: usize,
-    /// `vocab_size`.
-    pub vocabulary: usize,
-}
-
-impl Sizes {
-    /// The defaults of `LlamaConfig`: Llama 7B.
-    pub const LLAMA: Self =
-        Self { hidden: 4096, intermediate: 11_008, layers: 32, heads: 32, kv_heads: 32, vocabulary: 32_000 };
-
-    /// The sizes by their keys in `config.json`.
-    pub fn by_key(self) -> [(&'static str, usize); 6] {
-        [
-            ("hidden_size", self.hidden),
-            ("intermediate_size", self.intermediate),
-            ("num_hidden_layers", self.layers),
-            ("num_attention_heads", self.heads),
-            ("num_key_value_heads", self.kv_heads),
-            ("vocab_size", self.vocabulary),
-        ]
+    /// The family with this `model_type`.
+    pub fn of(model_type: &str) -> Option<&'static Self> {
+        Self::ALL.into_iter().find(|f| f.model_type == model_type)
     }
-}
-
-impl Defaults {
-    /// The defaults of `LlamaConfig`, also used for unknown families.
-    pub const LLAMA: Self =
-        Self { norm_eps: 1e-6, rope_theta: 10_000.0, max_positions: 2048, tied_embeddings: false, sizes: Sizes::LLAMA };
 }
 
 impl Family {
@@ -141,6 +98,16 @@ impl Family {
     pub fn of(config: &ModelConfig) -> Result<&'static Self> {
         Self::named(&config.model_type)
             .ok_or_else(|| unsupported(&config.path, &config.model_type, config.part_of.as_deref()))
+    }
+}
+
+impl ModelConfig {
+    /// Parses the text of a `config.json`, with the defaults of its family's class; `path` is only for messages.
+    ///
+    /// # Errors
+    /// It is not the config of a model that moerge may know, or a value is impossible.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        Self::parse_with(text, path, |model_type| Some(Family::named(model_type)?.defaults))
     }
 }
 

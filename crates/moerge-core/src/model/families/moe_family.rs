@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DEEPSEEK, Description, Family, MIXTRAL, QWEN2_MOE, QWEN3_MOE};
+use super::{Description, Family};
 use crate::{error::Result, model::config::ModelConfig};
 
 /// An MoE family that moerge writes.
@@ -57,14 +57,6 @@ pub(super) struct MoeOutput<'a> {
 }
 
 impl MoeFamily {
-    /// All MoE families, in mergekit's order of preference.
-    pub const ALL: [&'static Self; 4] = [&MIXTRAL, &DEEPSEEK, &QWEN2_MOE, &QWEN3_MOE];
-
-    /// The family with this `model_type`.
-    pub fn of(model_type: &str) -> Option<&'static Self> {
-        Self::ALL.into_iter().find(|f| f.model_type == model_type)
-    }
-
     /// Whether the family always has a shared expert.
     pub fn needs_shared_expert(&self) -> bool {
         self.shared.as_ref().is_some_and(|s| s.required)

@@ -13,11 +13,11 @@ use std::{
 use moerge_checkpoint::{Checkpoint, ReadStorage, TensorView};
 use serde_json::{Map, Value};
 
-use super::{adapter_kind, read_text};
+use super::adapter_kind;
 use crate::{
     error::{Error, Result},
     json_error::json_problem,
-    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS},
+    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_text},
     ops::LoraDelta,
 };
 

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use moerge_checkpoint::{Checkpoint, Dtype, FileKind, ReadStorage, TensorView};
+use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, TensorView};
 
 pub use adapter::Adapter;
 pub use vocabulary::{Vocabulary, token_without_row};
@@ -22,6 +22,7 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, Family, LayerRole, Role, RoleTensor},
+        files::{ADAPTER_CONFIG, CONFIG, read_text},
         named_tensor::NamedTensor,
         source_files::{OwnedSourceFiles, SourceFiles},
         tokenizer_overrides::TokenizerOverrides,
@@ -114,7 +115,7 @@ impl Source {
         dir: &Path,
         adapter_dir: Option<&Path>,
     ) -> Result<Self> {
-        let config_path = dir.join("config.json");
+        let config_path = dir.join(CONFIG);
         let config = match read_text(storage.as_ref(), &config_path) {
             Ok(text) => ModelConfig::parse(&text, &config_path)?,
             Err(error) => return Err(without_config(storage.as_ref(), dir, error)),
@@ -164,7 +165,7 @@ impl Source {
         tensors: &BTreeMap<String, NamedTensor>,
         made_of: Vec<OwnedSourceFiles>,
     ) -> Result<Self> {
-        let path = dir.join("config.json");
+        let path = dir.join(CONFIG);
         let text = serde_json::to_string(config).unwrap_or_default();
         let config = ModelConfig::parse(&text, &path)?;
         let family = Family::of(&config)?;
@@ -347,40 +348,14 @@ fn unfused_name(tensor: &RoleTensor) -> Option<String> {
     Some(format!("{module}.{own}.weight"))
 }
 
-/// Reads a small text file.
-pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
-    let bytes = read_bytes(storage, path)?;
-    String::from_utf8(bytes).map_err(|e| {
-        Error::input(format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
-    })
-}
-
-/// Reads a small file; more than 256 MiB is an error.
-pub fn read_bytes(storage: &dyn ReadStorage, path: &Path) -> Result<Vec<u8>> {
-    let read = || {
-        // Opening a pipe could block forever.
-        if storage.facts(path)?.kind != FileKind::File {
-            return Err(std::io::Error::other("it is not a file"));
-        }
-        let file = storage.open(path)?;
-        if file.len() > 256 << 20 {
-            return Err(std::io::Error::other("it is larger than 256 MiB"));
-        }
-        let mut bytes = vec![0; file.len() as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
-    };
-    read().map_err(|e| Error::io("read", path, &e))
-}
-
 fn without_config(storage: &dyn ReadStorage, dir: &Path, error: Error) -> Error {
     let names = storage.list(dir).unwrap_or_default();
     let has = |wanted: &str| names.iter().any(|n| n == wanted);
-    if names.is_empty() || has("config.json") {
+    if names.is_empty() || has(CONFIG) {
         return error;
     }
     let refused = Error::input(format!("{} has no config.json", dir.display()));
-    if has("adapter_config.json") {
+    if has(ADAPTER_CONFIG) {
         return refused.hint("it holds a LoRA adapter: write `model+adapter`, with the model it was trained on");
     }
     refused.hint("a model folder has config.json beside its .safetensors files")

@@ -9,8 +9,13 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::read_bytes;
-use crate::{model::tokenizer_overrides::TokenizerOverrides, suggest::shorten};
+use crate::{
+    model::{
+        files::{TOKENIZER, read_bytes},
+        tokenizer_overrides::TokenizerOverrides,
+    },
+    suggest::shorten,
+};
 
 /// Tokens by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +85,7 @@ struct AddedToken {
 impl Vocabulary {
     /// The words of the tokenizer in `dir`; `None` if there is no readable `tokenizer.json`.
     pub fn read(storage: &dyn ReadStorage, dir: &Path) -> Option<Self> {
-        Self::parse(&read_bytes(storage, &dir.join("tokenizer.json")).ok()?)
+        Self::parse(&read_bytes(storage, &dir.join(TOKENIZER)).ok()?)
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

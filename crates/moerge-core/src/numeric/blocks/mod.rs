@@ -27,8 +27,6 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod unit;
-#[cfg(target_arch = "x86_64")]
-mod unit_avx2;
 
 use moerge_checkpoint::BlockType;
 

@@ -13,7 +13,7 @@ use crate::{
         simd::vectorised,
         sums::sum_of,
     },
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// `arcee_fusion` has no parameters. The inputs are the base and one model.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `breadcrumbs` and `breadcrumbs_ties`. The first input is the base.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `dare_linear` and `dare_ties`. The first input is the base.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `della` and `della_linear`. The first input is the base.

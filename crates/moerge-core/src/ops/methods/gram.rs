@@ -6,7 +6,7 @@
 use crate::{
     error::Result,
     numeric::{simd::vectorised, sums::dot},
-    ops::evaluate::Inputs,
+    ops::inputs::Inputs,
 };
 
 /// The scalar products of some vectors, or of sums of them.

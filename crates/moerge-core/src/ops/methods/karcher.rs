@@ -8,7 +8,7 @@
 use super::{check, combination::WeightedSum, gram::Gram};
 use crate::{
     error::{Error, Result},
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The mean is found long before, or never.

@@ -45,7 +45,7 @@ pub use ties::Ties;
 
 use super::{
     Identity,
-    evaluate::{Inputs, Place},
+    inputs::{Inputs, Place},
 };
 use crate::error::Result;
 

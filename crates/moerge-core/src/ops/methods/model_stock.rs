@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `model_stock`. The first input is the base; at least two models follow.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `multislerp`. The inputs are the base, if there is one, and the models. One model stays as it is.

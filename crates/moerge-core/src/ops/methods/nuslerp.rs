@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Cause, Error, Result},
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `nuslerp`. The inputs are the base, if there is one, and two models.

@@ -10,7 +10,7 @@
 use super::{Kernel, Place, check, combination::sum_in_f64, gram::differences};
 use crate::{
     error::Result,
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `ram`. The first input is the base.

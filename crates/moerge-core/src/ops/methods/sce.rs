@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::Result,
     numeric::{simd::vectorised, sums::dot},
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `sce`. The first input is the base.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::{
     error::Result,
     numeric::simd::vectorised,
-    ops::evaluate::{Inputs, Place},
+    ops::inputs::{Inputs, Place},
 };
 
 /// Lower bits of a magnitude, counted by the second pass.

@@ -8,7 +8,7 @@
 use super::{check, combination::WeightedSum, gram::Gram};
 use crate::{
     error::Result,
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `slerp`. It takes exactly two inputs.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    ops::{Identity, evaluate::Inputs},
+    ops::{Identity, inputs::Inputs},
 };
 
 /// The parameters of `ties`. The first input is the base.

@@ -6,7 +6,7 @@ use moerge_checkpoint::{
 };
 use regex_lite::Regex;
 
-use super::{FileType, GgufModel, GgufOptions, file_type::unknown_type, tensors::NamedTensor};
+use super::{FileType, GgufModel, GgufOptions, file_type::unknown_type, named_tensor::NamedTensor};
 use crate::{
     error::{Cause, Error, Result},
     model::families::GgufArchitecture,

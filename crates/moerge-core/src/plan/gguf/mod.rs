@@ -11,6 +11,7 @@ mod imatrix;
 mod metadata;
 mod mix;
 mod model;
+mod named_tensor;
 mod pre_tokenizers;
 mod rope;
 mod tensors;

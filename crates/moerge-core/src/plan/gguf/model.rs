@@ -9,8 +9,7 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, Role, describe},
-        files::CONFIG,
-        source::read_text,
+        files::{CONFIG, read_text},
     },
     ops::{Expr, Identity},
     plan::OutputPlan,

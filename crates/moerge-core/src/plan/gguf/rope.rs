@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{GgufModel, tensors::NamedTensor};
+use super::{GgufModel, named_tensor::NamedTensor};
 use crate::{
     error::Result,
     model::rope::{RopeScaling, llama3_divisors},

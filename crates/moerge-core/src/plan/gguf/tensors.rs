@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{GgufModel, rope};
+use super::{GgufModel, named_tensor::NamedTensor, rope};
 use crate::{
     error::Result,
     model::{
@@ -11,23 +11,6 @@ use crate::{
     },
     ops::Expr,
 };
-
-/// A tensor of the file, without its type.
-#[derive(Debug)]
-pub struct NamedTensor {
-    /// Its name.
-    pub name: String,
-    /// Its shape, the slowest dimension first.
-    pub shape: Vec<usize>,
-    /// How its elements are made.
-    pub expr: Expr,
-}
-
-impl NamedTensor {
-    fn new(name: impl Into<String>, expr: Expr) -> Self {
-        Self { name: name.into(), shape: expr.shape().to_vec(), expr }
-    }
-}
 
 /// Every tensor of the file, in its order.
 pub fn tensors(model: &GgufModel, architecture: GgufArchitecture) -> Result<Vec<NamedTensor>> {

@@ -12,9 +12,8 @@ use crate::{
     error::{Cause, Error, Result},
     json_error::json_problem,
     model::{
-        files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG},
+        files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_bytes},
         gguf::token_types::{BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED},
-        source::read_bytes,
     },
 };
 

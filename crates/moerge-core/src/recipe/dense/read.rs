@@ -11,9 +11,9 @@ use crate::{
     error::Result,
     recipe::{
         Located,
+        dtype::dtype,
         fields::{Field, Fields},
         model_ref_field::read_model_ref,
-        read::dtype,
         source::Source,
         yaml::{Kind, Node},
     },

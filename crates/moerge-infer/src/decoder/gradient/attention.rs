@@ -11,7 +11,7 @@ use super::{
     product::{Matrix, Rows},
     rms_norm::{Norm, rms_norm},
 };
-use crate::decoder::attention::softmax;
+use crate::decoder::softmax::softmax;
 use moerge_core::{error::Result, model::families::AttentionSpec};
 
 /// The weights of a layer's attention.

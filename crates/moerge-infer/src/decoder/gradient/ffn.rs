@@ -2,7 +2,7 @@
 //! (dh up(u) act'(gate u)) + up^T (dh act(gate u))`.
 
 use super::product::{Matrix, Rows};
-use crate::decoder::{WeightRounding, Weights, ffn::activate};
+use crate::decoder::{WeightRounding, Weights, gated::activate};
 use moerge_core::{
     error::Result,
     model::families::{Activation, FfnMatrix, LayerRole, Role},

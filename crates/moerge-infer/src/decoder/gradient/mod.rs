@@ -27,7 +27,7 @@ use rayon::prelude::*;
 pub use group::Text;
 pub use memory::{GradientMemory, gradient_memory};
 
-use super::{forward::embeddings, rounding::WeightRounding, weights::Weights};
+use super::{embeddings::embeddings, rounding::WeightRounding, weights::Weights};
 use group::Group;
 use head::Head;
 use layer::Layer;

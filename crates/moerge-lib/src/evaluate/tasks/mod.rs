@@ -9,7 +9,6 @@ mod compare;
 pub mod data_folder;
 mod examples;
 pub mod grade;
-pub mod html;
 mod kept_answers;
 mod prepare;
 mod python_random;

@@ -14,7 +14,7 @@ use moerge_core::{
     recipe::DenseRecipe,
 };
 
-use super::EarlierModels;
+use super::made::EarlierModels;
 use crate::merge::MergeOptions;
 
 /// Opens the models and plans. `made` are those that earlier documents make. The keys of random masks begin with

@@ -5,9 +5,9 @@ use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::Result,
     model::{
-        files::{CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG},
+        files::{CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, read_text},
         named_model::NamedModel,
-        source::{Vocabulary, read_text, token_without_row},
+        source::{Vocabulary, token_without_row},
         tokenizer_overrides::TokenizerOverrides,
     },
     output::{

@@ -3,17 +3,19 @@
 //! them or those whose sign is elected.
 
 mod kept;
+mod key;
 mod ranked;
 mod sum;
 mod thin;
 
 pub(super) use kept::Kept;
+pub(super) use key::Key;
 pub(super) use ranked::Ranked;
 pub(super) use sum::{BLOCK, Election};
-pub(super) use thin::{Key, Thinning, between_ranks, sorted_vectors};
+pub(super) use thin::{Thinning, between_ranks, sorted_vectors};
 
 use super::{Kernel, Place, TaskArithmetic, gram::differences};
-use crate::{error::Result, numeric::sums::l1_norm, ops::evaluate::Inputs};
+use crate::{error::Result, numeric::sums::l1_norm, ops::inputs::Inputs};
 
 /// A base and thinned differences from it.
 pub(super) struct TaskVectors {

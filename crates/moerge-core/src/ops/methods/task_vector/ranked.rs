@@ -5,7 +5,7 @@
 //! mostly lie all above or all below it, which decides. Only what lies between needs its exact rank.
 
 use super::super::Place;
-use super::Key;
+use super::key::Key;
 use crate::numeric::{
     ranks::{Order, magnitude_and_place},
     simd::vectorised,

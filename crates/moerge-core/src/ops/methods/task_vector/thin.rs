@@ -5,11 +5,11 @@ use super::super::{
     gram::differences,
     select::{Cut, bits, cuts},
 };
-use super::{Kept, Ranked};
+use super::{Kept, Key, Ranked};
 use crate::{
     error::{Cause, Error, Result},
-    numeric::{masks::RandomNumbers, ranks::magnitude_and_place, simd::vectorised},
-    ops::evaluate::Inputs,
+    numeric::{ranks::magnitude_and_place, simd::vectorised},
+    ops::inputs::Inputs,
 };
 
 /// Which elements of a difference stay.
@@ -26,21 +26,6 @@ pub(in super::super) enum Thinning {
     Ranked(Key, Ranked),
     /// Those that an earlier pass found.
     Kept(Kept),
-}
-
-/// The key of the random numbers of one input.
-#[derive(Debug, Clone)]
-pub(in super::super) struct Key {
-    pub seed: u64,
-    pub name: String,
-    pub input: u64,
-}
-
-impl Key {
-    /// The random numbers.
-    pub fn numbers(&self) -> RandomNumbers {
-        RandomNumbers::new(self.seed, &self.name, self.input)
-    }
 }
 
 impl Thinning {

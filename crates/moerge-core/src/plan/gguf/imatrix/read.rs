@@ -10,7 +10,7 @@ use moerge_checkpoint::{
 use super::{ImatrixFacts, ImportanceMatrix, InputSums};
 use crate::{
     error::{Error, Result},
-    model::source::read_bytes,
+    model::files::read_bytes,
 };
 
 impl ImportanceMatrix {

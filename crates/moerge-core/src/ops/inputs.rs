@@ -4,30 +4,49 @@
 //! The tensors are split in the same way on every machine: into pieces of whole rows, and segments of pieces. One
 //! thread folds a segment, and segments are joined in order, so sums do not depend on threads.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use moerge_checkpoint::workers;
 
-use super::{
-    Preparation,
-    node::{Context, Fetched, Node, Slot},
-};
 use crate::error::{Error, Result};
 
 /// Pieces per segment. Few in tests, so that small tensors have several segments.
 const PIECES: usize = if cfg!(test) { 2 } else { 64 };
 
+/// How an expression is prepared.
+pub struct Preparation<'a> {
+    /// Seed of noise and of random masks.
+    pub seed: u64,
+    /// Threads for passes over whole tensors; results do not depend on it.
+    pub threads: usize,
+    /// Called often during such passes; an error ends them.
+    pub check: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+/// Tensors of one shape that are read some rows at a time.
+pub(super) trait Rows: Sync {
+    /// The number of tensors.
+    fn count(&self) -> usize;
+    /// Rows and columns of each.
+    fn shape(&self) -> (usize, usize);
+    /// How many elements of each are best read at once.
+    fn elements_at_once(&self) -> usize;
+    /// Reads `rows` of all into `values`, a vector for each. `raw` is space that is used again.
+    fn read(&self, rows: Range<usize>, seed: u64, raw: &mut Vec<u8>, values: &mut [Vec<f32>]) -> Result<()>;
+}
+
 /// The inputs of a method.
 #[derive(Clone, Copy)]
-pub(in crate::ops) struct Inputs<'a> {
-    pub(super) nodes: &'a [Node],
-    pub(super) preparation: &'a Preparation<'a>,
-    pub(super) shape: &'a [usize],
+pub(super) struct Inputs<'a> {
+    pub tensors: &'a dyn Rows,
+    pub preparation: &'a Preparation<'a>,
+    /// The shape of each tensor.
+    pub shape: &'a [usize],
 }
 
 /// The position of rows in their tensor.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ops) struct Place {
+pub(super) struct Place {
     /// The index of their first element.
     pub first: u64,
     /// Elements per row.
@@ -37,7 +56,7 @@ pub(in crate::ops) struct Place {
 impl Inputs<'_> {
     /// The number of tensors.
     pub fn count(&self) -> usize {
-        self.nodes.len()
+        self.tensors.count()
     }
 
     /// Whether they have at most one dimension. Then the whole tensor counts as one row.
@@ -52,12 +71,12 @@ impl Inputs<'_> {
 
     /// Rows of each.
     pub fn rows(&self) -> usize {
-        self.nodes.first().map_or(0, |node| node.rows)
+        self.tensors.shape().0
     }
 
     /// Columns of each.
     pub fn columns(&self) -> usize {
-        self.nodes.first().map_or(0, |node| node.columns)
+        self.tensors.shape().1
     }
 
     /// Elements of each.
@@ -125,32 +144,18 @@ impl Inputs<'_> {
     pub fn for_each_in(&self, segment: usize, look: &mut dyn FnMut(&mut [Vec<f32>], Place)) -> Result<()> {
         let (columns, at_once) = (self.columns(), self.piece_rows());
         let rows = segment * self.segment_rows()..((segment + 1) * self.segment_rows()).min(self.rows());
-        let (mut raw, mut values) = (Vec::new(), vec![Vec::new(); self.nodes.len()]);
+        let (mut raw, mut values) = (Vec::new(), vec![Vec::new(); self.count()]);
         for first in rows.clone().step_by(at_once) {
             (self.preparation.check)()?;
             let now = first..(first + at_once).min(rows.end);
-            self.read(now, &mut raw, &mut values)?;
+            self.tensors.read(now, self.seed(), &mut raw, &mut values)?;
             look(&mut values, Place { first: first as u64 * columns as u64, columns });
         }
         Ok(())
     }
 
-    fn read(&self, rows: Range<usize>, raw: &mut Vec<u8>, values: &mut [Vec<f32>]) -> Result<()> {
-        let nothing = HashMap::new();
-        let context = Context { seed: self.seed(), computed: &nothing };
-        for (node, values) in self.nodes.iter().zip(values) {
-            let slot = Slot { stride: node.row_bytes, offset: 0 };
-            raw.resize(rows.len() * node.row_bytes, 0);
-            node.fetch(rows.clone(), raw, slot)?;
-            values.resize(rows.len() * node.columns, 0.0);
-            node.compute(&Fetched { rows: rows.clone(), raw, slot }, context, values)?;
-        }
-        Ok(())
-    }
-
     fn piece_rows(&self) -> usize {
-        let elements = self.nodes.iter().map(Node::elements_at_once).max().unwrap_or(1);
-        (elements / self.columns().max(1)).max(1)
+        (self.tensors.elements_at_once() / self.columns().max(1)).max(1)
     }
 
     fn segment_rows(&self) -> usize {

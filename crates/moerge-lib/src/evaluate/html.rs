@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use super::{
-    Comparison,
-    suites::Suite,
-    task::{Metric, Scale},
+    Estimate, ModelScore,
+    tasks::{
+        Comparison,
+        suites::Suite,
+        task::{Metric, Scale},
+    },
 };
-use crate::{
-    evaluate::{Estimate, ModelScore},
-    markup::escaped,
-};
+use crate::markup::escaped;
 
 const STYLE: &str = include_str!("html/style.css");
 /// Colours of models (Okabe and Ito); more models reuse them.

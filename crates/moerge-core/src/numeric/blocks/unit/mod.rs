@@ -2,6 +2,9 @@
 //!
 //! Every operation is that of one number, eight times: both units give the same bits.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use super::scalar::{MAGIC, MANTISSA, UNIT, low_byte};
 
 /// Groups of weights side by side.
@@ -57,7 +60,7 @@ pub(super) fn compute<W: Work>(work: W) -> W::Output {
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = crate::numeric::simd::avx2() {
-        return super::unit_avx2::run(simd, work);
+        return avx2::run(simd, work);
     }
     work.run(Plain)
 }

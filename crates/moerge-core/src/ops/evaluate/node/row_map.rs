@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::node::Node;
+use super::Node;
 use crate::error::{Error, Result};
 
 /// A map of slices, as rows.

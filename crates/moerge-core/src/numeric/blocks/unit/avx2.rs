@@ -4,10 +4,8 @@ use std::arch::x86_64::{__m256, _CMP_EQ_OQ, _CMP_LT_OQ};
 
 use pulp::{NullaryFnOnce, cast, x86::V3};
 
-use super::{
-    scalar::{MAGIC, MANTISSA, UNIT},
-    unit::{LANES, Unit, Work},
-};
+use super::{LANES, Unit, Work};
+use crate::numeric::blocks::scalar::{MAGIC, MANTISSA, UNIT};
 
 /// Runs `work`, compiled for AVX2.
 pub(super) fn run<W: Work>(simd: V3, work: W) -> W::Output {

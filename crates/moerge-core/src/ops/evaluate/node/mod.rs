@@ -1,14 +1,24 @@
 //! A node of an expression tree: fetching and computing its rows.
 
-use std::{ops::Range, sync::Arc};
+mod row_map;
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use moerge_checkpoint::{Dtype, TensorView};
 
-use super::{ComputedValues, Inputs, Place, Preparation, row_map::RowMap};
+use row_map::RowMap;
+
+use super::ComputedValues;
 use crate::{
     error::{Error, Result},
     numeric::{element, noise::add_noise},
-    ops::{Expr, Noise, expr::rows_and_columns, lora::LoadedDelta, methods::Kernel},
+    ops::{
+        Expr, Noise,
+        expr::rows_and_columns,
+        inputs::{Inputs, Place, Preparation, Rows},
+        lora::LoadedDelta,
+        methods::Kernel,
+    },
 };
 
 /// Elements per step if an adapter is merged, because its product is faster on many rows.
@@ -74,6 +84,33 @@ pub(super) struct Context<'a> {
     pub computed: &'a dyn ComputedValues,
 }
 
+impl Rows for &[Node] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        self.first().map_or((0, 0), |node| (node.rows, node.columns))
+    }
+
+    fn elements_at_once(&self) -> usize {
+        self.iter().map(Node::elements_at_once).max().unwrap_or(1)
+    }
+
+    fn read(&self, rows: Range<usize>, seed: u64, raw: &mut Vec<u8>, values: &mut [Vec<f32>]) -> Result<()> {
+        let nothing = HashMap::new();
+        let context = Context { seed, computed: &nothing };
+        for (node, values) in self.iter().zip(values) {
+            let slot = Slot { stride: node.row_bytes, offset: 0 };
+            raw.resize(rows.len() * node.row_bytes, 0);
+            node.fetch(rows.clone(), raw, slot)?;
+            values.resize(rows.len() * node.columns, 0.0);
+            node.compute(&Fetched { rows: rows.clone(), raw, slot }, context, values)?;
+        }
+        Ok(())
+    }
+}
+
 impl Node {
     pub fn new(expr: &Expr, preparation: &Preparation<'_>) -> Result<Self> {
         let (rows, columns) = rows_and_columns(expr.shape());
@@ -93,8 +130,8 @@ impl Node {
             Expr::Pad { .. } => Op::Pad(input()?),
             Expr::PadWithMean { .. } => {
                 let input = input()?;
-                let nodes = std::slice::from_ref(&*input);
-                let mean = Inputs { nodes, preparation, shape: expr.shape() }.mean_row()?;
+                let tensors = &std::slice::from_ref(&*input);
+                let mean = Inputs { tensors, preparation, shape: expr.shape() }.mean_row()?;
                 Op::PadWithMean { input, mean }
             }
             Expr::RowMap { map, .. } => {
@@ -115,7 +152,8 @@ impl Node {
             }
             Expr::Combine { method, inputs: exprs } => {
                 same_shapes(method.name(), exprs)?;
-                let kernel = method.kernel(&Inputs { nodes: &inputs, preparation, shape: expr.shape() })?;
+                let kernel =
+                    method.kernel(&Inputs { tensors: &inputs.as_slice(), preparation, shape: expr.shape() })?;
                 Op::Combine { inputs, kernel }
             }
             Expr::Constant { values, .. } => {

@@ -1,0 +1,37 @@
+//! A gated FFN: `down(act(gate x) * up x)`.
+
+use rayon::prelude::*;
+
+use moerge_core::{
+    error::Result,
+    model::families::{Activation, Role},
+};
+
+use super::{activations::Activations, matrices::Matrices};
+
+/// Activations per parallel task.
+const ACTIVATED: usize = 32 << 10;
+
+/// The output of a gated FFN with the matrices `[gate, up, down]`.
+pub(super) fn gated(
+    matrices: &mut impl Matrices,
+    activation: Activation,
+    [gate, up, down]: [Role; 3],
+    x: &Activations,
+) -> Result<Activations> {
+    let [mut inner, up] = matrices.times([gate, up], x)?;
+    let pairs = inner.values_mut().par_chunks_mut(ACTIVATED).zip(up.values().par_chunks(ACTIVATED));
+    pairs.for_each(|(x, up)| x.iter_mut().zip(up).for_each(|(x, up)| *x = activate(activation, *x) * up));
+    let [y] = matrices.times([down], &inner)?;
+    Ok(y)
+}
+
+pub(super) fn activate(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let inner = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2 * (x + 0.044715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
