@@ -13,7 +13,7 @@ use crate::{
     model::{
         config::ModelConfig,
         families::Description,
-        files::{CHAT_TEMPLATE, TOKENIZER_CONFIG, TOKENIZER_FILES},
+        files::{CHAT_TEMPLATE, CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILES},
         folder::ModelFolder,
         gguf::{GgufFolder, is_gguf},
     },
@@ -146,7 +146,7 @@ pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection>
     let folder = ModelFolder::open(storage, dir)?;
     let weights = folder.weights()?;
     let adapter = folder.adapter_config()?;
-    let config = folder.object("config.json")?.unwrap_or_default();
+    let config = folder.object(CONFIG)?.unwrap_or_default();
     let (known, mut notes) = match folder.description() {
         _ if adapter.is_some() => (None, Vec::new()),
         Ok((config, description)) => (Some((config, description.stored_in(&weights))), Vec::new()),

@@ -11,6 +11,7 @@ use moerge_checkpoint::workers;
 use super::{FileHash, remote_file::FileHasher};
 use moerge_core::{
     error::{Error, Result},
+    model::files::{ADAPTER_CONFIG, CONFIG},
     progress::{Progress, Stage},
     suggest::printable,
 };
@@ -62,7 +63,7 @@ pub(super) fn list(folder: &Path, progress: &dyn Progress) -> Result<Vec<LocalFi
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let has = |name: &str| files.iter().any(|f| f.name == name);
-    if !has("config.json") && !has("adapter_config.json") {
+    if !has(CONFIG) && !has(ADAPTER_CONFIG) {
         return Err(Error::input(format!(
             "{} holds no model: it has no config.json",
             printable(&folder.display().to_string())

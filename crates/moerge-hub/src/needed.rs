@@ -10,7 +10,8 @@ use super::{Listing, RemoteFile};
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
-    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_FILES},
+    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION_CONFIG, MODEL_CARD, TOKENIZER_FILES},
+    output::files::RECIPE_FILE,
     record::MOERGE_JSON,
     suggest::printable,
 };
@@ -27,11 +28,11 @@ pub enum Wanted {
 }
 
 /// Files of a model other than weights and tokenizer.
-const SMALL: [&str; 5] = ["config.json", "generation_config.json", "README.md", MOERGE_JSON, "moerge.yml"];
+const SMALL: [&str; 5] = [CONFIG, GENERATION_CONFIG, MODEL_CARD, MOERGE_JSON, RECIPE_FILE];
 
 /// All files but the weights. They are small and downloaded first.
 pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile> {
-    let mut names: Vec<&str> = vec!["README.md"];
+    let mut names: Vec<&str> = vec![MODEL_CARD];
     if wanted != Wanted::Adapter {
         names.extend(SMALL.iter().chain(&TOKENIZER_FILES));
         names.extend(index_name(listing));
@@ -113,7 +114,7 @@ fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile
 
 fn nothing_to_read(listing: &Listing, wanted: Wanted) -> Error {
     let (what, other) = match wanted {
-        Wanted::Adapter => ("adapter that moerge reads", listing.file("config.json").is_some()),
+        Wanted::Adapter => ("adapter that moerge reads", listing.file(CONFIG).is_some()),
         _ => ("weights that moerge reads", listing.file(ADAPTER_CONFIG).is_some()),
     };
     let error = Error::input(format!("{} holds no {what}", listing.id));

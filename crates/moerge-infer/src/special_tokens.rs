@@ -7,7 +7,7 @@ use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
-    model::files::read_bytes,
+    model::files::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, read_bytes},
 };
 use serde_json::{Map, Value};
 
@@ -19,10 +19,10 @@ impl SpecialTokens {
     /// Reads those of the model in `dir`, as transformers does: from `tokenizer_config.json`, and from
     /// `special_tokens_map.json` where the former has no `added_tokens_decoder`.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
-        let config = object(storage, &dir.join("tokenizer_config.json"))?;
+        let config = object(storage, &dir.join(TOKENIZER_CONFIG))?;
         let map = match config.contains_key("added_tokens_decoder") {
             true => Map::new(),
-            false => object(storage, &dir.join("special_tokens_map.json"))?,
+            false => object(storage, &dir.join(SPECIAL_TOKENS_MAP))?,
         };
         Ok(Self::new(&config, &map))
     }

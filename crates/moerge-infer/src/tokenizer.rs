@@ -15,7 +15,10 @@ use crate::special_tokens::{SpecialTokens, object};
 use check::{Growth, guarded};
 use moerge_core::{
     error::{Error, Result},
-    model::{files::read_bytes, tokenizer_overrides::TokenizerOverrides},
+    model::{
+        files::{SENTENCEPIECE, SPECIAL_TOKENS_MAP, TEKKEN, TOKENIZER, TOKENIZER_CONFIG, read_bytes},
+        tokenizer_overrides::TokenizerOverrides,
+    },
     suggest::shorten,
 };
 
@@ -57,7 +60,7 @@ impl Tokenizer {
 
     /// The same, with what replaces files in `dir`.
     pub fn open_with(storage: &dyn ReadStorage, dir: &Path, overrides: &TokenizerOverrides) -> Result<Self> {
-        let path = dir.join("tokenizer.json");
+        let path = dir.join(TOKENIZER);
         let bytes = match &overrides.vocabulary {
             Some(merged) => merged.to_text().into_bytes(),
             None if storage.facts(&path).is_err() => return Err(without_tokenizer_json(storage, dir)),
@@ -262,7 +265,7 @@ fn load(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, Growth), String> {
 
 /// `bos_token`: a string, or an object with `content`; absent and `null` mean none.
 fn bos_token(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<AddedToken>> {
-    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+    for name in [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP] {
         let path = dir.join(name);
         if storage.facts(&path).is_err() {
             continue;
@@ -292,7 +295,7 @@ fn bos_token(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<AddedToken>
 fn without_tokenizer_json(storage: &dyn ReadStorage, dir: &Path) -> Error {
     let error = Error::input(format!("{} has no tokenizer.json", dir.display()));
     let names = storage.list(dir).unwrap_or_default();
-    let other = names.iter().filter_map(|n| n.to_str()).find(|n| *n == "tokenizer.model" || *n == "tekken.json");
+    let other = names.iter().filter_map(|n| n.to_str()).find(|n| *n == SENTENCEPIECE || *n == TEKKEN);
     match other {
         Some(other) => error.fact("found", other).hint(format!(
             "make one with transformers: python -c \"from transformers import AutoTokenizer as T; \

@@ -17,6 +17,7 @@ use moerge_core::{
     error::{Cause, ErrorKind, Result},
     model::{
         families::is_known,
+        files::CONFIG,
         folder::ModelFolder,
         foreign_weights::{self, UNQUANTISED},
         gguf::{GgufFolder, is_gguf},
@@ -214,7 +215,7 @@ fn check_file(storage: &dyn ReadStorage, path: &Path, report: &mut VerifyReport)
 
 /// Quantised weights in a model of any family, unless its config says so.
 fn check_quantised(folder: &ModelFolder, weights: &Checkpoint, report: &mut VerifyReport) {
-    let config = folder.object("config.json").ok().flatten().unwrap_or_default();
+    let config = folder.object(CONFIG).ok().flatten().unwrap_or_default();
     let said =
         ["quantization_config", "compression_config"].iter().any(|key| config.get(*key).is_some_and(|v| !v.is_null()));
     if let Some(why) = foreign_weights::quantised(weights).filter(|_| !said) {

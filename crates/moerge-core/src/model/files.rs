@@ -20,21 +20,37 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// A chat template.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// A chat template in its older form.
+pub const CHAT_TEMPLATE_JSON: &str = "chat_template.json";
+/// The special tokens of a tokenizer, in their older place.
+pub const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+/// Tokens besides those of the vocabulary.
+pub const ADDED_TOKENS: &str = "added_tokens.json";
+/// The vocabulary of a BPE tokenizer in its older form.
+pub const VOCAB: &str = "vocab.json";
+/// The merges of a BPE tokenizer in its older form.
+pub const MERGES: &str = "merges.txt";
+/// A SentencePiece model.
+pub const SENTENCEPIECE: &str = "tokenizer.model";
+/// Mistral's tokenizer.
+pub const TEKKEN: &str = "tekken.json";
+/// The model card.
+pub const MODEL_CARD: &str = "README.md";
 
 /// Files of a tokenizer. Those of the base are copied to the output.
 pub const TOKENIZER_FILES: [&str; 12] = [
     TOKENIZER,
     TOKENIZER_CONFIG,
-    "tokenizer.model",
+    SENTENCEPIECE,
     "tokenizer.model.v3",
-    "tekken.json",
+    TEKKEN,
     "spiece.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
+    SPECIAL_TOKENS_MAP,
+    ADDED_TOKENS,
+    VOCAB,
+    MERGES,
     CHAT_TEMPLATE,
-    "chat_template.json",
+    CHAT_TEMPLATE_JSON,
 ];
 
 /// Reads a small text file.

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+pub use crate::model::files::MODEL_CARD;
 use crate::model::gguf::QuantisedSource;
 
 mod dense;
@@ -18,9 +19,6 @@ pub use front_matter::{common_licence, hub_ids};
 pub use source_card::{SourceCard, source_licence};
 use text::{billions, cell, fence};
 pub use text::{markdown_table, quoted};
-
-/// Name of the card in a model folder.
-pub const MODEL_CARD: &str = "README.md";
 
 /// The facts on a model card.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::output_file::{OutputFile, file};
 use crate::{
     error::{Error, Result},
-    model::files::{CHAT_TEMPLATE, TOKENIZER_CONFIG},
+    model::files::{CHAT_TEMPLATE, CHAT_TEMPLATE_JSON, TOKENIZER_CONFIG},
     suggest::{did_you_mean, quoted, shorten},
 };
 
@@ -80,7 +80,7 @@ pub fn chosen(written: &str, of_models: &[Option<String>]) -> Result<String> {
 
 /// Puts `template` into the files of an output, wherever readers look for one.
 pub fn set(files: &mut Vec<OutputFile>, template: &str) {
-    files.retain(|file| !matches!(file.name.as_str(), CHAT_TEMPLATE | "chat_template.json"));
+    files.retain(|file| !matches!(file.name.as_str(), CHAT_TEMPLATE | CHAT_TEMPLATE_JSON));
     for config in files.iter_mut().filter(|file| file.name == TOKENIZER_CONFIG) {
         let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(&config.bytes) else { continue };
         if object.contains_key("chat_template") {

@@ -10,7 +10,7 @@ use super::{chat_template, tokenizer};
 use crate::{
     error::{Error, Result},
     model::{
-        files::{CONFIG, TOKENIZER_FILES, read_bytes},
+        files::{CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, read_bytes},
         gguf::quantised_sources,
         source::Source,
         source_files::SourceFiles,
@@ -107,7 +107,7 @@ pub fn config_and_index(plan: &OutputPlan) -> Vec<OutputFile> {
 pub fn copied_files(storage: &dyn ReadStorage, dir: &Path, wanted: Wanted) -> Result<Vec<(PathBuf, u64)>> {
     let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer).map(|name| dir.join(name));
     let mut copied = Vec::new();
-    for path in std::iter::once(dir.join("generation_config.json")).chain(of_tokenizer) {
+    for path in std::iter::once(dir.join(GENERATION_CONFIG)).chain(of_tokenizer) {
         match storage.facts(&path) {
             Ok(facts) => copied.push((path, facts.len)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

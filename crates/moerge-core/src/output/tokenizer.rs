@@ -5,25 +5,19 @@ use serde_json::{Map, Value};
 
 use super::output_file::{OutputFile, file};
 use crate::model::{
-    files::{TOKENIZER, TOKENIZER_CONFIG},
+    files::{CHAT_TEMPLATE, CHAT_TEMPLATE_JSON, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_FILES},
     tokenizer_file::TokenizerFile,
 };
 
-/// Files that hold the tokens of one model.
-const STALE: [&str; 8] = [
-    TOKENIZER,
-    "tokenizer.model",
-    "tokenizer.model.v3",
-    "tekken.json",
-    "spiece.model",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-];
+/// Files that hold the tokens of one model: all but those of settings.
+fn is_stale(name: &str) -> bool {
+    TOKENIZER_FILES.contains(&name)
+        && !matches!(name, TOKENIZER_CONFIG | SPECIAL_TOKENS_MAP | CHAT_TEMPLATE | CHAT_TEMPLATE_JSON)
+}
 
 /// Makes `merged` the tokenizer of an output of these files.
 pub fn set(files: &mut Vec<OutputFile>, merged: &TokenizerFile) {
-    files.retain(|file| !STALE.contains(&file.name.as_str()));
+    files.retain(|file| !is_stale(&file.name));
     for config in files.iter_mut().filter(|file| file.name == TOKENIZER_CONFIG) {
         let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(&config.bytes) else { continue };
         // transformers adds the tokens that are listed here: one that was cut off would come back without an embedding.

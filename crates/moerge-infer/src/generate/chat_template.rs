@@ -15,7 +15,7 @@ use crate::{
 };
 use moerge_core::{
     error::{Error, Result},
-    model::files::read_text,
+    model::files::{CHAT_TEMPLATE, TOKENIZER_CONFIG, read_text},
     progress::Progress,
 };
 
@@ -88,11 +88,11 @@ impl ChatTemplate {
     /// Finds the template of the model in `dir`: `chat_template.jinja`, or `chat_template` of `tokenizer_config.json`
     /// (a string, or a list of named ones). `None` where the model has none.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<Self>> {
-        let config_path = dir.join("tokenizer_config.json");
+        let config_path = dir.join(TOKENIZER_CONFIG);
         let config = object(storage, &config_path)?;
         let in_config = format!("`chat_template` in {}", config_path.display());
         let mut named = Vec::new();
-        let main = dir.join("chat_template.jinja");
+        let main = dir.join(CHAT_TEMPLATE);
         let tool_use = dir.join(ADDITIONAL).join("tool_use.jinja");
         for (name, path) in [("default", main), ("tool_use", tool_use)] {
             if storage.facts(&path).is_ok() {

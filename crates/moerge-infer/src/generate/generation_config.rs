@@ -9,7 +9,7 @@ use super::Sampling;
 use moerge_core::{
     error::{Error, Result},
     json_error::json_problem,
-    model::files::read_text,
+    model::files::{CONFIG, GENERATION_CONFIG, read_text},
     suggest::shorten,
 };
 
@@ -28,7 +28,7 @@ impl GenerationConfig {
     /// Reads the file in `dir`, if it is there. `eos_token_id` (a number or a list) is looked up in `config`, the
     /// model's `config.json`, as well.
     pub fn open(storage: &dyn ReadStorage, dir: &Path, config: &Map<String, Value>) -> Result<Self> {
-        let path = dir.join("generation_config.json");
+        let path = dir.join(GENERATION_CONFIG);
         let generation: Map<String, Value> = match storage.facts(&path) {
             Ok(_) => serde_json::from_str(&read_text(storage, &path)?).map_err(|e| {
                 Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
@@ -50,7 +50,7 @@ impl GenerationConfig {
         let default = Sampling::default();
         let mut values = Values { generation, ignored: Vec::new() };
         let mut stop = BTreeSet::new();
-        for (file, ids) in [("generation_config.json", generation), ("config.json", config)] {
+        for (file, ids) in [(GENERATION_CONFIG, generation), (CONFIG, config)] {
             let ids = match ids.get("eos_token_id") {
                 None | Some(Value::Null) => continue,
                 Some(Value::Array(ids)) => ids.as_slice(),
@@ -93,7 +93,7 @@ impl Values<'_> {
             Some(x) => x,
             None => {
                 let expected = format!("a number from {} to {}", range.start(), range.end());
-                self.ignore("generation_config.json", key, value, &expected);
+                self.ignore(GENERATION_CONFIG, key, value, &expected);
                 default
             }
         }
@@ -104,7 +104,7 @@ impl Values<'_> {
         match value.as_u64().and_then(|k| usize::try_from(k).ok()) {
             Some(k) => k,
             None => {
-                self.ignore("generation_config.json", "top_k", value, "a whole number, 0 or above");
+                self.ignore(GENERATION_CONFIG, "top_k", value, "a whole number, 0 or above");
                 default
             }
         }

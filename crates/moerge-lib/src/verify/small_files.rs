@@ -7,29 +7,37 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{FindingKind, Severity, VerifyReport};
-use moerge_core::{json_error::json_problem, model::folder::ModelFolder};
+use moerge_core::{
+    json_error::json_problem,
+    model::{
+        files::{
+            ADDED_TOKENS, CHAT_TEMPLATE, CHAT_TEMPLATE_JSON, GENERATION_CONFIG, SPECIAL_TOKENS_MAP, TEKKEN, TOKENIZER,
+            TOKENIZER_CONFIG, VOCAB,
+        },
+        folder::ModelFolder,
+    },
+};
 
 /// What a broken file is, and is taken from again.
 const HINT: &str = "copy it again from where the model came from";
 
 /// Files that hold a JSON object, and what they are for.
 const OBJECTS: [(&str, &str); 8] = [
-    ("tokenizer.json", TOKENIZER),
-    ("tokenizer_config.json", TOKENIZER),
-    ("special_tokens_map.json", TOKENIZER),
-    ("added_tokens.json", TOKENIZER),
-    ("vocab.json", TOKENIZER),
-    ("tekken.json", TOKENIZER),
-    ("chat_template.json", TEMPLATE),
-    ("generation_config.json", "generation config"),
+    (TOKENIZER, OF_TOKENIZER),
+    (TOKENIZER_CONFIG, OF_TOKENIZER),
+    (SPECIAL_TOKENS_MAP, OF_TOKENIZER),
+    (ADDED_TOKENS, OF_TOKENIZER),
+    (VOCAB, OF_TOKENIZER),
+    (TEKKEN, OF_TOKENIZER),
+    (CHAT_TEMPLATE_JSON, TEMPLATE),
+    (GENERATION_CONFIG, "generation config"),
 ];
-const JINJA: &str = "chat_template.jinja";
-const TOKENIZER: &str = "tokenizer";
+const OF_TOKENIZER: &str = "tokenizer";
 const TEMPLATE: &str = "chat template";
 
 /// Checks those that are there.
 pub(super) fn check(folder: &ModelFolder, report: &mut VerifyReport) {
-    for (name, what) in OBJECTS.into_iter().chain([(JINJA, TEMPLATE)]).filter(|(name, _)| folder.has(name)) {
+    for (name, what) in OBJECTS.into_iter().chain([(CHAT_TEMPLATE, TEMPLATE)]).filter(|(name, _)| folder.has(name)) {
         let bytes = match folder.bytes(name) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -58,7 +66,7 @@ pub(super) fn check(folder: &ModelFolder, report: &mut VerifyReport) {
 /// looked at. A tokenizer is not loaded, which takes a second where its vocabulary is large.
 pub(crate) fn problem(name: &str, bytes: &[u8]) -> Option<String> {
     let is_object = OBJECTS.iter().any(|(known, _)| *known == name);
-    if !is_object && name != JINJA {
+    if !is_object && name != CHAT_TEMPLATE {
         return None;
     }
     if let Err(error) = std::str::from_utf8(bytes) {
@@ -73,10 +81,10 @@ pub(crate) fn problem(name: &str, bytes: &[u8]) -> Option<String> {
 
 /// The chat templates in a file; `None` where it has nothing to do with them.
 fn templates(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
-    if name == JINJA {
+    if name == CHAT_TEMPLATE {
         return Some(vec![String::from_utf8_lossy(bytes).into_owned()]);
     }
-    if !matches!(name, "tokenizer_config.json" | "chat_template.json") {
+    if !matches!(name, TOKENIZER_CONFIG | CHAT_TEMPLATE_JSON) {
         return None;
     }
     let config: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
@@ -92,7 +100,7 @@ fn templates(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
 fn template_problem(name: &str, bytes: &[u8]) -> Option<String> {
     let texts = templates(name, bytes)?;
     let wrong = texts.iter().find_map(|text| moerge_infer::generate::template_problem(text))?;
-    Some(if name == JINJA {
+    Some(if name == CHAT_TEMPLATE {
         format!("is not a template: {wrong}")
     } else {
         format!("has a broken `chat_template`: {wrong}")
@@ -101,6 +109,6 @@ fn template_problem(name: &str, bytes: &[u8]) -> Option<String> {
 
 /// Why a tokenizer that is valid JSON is unusable.
 fn unusable(name: &str, bytes: &[u8]) -> Option<String> {
-    let problem = (name == "tokenizer.json").then(|| moerge_infer::tokenizer::problem(bytes)).flatten()?;
+    let problem = (name == TOKENIZER).then(|| moerge_infer::tokenizer::problem(bytes)).flatten()?;
     Some(format!("cannot be used: {problem}"))
 }

@@ -5,7 +5,11 @@ use std::path::Path;
 
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{
-    model::{folder::ModelFolder, source::token_without_row},
+    model::{
+        files::{CONFIG, TOKENIZER},
+        folder::ModelFolder,
+        source::token_without_row,
+    },
     progress::Silent,
 };
 use moerge_infer::{
@@ -20,8 +24,8 @@ const CONTEXT: usize = 4096;
 
 /// Compares a tokenizer that can be opened with the model's `config.json`.
 pub(super) fn check(storage: &dyn ReadStorage, dir: &Path, folder: &ModelFolder, report: &mut VerifyReport) {
-    let Ok(Some(config)) = folder.object("config.json") else { return };
-    if !folder.has("tokenizer.json") {
+    let Ok(Some(config)) = folder.object(CONFIG) else { return };
+    if !folder.has(TOKENIZER) {
         return;
     }
     // What makes it unusable is a finding of its own.

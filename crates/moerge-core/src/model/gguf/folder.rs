@@ -24,14 +24,12 @@ use crate::{
     model::{
         config::ModelConfig,
         families::{Description, GgufArchitecture, LayerRole, Projection, Role, RoleTensor, describe},
-        files::{CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG},
+        files::{CONFIG, GENERATION_CONFIG, MODEL_CARD, TOKENIZER, TOKENIZER_CONFIG},
     },
 };
 
 /// The name of the file of all weights.
 pub(super) const WEIGHTS: &str = "model.safetensors";
-/// The name of the model card.
-const CARD: &str = "README.md";
 /// Maximum base models that the card names.
 const MAX_BASE_MODELS: u64 = 100;
 /// Tensors that the config says.
@@ -77,7 +75,7 @@ impl GgufFolder {
             (GENERATION_CONFIG, of_tokenizer.generation.to_string().into_bytes()),
             (TOKENIZER, of_tokenizer.tokenizer.to_string().into_bytes()),
             (TOKENIZER_CONFIG, of_tokenizer.config.to_string().into_bytes()),
-            (CARD, card(facts).into_bytes()),
+            (MODEL_CARD, card(facts).into_bytes()),
         ];
         let types = tensors.iter().filter_map(|tensor| Some((tensor.name.clone(), tensor.source.encoding()?)));
         Ok(Self {
