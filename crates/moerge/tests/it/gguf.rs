@@ -196,6 +196,16 @@ fn the_card_and_the_name_are_kept() {
 }
 
 #[test]
+fn a_file_is_the_same_under_any_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.gguf", "another.gguf"] {
+        export(dir.path(), &golden("llama"), name, &["--quant", "f16"]);
+    }
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(read("a.gguf"), read("another.gguf"));
+}
+
+#[test]
 fn options_without_effect_are_refused_or_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let model = example("tiny").join("base");

@@ -105,7 +105,8 @@ impl GgufPlan {
             unused: Vec::new(),
             warnings,
         };
-        plan.layout = lay_out(&plan, &metadata, options)?;
+        // What a file is called changes nothing in it.
+        plan.layout = lay_out(&plan, &metadata, &GgufOptions { stem: "model".to_owned(), ..options.clone() })?;
         let mut id = Identity::default();
         plan.identify(&mut id)?;
         id.text(&model.identity);
