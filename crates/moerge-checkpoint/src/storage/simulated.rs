@@ -14,8 +14,11 @@ use super::OutputStorage;
 use super::{ReadAt, ReadStorage, WriteAt};
 
 mod change;
+mod objects;
 mod operations;
 mod tree;
+
+pub use objects::SimulatedObjects;
 
 use tree::{NodeId, Tree};
 
