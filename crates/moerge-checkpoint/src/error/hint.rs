@@ -3,14 +3,15 @@
 use std::io::ErrorKind;
 
 use super::PickleError;
-use crate::storage::StorageError;
 use super::{Error, GgufError, HeaderError, IndexError};
+use crate::storage::StorageError;
 
 impl Error {
     /// One sentence of advice, without the word "hint".
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::Io { problem, .. } => return storage_hint(problem).or_else(|| io_hint(problem.kind())),
+            // Advice about disks does not apply to a storage that gives its own.
+            Error::Io { problem, .. } => return StorageError::hint_of(problem).or_else(|| io_hint(problem.kind())),
             Error::Header { problem, .. } => return header_hint(problem),
             Error::Gguf { problem, .. } => match problem {
                 GgufError::Truncated { .. } | GgufError::OutsideFile { .. } => {
@@ -60,11 +61,6 @@ impl Error {
         };
         Some(hint.to_owned())
     }
-}
-
-/// The advice that a storage gives with its error; none of that about disks applies to it.
-fn storage_hint(problem: &std::io::Error) -> Option<String> {
-    Some(problem.get_ref()?.downcast_ref::<StorageError>()?.hint.clone())
 }
 
 fn pickle_hint(problem: &PickleError) -> String {

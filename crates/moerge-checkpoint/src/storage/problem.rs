@@ -13,6 +13,11 @@ pub struct StorageError {
 }
 
 impl StorageError {
+    /// The advice that comes with an I/O error, if one does.
+    pub fn hint_of(error: &io::Error) -> Option<String> {
+        error.get_ref()?.downcast_ref::<Self>().map(|own| own.hint.clone())
+    }
+
     /// As an I/O error of this kind.
     pub fn into_io(self, kind: io::ErrorKind) -> io::Error {
         io::Error::new(kind, self)

@@ -32,7 +32,9 @@ impl ReadStorage for SimulatedObjects {
     /// A folder is what objects lie in.
     fn facts(&self, path: &Path) -> io::Result<Facts> {
         match self.0.facts(path)? {
-            facts if facts.kind == FileKind::Dir && self.0.files(path).is_empty() => Err(io::ErrorKind::NotFound.into()),
+            facts if facts.kind == FileKind::Dir && self.0.files(path).is_empty() => {
+                Err(io::ErrorKind::NotFound.into())
+            }
             facts => Ok(facts),
         }
     }
