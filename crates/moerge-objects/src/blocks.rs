@@ -20,7 +20,7 @@ const AHEAD: u64 = 2;
 /// Of the blocks, those that may be used for reading ahead.
 const MAX_AHEAD: usize = MAX_BLOCKS * 3 / 4;
 /// When a block that nobody read to its end may be dropped.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// An object, by a number of its opening, and a block of it.
 type Id = (u64, u64);
@@ -85,6 +85,7 @@ impl Blocks {
                         block.used = Instant::now();
                         if goes_on {
                             self.read_ahead(&mut state, object, number);
+                            leave(&mut state, object, offset);
                         }
                         drop(state);
                         if let (Some(to), Some(from)) = (buffer.get_mut(..count), there.get(..count)) {
@@ -159,6 +160,16 @@ impl Blocks {
 
     fn state(&self) -> MutexGuard<'_, HashMap<Id, Block>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Marks the block before this one as read, if its reader has just come from its end.
+fn leave(state: &mut HashMap<Id, Block>, object: &dyn Fetch, offset: u64) {
+    let before = (offset / BLOCK).checked_sub(1).filter(|_| offset.is_multiple_of(BLOCK));
+    if let Some(block) = before.and_then(|before| state.get_mut(&(object.id(), before)))
+        && block.next == offset
+    {
+        block.read = BLOCK;
     }
 }
 

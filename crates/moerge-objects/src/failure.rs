@@ -51,11 +51,13 @@ pub(crate) fn store(bucket: &Bucket, error: &Error) -> io::Error {
         let message = format!("the bucket {name} is in another region{said}");
         return with_hint(io::ErrorKind::Other, &message, "set AWS_REGION to the region of the bucket");
     }
+    let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. });
+    if denied || matches!(status(&text), Some(401 | 403)) {
+        let message = format!("access is denied{said}");
+        return with_hint(io::ErrorKind::PermissionDenied, &message, hint_access(bucket.scheme));
+    }
     match error {
         Error::NotFound { .. } => io::ErrorKind::NotFound.into(),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-            with_hint(io::ErrorKind::PermissionDenied, &format!("access is denied{said}"), hint_access(bucket.scheme))
-        }
         Error::NotSupported { .. } | Error::NotImplemented { .. } => {
             with_hint(io::ErrorKind::Unsupported, &format!("the store does not support it{said}"), "use another store")
         }

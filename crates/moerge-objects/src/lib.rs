@@ -18,6 +18,8 @@ mod reading;
 mod retry;
 mod runtime;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 pub use runtime::Stop;

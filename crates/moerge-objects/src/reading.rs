@@ -1,9 +1,10 @@
 //! An open object: one version of it, read in blocks.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use moerge_checkpoint::ReadAt;
 
@@ -12,8 +13,10 @@ use crate::bucket::{Bucket, Version};
 use crate::failure;
 use crate::runtime::Requests;
 
-/// Reads shorter than this, at another place than the one before, are requests of exactly their bytes: headers, samples.
+/// Reads shorter than this are requests of exactly their bytes: headers, samples.
 const SMALL: usize = 64 << 10;
+/// As many of them in one block, and the next one gets the whole block.
+const MAX_SMALL: u8 = 2;
 
 static OPENED: AtomicU64 = AtomicU64::new(0);
 
@@ -24,12 +27,25 @@ pub(crate) struct OpenObject {
     version: Arc<Version>,
     requests: Arc<Requests>,
     blocks: Arc<Blocks>,
+    /// The number of small reads in each block.
+    small: Mutex<HashMap<u64, u8>>,
 }
 
 impl OpenObject {
     pub fn new(bucket: Arc<Bucket>, version: Version, requests: Arc<Requests>, blocks: Arc<Blocks>) -> OpenObject {
         let id = OPENED.fetch_add(1, Ordering::Relaxed);
-        OpenObject { id, bucket, version: Arc::new(version), requests, blocks }
+        OpenObject { id, bucket, version: Arc::new(version), requests, blocks, small: Mutex::default() }
+    }
+
+    /// Whether a read is to be a request of its own.
+    fn is_alone(&self, offset: u64, len: usize) -> bool {
+        if len >= SMALL || self.version.len <= BLOCK || self.blocks.has(self, offset) {
+            return false;
+        }
+        let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = small.entry(offset / BLOCK).or_default();
+        *count = count.saturating_add(1);
+        *count <= MAX_SMALL
     }
 
     fn read_exactly(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -45,7 +61,7 @@ impl ReadAt for OpenObject {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= self.version.len);
         end.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if buffer.len() < SMALL && self.version.len > BLOCK && !self.blocks.has(self, offset) {
+        if self.is_alone(offset, buffer.len()) {
             return self.read_exactly(buffer, offset);
         }
         let mut done = 0;

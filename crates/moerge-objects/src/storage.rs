@@ -18,6 +18,7 @@ use crate::bucket::{Bucket, Version};
 use crate::failure;
 use crate::place::{Place, Scheme};
 use crate::reading::OpenObject;
+use crate::retry::repeated;
 use crate::runtime::{Requests, Stop};
 use crate::writing::{NewObject, Uploads, create_new};
 
@@ -36,6 +37,13 @@ impl ObjectStorage {
         ObjectStorage { requests, buckets: Mutex::default(), blocks: Arc::default(), uploads: Arc::default() }
     }
 
+    /// Connects a bucket by hand.
+    #[cfg(test)]
+    pub(crate) fn add(&self, bucket: Arc<Bucket>) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.insert((bucket.scheme, bucket.name.clone()), bucket);
+    }
+
     fn bucket(&self, place: &Place) -> io::Result<Arc<Bucket>> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let id = (place.scheme, place.bucket.clone());
@@ -52,13 +60,19 @@ impl ObjectStorage {
         Ok((self.bucket(&place)?, place))
     }
 
-    /// Runs a request to a bucket.
-    fn ask<T, F>(&self, bucket: &Arc<Bucket>, request: F) -> io::Result<T>
+    /// Runs a request to a bucket, several times if it fails for the moment.
+    fn ask<T, F>(
+        &self,
+        bucket: &Arc<Bucket>,
+        request: impl Fn(Arc<Bucket>) -> F + Send + Sync + 'static,
+    ) -> io::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        self.requests.wait(request)?.map_err(|error| failure::store(bucket, &error))
+        let asked = bucket.clone();
+        let all = async move { repeated(|| async { Ok(request(asked.clone()).await?) }).await };
+        self.requests.wait(all)?.map_err(|error| failure::transfer(bucket, &error))
     }
 
     fn version(&self, path: &Path) -> io::Result<(Arc<Bucket>, Version)> {
@@ -66,26 +80,30 @@ impl ObjectStorage {
         if place.key.as_ref().is_empty() {
             return Err(not_regular(FileKind::Dir));
         }
-        let asked = bucket.clone();
-        let version = self.ask(&bucket, async move { asked.head(place.key).await })?;
+        let version = self.ask(&bucket, move |bucket| {
+            let key = place.key.clone();
+            async move { bucket.head(key).await }
+        })?;
         Ok((bucket, version))
     }
 
     /// The facts of an object, or of the folder that objects lie in.
     fn object_facts(&self, path: &Path) -> io::Result<Facts> {
         let (bucket, place) = self.find(path)?;
-        let (asked, key) = (bucket.clone(), place.key);
-        self.ask(&bucket, async move {
-            let folder = Facts { len: 0, modified_ns: 0, kind: FileKind::Dir, device: 0 };
-            // The likely question first: most are answered by one request.
-            if is_likely_folder(&key) && asked.has_some(key.clone()).await? {
-                return Ok(folder);
-            }
-            match asked.head(key.clone()).await {
-                Err(Error::NotFound { .. }) if !is_likely_folder(&key) && asked.has_some(key).await? => Ok(folder),
-                version => version.map(|version| facts(&version)),
-            }
-        })
+        self.ask(&bucket, move |bucket| look_at(bucket, place.key.clone()))
+    }
+}
+
+/// What is at a key: an object, or the folder that objects lie in.
+async fn look_at(bucket: Arc<Bucket>, key: Key) -> object_store::Result<Facts> {
+    let folder = Facts { len: 0, modified_ns: 0, kind: FileKind::Dir, device: 0 };
+    // The likely question first: most are answered by one request.
+    if is_likely_folder(&key) && (bucket.has_some(key.clone()).await? || key.as_ref().is_empty()) {
+        return Ok(folder);
+    }
+    match bucket.head(key.clone()).await {
+        Err(Error::NotFound { .. }) if !is_likely_folder(&key) && bucket.has_some(key).await? => Ok(folder),
+        version => version.map(|version| facts(&version)),
     }
 }
 
@@ -122,8 +140,10 @@ impl ReadStorage for ObjectStorage {
             return LocalStorage.list(dir);
         }
         let (bucket, place) = self.find(dir)?;
-        let asked = bucket.clone();
-        let names = self.ask(&bucket, async move { asked.names(place.key).await })?;
+        let names = self.ask(&bucket, move |bucket| {
+            let key = place.key.clone();
+            async move { bucket.names(key).await }
+        })?;
         Ok(names.into_iter().map(OsString::from).collect())
     }
 }
@@ -174,8 +194,10 @@ impl OutputStorage for ObjectStorage {
             return LocalStorage.remove_file(path);
         }
         let (bucket, place) = self.find(path)?;
-        let asked = bucket.clone();
-        self.ask(&bucket, async move { asked.store.delete(&place.key).await })
+        self.ask(&bucket, move |bucket| {
+            let key = place.key.clone();
+            async move { bucket.store.delete(&key).await }
+        })
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
