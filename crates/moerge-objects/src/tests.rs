@@ -140,7 +140,7 @@ fn a_stop_ends_a_wait() {
     let store = Arc::new(object_store::throttle::ThrottledStore::new(
         InMemory::new(),
         object_store::throttle::ThrottleConfig {
-            wait_list_per_call: std::time::Duration::from_secs(60),
+            wait_list_with_delimiter_per_call: std::time::Duration::from_secs(60),
             ..Default::default()
         },
     ));

@@ -55,7 +55,7 @@ Examples:
   moerge merge recipe.yml out --push you/name      and upload the result
   moerge merge recipe.yml out --json               one JSON event per line, for scripts
   moerge merge recipe.yml out --part 2/8           one of eight machines; --finish on one of them afterwards
-  moerge merge recipe.yml s3://bucket/out          an object store: also gs:// and az://, and in the recipe")]
+  moerge merge recipe.yml s3://bucket/out          an object store; also gs://, az://, in recipes")]
 pub struct Args {
     /// The recipe, a YAML file, or - for standard input
     #[arg(value_name = "RECIPE")]
