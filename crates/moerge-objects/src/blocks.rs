@@ -16,7 +16,9 @@ const MAX_BLOCKS: usize = 48;
 /// Memory for blocks.
 pub(crate) const MAX_BYTES: u64 = BLOCK * MAX_BLOCKS as u64;
 /// Blocks that are requested ahead of a reader.
-const AHEAD: u64 = 2;
+const AHEAD: u64 = 4;
+/// Bytes of a read after which others follow.
+const LONG: usize = 64 << 10;
 /// Of the blocks, those that may be used for reading ahead.
 const MAX_AHEAD: usize = MAX_BLOCKS * 3 / 4;
 /// When a block that nobody read to its end may be dropped.
@@ -78,8 +80,8 @@ impl Blocks {
                         let (bytes, at) = (bytes.clone(), (offset - number * BLOCK) as usize);
                         let Some(there) = bytes.get(at..).filter(|there| !there.is_empty()) else { return Ok(0) };
                         let count = there.len().min(buffer.len());
-                        let goes_on =
-                            block.next == offset && offset > number * BLOCK || offset == number * BLOCK && offset > 0;
+                        // A long read is one of many: what follows is requested while this is used.
+                        let goes_on = buffer.len() >= LONG || block.next == offset && offset > number * BLOCK;
                         block.read += count as u64;
                         block.next = offset + count as u64;
                         block.used = Instant::now();

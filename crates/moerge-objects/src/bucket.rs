@@ -24,6 +24,8 @@ pub(crate) struct Bucket {
     pub name: String,
     pub store: Arc<dyn ObjectStore>,
     pub parts: Arc<dyn MultipartStore>,
+    /// Whether the server ever answered.
+    pub answered: AtomicBool,
     /// Whether an ETag that looks like a checksum was found not to be one.
     other_tags: AtomicBool,
 }
@@ -63,7 +65,14 @@ impl Bucket {
     }
 
     pub fn of(scheme: Scheme, name: &str, store: Arc<dyn ObjectStore>, parts: Arc<dyn MultipartStore>) -> Arc<Bucket> {
-        Arc::new(Bucket { scheme, name: name.to_owned(), store, parts, other_tags: AtomicBool::new(false) })
+        Arc::new(Bucket {
+            scheme,
+            name: name.to_owned(),
+            store,
+            parts,
+            answered: AtomicBool::new(false),
+            other_tags: AtomicBool::new(false),
+        })
     }
 
     /// The current version of an object.
@@ -93,11 +102,11 @@ impl Bucket {
         let sum =
             version.e_tag.as_deref().filter(|tag| whole && may_be_md5(tag) && !self.other_tags.load(Ordering::Relaxed));
         let Some(tag) = sum else {
-            return repeated(|| self.read_once(&version, range.clone())).await;
+            return repeated(&self.answered, || self.read_once(&version, range.clone())).await;
         };
         let mut before = None;
         for _ in 0..MAX_DAMAGED {
-            let bytes = repeated(|| self.read_once(&version, range.clone())).await?;
+            let bytes = repeated(&self.answered, || self.read_once(&version, range.clone())).await?;
             let own = md5(&bytes);
             if confirms(Some(tag), &own) {
                 return Ok(bytes);

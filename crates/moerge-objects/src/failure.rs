@@ -69,21 +69,22 @@ pub(crate) fn store(bucket: &Bucket, error: &Error) -> io::Error {
         _ if status(&text).is_some() => {
             with_hint(io::ErrorKind::Other, &format!("the store refused it{said}"), hint_where(bucket.scheme))
         }
-        _ => with_hint(io::ErrorKind::Other, network(&text), hint_where(bucket.scheme)),
+        _ => with_hint(io::ErrorKind::Other, network(error), hint_where(bucket.scheme)),
     }
 }
 
 /// What of the network failed.
-fn network(text: &str) -> &'static str {
-    let lower = text.to_ascii_lowercase();
-    if lower.contains("dns error") || lower.contains("lookup") {
+fn network(error: &Error) -> &'static str {
+    // What happened is the innermost error.
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let lower = causes.map(|error| error.to_string().to_ascii_lowercase()).last().unwrap_or_default();
+    if lower.contains("dns error") || lower.contains("lookup") || lower.contains("name or service") {
         "the name of the store's server is not known"
     } else if lower.contains("certificate") {
         "the server's certificate is not valid"
-    } else if lower.contains("refused") || lower.contains("error trying to connect") || lower.contains("connect error")
-    {
+    } else if lower.contains("refused") || lower.contains("unreachable") {
         "the store's server cannot be reached"
-    } else if lower.contains("timed out") || lower.contains("timeout") {
+    } else if lower.contains("timed out") || lower.contains("elapsed") {
         "the store's server does not answer in time"
     } else {
         "the connection to the store failed several times"

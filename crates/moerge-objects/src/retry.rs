@@ -2,6 +2,7 @@
 //! a whole transfer is repeated, also after a cut in the middle of an answer and after damaged bytes.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
@@ -49,6 +50,14 @@ impl From<Error> for TransferError {
 }
 
 impl TransferError {
+    /// Whether the server said so.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Store(error @ Error::Generic { .. }) => status(&error.to_string()).is_some(),
+            _ => true,
+        }
+    }
+
     /// Whether another try may succeed.
     fn is_passing(&self) -> bool {
         match self {
@@ -74,16 +83,24 @@ pub(crate) fn status(text: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// Repeats `transfer` until it succeeds, fails for good, or too much time has passed.
-pub(crate) async fn repeated<T, F>(transfer: impl Fn() -> F) -> Result<T, TransferError>
+/// Repeats `transfer` until it succeeds, fails for good, or too much time has passed. `answered` says whether the server
+/// ever answered: one that never did is hardly there, and nobody wants to wait minutes to learn it.
+pub(crate) async fn repeated<T, F>(answered: &AtomicBool, transfer: impl Fn() -> F) -> Result<T, TransferError>
 where
     F: Future<Output = Result<T, TransferError>>,
 {
+    let transfer = || async {
+        let result = transfer().await;
+        if result.as_ref().map_or_else(TransferError::is_answer, |_| true) {
+            answered.store(true, Ordering::Relaxed);
+        }
+        result
+    };
     let end = Instant::now() + PERIOD;
     let mut pause = FIRST_PAUSE;
     for _ in 1..MAX_TRIES {
         match transfer().await {
-            Err(error) if error.is_passing() && Instant::now() + pause < end => {}
+            Err(error) if error.is_passing() && answered.load(Ordering::Relaxed) && Instant::now() + pause < end => {}
             other => return other,
         }
         sleep(pause).await;

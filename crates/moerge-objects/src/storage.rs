@@ -71,7 +71,7 @@ impl ObjectStorage {
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
         let asked = bucket.clone();
-        let all = async move { repeated(|| async { Ok(request(asked.clone()).await?) }).await };
+        let all = async move { repeated(&asked.answered, || async { Ok(request(asked.clone()).await?) }).await };
         self.requests.wait(all)?.map_err(|error| failure::transfer(bucket, &error))
     }
 

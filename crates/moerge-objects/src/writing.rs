@@ -127,7 +127,7 @@ impl NewObject {
             let put = || async {
                 Ok(shared.bucket.store.put_opts(&shared.key, payload.clone(), PutOptions::default()).await?)
             };
-            let e_tag = repeated(put).await?.e_tag;
+            let e_tag = repeated(&shared.bucket.answered, put).await?.e_tag;
             if confirms(e_tag.as_deref(), &sum) {
                 return Ok(true);
             }
@@ -176,15 +176,15 @@ impl Shared {
 
     async fn upload(&self, number: usize, payload: PutPayload, sum: Md5Sum) -> Result<PartId, TransferError> {
         let parts = &self.bucket.parts;
-        let begin = || repeated(|| async { Ok(parts.create_multipart(&self.key).await?) });
+        let begin = || repeated(&self.bucket.answered, || async { Ok(parts.create_multipart(&self.key).await?) });
         let id = self.id.get_or_try_init(begin).await?;
         let put = || async { Ok(parts.put_part(&self.key, id, number, payload.clone()).await?) };
-        let part = repeated(put).await?;
+        let part = repeated(&self.bucket.answered, put).await?;
         if confirms(Some(&part.content_id), &sum) || !may_be_md5(&part.content_id) {
             return Ok(part);
         }
         // Damaged on its way, or the tag is no checksum; what was sent is confirmed at the end in any case.
-        repeated(put).await
+        repeated(&self.bucket.answered, put).await
     }
 
     /// Whether the object holds what was sent.
@@ -192,7 +192,7 @@ impl Shared {
         let (ids, sums): (Vec<PartId>, Vec<Md5Sum>) = sent.into_iter().unzip();
         let Some(id) = self.id.get().filter(|_| ids.len() == parts.count()) else { return Err(TransferError::Damaged) };
         let complete = || async { Ok(self.bucket.parts.complete_multipart(&self.key, id, ids.clone()).await?) };
-        let e_tag = match repeated(complete).await {
+        let e_tag = match repeated(&self.bucket.answered, complete).await {
             Ok(result) => result.e_tag,
             // An answer that was lost: the upload is over, and the object is there. What it holds is seen below.
             Err(error) => match self.bucket.head(self.key.clone()).await {
@@ -315,7 +315,7 @@ pub(crate) async fn create_new(bucket: Arc<Bucket>, key: Key, bytes: Vec<u8>) ->
     let payload = PutPayload::from(bytes);
     let options = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
     let put = || async { Ok(bucket.store.put_opts(&key, payload.clone(), options()).await?) };
-    match repeated(put).await {
+    match repeated(&bucket.answered, put).await {
         Ok(_) => Ok(true),
         Err(TransferError::Store(object_store::Error::AlreadyExists { .. }) | TransferError::Changed) => Ok(false),
         Err(error) => Err(error),

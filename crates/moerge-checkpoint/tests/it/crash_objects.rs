@@ -8,9 +8,7 @@ use moerge_checkpoint::{
     Error, Fault, Found, OutputDir, OutputStorage, ReadStorage, SimulatedDisk, SimulatedObjects, Survives,
 };
 
-#[path = "common/build.rs"]
-mod build;
-use build::{Done, Files, OUT, WORK, build, build_failing, build_part, build_whole, layout};
+use crate::crash::build::{Done, Files, OUT, WORK, build, build_failing, build_part, build_whole, layout};
 
 fn disk(old: bool) -> SimulatedDisk {
     let disk = SimulatedDisk::new();
