@@ -146,6 +146,15 @@ pub enum Error {
     /// Another process is building the same output folder.
     #[error("another process is building {}", out.display())]
     Locked { out: PathBuf },
+    /// A file, rather than a folder, was to be written to an object store.
+    #[error("{} would be a single file in an object store; only folders are written there", out.display())]
+    NotInObjectStore { out: PathBuf },
+    /// An object store holds an unfinished build of another plan, which may still be running.
+    #[error("{} holds an unfinished build of another recipe, other sources or another version", out.display())]
+    OtherPlanUnfinished { out: PathBuf, work: PathBuf },
+    /// Another process took over an output in an object store.
+    #[error("another process has begun to build {} from another plan", out.display())]
+    TakenOver { out: PathBuf },
     /// The path of the work folder is taken by something that moerge did not make, or the work folder
     /// contains something that moerge did not put there.
     #[error("{} is not a work folder that moerge made: {why}", work.display())]

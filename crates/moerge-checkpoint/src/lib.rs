@@ -40,7 +40,9 @@ pub use output_dir::{Found, OutputDir, write_durably};
 pub use shard_layout::{Placement, Shard, ShardLayout, TensorSpec};
 pub use shard_writer::ShardWriter;
 pub use source_file::SourceFile;
-pub use storage::simulated::{Fault, SimulatedDisk, Survives};
-pub use storage::{Facts, FileKind, LocalStorage, Lock, OutputStorage, ReadAt, ReadStorage, WriteAt};
+pub use storage::simulated::{Fault, SimulatedDisk, SimulatedObjects, Survives};
+pub use storage::{
+    Facts, FileKind, LocalStorage, Lock, OutputStorage, ReadAt, ReadStorage, StorageError, WriteAt, is_object,
+};
 pub use tensor_view::TensorView;
 pub use weight_files::{IncompleteShards, WeightFiles};

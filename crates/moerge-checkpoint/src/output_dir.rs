@@ -21,6 +21,8 @@
 //!
 //! Several processes may write shards of the same plan at once: see [`OutputDir::open_part`].
 //!
+//! In an object store nothing can be renamed or locked, and the model is built in place: see `flat`.
+//!
 //! The states that a crash can leave, and what the next run does (`recover`):
 //! * no `plan-id`: the work folder is discarded. `plan-id` is written last when a build starts and
 //!   removed first when it is abandoned, each time with a sync in between.
@@ -48,6 +50,7 @@ use crate::storage::{Facts, FileKind, Lock, OutputStorage, link_facts_if_any};
 
 mod clean_up;
 mod finished;
+mod flat;
 mod ownership;
 mod part;
 mod publish;
@@ -79,8 +82,10 @@ pub struct OutputDir {
     /// The ending of this process's unfinished files.
     ending: String,
     published: bool,
-    // Last, so that it is released last.
-    _lock: Lock,
+    /// The plan, if the output is in an object store, where `out` itself is built.
+    flat: Option<String>,
+    // Last, so that it is released last. There is none in an object store.
+    _lock: Option<Lock>,
 }
 
 /// A file of an output that is no folder.
@@ -120,6 +125,9 @@ impl OutputDir {
         plan_id: &str,
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
+        if storage.is_flat(out) {
+            return flat::open(storage, out, plan_id, overwrite, PART);
+        }
         swept(recover::open(storage, out, None, plan_id, overwrite)?)
     }
 
@@ -136,6 +144,9 @@ impl OutputDir {
         plan_id: &str,
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
+        if storage.is_flat(out) {
+            return flat::open(storage, out, plan_id, overwrite, &part::unique_ending());
+        }
         part::open(storage, out, plan_id, overwrite)
     }
 
@@ -162,6 +173,9 @@ impl OutputDir {
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
         names.iter().try_for_each(|name| check_name(name))?;
+        if storage.is_flat(out) {
+            return Err(Error::NotInObjectStore { out: out.to_owned() });
+        }
         swept(recover::open(storage, out, Some(names), plan_id, overwrite)?)
     }
 
@@ -172,7 +186,18 @@ impl OutputDir {
 
     /// The folder of the model's files until they are published.
     pub fn model_dir(&self) -> PathBuf {
-        self.work.join("model")
+        if self.is_flat() { self.out.clone() } else { self.work.join("model") }
+    }
+
+    /// Where the file of this name is until the model is published. In an object store, the file that readers start
+    /// from is held back.
+    pub fn unpublished(&self, name: &str) -> PathBuf {
+        self.dir_of(name).join(name)
+    }
+
+    /// Whether the output is in an object store.
+    pub fn is_flat(&self) -> bool {
+        self.flat.is_some()
     }
 
     /// The storage.
@@ -180,11 +205,14 @@ impl OutputDir {
         &self.storage
     }
 
-    /// Free bytes on the output's file system.
+    /// Free bytes on the output's file system; object stores have no limit.
     ///
     /// # Errors
     /// The system reports an error.
     pub fn free_space(&self) -> Result<u64> {
+        if self.is_flat() {
+            return Ok(u64::MAX);
+        }
         self.storage.free_space(&self.work).map_err(io_at("ask for the free space of", &self.work))
     }
 
@@ -202,7 +230,7 @@ impl OutputDir {
     /// # Errors
     /// `name` is not a plain file name, or the file cannot be written.
     pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.write_durably(&self.model_dir(), name, bytes)
+        self.write_durably(&self.dir_of(name), name, bytes)
     }
 
     /// Keeps a file for a resumed run, outside the model; durably and atomically.
@@ -240,6 +268,9 @@ impl OutputDir {
     /// [`Error::Cleanup`] the output is complete and in place. After any other error, either the new or
     /// the previous output is in place. The build can always be opened again and resumed.
     pub fn publish(self) -> Result<()> {
+        if self.is_flat() {
+            return flat::publish(self);
+        }
         publish::publish(self)
     }
 
@@ -257,6 +288,9 @@ impl OutputDir {
     /// # Errors
     /// Something cannot be removed.
     pub fn discard(self) -> Result<()> {
+        if self.is_flat() {
+            return flat::discard(&self);
+        }
         self.remove_work()
     }
 
@@ -277,6 +311,11 @@ impl OutputDir {
     /// The ending of this process's unfinished files.
     pub(crate) fn ending(&self) -> &str {
         &self.ending
+    }
+
+    /// The folder of the file of this name until the model is published.
+    fn dir_of(&self, name: &str) -> PathBuf {
+        if self.is_flat() && flat::is_manifest(name) { self.work.join(flat::HELD_BACK) } else { self.model_dir() }
     }
 
     fn write_durably(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
@@ -378,6 +417,11 @@ pub(crate) fn write_through(
     bytes: &[u8],
 ) -> Result<()> {
     let path = dir.join(name);
+    if storage.is_flat(dir) {
+        let file = storage.create(&path).map_err(io_at("create", &path))?;
+        file.write_all_at(bytes, 0).map_err(io_at("write", &path))?;
+        return file.sync().map_err(io_at("write", &path));
+    }
     let part = dir.join(format!("{name}{ending}"));
     let file = storage.create(&part).map_err(io_at("create", &part))?;
     file.write_all_at(bytes, 0).map_err(io_at("write", &part))?;

@@ -7,6 +7,8 @@
 //!
 //! A crash before 3 loses the work on this shard; the next run writes it again. With 2 after 3, a
 //! crash could leave a finished shard without fingerprints, which would have to be read again.
+//!
+//! In an object store, the shard appears under its final name when it is synced: the fingerprints are written before.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,8 @@ pub struct ShardWriter {
     part: PathBuf,
     /// What the names of unfinished files end with.
     ending: String,
+    /// Whether the file appears when it is synced, and `part` is its final path.
+    flat: bool,
     shard: Shard,
     /// Bytes written so far per tensor, so that a missing part is never published.
     written: Vec<AtomicU64>,
@@ -45,18 +49,23 @@ impl ShardWriter {
     pub fn create(output: &OutputDir, shard: &Shard) -> Result<ShardWriter> {
         let (storage, model_dir) = (output.storage().clone(), output.model_dir());
         let ending = output.ending().to_owned();
-        let part = model_dir.join(format!("{}{ending}", shard.file_name));
+        let flat = output.is_flat();
+        let name = if flat { shard.file_name.clone() } else { format!("{}{ending}", shard.file_name) };
+        let part = model_dir.join(name);
         // A shard that is written again must not look finished meanwhile: its old file could be
         // combined with the new fingerprints. What another process has just finished is equal.
-        if !output.is_shared() {
+        if !output.is_shared() && !flat {
             remove_durably(&*storage, &model_dir, &shard.file_name)?;
         }
         let file = storage.create(&part).map_err(io_at("create", &part))?;
         file.set_len(shard.file_len).map_err(io_at("set the length of", &part))?;
         file.write_all_at(&shard.header, 0).map_err(io_at("write", &part))?;
+        for (offset, len) in gaps(shard) {
+            file.leave_zero(offset, len).map_err(io_at("write", &part))?;
+        }
         let written = shard.tensors.iter().map(|_| AtomicU64::new(0)).collect();
         let (kept_dir, shard) = (output.kept_dir(), shard.clone());
-        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, ending, shard, written })
+        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, ending, flat, shard, written })
     }
 
     /// The shard.
@@ -80,9 +89,11 @@ impl ShardWriter {
             return Err(outside(&place.spec.name, place.len));
         }
         // The new file is all zeros: not writing zeros keeps it sparse, as `cp` does.
-        if !is_zero(bytes) {
-            self.file.write_all_at(bytes, place.offset + offset).map_err(io_at("write", &self.part))?;
-        }
+        let outcome = match is_zero(bytes) {
+            true => self.file.leave_zero(place.offset + offset, len),
+            false => self.file.write_all_at(bytes, place.offset + offset),
+        };
+        outcome.map_err(io_at("write", &self.part))?;
         let (begun, end) =
             (offset / WRITE_BACK_EVERY * WRITE_BACK_EVERY, (offset + len) / WRITE_BACK_EVERY * WRITE_BACK_EVERY);
         if begun < end {
@@ -101,11 +112,16 @@ impl ShardWriter {
     pub fn finish(self, fingerprints: &[(String, Fingerprint)]) -> Result<()> {
         self.check_complete()?;
         self.check_fingerprints(fingerprints)?;
-        self.file.sync().map_err(io_at("sync", &self.part))?;
+        if !self.flat {
+            self.file.sync().map_err(io_at("sync", &self.part))?;
+        }
         // Writing strings to memory cannot fail; an empty file would only mean that the shard is rewritten.
         let kept = serde_json::to_vec(fingerprints).unwrap_or_default();
         let kept_name = OutputDir::fingerprints_name(&self.shard);
         write_through(&*self.storage, &self.kept_dir, &kept_name, &self.ending, &kept)?;
+        if self.flat {
+            return self.file.sync().map_err(io_at("finish", &self.part));
+        }
         drop(self.file);
         let path = self.model_dir.join(&self.shard.file_name);
         self.storage.rename(&self.part, &path).map_err(io_at("rename", &self.part))?;
@@ -137,6 +153,22 @@ impl ShardWriter {
         let (expected, found) = (at(&expected), at(&found));
         Err(Error::WrongFingerprints { file: self.part.clone(), position, expected, found })
     }
+}
+
+/// The offsets and lengths of the bytes between header and tensors, which are zero.
+fn gaps(shard: &Shard) -> Vec<(u64, u64)> {
+    let mut tensors: Vec<(u64, u64)> = shard.tensors.iter().map(|place| (place.offset, place.len)).collect();
+    tensors.sort_unstable();
+    tensors.push((shard.file_len, 0));
+    let mut end = shard.header.len() as u64;
+    let mut gaps = Vec::new();
+    for (offset, len) in tensors {
+        if offset > end {
+            gaps.push((end, offset - end));
+        }
+        end = end.max(offset + len);
+    }
+    gaps
 }
 
 /// Removes the file `name` in `dir`, if it is there.

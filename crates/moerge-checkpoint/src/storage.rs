@@ -8,14 +8,20 @@
 //! * a rename is atomic, also between two folders: after a cut the thing is found at its old place
 //!   or at its new one, never at both and never at neither (ext4, xfs, btrfs, zfs, APFS, NTFS);
 //! * what was not synced may be there or not, in any combination.
+//!
+//! Of an object store: an object appears whole, or not at all, and is durable then; what was written is read afterwards.
 
 mod local;
+mod problem;
 mod read;
 pub mod simulated;
+mod url;
 mod write;
 
 pub use local::LocalStorage;
+pub use problem::StorageError;
 pub use read::{Facts, FileKind, ReadAt, ReadStorage, not_regular};
+pub use url::is_object;
 pub use write::{Lock, OutputStorage, WriteAt};
 
 pub(crate) use read::facts_if_any;

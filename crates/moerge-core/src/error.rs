@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use moerge_checkpoint::StorageError;
+
 /// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -73,6 +75,11 @@ pub enum Cause {
     NeedsImatrix,
     /// The output is there already.
     OutputExists {
+        /// The folder.
+        out: PathBuf,
+    },
+    /// An object store holds an unfinished build of something else.
+    OtherBuildUnfinished {
         /// The folder.
         out: PathBuf,
     },
@@ -140,8 +147,9 @@ impl Error {
         if let Some(own) = Self::within(error) {
             return own;
         }
-        Self::new(ErrorKind::Io, format!("cannot {operation} {}: {error}", path.display()))
-            .cause(Cause::of_io(error.kind(), path))
+        let own = Self::new(ErrorKind::Io, format!("cannot {operation} {}: {error}", path.display()))
+            .cause(Cause::of_io(error.kind(), path));
+        StorageError::hint_of(error).into_iter().fold(own, Self::hint)
     }
 
     /// The error of ours that a storage passes on as one of the system: what it reads is itself made of files.
@@ -237,6 +245,7 @@ impl Cause {
             Error::Io { path, problem, .. } => Self::of_io(problem.kind(), path),
             Error::FolderMissing { folder } => Self::FileNotFound { path: folder.clone() },
             Error::OutputExists { out } | Error::OutputFileExists { out } => Self::OutputExists { out: out.clone() },
+            Error::OtherPlanUnfinished { out, .. } => Self::OtherBuildUnfinished { out: out.clone() },
             Error::SourceChanged { .. } => Self::SourceChanged,
             Error::ShardTooLarge { .. } => Self::FileTooLarge,
             error if error.is_no_space() => Self::DiskFull,

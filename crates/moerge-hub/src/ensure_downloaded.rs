@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::{Checkpoint, LocalStorage};
+use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 
 use super::{Hub, HubStorage, Wanted};
 use moerge_core::{
@@ -43,15 +43,21 @@ impl Hub {
         self.pull(&models, progress).map(drop).map_err(|(number, error)| at_place(recipe, &missing, number, error))
     }
 
-    /// The folders of a reference on a command line. Parts that are neither folders nor in the cache are downloaded.
-    pub fn ensure_downloaded(&self, reference: &ModelRef, dir: &Path, progress: &dyn Progress) -> Result<ModelFolders> {
+    /// The folders of a reference on a command line, in `storage`. Parts that are neither folders nor in the cache are downloaded.
+    pub fn ensure_downloaded(
+        &self,
+        storage: &dyn ReadStorage,
+        reference: &ModelRef,
+        dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<ModelFolders> {
         let cache = &self.settings.cache;
-        let missing = on_hub(local_models().as_ref(), reference, dir, cache).into_iter().filter(|m| !is_complete(m));
+        let missing = on_hub(storage, reference, dir, cache).into_iter().filter(|m| !is_complete(m));
         let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
         if !models.is_empty() {
             self.pull(&models, progress).map_err(|(_, error)| error)?;
         }
-        Ok(locate(local_models().as_ref(), reference, dir, cache)?)
+        Ok(locate(storage, reference, dir, cache)?)
     }
 
     /// The same for a repository that may hold a model or an adapter.

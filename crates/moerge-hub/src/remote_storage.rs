@@ -21,9 +21,11 @@ use super::{
 };
 use moerge_core::{error::Result, model::locate::HubId, progress::Silent};
 
-/// The local file system and mounted models.
+/// Mounted models, and what is in another storage.
 pub struct HubStorage {
     hub: Arc<Hub>,
+    /// Where paths that are not of mounted models are.
+    others: Arc<dyn ReadStorage>,
     mounts: RwLock<HashMap<PathBuf, Arc<Mount>>>,
 }
 
@@ -40,9 +42,9 @@ enum Found {
 }
 
 impl HubStorage {
-    /// A storage without mounted models.
-    pub fn new(hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { hub, mounts: RwLock::default() })
+    /// A storage without mounted models: that of `others`.
+    pub fn new(hub: Arc<Hub>, others: Arc<dyn ReadStorage>) -> Arc<Self> {
+        Arc::new(Self { hub, others, mounts: RwLock::default() })
     }
 
     pub(super) fn hub(&self) -> &Hub {
@@ -129,13 +131,14 @@ impl ReadStorage for HubStorage {
                 let downloaded = self.hub.download(&mount.place, &file, &NotesOnly(&Silent));
                 LocalStorage.open(&downloaded.map_err(|e| io::Error::other(e.to_string()))?)
             }
-            None => LocalStorage.open(path),
+            None => self.others.open(path),
         }
     }
 
     fn content_hash(&self, path: &Path) -> Option<Vec<u8>> {
-        match self.find(path)? {
-            Found::Large(file, _) | Found::Small(_, file) => Some(file.hash.to_string().into_bytes()),
+        match self.find(path) {
+            Some(Found::Large(file, _) | Found::Small(_, file)) => Some(file.hash.to_string().into_bytes()),
+            None => self.others.content_hash(path),
         }
     }
 
@@ -145,12 +148,12 @@ impl ReadStorage for HubStorage {
             None if self.mount_of(path).is_some() => {
                 Ok(Facts { len: 0, modified_ns: 0, kind: FileKind::Dir, device: 0 })
             }
-            None => LocalStorage.facts(path),
+            None => self.others.facts(path),
         }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let Some(mount) = self.mount_of(dir) else { return LocalStorage.list(dir) };
+        let Some(mount) = self.mount_of(dir) else { return self.others.list(dir) };
         let large = mount.large.keys().map(OsString::from);
         let mut names: Vec<OsString> = mount.small.iter().map(|f| OsString::from(&f.name)).chain(large).collect();
         names.sort_unstable();

@@ -43,6 +43,15 @@ const WRITING: u64 = 6 << 20;
 /// Memory for writing weights if the user sets no limit.
 pub const USUAL_MEMORY: u64 = 2 << 30;
 
+/// Memory of storages that buffer what is read and written, as those of object stores do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StorageMemory {
+    /// Bytes in all.
+    pub fixed: u64,
+    /// Bytes for each thread that writes.
+    pub per_worker: u64,
+}
+
 /// What the bound depends on besides the plan.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryInputs {
@@ -60,6 +69,8 @@ pub struct MemoryInputs {
     pub threads: usize,
     /// The user's limit in bytes.
     pub budget: Option<u64>,
+    /// What the storages take.
+    pub storages: StorageMemory,
 }
 
 /// Upper bounds in bytes, one per phase of a merge.
@@ -86,7 +97,8 @@ impl MemoryNeed {
     pub fn of(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Self {
         let tensors = plan.output.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
         let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * inputs.tokenizer_bytes + inputs.earlier_tokenizers;
-        let worker = worker_memory(&plan.output.tensors);
+        let fixed = fixed + inputs.storages.fixed;
+        let worker = worker_memory(&plan.output.tensors) + inputs.storages.per_worker;
         let budget = inputs.budget.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
         let workers = inputs.workers.min(room).max(1);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use moerge_checkpoint::Dtype;
 
-use crate::{export::MadeFile, routers::RoutingReport};
+use crate::{export::MadeFile, memory::StorageMemory, routers::RoutingReport};
 use moerge_core::{
     model::locate::HubCache,
     output::files::Wanted,
@@ -62,6 +62,8 @@ pub struct MergeOptions {
     pub measure_shared: bool,
     /// The cache of downloaded models.
     pub cache: HubCache,
+    /// Memory of the storages that models are read from and the output is written to.
+    pub storages: StorageMemory,
 }
 
 impl Default for MergeOptions {
@@ -82,6 +84,7 @@ impl Default for MergeOptions {
             compare_vocabularies: true,
             measure_shared: true,
             cache: HubCache::default(),
+            storages: StorageMemory::default(),
         }
     }
 }

@@ -11,16 +11,26 @@ use std::{
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, ShardLayout, SourceFile};
+use moerge_checkpoint::{Checkpoint, Found, OutputDir, OutputStorage, ReadStorage, ShardLayout, SourceFile, is_object};
 use moerge_core::{
     error::{Cause, Error, ErrorKind, Result},
-    model::{files::read_text, gguf::is_gguf, source_files::SourceFiles},
+    model::{
+        files::{CONFIG, read_text},
+        gguf::is_gguf,
+        source_files::SourceFiles,
+    },
     ops::Identity,
-    output::{files::OutputFile, replaceable::not_written_by_moerge},
+    output::{
+        files::OutputFile,
+        replaceable::{not_named_by_moerge, not_written_by_moerge},
+    },
     plan::OutputPlan,
     progress::{Progress, Stage},
     record::{MOERGE_JSON, MoergeJson},
 };
+
+/// Nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// An output folder with its plan and its sources.
 pub(crate) struct Publication<'a> {
@@ -63,20 +73,22 @@ impl<'a> Publication<'a> {
     /// Also cleans up after a run that was killed just after publishing.
     pub fn is_built(&self, id: &str) -> Result<bool> {
         let path = self.out.join(MOERGE_JSON);
-        if Checkpoint::open(&self.reading(), self.out).is_err() {
+        let finished = self.storage.facts(&self.out.join(CONFIG)).is_ok();
+        if !finished || Checkpoint::open(&self.reading(), self.out).is_err() {
             return Ok(false);
         }
         let text = read_text(self.storage.as_ref(), &path).ok();
         let record = text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok());
         let written = self.storage.facts(&path).map_or(0, |facts| facts.modified_ns);
+        // The times of objects have whole seconds.
+        let written = if self.storage.is_flat(self.out) { (written / SECOND + 1) * SECOND } else { written };
         let built = record.is_some_and(|record| record.plan_id == id)
             && self.source_files().all(|file| file.modified_ns <= written);
-        // A run that was killed just after the rename left its work folder. Any other one is not ours.
-        if built
-            && let Ok((output, Found::AlreadyPublished)) =
-                OutputDir::open(self.storage, self.out, &self.resume_key(id), false)
-        {
-            output.publish()?;
+        // A run that was killed just after publishing left its work folder. Any other one is not ours.
+        for key in [self.resume_key(id), step::shared_key(id)].iter().filter(|_| built) {
+            if let Ok((output, Found::AlreadyPublished)) = OutputDir::open(self.storage, self.out, key, false) {
+                output.publish()?;
+            }
         }
         Ok(built)
     }
@@ -135,7 +147,9 @@ impl<'a> Publication<'a> {
             source.checkpoint.check_unchanged()?;
         }
         // Hours may have passed: files that were put into the old output since are not ours to delete.
-        self.check_replaced(output.out())?;
+        if !output.is_flat() {
+            self.check_replaced(output.out())?;
+        }
         output.publish()?;
         Ok(bytes)
     }
@@ -191,7 +205,10 @@ impl<'a> Publication<'a> {
         if let Some(dir) = self.source_dirs().find(|dir| real(dir).starts_with(real(out))) {
             return refuse(&format!("{} lies in it", dir.display())).map_err(|e| e.hint("choose another folder"));
         }
-        match not_written_by_moerge(self.storage.as_ref(), out, self.own_files)? {
+        let storage = self.storage.as_ref();
+        let begun = storage.is_flat(out) && OutputDir::unfinished(storage, out)?.is_some();
+        let foreign = if begun { not_named_by_moerge } else { not_written_by_moerge };
+        match foreign(storage, out, self.own_files)? {
             Some(why) => refuse(&why).map_err(|e| e.hint("choose another folder, or remove this one yourself")),
             None => Ok(()),
         }
@@ -238,7 +255,7 @@ impl<'a> Publication<'a> {
         if written.len() != planned.len() {
             return Err(refuse(format!("{} tensors, {} planned", written.len(), planned.len())));
         }
-        check_config(&dir.join("config.json"))?;
+        check_config(&output.unpublished(CONFIG))?;
         progress.advance(Stage::Verify, planned.len() as u64);
         progress.finish(Stage::Verify, &format!("{} tensors", planned.len()));
         Ok(())
@@ -275,6 +292,9 @@ fn refuse_full_disk(output: &OutputDir, needed: u64) -> Result<()> {
 
 /// Where `path` is, links followed; its end may not be there yet.
 pub(crate) fn real(path: &Path) -> PathBuf {
+    if is_object(path) {
+        return path.to_owned();
+    }
     let missing = |ancestor: &Path| path.strip_prefix(ancestor).map(Path::to_owned).unwrap_or_default();
     for ancestor in path.ancestors() {
         let here = if ancestor == Path::new("") { Path::new(".") } else { ancestor };

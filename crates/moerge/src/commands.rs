@@ -9,10 +9,7 @@ use std::{
 
 use clap::Subcommand;
 use moerge_core::{
-    model::{
-        gguf::local_models,
-        locate::{self, HubCache, HubId},
-    },
+    model::locate::{self, HubCache, HubId},
     recipe::ModelRef,
 };
 use moerge_hub::{Hub, HubSettings};
@@ -22,6 +19,7 @@ use crate::{
     progress::Reporter,
     terminal::{HINT, path_text, quoted, styled},
 };
+use storages::models;
 
 mod build;
 pub mod chat;
@@ -44,6 +42,7 @@ pub mod push;
 pub mod route;
 mod running;
 pub mod serve;
+mod storages;
 pub mod verify;
 
 /// A command and its arguments.
@@ -117,7 +116,7 @@ fn hub(reporter: &Reporter) -> moerge_core::Result<Arc<Hub>> {
 fn on_hub(path: &Path) -> Option<HubId> {
     let written = path.to_str().filter(|_| !path.exists())?;
     let reference = ModelRef::parse(written).ok().filter(|r| r.adapter.is_none())?;
-    let mut parts = locate::on_hub(local_models().as_ref(), &reference, Path::new("."), &HubCache::from_env());
+    let mut parts = locate::on_hub(models().as_ref(), &reference, Path::new("."), &HubCache::from_env());
     parts.pop().map(|part| part.id)
 }
 
@@ -148,8 +147,12 @@ fn refuse_adapter_pair(path: &Path, hint: &str) -> moerge_core::Result<()> {
     }
 }
 
-/// A path from the command line with a leading `~` expanded: shells do not expand it in `--flag=~/x` or in quotes.
+/// A path from the command line with a leading `~` expanded: shells do not expand it in `--flag=~/x` or in quotes. The
+/// URL of a local file is its path.
 fn folder(path: &Path) -> PathBuf {
+    if let Some(local) = path.to_str().and_then(|path| path.strip_prefix("file://")) {
+        return local.into();
+    }
     let rest = path.strip_prefix("~").ok();
     match rest.zip(std::env::home_dir()) {
         Some((rest, home)) => home.join(rest),

@@ -36,6 +36,9 @@ fn of(cause: &Cause) -> Option<String> {
         }
         Cause::NeedsImatrix => Some("--imatrix self measures one, --imatrix FILE reads one".to_owned()),
         Cause::OutputExists { .. } => Some("--force replaces it, if moerge made it".to_owned()),
+        Cause::OtherBuildUnfinished { .. } => {
+            Some("--force discards it; make sure that no other process is building it".to_owned())
+        }
         Cause::CacheFull => Some("`moerge merge --no-cache` reads models from the Hub without storing them".to_owned()),
         Cause::FileTooLarge => Some("--out-shard-size 1B makes smaller files".to_owned()),
         Cause::FileNotFound { path } => neighbour(path).map(|near| format!("did you mean `{near}`?")),

@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 
 use super::PickleError;
 use super::{Error, GgufError, HeaderError, IndexError};
+use crate::storage::StorageError;
 
 impl Error {
     /// One sentence of advice, without the word "hint".
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::Io { problem, .. } => return io_hint(problem.kind()),
+            // Advice about disks does not apply to a storage that gives its own.
+            Error::Io { problem, .. } => return StorageError::hint_of(problem).or_else(|| io_hint(problem.kind())),
             Error::Header { problem, .. } => return header_hint(problem),
             Error::Gguf { problem, .. } => match problem {
                 GgufError::Truncated { .. } | GgufError::OutsideFile { .. } => {
@@ -48,6 +50,9 @@ impl Error {
                 "choose another name"
             }
             Error::OutputIsMountPoint { .. } => "give a folder inside of it",
+            Error::NotInObjectStore { .. } => "write the file to a disk, then upload it",
+            Error::OtherPlanUnfinished { .. } => "rerun the command that began it to finish it, or choose another name",
+            Error::TakenOver { .. } => "let it finish, or choose another name",
             Error::Locked { .. } => "wait for it, or choose another name",
             Error::NotAWorkFolder { .. } => "nothing in it was touched; move it away, or choose another output folder",
             Error::OutputInTheWay { .. } => "move one of them to another place, then run again",

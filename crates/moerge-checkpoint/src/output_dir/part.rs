@@ -57,8 +57,9 @@ fn join(storage: &Arc<dyn OutputStorage>, out: &Path, plan_id: &str, overwrite: 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("lock", &path, error)),
     };
-    let (storage, published, ending) = (storage.clone(), false, unique_ending());
-    let output = OutputDir { storage, out, parent, work, files: None, overwrite, ending, published, _lock: lock };
+    let (storage, published, flat, ending) = (storage.clone(), false, None, unique_ending());
+    let (files, lock) = (None, Some(lock));
+    let output = OutputDir { storage, out, parent, work, files, overwrite, ending, published, flat, _lock: lock };
     let same_plan = output.read_if_any(&output.work.join(PLAN_ID))?.as_deref() == Some(plan_id.as_bytes());
     let prepared = output.is_dir(&output.model_dir())? && output.is_dir(&output.kept_dir())?;
     Ok((same_plan && prepared).then_some(output))
@@ -67,12 +68,14 @@ fn join(storage: &Arc<dyn OutputStorage>, out: &Path, plan_id: &str, overwrite: 
 pub(super) fn unfinished(storage: &dyn OutputStorage, out: &Path) -> Result<Option<String>> {
     let out = storage.resolve(out).map_err(io_at("follow the link", out))?;
     let (_, work) = recover::beside(&out)?;
-    ownership::check(storage, &work)?;
+    if !storage.is_flat(&out) {
+        ownership::check(storage, &work)?;
+    }
     let id = read_if_any(storage, &work.join(PLAN_ID))?;
     Ok(id.map(|id| String::from_utf8_lossy(&id).into_owned()))
 }
 
 /// An ending that no other process has, on any machine. It never appears in the output.
-fn unique_ending() -> String {
+pub(super) fn unique_ending() -> String {
     format!(".{:016x}{PART}", RandomState::new().build_hasher().finish())
 }

@@ -34,8 +34,8 @@ pub(super) fn open(
     if link_facts_if_any(&*storage, &work.join(MARKER)).map_err(io_at("look at", &work))?.is_none() {
         write_durably(&*storage, &work, MARKER, MARKER_BYTES)?;
     }
-    let (published, ending) = (false, PART.to_owned());
-    let mut output = OutputDir { storage, out, parent, work, files, overwrite, ending, published, _lock: lock };
+    let (published, flat, ending, lock) = (false, None, PART.to_owned(), Some(lock));
+    let mut output = OutputDir { storage, out, parent, work, files, overwrite, ending, published, flat, _lock: lock };
     let found = recover(&mut output, plan_id)?;
     Ok((output, found))
 }

@@ -16,8 +16,11 @@ use super::{ReadAt, ReadStorage, WriteAt};
 mod file_change;
 mod name_change;
 mod node;
+mod objects;
 mod operations;
 mod tree;
+
+pub use objects::SimulatedObjects;
 
 use node::NodeId;
 use tree::Tree;

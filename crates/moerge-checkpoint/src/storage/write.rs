@@ -12,6 +12,16 @@ use super::read::{Facts, ReadStorage, if_any};
 
 /// A storage of outputs, which are read back to check and to resume them.
 pub trait OutputStorage: ReadStorage {
+    /// Whether `path` is in an object store. There a created file appears under its name, whole and durable, when
+    /// [`WriteAt::sync`] returns, and never if it is dropped before. There are no folders, renames or locks.
+    fn is_flat(&self, _path: &Path) -> bool {
+        false
+    }
+    /// Creates a file of these bytes, unless there is one already. Returns whether it was created: of several processes
+    /// that try, one succeeds. Only object stores support it.
+    fn create_new(&self, _path: &Path, _bytes: &[u8]) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Creates a file for writing; an existing regular file is emptied, anything else at `path`,
     /// symbolic links included, is refused.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteAt>>;
@@ -51,6 +61,11 @@ pub trait WriteAt: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Asks the system to start writing these bytes to the medium. Does not wait and guarantees nothing.
     fn start_writing(&self, offset: u64, len: u64);
+    /// Says that these bytes, which were never written, stay zero. An object store uploads a part of the file when it
+    /// knows all its bytes.
+    fn leave_zero(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A held lock. Dropping it releases the lock.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use moerge_checkpoint::{Error, Fault, Found, OutputStorage, Result, SimulatedDisk, Survives};
 
 #[path = "common/build.rs"]
-mod build;
+pub mod build;
 use build::{Done, Files, OUT, WORK, build, build_failing, build_part, build_whole, layout};
 
 /// What was at OUT before.

@@ -3,6 +3,7 @@
 mod common;
 mod crash;
 mod crash_file;
+mod crash_objects;
 mod malformed_header;
 mod malformed_index;
 mod open_checkpoint;

@@ -41,11 +41,29 @@ pub fn not_written_by_moerge(storage: &dyn OutputStorage, dir: &Path, also: &[&s
                 let header = Header::read(storage, &path);
                 header.is_ok_and(|h| h.tensors.iter().all(|t| tensors.contains(t.name.as_str())))
             } else {
-                WRITTEN.contains(&text) || TOKENIZER_FILES.contains(&text) || also.contains(&text)
+                is_written(text, also)
             };
         if !ours {
             return Ok(Some(format!("moerge did not write {}", path.display())));
         }
     }
     Ok(None)
+}
+
+/// The same of an unfinished output, whose record is not written yet: the names are those of files that a merge writes.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn not_named_by_moerge(storage: &dyn OutputStorage, dir: &Path, also: &[&str]) -> Result<Option<String>> {
+    let names = storage.list(dir).map_err(|e| Error::io("list", dir, &e))?;
+    let foreign = names.iter().find(|name| {
+        let name = name.to_str().unwrap_or_default();
+        !name.ends_with(".safetensors") && !is_written(name, also)
+    });
+    Ok(foreign.map(|name| format!("moerge did not write {}", dir.join(name).display())))
+}
+
+/// Whether a merge writes a file of this name beside the weights.
+fn is_written(name: &str, also: &[&str]) -> bool {
+    WRITTEN.contains(&name) || TOKENIZER_FILES.contains(&name) || also.contains(&name)
 }

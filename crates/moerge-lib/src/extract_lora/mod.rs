@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::{Dtype, Found, OutputDir, OutputStorage, workers};
+use moerge_checkpoint::{Dtype, Found, OutputDir, OutputStorage, is_object, workers};
 use moerge_core::{
     error::{Cause, Error, Result},
     model::named_model::NamedModel,
@@ -285,6 +285,9 @@ fn existing(error: moerge_checkpoint::Error) -> Error {
 /// Sources are never written to.
 fn check_place(out: &Path, models: [&NamedModel; 2]) -> Result<()> {
     let real = |path: &Path| {
+        if is_object(path) {
+            return path.to_owned();
+        }
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         path.canonicalize().unwrap_or(path)
     };

@@ -198,16 +198,20 @@ impl PreparedDense {
 
     /// An upper bound in bytes on the memory of a build, with as many workers as `options` allow.
     pub fn memory(&self, options: &MergeOptions) -> u64 {
-        let (fixed, worker) = (self.fixed_memory(), worker_memory(&self.plan.output.tensors));
+        let (fixed, worker) = (self.fixed_memory(options), self.worker_memory(options));
         let budget = options.memory.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
         fixed + worker * self.wanted_workers(options).min(room).max(1) as u64
     }
 
     /// Bytes that do not depend on the number of workers.
-    fn fixed_memory(&self) -> u64 {
+    fn fixed_memory(&self, options: &MergeOptions) -> u64 {
         let tensors: usize = self.plan.output.tensors.iter().map(|tensor| 1 + tensor.expr.reads().len()).sum();
-        PROGRAM + TENSOR * tensors as u64 + self.tokenizer_memory
+        PROGRAM + TENSOR * tensors as u64 + self.tokenizer_memory + options.storages.fixed
+    }
+
+    fn worker_memory(&self, options: &MergeOptions) -> u64 {
+        worker_memory(&self.plan.output.tensors) + options.storages.per_worker
     }
 
     fn workers(&self, options: &MergeOptions) -> Result<usize> {
@@ -219,7 +223,7 @@ impl PreparedDense {
                 .fact("budget", mib(budget))
                 .cause(Cause::OverMemoryBudget { needed }));
         }
-        Ok(((needed - self.fixed_memory()) / worker_memory(&self.plan.output.tensors)) as usize)
+        Ok(((needed - self.fixed_memory(options)) / self.worker_memory(options)) as usize)
     }
 
     fn wanted_workers(&self, options: &MergeOptions) -> usize {

@@ -98,6 +98,7 @@ impl Prepared {
             workers: options.threads.unwrap_or_else(default_threads),
             threads: rayon::current_num_threads() + 1,
             budget: options.memory,
+            storages: options.storages,
         };
         Ok(MemoryNeed::of(&self.plan, &self.models, &inputs))
     }

@@ -49,7 +49,7 @@ impl Step {
 }
 
 /// The key by which the work folder of several machines is recognised.
-fn shared_key(id: &str) -> String {
+pub(super) fn shared_key(id: &str) -> String {
     format!("{id} in parts")
 }
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use moerge_checkpoint::{LocalStorage, OutputStorage};
-use moerge_core::{Error, ErrorKind, model::gguf::local_models};
+use moerge_checkpoint::OutputStorage;
+use moerge_core::{Error, ErrorKind};
 use moerge_lib::export::{ExportOptions, ExportReport, PreparedExport, prepare_export};
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::{
     folder,
     gguf::{self, GgufArgs, is_gguf},
     hub, on_hub, refuse_adapter_pair,
+    storages::{models, shared},
 };
 use crate::{
     console, interrupt,
@@ -96,8 +97,8 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         let message = format!("{} is not the name of a GGUF file", path_text(&args.out));
         return Err(Error::input(message).hint("end the output's name in .gguf"));
     }
-    let reading = local_models();
-    let writing: Arc<dyn OutputStorage> = LocalStorage::shared();
+    let reading = models();
+    let writing: Arc<dyn OutputStorage> = shared();
     let out = folder(&args.out);
     let options = ExportOptions {
         force: args.force,

@@ -1,14 +1,15 @@
 //! `moerge extract-lora`: writes the difference of two models as an adapter, and prints what it keeps.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use moerge_checkpoint::{Dtype, LocalStorage};
+
+use moerge_checkpoint::{Dtype, OutputStorage};
 use moerge_core::ErrorKind;
 use moerge_lib::extract_lora::{ExtractOptions, ExtractReport, MatrixReport, Truncation, extract_lora};
 use serde_json::json;
 
-use super::{folder, hub, naming::open_named, refuse_adapter_pair, threads};
+use super::{folder, hub, naming::open_named, refuse_adapter_pair, storages::shared, threads};
 use crate::{
     console, interrupt,
     numbers::{bytes, count, duration, memory},
@@ -109,7 +110,8 @@ fn extract(args: &Args, reporter: &Reporter) -> moerge_core::Result<ExtractRepor
         threads: threads(args.num_threads),
         memory: args.memory,
     };
-    extract_lora(&LocalStorage::shared(), &model, &base, &folder(&args.out), &options, reporter)
+    let storage: Arc<dyn OutputStorage> = shared();
+    extract_lora(&storage, &model, &base, &folder(&args.out), &options, reporter)
 }
 
 fn print_summary(args: &Args, report: &ExtractReport, reporter: &Reporter) -> anyhow::Result<()> {

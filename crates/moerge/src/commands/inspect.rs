@@ -10,12 +10,15 @@ use std::{
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{
     inspect::{FolderKind, Inspection, Part, inspect},
-    model::{families::is_known, gguf::local_models, locate::HubId},
+    model::{families::is_known, locate::HubId},
 };
 use moerge_hub::{HubStorage, Wanted};
 use serde_json::json;
 
-use super::{adapter_pair, folder, hub, on_hub};
+use super::{
+    adapter_pair, folder, hub, on_hub,
+    storages::{self, models},
+};
 use crate::{
     console,
     numbers::{bytes, count, parameters},
@@ -68,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn find(dir: &Path) -> moerge_core::Result<Inspection> {
     match on_hub(dir) {
         Some(id) => inspect_on_hub(&id),
-        None => inspect(&local_models(), &folder(dir)),
+        None => inspect(&models(), &folder(dir)),
     }
 }
 
@@ -88,11 +91,11 @@ fn page(found: &Inspection, dir: &Path) -> Vec<String> {
 /// Inspects a model in the cache, or else its headers on the Hub.
 fn inspect_on_hub(id: &HubId) -> moerge_core::Result<Inspection> {
     let hub = hub(&Reporter::new(false, false, false))?;
-    let local = local_models();
+    let local = models();
     match hub.cached(id) {
         Some(folder) => inspect(&local, &folder),
         None => {
-            let remote = HubStorage::new(hub);
+            let remote = HubStorage::new(hub, storages::shared());
             let dir = remote.mount(id, Wanted::Either)?;
             let storage: Arc<dyn ReadStorage> = remote;
             inspect(&storage, &dir)

@@ -8,13 +8,10 @@ use std::{
     time::Duration,
 };
 
-use moerge_checkpoint::LocalStorage;
+use moerge_checkpoint::{OutputStorage, is_object};
 use moerge_core::{
     Error, ErrorKind,
-    model::{
-        gguf::{GgufStorage, local_models},
-        locate::HubId,
-    },
+    model::{gguf::GgufStorage, locate::HubId},
     progress::Progress as _,
     recipe::Output,
 };
@@ -30,6 +27,7 @@ use super::{
     folder,
     gguf::{self, GgufArgs, is_gguf},
     hub, push,
+    storages::{self, models},
 };
 use crate::{
     console, interrupt,
@@ -56,12 +54,13 @@ Examples:
   moerge merge recipe.yml out --no-cache           read the models from the Hub without storing them
   moerge merge recipe.yml out --push you/name      and upload the result
   moerge merge recipe.yml out --json               one JSON event per line, for scripts
-  moerge merge recipe.yml out --part 2/8           one of eight machines; --finish on one of them afterwards")]
+  moerge merge recipe.yml out --part 2/8           one of eight machines; --finish on one of them afterwards
+  moerge merge recipe.yml s3://bucket/out          an object store; also gs://, az://, in recipes")]
 pub struct Args {
     /// The recipe, a YAML file, or - for standard input
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
-    /// The output folder, or a GGUF file: a name that ends in .gguf
+    /// The output folder, s3://bucket/folder, or a GGUF file: a name that ends in .gguf
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// Replace OUT if moerge created it
@@ -158,10 +157,12 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
     let recipe = load_recipe(&path)?;
-    let mut storage = local_models();
+    let out = folder(&args.out);
+    options.storages = storages::memory(&recipe, &out);
+    let mut storage = models();
     let mut mounted = None;
     if args.no_cache {
-        let remote = HubStorage::new(hub);
+        let remote = HubStorage::new(hub, storages::shared());
         options.cache = remote.mount_models(&recipe, recipe_dir(&path))?;
         storage = GgufStorage::over(remote.clone());
         // Every row would be a request to the Hub.
@@ -171,22 +172,25 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
         hub.ensure_recipe_downloaded(&recipe, recipe_dir(&path), reporter)?;
     }
     let expect = |checkpoint| mounted.iter().for_each(|remote: &Arc<HubStorage>| remote.expect(checkpoint));
-    let out = folder(&args.out);
     let gguf = args.gguf.options_by_name(&out)?;
     if gguf.is_some() && args.push.is_some() {
         return Err(Error::input("--push uploads a folder, and the output is a single file"));
+    }
+    if is_object(&out) && args.push.is_some() {
+        return Err(Error::input("--push uploads a local folder").hint("merge to a local folder, or push it later"));
     }
     if gguf.is_some() && options.step != Step::Whole {
         return Err(Error::input("only folders are written in parts")
             .hint("merge to a folder, then `moerge export` makes a GGUF file of it"));
     }
+    let to: Arc<dyn OutputStorage> = storages::shared();
     let made = earlier_models(&storage, &recipe.earlier, recipe_dir(&path), &options)?;
     Ok(match recipe.output {
         Output::Moe(recipe) => {
             args.build.note_unneeded(reporter);
             let prepared = prepare_with(&storage, *recipe, &made, recipe_dir(&path), &options)?;
             prepared.models.sources.iter().flat_map(|s| s.checkpoints()).for_each(expect);
-            let (from, to) = (storage.as_ref(), LocalStorage::shared());
+            let from = storage.as_ref();
             Report::Moe(Box::new(match &gguf {
                 Some(export) => prepared.build_gguf(from, &to, &out, export, &options, reporter)?,
                 None => prepared.build(from, &to, &out, &options, reporter)?,
@@ -199,7 +203,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
                 // Before the work rather than after it.
                 prepared.warnings().iter().for_each(|warning| reporter.warning(warning));
             }
-            let (from, to) = (storage.as_ref(), LocalStorage::shared());
+            let from = storage.as_ref();
             Report::Dense(Box::new(match &gguf {
                 Some(export) => prepared.build_gguf(from, &to, &out, export, &options, reporter)?,
                 None => prepared.build(from, &to, &out, &options, reporter)?,
@@ -292,6 +296,10 @@ fn print_next(args: &Args, made: &Path, look: &str) {
         let out = quoted(made);
         let next = styled(HINT, "next:");
         console::status(&format!("{next} llama-server -m {out} · or open it in LM Studio"));
+        return;
+    }
+    if is_object(&args.out) {
+        console::status(&format!("{} moerge verify {out} · moerge chat {out}", styled(HINT, "next:")));
         return;
     }
     let (next, load) = (styled(HINT, "next:"), styled(HINT, "load:"));

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use moerge_core::{model::gguf::local_models, recipe::ModelRef};
+use moerge_core::recipe::ModelRef;
 use moerge_infer::{decoder::Quantisation, model::Model, runner::Placement};
 
 use super::{
     folder, hub,
     running::{available, quantisations},
+    storages::models,
 };
 use crate::{progress::Reporter, sizes};
 
@@ -38,12 +39,12 @@ impl PlacingArgs {
             // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let storage = local_models();
+        let storage = models();
         let hub = hub(reporter)?;
         let open = |reference: &String| {
             let reference = folder(Path::new(reference)).display().to_string();
             if let Ok(parsed) = ModelRef::parse(&reference) {
-                hub.ensure_downloaded(&parsed, Path::new("."), reporter)?;
+                hub.ensure_downloaded(storage.as_ref(), &parsed, Path::new("."), reporter)?;
             }
             let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
             model.warnings.iter().for_each(|warning| reporter.warning(warning));

@@ -6,13 +6,8 @@ use std::{
     process::ExitCode,
 };
 
-use moerge_checkpoint::{LocalStorage, OutputStorage};
-use moerge_core::{
-    ErrorKind,
-    model::gguf::{GgufStorage, local_models},
-    plan::PlanSummary,
-    recipe::Output,
-};
+use moerge_checkpoint::{LocalStorage, OutputStorage, is_object};
+use moerge_core::{ErrorKind, model::gguf::GgufStorage, plan::PlanSummary, recipe::Output};
 use moerge_hub::HubStorage;
 use moerge_lib::{
     export::PlannedFiles,
@@ -25,6 +20,7 @@ use super::{
     folder,
     gguf::{GgufArgs, is_gguf},
     hub,
+    storages::{self, models},
 };
 use crate::{console, diagnostics, progress::Reporter};
 
@@ -72,15 +68,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let recipe = load_recipe(&path)?;
     let mut options = args.build.options(false);
+    options.storages = storages::memory(&recipe, &folder(&args.out));
     let missing = missing::not_downloaded(&recipe, recipe_dir(&path), &options);
-    let mut storage = local_models();
+    let mut storage = models();
     let reporter = Reporter::new(false, args.json, false);
     let hub = hub(&reporter)?;
     let offline = hub.settings().offline;
     if !missing.is_empty() && offline {
         return missing::print(&recipe, &missing, None, args.json);
     }
-    let remote = HubStorage::new(hub);
+    let remote = HubStorage::new(hub, storages::shared());
     if !offline {
         match remote.mount_models(&recipe, recipe_dir(&path)) {
             Ok(cache) => options.cache = cache,
@@ -153,6 +150,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Free bytes on the disk of `out`, which may not exist yet.
 fn free_space(out: &Path) -> Option<u64> {
+    if is_object(out) {
+        return None;
+    }
     let out = std::path::absolute(out).ok()?;
     out.ancestors().find_map(|dir| LocalStorage.free_space(dir).ok())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use moerge_core::{Error, model::gguf::local_models, plan::Slots, recipe::ModelRef};
+use moerge_core::{Error, plan::Slots, recipe::ModelRef};
 use moerge_infer::{
     decoder::{Quantisation, ResidentModel},
     generate::{GenerationConfig, Sampling},
@@ -11,7 +11,7 @@ use moerge_infer::{
 };
 use moerge_lib::route::{expert_names, expert_slots, plain_slots};
 
-use super::{folder, hub};
+use super::{folder, hub, storages::models};
 use crate::{numbers::memory, progress::Reporter, sizes, terminal::one_line};
 
 /// The model, and how it is stored in memory.
@@ -84,11 +84,11 @@ impl ModelArgs {
             // Fails if the pool exists already, with a thread per core.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let storage = local_models();
+        let storage = models();
         let reference = folder(Path::new(&self.model)).display().to_string();
         let hub = hub(reporter)?;
         if let Ok(parsed) = ModelRef::parse(&reference) {
-            hub.ensure_downloaded(&parsed, Path::new("."), reporter)?;
+            hub.ensure_downloaded(storage.as_ref(), &parsed, Path::new("."), reporter)?;
         }
         let model = Model::open(&storage, &reference, Path::new("."), &hub.settings().cache)?;
         model.warnings.iter().for_each(|warning| reporter.warning(warning));

@@ -2,10 +2,9 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use moerge_core::model::gguf::local_models;
 use moerge_lib::verify::{Finding, Severity, VerifyReport, verify};
 
-use super::{folder, hub, on_hub, refuse_adapter_pair, threads};
+use super::{folder, hub, on_hub, refuse_adapter_pair, storages::models, threads};
 use crate::{
     FAILURE, console, diagnostics,
     numbers::{bytes, count, duration},
@@ -48,7 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(id) => hub(&reporter)?.ensure_repository_downloaded(&id, &reporter)?,
         None => folder(&args.dir),
     };
-    let storage = local_models();
+    let storage = models();
     let report = verify(&storage, &dir, threads(args.num_threads), &reporter);
     reporter.close();
     let report = report?;

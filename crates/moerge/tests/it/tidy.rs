@@ -53,7 +53,7 @@ fn names_a_flag(line: &str) -> bool {
 #[test]
 fn the_library_names_no_flags_of_the_command_line() {
     assert!(names_a_flag(r#".hint("use `--quant q4_k`")"#) && !names_a_flag(r#""models--org--name" // --x"#));
-    for library in ["moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
+    for library in ["moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-objects", "moerge-lib"] {
         let found = offenders(&crates().join(library).join("src"), names_a_flag);
         assert!(found.is_empty(), "hints about flags belong into crates/moerge/src/hints.rs:\n{}", found.join("\n"));
     }
@@ -62,7 +62,9 @@ fn the_library_names_no_flags_of_the_command_line() {
 #[test]
 fn nothing_prints_with_macros_that_panic() {
     let prints = |line: &str| line.contains("println!(") || line.contains("print!(");
-    for name in ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-lib"] {
+    for name in
+        ["moerge", "moerge-checkpoint", "moerge-core", "moerge-infer", "moerge-hub", "moerge-objects", "moerge-lib"]
+    {
         let found = offenders(&crates().join(name).join("src"), prints);
         assert!(found.is_empty(), "these panic when the output is full; use console.rs:\n{}", found.join("\n"));
     }

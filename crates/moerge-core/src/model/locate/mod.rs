@@ -1,6 +1,6 @@
 //! Finds the folders of the models that a recipe names.
 //!
-//! A name is tried, in this order, as
+//! A URL of an object store, `s3://bucket/model`, is only that. Any other name is tried, in this order, as
 //! 1. a path: absolute or from `~`; otherwise relative to the recipe's folder, then to the current folder (mergekit uses
 //!    only the latter; with the recipe's folder first, a recipe means the same wherever it is run);
 //! 2. an id on the Hugging Face Hub, `org/name[@revision]`, in the Hub's cache.
@@ -13,7 +13,7 @@ mod model_not_found;
 
 use std::path::{Path, PathBuf};
 
-use moerge_checkpoint::{FileKind, ReadStorage};
+use moerge_checkpoint::{FileKind, ReadStorage, StorageError, is_object};
 
 pub use hub_cache::{HubCache, HubId, RepoKind};
 pub use model_not_found::{ModelNotFound, Why};
@@ -105,6 +105,13 @@ fn written(name: &str, revision: Option<&str>) -> String {
     revision.map_or_else(|| name.to_owned(), |revision| format!("{name}@{revision}"))
 }
 
+/// Where a folder was looked for in vain, each with what was found there, and what to do about it.
+#[derive(Default)]
+struct Looked {
+    places: Vec<(PathBuf, String)>,
+    hint: Option<String>,
+}
+
 struct Search<'a> {
     storage: &'a dyn ReadStorage,
     recipe_dir: &'a Path,
@@ -118,23 +125,27 @@ impl Search<'_> {
             Ok(folder) => return Ok(folder),
             Err(looked) => looked,
         };
+        if is_object(Path::new(&written)) {
+            let hint = looked.hint.take();
+            return Err(self.missing(written, hint, looked.places));
+        }
         let id = match HubId::parse(name, revision) {
             Ok(id) => id,
-            Err(why) => return Err(self.missing(written, why, looked)),
+            Err(why) => return Err(self.missing(written, why, looked.places)),
         };
         match self.cache.snapshot(self.storage, &id, part.file()) {
             Ok(folder) => Ok(folder),
             Err(place) => {
-                looked.push(place);
+                looked.places.push(place);
                 if id.has_owner() && !self.has_folder_of_owner(name) {
                     return Err(ModelNotFound {
                         written,
                         why: Why::NotDownloaded(Box::new(id)),
-                        looked,
+                        looked: looked.places,
                         hints: Vec::new(),
                     });
                 }
-                Err(self.missing(written, None, looked))
+                Err(self.missing(written, None, looked.places))
             }
         }
     }
@@ -150,18 +161,24 @@ impl Search<'_> {
     }
 
     /// The folder at a path, or the places that were searched with what was found there.
-    fn folder(&self, written: &str) -> Result<PathBuf, Vec<(PathBuf, String)>> {
+    fn folder(&self, written: &str) -> Result<PathBuf, Looked> {
         let places = self.places(written);
+        let mut looked = Looked::default();
         if places.is_empty() {
-            return Err(vec![(PathBuf::from("~"), "no home folder is known (HOME)".into())]);
+            looked.places.push((PathBuf::from("~"), "no home folder is known (HOME)".into()));
+            return Err(looked);
         }
-        let mut looked = Vec::new();
         for place in places {
             match self.storage.facts(&place) {
                 Ok(facts) if facts.kind == FileKind::Dir => return Ok(place),
-                Ok(_) => looked.push((place, "a file, expected a model folder".to_owned())),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => looked.push((place, "no such folder".to_owned())),
-                Err(e) => looked.push((place, e.to_string())),
+                Ok(_) => looked.places.push((place, "a file, expected a model folder".to_owned())),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    looked.places.push((place, "no such folder".to_owned()));
+                }
+                Err(e) => {
+                    looked.hint = StorageError::hint_of(&e);
+                    looked.places.push((place, e.to_string()));
+                }
             }
         }
         Err(looked)
@@ -172,6 +189,10 @@ impl Search<'_> {
         if let Some(rest) = written.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with(['/', '\\'])) {
             return home(rest).into_iter().collect();
         }
+        if is_object(Path::new(written)) {
+            return vec![PathBuf::from(written.trim_end_matches('/'))];
+        }
+        let written = written.strip_prefix("file://").unwrap_or(written);
         // Normalize `./a/` to `a`: models are identified by their folders.
         let path: PathBuf = Path::new(written).components().collect();
         let path = path.strip_prefix(".").map_or(path.clone(), Path::to_owned);
@@ -190,6 +211,9 @@ impl Search<'_> {
 
     fn missing(&self, written: String, why: Option<String>, looked: Vec<(PathBuf, String)>) -> ModelNotFound {
         let mut hints: Vec<String> = why.into_iter().collect();
+        if is_object(Path::new(&written)) && !hints.is_empty() {
+            return ModelNotFound { written, why: Why::Missing, looked, hints };
+        }
         if let Some(near) =
             self.places(&written).iter().find_map(|place| model_not_found::nearest_folder(self.storage, place))
         {

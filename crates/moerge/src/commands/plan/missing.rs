@@ -3,15 +3,13 @@
 use std::{io::Write as _, path::Path, process::ExitCode};
 
 use moerge_core::{
-    model::{
-        gguf::local_models,
-        locate::{ModelNotFound, Why, locate},
-    },
+    model::locate::{ModelNotFound, Why, locate},
     recipe::{DenseRecipe, Document, Expert, ModelRef, Output, Recipe},
 };
 use moerge_lib::merge::MergeOptions;
 use serde_json::{Value, json};
 
+use super::super::storages::models;
 use super::page::{prompts, row};
 use crate::{
     console,
@@ -31,7 +29,7 @@ pub fn not_downloaded(recipe: &Document, recipe_dir: &Path, options: &MergeOptio
         if missing.iter().any(|(seen, _)| *seen == name) {
             continue;
         }
-        match locate(local_models().as_ref(), reference, recipe_dir, &options.cache) {
+        match locate(models().as_ref(), reference, recipe_dir, &options.cache) {
             Ok(_) => {}
             Err(not_found) if not_found.why == Why::Missing => return Vec::new(),
             Err(not_found) => missing.push((name, not_found)),

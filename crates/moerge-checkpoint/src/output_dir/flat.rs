@@ -1,0 +1,202 @@
+//! An output in an object store. Nothing can be renamed or locked there, so OUT itself is built, and readers see nothing of
+//! it because the file that they all start from, `config.json` (of an adapter, `adapter_config.json`), is written last.
+//! The work area lies beside OUT, as on a disk:
+//!
+//! ```text
+//! plan-id     identifies the plan. It is created by one process alone; another plan is refused
+//! prepared    written when OUT holds nothing of an earlier output any more
+//! kept/       routers, fingerprints of finished shards
+//! held-back/  config.json until the model is published
+//! ```
+//!
+//! Several processes may build the same plan at once, since they write equal bytes. The states that a cut can leave:
+//! * no `plan-id`: there is no build. What else lies in the work area is removed by the next one.
+//! * `plan-id` without `prepared`: OUT may hold some of an earlier output that is being replaced, without its
+//!   `config.json`, which goes first. The next run empties OUT again.
+//! * both, without `config.json` in OUT: an unfinished build. What it wrote is whole, as objects are.
+//! * both, with the `config.json` that was held back: published. The work area is removed, `prepared` last: alone it
+//!   means nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::{Found, OutputDir, PART, PLAN_ID, recover, write_through};
+use crate::error::{Error, Result, io_at};
+use crate::storage::{FileKind, OutputStorage, facts_if_any};
+
+/// The folder of files that are written last.
+pub(super) const HELD_BACK: &str = "held-back";
+/// Files without which nobody opens a model, or an adapter.
+const MANIFESTS: [&str; 2] = ["config.json", "adapter_config.json"];
+const PREPARED: &str = "prepared";
+/// How often, and how long apart, is asked whether another process has prepared OUT.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether readers start from the file of this name.
+pub(super) fn is_manifest(name: &str) -> bool {
+    MANIFESTS.contains(&name)
+}
+
+pub(super) fn open(
+    storage: &Arc<dyn OutputStorage>,
+    out: &Path,
+    plan_id: &str,
+    overwrite: bool,
+    ending: &str,
+) -> Result<(OutputDir, Found)> {
+    let (parent, work) = recover::beside(out)?;
+    if !storage.is_flat(&parent) {
+        return Err(Error::OutputUnnamed { out: out.to_owned() });
+    }
+    let (storage, out, ending) = (storage.clone(), out.to_owned(), ending.to_owned());
+    let (files, published, flat, lock) = (None, false, Some(plan_id.to_owned()), None);
+    let mut output = OutputDir { storage, out, parent, work, files, overwrite, ending, published, flat, _lock: lock };
+    let found = begin(&mut output, plan_id)?;
+    Ok((output, found))
+}
+
+/// Makes the build of `plan_id` the one at OUT, or joins it.
+fn begin(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
+    let place = output.work.join(PLAN_ID);
+    if facts_if_any(&*output.storage, &output.out).map_err(io_at("look at", &output.out))?.map(|facts| facts.kind)
+        == Some(FileKind::File)
+    {
+        return Err(Error::OutputIsFile { out: output.out.clone() });
+    }
+    let claimed = || output.storage.create_new(&place, plan_id.as_bytes()).map_err(io_at("write", &place));
+    match output.read_if_any(&place)? {
+        None => {
+            refuse_existing(output)?;
+            if claimed()? {
+                prepare(output)?;
+                return Ok(Found::Fresh);
+            }
+            // Another process was faster.
+            check_plan(output)?;
+            resume(output)
+        }
+        Some(earlier) if earlier == plan_id.as_bytes() => resume(output),
+        Some(_) if output.overwrite => {
+            // Nobody is to take the unfinished output of the other plan for one of this plan.
+            output.remove_file_if_any(&output.work.join(PREPARED))?;
+            write_through(&*output.storage, &output.work, PLAN_ID, PART, plan_id.as_bytes())?;
+            prepare(output)?;
+            Ok(Found::OtherPlanDiscarded)
+        }
+        Some(_) => Err(Error::OtherPlanUnfinished { out: output.out.clone(), work: output.work.clone() }),
+    }
+}
+
+/// Goes on with a build that this or another process began.
+fn resume(output: &mut OutputDir) -> Result<Found> {
+    for attempt in 0..TRIES {
+        if output.exists(&output.work.join(PREPARED))? {
+            return Ok(match published(output)? {
+                true => {
+                    output.published = true;
+                    Found::AlreadyPublished
+                }
+                false => Found::Resumed,
+            });
+        }
+        // An empty OUT needs no preparation, so nobody waits for a process that was killed.
+        if output.list(&output.out)?.is_empty() {
+            break;
+        }
+        if attempt + 1 < TRIES {
+            sleep(PAUSE);
+        }
+    }
+    // Whoever prepared it was killed.
+    refuse_existing(output)?;
+    prepare(output)?;
+    Ok(Found::Resumed)
+}
+
+/// Refuses an OUT with something in it that is not to be replaced.
+fn refuse_existing(output: &OutputDir) -> Result<()> {
+    if !output.overwrite && !output.list(&output.out)?.is_empty() {
+        return Err(Error::OutputExists { out: output.out.clone() });
+    }
+    Ok(())
+}
+
+/// Removes what earlier builds left in OUT and in the work area.
+fn prepare(output: &OutputDir) -> Result<()> {
+    output.remove_file_if_any(&output.work.join(PREPARED))?;
+    empty_out(output)?;
+    remove_all(output, "kept")?;
+    remove_all(output, HELD_BACK)?;
+    write_through(&*output.storage, &output.work, PREPARED, PART, b"\n")
+}
+
+/// Removes the files in OUT, first those that readers start from.
+fn empty_out(output: &OutputDir) -> Result<()> {
+    MANIFESTS.iter().try_for_each(|name| output.remove_file_if_any(&output.out.join(name)))?;
+    output.list(&output.out)?.iter().try_for_each(|name| output.remove_file_if_any(&output.out.join(name)))
+}
+
+fn remove_all(output: &OutputDir, folder: &str) -> Result<()> {
+    let dir = output.work.join(folder);
+    output.list(&dir)?.iter().try_for_each(|name| output.remove_file_if_any(&dir.join(name)))
+}
+
+/// Whether what was held back is in OUT.
+fn published(output: &OutputDir) -> Result<bool> {
+    for name in MANIFESTS {
+        if let Some(there) = output.read_if_any(&output.out.join(name))? {
+            // After the first steps of the cleaning up, there is nothing to compare with.
+            return match output.read_if_any(&output.unpublished(name))? {
+                Some(own) if own != there => Err(Error::OutputExists { out: output.out.clone() }),
+                _ => Ok(true),
+            };
+        }
+    }
+    Ok(false)
+}
+
+/// Writes what was held back, which publishes the model, and removes the work area.
+pub(super) fn publish(mut output: OutputDir) -> Result<()> {
+    if !output.published {
+        check_plan(&output)?;
+        for name in MANIFESTS {
+            let Some(bytes) = output.read_if_any(&output.unpublished(name))? else { continue };
+            let place = output.out.join(name);
+            let created = output.storage.create_new(&place, &bytes).map_err(io_at("write", &place))?;
+            // Another process of the same plan may have been faster.
+            if !created && output.read_if_any(&place)?.as_deref() != Some(&bytes) {
+                return Err(Error::OutputExists { out: output.out.clone() });
+            }
+        }
+        output.published = true;
+    }
+    remove_work(&output).map_err(|problem| Error::Cleanup {
+        out: output.out.clone(),
+        work: output.work.clone(),
+        problem: Box::new(problem),
+    })
+}
+
+/// Abandons the build: what it wrote is removed.
+pub(super) fn discard(output: &OutputDir) -> Result<()> {
+    empty_out(output)?;
+    remove_work(output)
+}
+
+fn remove_work(output: &OutputDir) -> Result<()> {
+    remove_all(output, "kept")?;
+    remove_all(output, HELD_BACK)?;
+    output.remove_file_if_any(&output.work.join(PLAN_ID))?;
+    output.remove_file_if_any(&output.work.join(PREPARED))
+}
+
+/// Checks that the build at OUT is still that of the plan.
+fn check_plan(output: &OutputDir) -> Result<()> {
+    match output.read_if_any(&output.work.join(PLAN_ID))? {
+        Some(id) if output.flat.as_ref().is_some_and(|own| own.as_bytes() == id) => Ok(()),
+        _ => Err(Error::TakenOver { out: output.out.clone() }),
+    }
+}
