@@ -434,7 +434,7 @@ def test_refusals(bench):
     missing.write_text(DENSE.format(at="s3://models/").replace("models/a", "models/bases"))
     refused(recipe=missing, says=["s3://models/bases", "did you mean"])
     refused(out="s3://out", recipe=local, says=["name"])
-    refused(out="s3://out/x.gguf", recipe=local, says=["object store"])
+    refused("--quant", "bf16", out="s3://out/x.gguf", recipe=local, says=["object store"])
     # An unfinished build of another plan.
     process = subprocess.Popen(bench.command("merge", dense, "s3://out/x", *SHARDS), env=bench.environment(), stderr=subprocess.DEVNULL)
     while not list((bench.data / "out").glob("x/*.safetensors")) and process.poll() is None:

@@ -98,7 +98,7 @@ fn a_change_between_two_reads_is_an_error() {
     let put = |byte: u8| {
         let (store, key) = (store.clone(), key.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async move { store.put(&key, vec![byte; 3 * BLOCK as usize].into()).await.unwrap() });
+        runtime.block_on(async move { store.put(&key, vec![byte; 9 * BLOCK as usize].into()).await.unwrap() });
     };
     put(1);
     let file = storage.open(path).unwrap();
@@ -106,7 +106,8 @@ fn a_change_between_two_reads_is_an_error() {
     let mut piece = vec![0; 100_000];
     file.read_exact_at(&mut piece, 0).unwrap();
     put(2);
-    let error = file.read_exact_at(&mut piece, 2 * BLOCK).unwrap_err();
+    // Beyond what was read ahead.
+    let error = file.read_exact_at(&mut piece, 8 * BLOCK).unwrap_err();
     assert!(error.to_string().contains("was replaced"), "{error}");
     assert_ne!(storage.facts(path).unwrap(), before, "within the same second");
 }
