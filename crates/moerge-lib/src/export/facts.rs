@@ -42,7 +42,7 @@ impl ModelFacts {
             tags: card.tags,
             languages: card.languages,
         };
-        let warnings = pre_tokenizer_warning(options).into_iter().collect();
+        let warnings = pre_tokenizer_warning(options).into_iter().chain(files.warning()).collect();
         Ok(Self { vocabulary: files.vocabulary(rows, &pre_tokenizer)?, general, warnings })
     }
 
@@ -67,7 +67,7 @@ impl ModelFacts {
         };
         let pre_tokenizer = pre_tokenizer(&parsed, options, tokens)?;
         let general = General { name: options.name.clone().unwrap_or(general.name), ..general };
-        let warnings = pre_tokenizer_warning(options).into_iter().collect();
+        let warnings = pre_tokenizer_warning(options).into_iter().chain(parsed.warning()).collect();
         Ok(Self { vocabulary: parsed.vocabulary(rows, &pre_tokenizer)?, general, warnings })
     }
 }

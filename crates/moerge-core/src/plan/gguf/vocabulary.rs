@@ -289,23 +289,38 @@ impl TokenizerFiles {
         if is_byte_level { Some(false) } else { configured() }
     }
 
+    /// What llama.cpp splits otherwise.
+    pub fn warning(&self) -> Option<String> {
+        let is_first_only = |part: &Value| part.get("prepend_scheme").and_then(Value::as_str) == Some("first");
+        let differs = self.kind().is_ok_and(|kind| kind == TokenizerKind::SentencePiece)
+            && self.adds_space_prefix()
+            && self.spaces().any(is_first_only);
+        differs.then(|| {
+            "the tokenizer puts a space before the first word of a text only, and llama.cpp also after special tokens: \
+             it may split chats into other tokens"
+                .to_owned()
+        })
+    }
+
     /// Whether a text gets a space before its first word.
     fn adds_space_prefix(&self) -> bool {
-        if let Some(given) = self.tokenizer_config.get("add_prefix_space").and_then(Value::as_bool) {
-            return given;
-        }
-        let prepends = |node: Option<&Value>, list: &str| {
-            let Some(node) = node.filter(|node| !node.is_null()) else { return false };
-            let parts = node.get(list).and_then(Value::as_array);
-            let all: Vec<&Value> = parts.map_or_else(|| vec![node], |parts| parts.iter().collect());
-            all.iter().any(|part| match part.get("type").and_then(Value::as_str) {
-                Some("Prepend") => true,
-                Some("Metaspace") => part.get("prepend_scheme").and_then(Value::as_str) != Some("never"),
-                _ => false,
-            })
+        let given = self.tokenizer_config.get("add_prefix_space").and_then(Value::as_bool);
+        given.unwrap_or_else(|| self.spaces().next().is_some())
+    }
+
+    /// The parts of the tokenizer that put a space before words.
+    fn spaces(&self) -> impl Iterator<Item = &Value> {
+        let parts = |node: &str, list: &str| {
+            let node = self.tokenizer.get(node);
+            let parts = node.and_then(|node| node.get(list)).and_then(Value::as_array);
+            parts.map_or_else(|| node.into_iter().collect(), |parts| parts.iter().collect::<Vec<_>>())
         };
-        prepends(self.tokenizer.get("normalizer"), "normalizers")
-            || prepends(self.tokenizer.get("pre_tokenizer"), "pretokenizers")
+        let all = [parts("normalizer", "normalizers"), parts("pre_tokenizer", "pretokenizers")].concat();
+        all.into_iter().filter(|part| match part.get("type").and_then(Value::as_str) {
+            Some("Prepend") => true,
+            Some("Metaspace") => part.get("prepend_scheme").and_then(Value::as_str) != Some("never"),
+            _ => false,
+        })
     }
 }
 
@@ -347,4 +362,44 @@ fn looks_special(token: &str) -> bool {
         || token.starts_with("<|") && token.ends_with("|>")
         || token.starts_with("<\u{ff5c}") && token.ends_with("\u{ff5c}>")
         || token.starts_with("<unused") && token.ends_with('>')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn files(tokenizer: &Value, config: &Value) -> TokenizerFiles {
+        let read = |name: &str| {
+            let of = [(TOKENIZER, tokenizer), (TOKENIZER_CONFIG, config)];
+            Ok(of.into_iter().find(|(own, _)| *own == name).map(|(_, value)| value.to_string().into_bytes()))
+        };
+        TokenizerFiles::new(Path::new("model"), read).unwrap()
+    }
+
+    /// llama.cpp has one way to put spaces before words.
+    #[test]
+    fn another_rule_for_spaces_is_warned_of() {
+        let sentencepiece = json!({ "type": "BPE", "byte_fallback": true, "vocab": {}, "merges": [] });
+        let metaspace = |scheme: &str| {
+            let pre_tokenizer = json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme });
+            json!({ "model": sentencepiece, "pre_tokenizer": pre_tokenizer })
+        };
+        let prepend = json!({ "normalizers": [{ "type": "Prepend", "prepend": SPACE }], "type": "Sequence" });
+        let prepend = json!({ "model": sentencepiece, "normalizer": prepend });
+        for (tokenizer, adds, warns) in [
+            (metaspace("first"), true, true),
+            (metaspace("always"), true, false),
+            (metaspace("never"), false, false),
+            (prepend, true, false),
+        ] {
+            let files = files(&tokenizer, &json!({}));
+            assert_eq!((files.adds_space_prefix(), files.warning().is_some()), (adds, warns), "{tokenizer}");
+        }
+        let without = files(&metaspace("first"), &json!({ "add_prefix_space": false }));
+        assert_eq!((without.adds_space_prefix(), without.warning()), (false, None));
+        let byte_level = json!({ "model": { "type": "BPE", "vocab": {} }, "pre_tokenizer": { "type": "ByteLevel" } });
+        assert_eq!(files(&byte_level, &json!({})).warning(), None);
+    }
 }
