@@ -27,7 +27,7 @@ pub struct GgufArgs {
     /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
     #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
     tensor_type: Vec<TypeRule>,
-    /// The model's name in a GGUF file [default: the name of the model's folder, or of OUT]
+    /// The model's name in a GGUF file [default: `model_name` in its card, its folder's name, or that of OUT]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// llama.cpp's name of the pre-tokenizer, where it is not recognized

@@ -8,7 +8,7 @@ use moerge_checkpoint::{
     gguf::{GgufFile, Value},
 };
 
-use crate::common::{example, golden, moerge, moerge_ok};
+use crate::common::{example, golden, moerge, moerge_ok, write_copies};
 
 fn open(path: &Path) -> GgufFile {
     GgufFile::open(&LocalStorage, path).unwrap()
@@ -109,13 +109,7 @@ fn the_metadata_is_what_readers_need() {
 #[test]
 fn an_moe_of_qwen2_models_becomes_what_llama_cpp_computes_exactly() {
     let dir = tempfile::tempdir().unwrap();
-    let model = golden("qwen2");
-    let model = model.display();
-    let experts = ["a b", "the cat", "xyz"]
-        .map(|prompt| format!("  - source_model: {model}\n    positive_prompts: [{prompt}]\n"))
-        .concat();
-    let recipe = format!("base_model: {model}\narchitecture: qwen\ngate_mode: hidden\nexperts:\n{experts}");
-    fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    write_copies(dir.path(), &golden("qwen2"), "qwen");
     let same = "--i-understand-this-is-not-useful-without-training";
     moerge_ok(dir.path(), &["merge", "moe.yml", "moe", same]);
     moerge_ok(dir.path(), &["merge", "moe.yml", "moe.gguf", "--quant", "f32", same]);
@@ -137,13 +131,7 @@ fn an_moe_of_qwen2_models_becomes_what_llama_cpp_computes_exactly() {
 #[test]
 fn deepseek_moe_without_shared_experts_becomes_what_llama_cpp_loads() {
     let dir = tempfile::tempdir().unwrap();
-    let model = golden("llama");
-    let experts: String = ["a b", "the cat", "xyz"]
-        .map(|prompt| format!("  - source_model: {}\n    positive_prompts: [{prompt}]\n", model.display()))
-        .concat();
-    let base = model.display();
-    let recipe = format!("base_model: {base}\narchitecture: deepseek\ngate_mode: hidden\nexperts:\n{experts}");
-    fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    write_copies(dir.path(), &golden("llama"), "deepseek");
     moerge_ok(dir.path(), &["merge", "moe.yml", "moe", "--i-understand-this-is-not-useful-without-training"]);
     let moe = dir.path().join("moe");
     export(dir.path(), &moe, "moe.gguf", &["--quant", "f32"]);

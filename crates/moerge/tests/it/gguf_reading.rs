@@ -20,7 +20,7 @@ use moerge_infer::{
     model::Model,
 };
 
-use crate::common::{example, golden, moerge, moerge_ok};
+use crate::common::{example, golden, moerge, moerge_ok, write_copies};
 
 /// Those of Mistral and Mixtral have windows, which llama.cpp does not.
 const FAMILIES: [&str; 8] =
@@ -88,12 +88,7 @@ fn a_shared_expert_is_read() {
 #[test]
 fn an_moe_of_qwen2_models_computes_the_same_as_its_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let model = golden("qwen2");
-    let experts: String = ["a b", "the cat", "xyz"]
-        .map(|prompt| format!("  - source_model: {}\n    positive_prompts: [{prompt}]\n", model.display()))
-        .concat();
-    let recipe = format!("base_model: {}\narchitecture: qwen\ngate_mode: hidden\nexperts:\n{experts}", model.display());
-    fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    write_copies(dir.path(), &golden("qwen2"), "qwen");
     let same = "--i-understand-this-is-not-useful-without-training";
     moerge_ok(dir.path(), &["merge", "moe.yml", "moe", same]);
     let file = export(dir.path(), &dir.path().join("moe"), "f32");

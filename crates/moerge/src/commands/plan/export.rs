@@ -2,12 +2,16 @@
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
-use moerge_core::{Error, model::gguf::local_models};
+use moerge_core::Error;
 use moerge_lib::export::{ExportOptions, prepare_export};
 use serde_json::json;
 
 use super::{Args, free_space, gguf};
-use crate::{commands::folder, console, diagnostics, terminal::path_text};
+use crate::{
+    commands::{folder, storages::models},
+    console, diagnostics,
+    terminal::path_text,
+};
 
 /// Prints the plan for the model at `path`.
 pub fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
@@ -19,7 +23,7 @@ pub fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     };
     let budget = args.build.options(false).memory;
     let options = ExportOptions { memory: budget, ..options };
-    let prepared = prepare_export(&local_models(), path, &out, &options)?;
+    let prepared = prepare_export(&models(), path, &out, &options)?;
     let planned = &prepared.planned;
     let imatrix = planned.imatrix_memory.map_or(0, |memory| memory.needed);
     let mut results = console::results();

@@ -239,3 +239,13 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Dtype, Vec<usize>,
     layout.shards[0].tensors.iter().for_each(|tensor| bytes.extend(&tensors[&tensor.spec.name].2));
     fs::write(path, bytes).unwrap();
 }
+
+/// Writes `moe.yml` in `dir`: an MoE of this architecture with three copies of `model` as experts.
+pub fn write_copies(dir: &Path, model: &Path, architecture: &str) {
+    let model = model.display();
+    let experts: String = ["a b", "the cat", "xyz"]
+        .map(|prompt| format!("  - source_model: {model}\n    positive_prompts: [{prompt}]\n"))
+        .concat();
+    let recipe = format!("base_model: {model}\narchitecture: {architecture}\ngate_mode: hidden\nexperts:\n{experts}");
+    fs::write(dir.join("moe.yml"), recipe).unwrap();
+}
