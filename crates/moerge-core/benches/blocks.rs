@@ -3,7 +3,7 @@
 //!     cargo bench -p moerge-core --bench blocks
 //!
 //! A row is one type: millions of weights per CPU second that are encoded, encoded by importance, decoded.
-//! `tests/blocks/compare.py speed` runs this and puts ggml's speed beside it.
+//! `tests/it/blocks/compare.py speed` runs this and puts ggml's speed beside it.
 
 use moerge_checkpoint::BlockType;
 use moerge_core::numeric::{

@@ -82,29 +82,36 @@ fn methods() -> Vec<(&'static str, Method, usize)> {
     let sum = || TaskArithmetic { weights: vec![0.6, 0.4], lambda: 1.0, normalize: true };
     let half = || vec![0.5; 2];
     let name = || "w".to_owned();
-    let nuslerp = |flatten, row_wise| Method::NuSlerp(NuSlerp { weights: [1.0, 2.0], flatten, row_wise, base: true });
-    let dare = || Dare { sum: sum(), densities: half(), rescale: true, name: name() };
-    let della = || Della { sum: sum(), densities: half(), epsilons: vec![0.1; 2], rescale: true, name: name() };
+    let nuslerp = |flatten, row_wise| Method::from(NuSlerp { weights: [1.0, 2.0], flatten, row_wise, base: true });
+    let dare = |elect_signs| Dare { sum: sum(), densities: half(), rescale: true, elect_signs, name: name() };
+    let della = || Della {
+        sum: sum(),
+        densities: half(),
+        epsilons: vec![0.1; 2],
+        rescale: true,
+        elect_signs: true,
+        name: name(),
+    };
     let gammas = || vec![0.01; 2];
-    let crumbs = || Breadcrumbs { sum: sum(), densities: half(), gammas: gammas(), rescale: false };
+    let crumbs = || Breadcrumbs { sum: sum(), densities: half(), gammas: gammas(), rescale: false, elect_signs: false };
     vec![
-        ("linear", Method::Linear(Linear { weights: vec![1.0; 3], normalize: true }), 3),
-        ("slerp", Method::Slerp(Slerp { t: 0.3 }), 2),
+        ("linear", Method::from(Linear { weights: vec![1.0; 3], normalize: true }), 3),
+        ("slerp", Method::from(Slerp { t: 0.3 }), 2),
         ("nuslerp", nuslerp(true, false), 3),
         ("nuslerp by rows", nuslerp(false, false), 3),
         ("nuslerp by columns", nuslerp(false, true), 3),
-        ("karcher", Method::Karcher(Karcher { max_iter: 10, tol: 1e-5 }), 3),
-        ("task_arithmetic", Method::TaskArithmetic(sum()), 3),
-        ("ties", Method::Ties(Ties { sum: sum(), densities: half(), rescale: false }), 3),
-        ("dare_linear", Method::DareLinear(dare()), 3),
-        ("dare_ties", Method::DareTies(dare()), 3),
-        ("breadcrumbs", Method::Breadcrumbs(crumbs()), 3),
-        ("della", Method::Della(della()), 3),
-        ("sce", Method::Sce(Sce { select_topk: 0.3 }), 3),
-        ("ramplus_tl", Method::RamPlusTl(RamPlusTl { epsilon: 1e-5, r: 0.1, alpha: 0.2 }), 3),
-        ("model_stock", Method::ModelStock(ModelStock { filter_wise: false }), 3),
-        ("model_stock by rows", Method::ModelStock(ModelStock { filter_wise: true }), 3),
-        ("nearswap", Method::NearSwap(NearSwap { t: 0.05 }), 2),
-        ("arcee_fusion", Method::ArceeFusion(ArceeFusion), 2),
+        ("karcher", Method::from(Karcher { max_iter: 10, tol: 1e-5 }), 3),
+        ("task_arithmetic", Method::from(sum()), 3),
+        ("ties", Method::from(Ties { sum: sum(), densities: half(), rescale: false }), 3),
+        ("dare_linear", Method::from(dare(false)), 3),
+        ("dare_ties", Method::from(dare(true)), 3),
+        ("breadcrumbs", Method::from(crumbs()), 3),
+        ("della", Method::from(della()), 3),
+        ("sce", Method::from(Sce { select_topk: 0.3 }), 3),
+        ("ramplus_tl", Method::from(RamPlusTl { epsilon: 1e-5, r: 0.1, alpha: 0.2 }), 3),
+        ("model_stock", Method::from(ModelStock { filter_wise: false }), 3),
+        ("model_stock by rows", Method::from(ModelStock { filter_wise: true }), 3),
+        ("nearswap", Method::from(NearSwap { t: 0.05 }), 2),
+        ("arcee_fusion", Method::from(ArceeFusion), 2),
     ]
 }

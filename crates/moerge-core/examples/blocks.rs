@@ -4,7 +4,7 @@
 //!     cargo run --release -p moerge-core --example blocks -- encode q4_K 4096 importance.f32 < weights.f32 > blocks
 //!     cargo run --release -p moerge-core --example blocks -- decode q4_K 4096 < blocks > weights.f32
 //!
-//! `tests/blocks/compare.py` compares whole models with ggml by it.
+//! `tests/it/blocks/compare.py` compares whole models with ggml by it.
 
 use std::{
     error::Error,

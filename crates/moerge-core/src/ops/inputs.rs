@@ -37,16 +37,16 @@ pub(super) trait Rows: Sync {
 
 /// The inputs of a method.
 #[derive(Clone, Copy)]
-pub(super) struct Inputs<'a> {
-    pub tensors: &'a dyn Rows,
-    pub preparation: &'a Preparation<'a>,
+pub struct Inputs<'a> {
+    pub(super) tensors: &'a dyn Rows,
+    pub(super) preparation: &'a Preparation<'a>,
     /// The shape of each tensor.
     pub shape: &'a [usize],
 }
 
 /// The position of rows in their tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub struct Place {
     /// The index of their first element.
     pub first: u64,
     /// Elements per row.

@@ -15,8 +15,9 @@ mod methods;
 pub use evaluate::{ComputedValues, Evaluator};
 pub use expr::{Expr, LoraDelta, Noise, rows_and_columns};
 pub use identity::Identity;
-pub use inputs::Preparation;
+pub use inputs::{Inputs, Place, Preparation};
 pub use methods::{
-    ArceeFusion, Breadcrumbs, Dare, Della, Karcher, Linear, Method, ModelStock, MultiSlerp, NearSwap, NuSlerp,
-    Passthrough, Ram, RamPlusTl, Sce, Slerp, TaskArithmetic, Ties,
+    ArceeFusion, Base, Breadcrumbs, Dare, Della, Domain, Karcher, Kernel, Linear, MergeMethod, Method, MethodSpec,
+    ModelStock, MultiSlerp, NearSwap, NuSlerp, ParameterSpec, Passthrough, Ram, RamPlusTl, Sce, Scope, Slerp, Sort,
+    TaskArithmetic, Ties, Values,
 };

@@ -1,13 +1,13 @@
 //! `shared_weights`: where attention, norms, embeddings and head of an MoE come from.
 
 use super::{
-    dense::{MethodSpec, Parameters, read_method, read_parameters},
+    dense::{Parameters, read_method, read_parameters},
     fields::{Field, Fields},
     located::Located,
     source::Source,
     yaml::Kind,
 };
-use crate::error::Result;
+use crate::{error::Result, ops::MethodSpec};
 
 /// Source of the weights that all experts share: attention, norms, embeddings, head.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,7 +1,7 @@
 //! ggml's block types: rows of f32 to blocks and back, byte for byte what llama.cpp's quantiser writes and reads.
 //!
 //! The reference is `ggml_quantize_chunk` of ggml 0.25.3 on x86-64, compiled without fused multiply-add, as wheels are; see
-//! `tests/blocks`. Sums, roundings and conversions happen in its order, so the bytes are equal for any weights, zeros of
+//! `tests/it/blocks`. Sums, roundings and conversions happen in its order, so the bytes are equal for any weights, zeros of
 //! both signs, denormals, infinities and NaN included. (Where two NaN meet, the compiler decides whose bits stay.)
 //!
 //! A llama.cpp that is compiled for the machine it runs on fuses multiplications and additions, and its searches end

@@ -5,7 +5,10 @@
 //! interquartile ranges over the whole tensor. mergekit estimates the quartiles of large tensors from random elements;
 //! ours are exact.
 
-use super::{Kernel, Place, check, select};
+use super::{
+    Kernel, MergeMethod, Place, check, select,
+    spec::{Base, MethodSpec},
+};
 use crate::{
     error::Result,
     numeric::{
@@ -20,16 +23,28 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArceeFusion;
 
-impl ArceeFusion {
-    pub(super) fn identify(&self, _: &mut Identity) {
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "arcee_fusion",
+    title: "Arcee Fusion: the base, with the model's elements where its changes are outliers",
+    base: Base::Required,
+    parameters: &[],
+    make: |_| ArceeFusion.into(),
+};
+
+impl MergeMethod for ArceeFusion {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::Exactly(2), inputs, true)
+    }
+
+    fn identify(&self, _: &mut Identity) {
         let Self = self;
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("arcee_fusion", check::Count::Exactly(2), inputs, true)
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Fusion> {
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         let divergences = if inputs.is_vector() { of_vector(inputs)? } else { of_rows(inputs)? };
         let mut fusion = Fusion { divergences, threshold: 0.0 };
         // The quartiles are those of a sorted list, rounded down to an element of it.
@@ -43,7 +58,7 @@ impl ArceeFusion {
         if let [first, median, third] = quartiles[..] {
             fusion.threshold = median + 1.5 * (third - first);
         }
-        Ok(fusion)
+        Ok(Box::new(fusion))
     }
 }
 

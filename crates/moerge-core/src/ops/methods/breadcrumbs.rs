@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::{
-    TaskArithmetic, check,
+    Kernel, MergeMethod, TaskArithmetic, check,
+    spec::{Base, DENSITY, Domain, LAMBDA, MethodSpec, ParameterSpec, Values, WEIGHT, flag, of_model},
     task_vector::{TaskVectors, between_ranks},
 };
 use crate::{
@@ -28,17 +29,55 @@ pub struct Breadcrumbs {
     pub gammas: Vec<f64>,
     /// Whether what is kept of a difference is scaled to the L1 norm of all of it. Default: false.
     pub rescale: bool,
+    /// Whether signs are elected as `ties` does.
+    pub elect_signs: bool,
 }
 
+const PARAMETERS: &[ParameterSpec] = &[
+    WEIGHT,
+    LAMBDA,
+    flag("normalize", false),
+    DENSITY,
+    of_model("gamma", Some(0.01)).within(Domain::Fraction),
+    flag("rescale", false),
+];
+
+pub(super) const BREADCRUMBS: MethodSpec = MethodSpec {
+    name: "breadcrumbs",
+    title: "[model breadcrumbs](https://arxiv.org/abs/2312.06795): differences without outliers and small elements",
+    base: Base::Required,
+    parameters: PARAMETERS,
+    make: |v| Breadcrumbs::of(v, false).into(),
+};
+
+pub(super) const BREADCRUMBS_TIES: MethodSpec = MethodSpec {
+    name: "breadcrumbs_ties",
+    title: "[model breadcrumbs](https://arxiv.org/abs/2312.06795) with the sign election of TIES",
+    base: Base::Required,
+    parameters: PARAMETERS,
+    make: |v| Breadcrumbs::of(v, true).into(),
+};
+
 impl Breadcrumbs {
-    pub(super) fn identify(&self, id: &mut Identity) {
-        let Self { sum, densities, gammas, rescale } = self;
-        sum.identify(id);
-        id.floats(densities).floats(gammas).flag(*rescale);
+    fn of(v: &Values, elect_signs: bool) -> Self {
+        Self {
+            sum: TaskArithmetic::of(v),
+            densities: v.of_models(3),
+            gammas: v.of_models(4),
+            rescale: v.flag(5),
+            elect_signs,
+        }
+    }
+}
+
+impl MergeMethod for Breadcrumbs {
+    fn name(&self) -> &'static str {
+        if self.elect_signs { BREADCRUMBS_TIES.name } else { BREADCRUMBS.name }
     }
 
-    pub(super) fn check(&self, method: &str, inputs: usize) -> Result<()> {
-        self.sum.check(method, inputs)?;
+    fn check(&self, inputs: usize) -> Result<()> {
+        let method = self.name();
+        self.sum.check_sum(method, inputs)?;
         for (name, values) in [("density", &self.densities), ("gamma", &self.gammas)] {
             check::values(method, name, values, inputs - 1)?;
             values.iter().try_for_each(|value| check::fraction(method, name, *value))?;
@@ -46,9 +85,19 @@ impl Breadcrumbs {
         Ok(())
     }
 
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>, elect_signs: bool) -> Result<TaskVectors> {
+    fn identify(&self, id: &mut Identity) {
+        let Self { sum, densities, gammas, rescale, elect_signs: _ } = self;
+        sum.identify(id);
+        id.floats(densities).floats(gammas).flag(*rescale);
+    }
+
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         let kept = |number: usize, elements| kept(self.densities[number], self.gammas[number], elements);
-        TaskVectors::new(inputs, between_ranks(inputs, kept)?, self.rescale, &self.sum, elect_signs)
+        Ok(Box::new(TaskVectors::new(inputs, between_ranks(inputs, kept)?, self.rescale, &self.sum, self.elect_signs)?))
+    }
+
+    fn divided_by_sum(&self) -> Option<&[f64]> {
+        self.sum.divided_by_sum()
     }
 }
 

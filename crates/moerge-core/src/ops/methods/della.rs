@@ -6,7 +6,8 @@
 //! adds up what is left as `task_arithmetic` does, `della` elects signs as `ties` does.
 
 use super::{
-    TaskArithmetic, check,
+    Kernel, MergeMethod, TaskArithmetic, check,
+    spec::{Base, DENSITY, Domain, LAMBDA, MethodSpec, ParameterSpec, Values, WEIGHT, flag, of_model},
     task_vector::{Key, Ranked, TaskVectors, Thinning, kept_bytes, sorted_vectors},
 };
 use crate::{
@@ -26,20 +27,61 @@ pub struct Della {
     pub epsilons: Vec<f64>,
     /// Whether what is kept of a difference is scaled to the L1 norm of all of it. Default: true.
     pub rescale: bool,
+    /// Whether signs are elected as `ties` does.
+    pub elect_signs: bool,
     /// The key of the random numbers, together with the seed, the number of the input and the element: the name of the
     /// tensor that is made.
     pub name: String,
 }
 
+const fn parameters(normalize: bool) -> [ParameterSpec; 6] {
+    [
+        WEIGHT,
+        LAMBDA,
+        flag("normalize", normalize),
+        DENSITY,
+        of_model("epsilon", Some(0.15)).within(Domain::Fraction),
+        flag("rescale", true),
+    ]
+}
+
+pub(super) const DELLA_LINEAR: MethodSpec = MethodSpec {
+    name: "della_linear",
+    title: "[DELLA](https://arxiv.org/abs/2406.11617) without sign election",
+    base: Base::Required,
+    parameters: &parameters(false),
+    make: |v| Della::of(v, false).into(),
+};
+
+pub(super) const DELLA: MethodSpec = MethodSpec {
+    name: "della",
+    title: "[DELLA](https://arxiv.org/abs/2406.11617): random parts of the differences by magnitude, where signs agree",
+    base: Base::Required,
+    parameters: &parameters(true),
+    make: |v| Della::of(v, true).into(),
+};
+
 impl Della {
-    pub(super) fn identify(&self, id: &mut Identity) {
-        let Self { sum, densities, epsilons, rescale, name } = self;
-        sum.identify(id);
-        id.floats(densities).floats(epsilons).flag(*rescale).text(name);
+    fn of(v: &Values, elect_signs: bool) -> Self {
+        Self {
+            sum: TaskArithmetic::of(v),
+            densities: v.of_models(3),
+            epsilons: v.of_models(4),
+            rescale: v.flag(5),
+            elect_signs,
+            name: v.tensor.clone(),
+        }
+    }
+}
+
+impl MergeMethod for Della {
+    fn name(&self) -> &'static str {
+        if self.elect_signs { DELLA.name } else { DELLA_LINEAR.name }
     }
 
-    pub(super) fn check(&self, method: &str, inputs: usize) -> Result<()> {
-        self.sum.check(method, inputs)?;
+    fn check(&self, inputs: usize) -> Result<()> {
+        let method = self.name();
+        self.sum.check_sum(method, inputs)?;
         check::values(method, "density", &self.densities, inputs - 1)?;
         check::values(method, "epsilon", &self.epsilons, inputs - 1)?;
         for (density, epsilon) in self.densities.iter().zip(&self.epsilons) {
@@ -60,12 +102,13 @@ impl Della {
         Ok(())
     }
 
-    /// Bytes to remember which elements stay; twice that, since the space for it doubles as it grows.
-    pub(super) fn remembered_bytes(&self, elements: u64) -> u64 {
-        if self.rescale { 2 * kept_bytes(elements, self.densities.len()) } else { 0 }
+    fn identify(&self, id: &mut Identity) {
+        let Self { sum, densities, epsilons, rescale, elect_signs: _, name } = self;
+        sum.identify(id);
+        id.floats(densities).floats(epsilons).flag(*rescale).text(name);
     }
 
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>, elect_signs: bool) -> Result<TaskVectors> {
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         let random = |density: &f64| *density > 0.0 && *density < 1.0;
         let sorts = inputs.is_vector() && self.densities.iter().any(random);
         let mut vectors = if sorts { sorted_vectors(inputs)?.into_iter().map(Some).collect() } else { Vec::new() };
@@ -87,6 +130,15 @@ impl Della {
                 }
             });
         }
-        TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, elect_signs)
+        Ok(Box::new(TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, self.elect_signs)?))
+    }
+
+    /// Bytes to remember which elements stay; twice that, since the space for it doubles as it grows.
+    fn remembered_bytes(&self, elements: u64) -> u64 {
+        if self.rescale { 2 * kept_bytes(elements, self.densities.len()) } else { 0 }
+    }
+
+    fn divided_by_sum(&self) -> Option<&[f64]> {
+        self.sum.divided_by_sum()
     }
 }

@@ -5,7 +5,12 @@
 //! the mean moves along the mean tangent. Inputs of norm up to `tol` have no direction and are left out of the mean, but
 //! not of the mean norm.
 
-use super::{check, combination::WeightedSum, gram::Gram};
+use super::{
+    Kernel, MergeMethod, check,
+    combination::WeightedSum,
+    gram::Gram,
+    spec::{Base, Domain, MethodSpec, number},
+};
 use crate::{
     error::{Error, Result},
     ops::{Identity, inputs::Inputs},
@@ -23,26 +28,18 @@ pub struct Karcher {
     pub tol: f64,
 }
 
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "karcher",
+    title: "the [Karcher mean](https://arxiv.org/abs/2603.04972) on the sphere",
+    base: Base::Unused,
+    parameters: &[
+        number("max_iter", Some(10.0)).within(Domain::NotNegative),
+        number("tol", Some(1e-5)).within(Domain::NotNegative),
+    ],
+    make: |v| Karcher { max_iter: v.number(0).max(0.0) as u64, tol: v.number(1) }.into(),
+};
+
 impl Karcher {
-    pub(super) fn identify(&self, id: &mut Identity) {
-        let Self { max_iter, tol } = self;
-        id.number(*max_iter).float(*tol);
-    }
-
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("karcher", check::Count::AtLeast(1), inputs, false)?;
-        if self.max_iter > MAX_ITERATIONS {
-            return Err(Error::input("max_iter of karcher is out of range")
-                .fact("expected", format!("at most {MAX_ITERATIONS}"))
-                .fact("found", self.max_iter.to_string()));
-        }
-        check::not_negative("karcher", "tol", self.tol)
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<WeightedSum> {
-        Ok(WeightedSum(if inputs.count() == 1 { vec![1.0] } else { self.factors(&Gram::of(inputs, false)?) }))
-    }
-
     /// What each input counts for in the result. The mean is always a sum of the inputs, known by its factors.
     fn factors(&self, gram: &Gram) -> Vec<f64> {
         let norms: Vec<f64> = (0..gram.count()).map(|i| gram.norm(i)).collect();
@@ -92,6 +89,31 @@ impl Karcher {
             tangent[*i] += part / norms[*i];
         }
         tangent
+    }
+}
+
+impl MergeMethod for Karcher {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::AtLeast(1), inputs, false)?;
+        if self.max_iter > MAX_ITERATIONS {
+            return Err(Error::input("max_iter of karcher is out of range")
+                .fact("expected", format!("at most {MAX_ITERATIONS}"))
+                .fact("found", self.max_iter.to_string()));
+        }
+        check::not_negative(SPEC.name, "tol", self.tol)
+    }
+
+    fn identify(&self, id: &mut Identity) {
+        let Self { max_iter, tol } = self;
+        id.number(*max_iter).float(*tol);
+    }
+
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        Ok(Box::new(WeightedSum(if inputs.count() == 1 { vec![1.0] } else { self.factors(&Gram::of(inputs, false)?) })))
     }
 }
 

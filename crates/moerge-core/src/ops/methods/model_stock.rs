@@ -5,9 +5,10 @@
 //! the result is `t mean(x) + (1 - t) b`; the base where the denominator is nearly 0.
 
 use super::{
-    Kernel, Place, check,
+    Kernel, MergeMethod, Place, check,
     combination::Differences,
     gram::{Gram, differences},
+    spec::{Base, MethodSpec, flag},
 };
 use crate::{
     error::Result,
@@ -21,17 +22,29 @@ pub struct ModelStock {
     pub filter_wise: bool,
 }
 
-impl ModelStock {
-    pub(super) fn identify(&self, id: &mut Identity) {
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "model_stock",
+    title: "[Model Stock](https://arxiv.org/abs/2403.19522): between the base and the mean, by the models' angles",
+    base: Base::Required,
+    parameters: &[flag("filter_wise", false)],
+    make: |v| ModelStock { filter_wise: v.flag(0) }.into(),
+};
+
+impl MergeMethod for ModelStock {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::AtLeast(3), inputs, true)
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { filter_wise } = self;
         id.flag(*filter_wise);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("model_stock", check::Count::AtLeast(3), inputs, true)
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         if self.filter_wise && !inputs.is_vector() {
             return Ok(Box::new(Filters));
         }

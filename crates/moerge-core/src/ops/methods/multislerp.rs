@@ -8,9 +8,10 @@
 //! tangents. That is 0: the tangents are `u - (u m) m`, and their weighted sum is the mean less its part along itself.
 
 use super::{
-    Kernel, check,
+    Kernel, MergeMethod, check,
     combination::{Differences, WeightedSum},
     gram::Gram,
+    spec::{Base, Domain, MethodSpec, WEIGHT, flag, number},
 };
 use crate::{
     error::{Error, Result},
@@ -31,28 +32,17 @@ pub struct MultiSlerp {
     pub base: bool,
 }
 
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "multislerp",
+    title: "a weighted mean on the sphere (Multi-SLERP)",
+    base: Base::Optional,
+    parameters: &[WEIGHT, flag("normalize_weights", true), number("eps", Some(1e-8)).within(Domain::NotNegative)],
+    make: |v| {
+        MultiSlerp { weights: v.of_models(0), normalize_weights: v.flag(1), eps: v.number(2), base: v.base }.into()
+    },
+};
+
 impl MultiSlerp {
-    pub(super) fn identify(&self, id: &mut Identity) {
-        let Self { weights, normalize_weights, eps, base } = self;
-        id.floats(weights).flag(*normalize_weights).float(*eps).flag(*base);
-    }
-
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        let base = usize::from(self.base);
-        check::inputs("multislerp", check::Count::AtLeast(1 + base), inputs, self.base)?;
-        check::values("multislerp", "weight", &self.weights, inputs - base)?;
-        check::not_negative("multislerp", "eps", self.eps)?;
-        if self.normalize_weights && self.weights.len() > 1 {
-            check::sum_not_zero("multislerp", &self.weights, "normalize_weights")?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
-        let factors = if self.weights.len() == 1 { vec![1.0] } else { self.factors(&Gram::of(inputs, self.base)?)? };
-        Ok(if self.base { Box::new(Differences(factors)) } else { Box::new(WeightedSum(factors)) })
-    }
-
     /// What each vector counts for in the result.
     fn factors(&self, gram: &Gram) -> Result<Vec<f64>> {
         let sum = if self.normalize_weights { self.weights.iter().sum() } else { 1.0 };
@@ -72,5 +62,36 @@ impl MultiSlerp {
         }
         let norm: f64 = weights.iter().enumerate().map(|(i, w)| w * gram.norm(i)).sum();
         Ok(of_units.iter().map(|f| f / length * norm).collect())
+    }
+}
+
+impl MergeMethod for MultiSlerp {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        let base = usize::from(self.base);
+        check::inputs(SPEC.name, check::Count::AtLeast(1 + base), inputs, self.base)?;
+        check::values(SPEC.name, "weight", &self.weights, inputs - base)?;
+        check::not_negative(SPEC.name, "eps", self.eps)?;
+        if self.normalize_weights && self.weights.len() > 1 {
+            check::sum_not_zero(SPEC.name, &self.weights, "normalize_weights")?;
+        }
+        Ok(())
+    }
+
+    fn identify(&self, id: &mut Identity) {
+        let Self { weights, normalize_weights, eps, base } = self;
+        id.floats(weights).flag(*normalize_weights).float(*eps).flag(*base);
+    }
+
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        let factors = if self.weights.len() == 1 { vec![1.0] } else { self.factors(&Gram::of(inputs, self.base)?)? };
+        Ok(if self.base { Box::new(Differences(factors)) } else { Box::new(WeightedSum(factors)) })
+    }
+
+    fn divided_by_sum(&self) -> Option<&[f64]> {
+        self.normalize_weights.then_some(&self.weights)
     }
 }

@@ -4,8 +4,14 @@
 //! `w x + (1 - w) b` with `w = clip(t / max(|x - b|, 1e-6), 0, 1)`: elements that differ by less than `t` are the
 //! model's.
 
-use super::{Kernel, Place, check};
-use crate::{error::Result, ops::Identity};
+use super::{
+    Kernel, MergeMethod, Place, check,
+    spec::{Base, MethodSpec, number},
+};
+use crate::{
+    error::Result,
+    ops::{Identity, inputs::Inputs},
+};
 
 /// The parameters of `nearswap`. The inputs are the base and one model.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,19 +20,31 @@ pub struct NearSwap {
     pub t: f64,
 }
 
-impl NearSwap {
-    pub(super) fn identify(&self, id: &mut Identity) {
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "nearswap",
+    title: "NearSwap: the base, moved to the model where they are near each other",
+    base: Base::Required,
+    parameters: &[number("t", None)],
+    make: |v| NearSwap { t: v.number(0) }.into(),
+};
+
+impl MergeMethod for NearSwap {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::Exactly(2), inputs, true)?;
+        check::finite(SPEC.name, "t", self.t)
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { t } = self;
         id.float(*t);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("nearswap", check::Count::Exactly(2), inputs, true)?;
-        check::finite("nearswap", "t", self.t)
-    }
-
-    pub(super) fn kernel(&self) -> Near {
-        Near(self.t)
+    fn kernel(&self, _: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        Ok(Box::new(Near(self.t)))
     }
 }
 

@@ -5,10 +5,11 @@
 //! parallel up to rounding are interpolated linearly: those with `1 - cos^2 <= 1e-16`, the cosine in f32.
 
 use super::{
-    Kernel, Place, check,
+    Kernel, MergeMethod, Place, check,
     combination::{Differences, WeightedSum},
     gram::{Gram, differences},
     slerp,
+    spec::{Base, MethodSpec, WEIGHT, flag},
 };
 use crate::{
     error::{Cause, Error, Result},
@@ -29,18 +30,41 @@ pub struct NuSlerp {
     pub base: bool,
 }
 
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "nuslerp",
+    title: "spherical interpolation of two models by weights (NuSLERP)",
+    base: Base::Optional,
+    parameters: &[WEIGHT, flag("nuslerp_flatten", true), flag("nuslerp_row_wise", false)],
+    make: |v| {
+        let weights = v.of_models(0);
+        let weight = |index: usize| weights.get(index).copied().unwrap_or_default();
+        NuSlerp { weights: [weight(0), weight(1)], flatten: v.flag(1), row_wise: v.flag(2), base: v.base }.into()
+    },
+};
+
 impl NuSlerp {
-    pub(super) fn identify(&self, id: &mut Identity) {
+    fn t(&self) -> f64 {
+        let sum = self.weights[0] + self.weights[1];
+        if sum.abs() < NO_WEIGHT { 0.5 } else { self.weights[1] / sum }
+    }
+}
+
+impl MergeMethod for NuSlerp {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::Exactly(2 + usize::from(self.base)), inputs, self.base)?;
+        self.weights.iter().try_for_each(|weight| check::finite(SPEC.name, "weight", *weight))
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { weights, flatten, row_wise, base } = self;
         id.floats(weights).flag(*flatten).flag(*row_wise).flag(*base);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("nuslerp", check::Count::Exactly(2 + usize::from(self.base)), inputs, self.base)?;
-        self.weights.iter().try_for_each(|weight| check::finite("nuslerp", "weight", *weight))
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         let t = self.t();
         if self.flatten || inputs.is_vector() {
             let factors = factors(t, &Gram::of(inputs, self.base)?).into();
@@ -51,11 +75,6 @@ impl NuSlerp {
         } else {
             Ok(Box::new(Rows { t, base: self.base }))
         }
-    }
-
-    fn t(&self) -> f64 {
-        let sum = self.weights[0] + self.weights[1];
-        if sum.abs() < NO_WEIGHT { 0.5 } else { self.weights[1] / sum }
     }
 }
 

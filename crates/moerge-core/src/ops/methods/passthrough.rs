@@ -1,7 +1,14 @@
 //! `passthrough`: one model's tensor, times a factor. Used to stack layers of several models.
 
-use super::{check, combination::WeightedSum};
-use crate::{error::Result, ops::Identity};
+use super::{
+    Kernel, MergeMethod, check,
+    combination::WeightedSum,
+    spec::{Base, MethodSpec, of_model},
+};
+use crate::{
+    error::Result,
+    ops::{Identity, inputs::Inputs},
+};
 
 /// The parameters of `passthrough`. It takes one input.
 ///
@@ -13,19 +20,35 @@ pub struct Passthrough {
     pub scale: f64,
 }
 
-impl Passthrough {
-    pub(super) fn identify(&self, id: &mut Identity) {
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "passthrough",
+    title: "layers as they are, stacked",
+    base: Base::Unused,
+    parameters: &[of_model("scale", Some(1.0))],
+    make: |v| Passthrough { scale: v.number(0) }.into(),
+};
+
+impl MergeMethod for Passthrough {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::Exactly(1), inputs, false)
+            .map_err(|error| error.hint("to stack layers of several models, write a slice for each of them"))?;
+        check::finite(SPEC.name, "scale", self.scale)
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { scale } = self;
         id.float(*scale);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("passthrough", check::Count::Exactly(1), inputs, false)
-            .map_err(|error| error.hint("to stack layers of several models, write a slice for each of them"))?;
-        check::finite("passthrough", "scale", self.scale)
+    fn kernel(&self, _: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        Ok(Box::new(WeightedSum(vec![self.scale])))
     }
 
-    pub(super) fn kernel(&self) -> WeightedSum {
-        WeightedSum(vec![self.scale])
+    fn copies(&self) -> bool {
+        self.scale == 1.0
     }
 }

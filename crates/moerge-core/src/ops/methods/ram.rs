@@ -7,7 +7,12 @@
 //! `1 + r clip(shared / unique, 0, alpha)`, from the numbers of elements of the tensor that it changed with others and
 //! alone.
 
-use super::{Kernel, Place, check, combination::sum_in_f64, gram::differences};
+use super::{
+    Kernel, MergeMethod, Place, check,
+    combination::sum_in_f64,
+    gram::differences,
+    spec::{Base, Domain, MethodSpec, number},
+};
 use crate::{
     error::Result,
     ops::{Identity, inputs::Inputs},
@@ -31,36 +36,75 @@ pub struct RamPlusTl {
     pub alpha: f64,
 }
 
-impl Ram {
-    pub(super) fn identify(&self, id: &mut Identity) {
+pub(super) const RAM: MethodSpec = MethodSpec {
+    name: "ram",
+    title: "[RAM](https://arxiv.org/abs/2601.13572): differences of one model as they are, shared ones averaged",
+    base: Base::Required,
+    parameters: &[number("epsilon", Some(1e-5)).within(Domain::NotNegative)],
+    make: |v| Ram { epsilon: v.number(0) }.into(),
+};
+
+impl MergeMethod for Ram {
+    fn name(&self) -> &'static str {
+        RAM.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(RAM.name, check::Count::AtLeast(1), inputs, true)?;
+        check::not_negative(RAM.name, "epsilon", self.epsilon)
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { epsilon } = self;
         id.float(*epsilon);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("ram", check::Count::AtLeast(1), inputs, true)?;
-        check::not_negative("ram", "epsilon", self.epsilon)
-    }
-
-    pub(super) fn kernel(&self) -> Reinforced {
-        Reinforced { epsilon: self.epsilon as f32, unique: None }
+    fn kernel(&self, _: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        Ok(Box::new(Reinforced { epsilon: self.epsilon as f32, unique: None }))
     }
 }
 
+pub(super) const RAMPLUS_TL: MethodSpec = MethodSpec {
+    name: "ramplus_tl",
+    title: "[RAM+](https://arxiv.org/abs/2601.13572): RAM with larger differences of one model",
+    base: Base::Required,
+    parameters: &[
+        number("epsilon", Some(1e-5)).within(Domain::NotNegative),
+        number("r", Some(0.1)),
+        number("alpha", Some(0.2)).within(Domain::NotNegative),
+    ],
+    make: |v| RamPlusTl { epsilon: v.number(0), r: v.number(1), alpha: v.number(2) }.into(),
+};
+
 impl RamPlusTl {
-    pub(super) fn identify(&self, id: &mut Identity) {
+    /// What a model's differences are multiplied by where it alone changed the base.
+    fn unique_factor(&self, shared: u64, unique: u64) -> f64 {
+        if unique == 0 {
+            return 1.0;
+        }
+        // mergekit clamps `unique` from below by epsilon, which is far below 1.
+        1.0 + self.r * (shared as f64 / (unique as f64).max(self.epsilon)).clamp(0.0, self.alpha)
+    }
+}
+
+impl MergeMethod for RamPlusTl {
+    fn name(&self) -> &'static str {
+        RAMPLUS_TL.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(RAMPLUS_TL.name, check::Count::AtLeast(1), inputs, true)?;
+        check::not_negative(RAMPLUS_TL.name, "epsilon", self.epsilon)?;
+        check::finite(RAMPLUS_TL.name, "r", self.r)?;
+        check::not_negative(RAMPLUS_TL.name, "alpha", self.alpha)
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { epsilon, r, alpha } = self;
         id.float(*epsilon).float(*r).float(*alpha);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("ramplus_tl", check::Count::AtLeast(1), inputs, true)?;
-        check::not_negative("ramplus_tl", "epsilon", self.epsilon)?;
-        check::finite("ramplus_tl", "r", self.r)?;
-        check::not_negative("ramplus_tl", "alpha", self.alpha)
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Reinforced> {
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         let epsilon = self.epsilon as f32;
         let counts = inputs.fold(
             || vec![(0, 0); inputs.count() - 1],
@@ -78,16 +122,7 @@ impl RamPlusTl {
             |all, own| all.iter_mut().zip(own).for_each(|(all, own)| *all = (all.0 + own.0, all.1 + own.1)),
         )?;
         let unique = counts.into_iter().map(|(shared, unique)| self.unique_factor(shared, unique)).collect();
-        Ok(Reinforced { epsilon, unique: Some(unique) })
-    }
-
-    /// What a model's differences are multiplied by where it alone changed the base.
-    fn unique_factor(&self, shared: u64, unique: u64) -> f64 {
-        if unique == 0 {
-            return 1.0;
-        }
-        // mergekit clamps `unique` from below by epsilon, which is far below 1.
-        1.0 + self.r * (shared as f64 / (unique as f64).max(self.epsilon)).clamp(0.0, self.alpha)
+        Ok(Box::new(Reinforced { epsilon, unique: Some(unique) }))
     }
 }
 

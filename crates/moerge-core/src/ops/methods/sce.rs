@@ -7,9 +7,10 @@
 //! mean of the differences of that sign is added to the base.
 
 use super::{
-    Kernel, Place, check,
+    Kernel, MergeMethod, Place, check,
     gram::differences,
     select::{Cut, LOW_BITS, Search, bits, find_ends, upper_counts},
+    spec::{Base, Domain, MethodSpec, number},
     task_vector::{BLOCK, Election},
 };
 use crate::{
@@ -26,26 +27,15 @@ pub struct Sce {
     pub select_topk: f64,
 }
 
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "sce",
+    title: "[SCE](https://arxiv.org/abs/2408.07990): the differences of largest variance, weighted by their squares",
+    base: Base::Required,
+    parameters: &[number("select_topk", Some(1.0)).within(Domain::Fraction)],
+    make: |v| Sce { select_topk: v.number(0) }.into(),
+};
+
 impl Sce {
-    pub(super) fn identify(&self, id: &mut Identity) {
-        let Self { select_topk } = self;
-        id.float(*select_topk);
-    }
-
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("sce", check::Count::AtLeast(1), inputs, true)?;
-        check::fraction("sce", "select_topk", self.select_topk)
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<Fused> {
-        let (cut, squares) = self.selected(inputs)?;
-        let means: Vec<f64> = squares.iter().map(|sum| sum / inputs.elements().max(1) as f64).collect();
-        let sum: f64 = means.iter().sum();
-        let equal = 1.0 / means.len() as f64;
-        let weights = means.iter().map(|mean| if sum < ZERO { equal } else { mean / sum }).collect();
-        Ok(Fused { cut, weights })
-    }
-
     /// The cut after the elements that are kept, in order of variance, and the sums of their squares.
     fn selected(&self, inputs: &Inputs<'_>) -> Result<(Cut, Vec<f64>)> {
         if self.select_topk >= 1.0 || inputs.count() < 2 {
@@ -71,6 +61,31 @@ impl Sce {
         find_ends(inputs, &mut searches, &of_variances)?;
         let [Search { cut, .. }] = searches;
         Ok((cut, squares(inputs, cut)?))
+    }
+}
+
+impl MergeMethod for Sce {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::AtLeast(1), inputs, true)?;
+        check::fraction(SPEC.name, "select_topk", self.select_topk)
+    }
+
+    fn identify(&self, id: &mut Identity) {
+        let Self { select_topk } = self;
+        id.float(*select_topk);
+    }
+
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        let (cut, squares) = self.selected(inputs)?;
+        let means: Vec<f64> = squares.iter().map(|sum| sum / inputs.elements().max(1) as f64).collect();
+        let sum: f64 = means.iter().sum();
+        let equal = 1.0 / means.len() as f64;
+        let weights = means.iter().map(|mean| if sum < ZERO { equal } else { mean / sum }).collect();
+        Ok(Box::new(Fused { cut, weights }))
     }
 }
 

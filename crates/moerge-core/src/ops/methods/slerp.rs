@@ -5,7 +5,12 @@
 //! coefficients apply to the vectors themselves. Nearly parallel vectors (`|cos theta| > 0.9995`) are interpolated
 //! linearly, as in mergekit.
 
-use super::{check, combination::WeightedSum, gram::Gram};
+use super::{
+    Kernel, MergeMethod, check,
+    combination::WeightedSum,
+    gram::Gram,
+    spec::{Base, Domain, MethodSpec, number},
+};
 use crate::{
     error::Result,
     ops::{Identity, inputs::Inputs},
@@ -24,22 +29,34 @@ const PARALLEL: f64 = 0.9995;
 /// Norms below this count as 0, as in mergekit.
 const ZERO: f64 = 1e-8;
 
-impl Slerp {
-    pub(super) fn identify(&self, id: &mut Identity) {
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "slerp",
+    title: "spherical interpolation (SLERP)",
+    base: Base::Required,
+    parameters: &[number("t", None).within(Domain::Interpolation)],
+    make: |v| Slerp { t: v.number(0) }.into(),
+};
+
+impl MergeMethod for Slerp {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        check::inputs(SPEC.name, check::Count::Exactly(2), inputs, true)?;
+        check::finite(SPEC.name, "t", self.t)
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { t } = self;
         id.float(*t);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        check::inputs("slerp", check::Count::Exactly(2), inputs, true)?;
-        check::finite("slerp", "t", self.t)
-    }
-
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<WeightedSum> {
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
         let gram = Gram::of(inputs, false)?;
         let squares = [0, 1].map(|i| if gram.norm(i) > ZERO { gram.get(i, i) } else { 1.0 });
         let cosine = cosine(gram.get(0, 1), squares);
-        Ok(WeightedSum(factors(self.t, cosine, cosine.abs() > PARALLEL).into()))
+        Ok(Box::new(WeightedSum(factors(self.t, cosine, cosine.abs() > PARALLEL).into())))
     }
 }
 

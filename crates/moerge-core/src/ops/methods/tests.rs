@@ -64,9 +64,10 @@ fn evaluate_on(expr: &Expr, at_once: usize, threads: usize) -> Vec<f32> {
 const SEED: u64 = 42;
 
 /// Merges random tensors by `method`, and wants what `formula` makes of them.
-fn check_all(method: Method, count: usize, formula: impl Fn(&[Vec<f64>]) -> Vec<f64>) {
+fn check_all(method: impl Into<Method>, count: usize, formula: impl Fn(&[Vec<f64>]) -> Vec<f64>) {
     let dir = tempfile::tempdir().unwrap();
     let (inputs, values) = tensors(dir.path(), count);
+    let method = method.into();
     let name = method.name();
     let expr = Expr::Combine { method, inputs };
     let whole = evaluate(&expr, SHAPE[0]);
@@ -81,7 +82,7 @@ fn check_all(method: Method, count: usize, formula: impl Fn(&[Vec<f64>]) -> Vec<
 }
 
 /// Merges random tensors by `method`, and wants what `formula` says of each element.
-fn check(method: Method, count: usize, formula: impl Fn(&[Vec<f64>], usize) -> f64) {
+fn check(method: impl Into<Method>, count: usize, formula: impl Fn(&[Vec<f64>], usize) -> f64) {
     check_all(method, count, |values| (0..values[0].len()).map(|index| formula(values, index)).collect());
 }
 
@@ -109,18 +110,28 @@ fn differences(values: &[Vec<f64>]) -> Vec<Vec<f64>> {
 }
 
 #[test]
+fn every_spec_makes_the_method_of_its_name() {
+    assert_eq!(MethodSpec::ALL.len(), 20);
+    for spec in MethodSpec::ALL {
+        let values = spec.parameters.iter().map(|p| vec![p.default.unwrap_or(0.5); 2]).collect();
+        let method = spec.method(&Values { tensor: "w".into(), base: spec.base == Base::Required, values });
+        assert_eq!(method.name(), spec.name);
+    }
+}
+
+#[test]
 fn linear_is_the_weighted_mean_or_sum() {
     let weights = vec![0.5, 2.0, -0.25];
     let sum = |v: &[Vec<f64>], i| 0.5 * at(v, 0, i) + 2.0 * at(v, 1, i) - 0.25 * at(v, 2, i);
-    check(Method::Linear(Linear { weights: weights.clone(), normalize: true }), 3, |v, i| sum(v, i) / 2.25);
-    check(Method::Linear(Linear { weights, normalize: false }), 3, sum);
+    check(Linear { weights: weights.clone(), normalize: true }, 3, |v, i| sum(v, i) / 2.25);
+    check(Linear { weights, normalize: false }, 3, sum);
 }
 
 #[test]
 fn an_input_of_a_method_may_be_a_merge_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (inputs, values) = tensors(dir.path(), 3);
-    let mean = Method::Linear(Linear { weights: vec![1.0, 1.0], normalize: true });
+    let mean = Method::from(Linear { weights: vec![1.0, 1.0], normalize: true });
     let inner = Expr::Combine { method: mean.clone(), inputs: inputs[..2].to_vec() };
     let merged = evaluate(&Expr::Combine { method: mean, inputs: vec![inner, inputs[2].clone()] }, 4);
     for (i, x) in merged.iter().enumerate() {

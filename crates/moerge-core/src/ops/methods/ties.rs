@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::{
-    TaskArithmetic, check,
+    Kernel, MergeMethod, TaskArithmetic, check,
+    spec::{Base, DENSITY, LAMBDA, MethodSpec, WEIGHT, flag},
     task_vector::{TaskVectors, between_ranks},
 };
 use crate::{
@@ -26,22 +27,38 @@ pub struct Ties {
     pub rescale: bool,
 }
 
-impl Ties {
-    pub(super) fn identify(&self, id: &mut Identity) {
+pub(super) const SPEC: MethodSpec = MethodSpec {
+    name: "ties",
+    title: "[TIES](https://arxiv.org/abs/2306.01708): the largest differences from the base, where their signs agree",
+    base: Base::Required,
+    parameters: &[WEIGHT, LAMBDA, flag("normalize", true), DENSITY, flag("rescale", false)],
+    make: |v| Ties { sum: TaskArithmetic::of(v), densities: v.of_models(3), rescale: v.flag(4) }.into(),
+};
+
+impl MergeMethod for Ties {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn check(&self, inputs: usize) -> Result<()> {
+        self.sum.check_sum(SPEC.name, inputs)?;
+        check::values(SPEC.name, "density", &self.densities, inputs - 1)?;
+        self.densities.iter().try_for_each(|density| check::fraction(SPEC.name, "density", *density))
+    }
+
+    fn identify(&self, id: &mut Identity) {
         let Self { sum, densities, rescale } = self;
         sum.identify(id);
         id.floats(densities).flag(*rescale);
     }
 
-    pub(super) fn check(&self, inputs: usize) -> Result<()> {
-        self.sum.check("ties", inputs)?;
-        check::values("ties", "density", &self.densities, inputs - 1)?;
-        self.densities.iter().try_for_each(|density| check::fraction("ties", "density", *density))
+    fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
+        let thinnings = between_ranks(inputs, |number, elements| kept(self.densities[number], elements))?;
+        Ok(Box::new(TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, true)?))
     }
 
-    pub(super) fn kernel(&self, inputs: &Inputs<'_>) -> Result<TaskVectors> {
-        let thinnings = between_ranks(inputs, |number, elements| kept(self.densities[number], elements))?;
-        TaskVectors::new(inputs, thinnings, self.rescale, &self.sum, true)
+    fn divided_by_sum(&self) -> Option<&[f64]> {
+        self.sum.divided_by_sum()
     }
 }
 

@@ -39,7 +39,7 @@ impl Doubts {
             seen.extend(names.iter().filter(|input| *input != name).cloned());
         }
         if self.cancelling.is_none()
-            && let Some(weights) = divided_by_sum(method)
+            && let Some(weights) = method.divided_by_sum()
         {
             let (sum, size) = (weights.iter().sum::<f64>(), weights.iter().map(|w| w.abs()).sum::<f64>());
             if size > 0.0 && sum.abs() < NEARLY_ZERO * size {
@@ -99,21 +99,6 @@ fn unused(setting: &Setting, number: usize, names: &[&BTreeSet<String>]) -> Opti
     }
     let holds = names().any(|name| setting.0[number].holds(name));
     Some(if holds { "earlier filters match the same tensors" } else { "no tensor has it in its name" })
-}
-
-/// The weights by whose sum the method divides.
-fn divided_by_sum(method: &Method) -> Option<&[f64]> {
-    let (weights, normalize) = match method {
-        Method::Linear(linear) => (&linear.weights, linear.normalize),
-        Method::MultiSlerp(mean) => (&mean.weights, mean.normalize_weights),
-        Method::TaskArithmetic(sum) => (&sum.weights, sum.normalize),
-        Method::Ties(ties) => (&ties.sum.weights, ties.sum.normalize),
-        Method::DareLinear(dare) | Method::DareTies(dare) => (&dare.sum.weights, dare.sum.normalize),
-        Method::Breadcrumbs(crumbs) | Method::BreadcrumbsTies(crumbs) => (&crumbs.sum.weights, crumbs.sum.normalize),
-        Method::Della(della) | Method::DellaLinear(della) => (&della.sum.weights, della.sum.normalize),
-        _ => return None,
-    };
-    normalize.then_some(weights)
 }
 
 fn line(recipe: &DenseRecipe, span: &Range<usize>) -> usize {

@@ -5,9 +5,10 @@ use std::ops::Range;
 use super::DenseModels;
 use crate::{
     error::{Error, Result},
+    ops::Base,
     recipe::{
         DenseRecipe, Located,
-        dense::{Base, Input, Parameters, Slice},
+        dense::{Input, Parameters, Slice},
     },
 };
 

@@ -17,7 +17,7 @@ use crate::{
         named_model::{LayerPlace, NamedModel},
         named_tensor::NamedTensor,
     },
-    ops::{Expr, Method},
+    ops::Expr,
     plan::OutputTensor,
     recipe::DenseRecipe,
 };
@@ -265,11 +265,7 @@ impl<'a> Planner<'a> {
             let of_input = |input: &ResolvedInput<'_>| map.rows_of(input.model, &shape, &own);
             inputs = slice.inputs.iter().map(of_input).collect();
         }
-        let expr = match (&method, inputs.len()) {
-            // As it is, bit for bit.
-            (Method::Passthrough(passthrough), 1) if passthrough.scale == 1.0 => inputs.remove(0),
-            _ => Expr::Combine { method, inputs },
-        };
+        let expr = if method.copies() { inputs.remove(0) } else { Expr::Combine { method, inputs } };
         self.planned.tensors.push(OutputTensor { name, encoding: dtype.into(), shape, expr });
         Ok(())
     }

@@ -5,11 +5,8 @@ use std::ops::Range;
 use super::{DenseModels, inputs::ResolvedSlice};
 use crate::{
     error::{Cause, Error, Result},
-    ops::Method,
-    recipe::{
-        DenseRecipe,
-        dense::{ParameterSpec, Parameters, Scope, Sort, Values},
-    },
+    ops::{Method, ParameterSpec, Scope, Sort, Values},
+    recipe::{DenseRecipe, dense::Parameters},
 };
 
 /// The tensor that parameters are asked for.

@@ -9,7 +9,7 @@ use super::{DenseModels, VOCABULARY};
 use crate::{
     error::{Error, Result},
     model::tokenizer_file::TokenizerFile,
-    ops::{Expr, Linear, Method},
+    ops::{Expr, Linear},
     recipe::{
         DenseRecipe, Located,
         dense::{TokenSource, Tokenizer, TokenizerSource},
@@ -167,7 +167,7 @@ impl VocabularyMap {
         let mapped = match (inputs.len(), weights.first()) {
             (0, _) => Expr::Fill { value: 0.0, shape: shape.clone() },
             (1, Some(1.0)) => inputs.remove(0),
-            _ => Expr::Combine { method: Method::Linear(Linear { weights, normalize: false }), inputs },
+            _ => Expr::Combine { method: Linear { weights, normalize: false }.into(), inputs },
         };
         if self.rows == self.origins.len() {
             return mapped;

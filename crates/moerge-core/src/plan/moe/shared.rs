@@ -7,11 +7,8 @@ use crate::{
         families::{Role, RoleTensor},
         source::Weight,
     },
-    ops::{Expr, Linear, Method},
-    recipe::{
-        Expert, Recipe, SharedMerge,
-        dense::{Base, ParameterSpec, Scope, Sort, Values},
-    },
+    ops::{Base, Expr, Linear, ParameterSpec, Scope, Sort, Values},
+    recipe::{Expert, Recipe, SharedMerge},
 };
 use moerge_checkpoint::Dtype;
 
@@ -64,7 +61,7 @@ pub(super) fn experts_weights(
 pub(super) fn mean(weights: Vec<ExpertWeight>, lora_dtype: Option<Dtype>) -> Option<Expr> {
     let inputs: Vec<Expr> = weights.iter().map(|w| w.weight.expr(lora_dtype)).collect();
     let weights = weights.into_iter().map(|w| w.share).collect();
-    let method = Method::Linear(Linear { weights, normalize: true });
+    let method = Linear { weights, normalize: true }.into();
     (!inputs.is_empty()).then_some(Expr::Combine { method, inputs })
 }
 

@@ -1,7 +1,6 @@
 //! Recipes for dense merges, mergekit-yaml's: a method, its models or slices of them, and its parameters.
 
 mod keys;
-mod method;
 mod parameter;
 mod read;
 mod tokenizer;
@@ -10,12 +9,11 @@ use std::{ops::Range, sync::Arc};
 
 use moerge_checkpoint::Dtype;
 
-pub use method::{Base, Domain, MethodSpec, ParameterSpec, Scope, Sort, Values};
 pub use parameter::{Condition, Parameters, Setting};
 pub(super) use read::{is_dense, read, read_method, read_parameters};
 
 use super::{Located, ModelRef, source};
-use crate::error::Snippet;
+use crate::{error::Snippet, ops::MethodSpec};
 
 /// What the user wrote.
 #[derive(Debug, Clone)]

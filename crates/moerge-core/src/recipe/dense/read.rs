@@ -3,12 +3,13 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Base, Condition, DenseRecipe, Domain, Input, MethodSpec, ParameterSpec, Parameters, Scope, Setting, Slice, Sort,
+    Condition, DenseRecipe, Input, Parameters, Setting, Slice,
     keys::{self, OF_PART, OF_RECIPE},
     tokenizer,
 };
 use crate::{
     error::Result,
+    ops::{Base, Domain, MethodSpec, ParameterSpec, Scope, Sort},
     recipe::{
         Located,
         dtype::dtype,

@@ -152,6 +152,7 @@ impl Node {
             }
             Expr::Combine { method, inputs: exprs } => {
                 same_shapes(method.name(), exprs)?;
+                method.check(inputs.len())?;
                 let kernel =
                     method.kernel(&Inputs { tensors: &inputs.as_slice(), preparation, shape: expr.shape() })?;
                 Op::Combine { inputs, kernel }

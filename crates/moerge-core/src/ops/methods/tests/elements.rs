@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn nearswap_takes_what_is_near() {
-    check(Method::NearSwap(NearSwap { t: 0.4 }), 2, |v, i| {
+    check(NearSwap { t: 0.4 }, 2, |v, i| {
         let (b, x) = (at(v, 0, i), at(v, 1, i));
         let weight = (0.4 / (x - b).abs().max(1e-6)).clamp(0.0, 1.0);
         weight * x + (1.0 - weight) * b
@@ -13,7 +13,7 @@ fn nearswap_takes_what_is_near() {
 
 #[test]
 fn passthrough_scales() {
-    check(Method::Passthrough(Passthrough { scale: -0.5 }), 1, |v, i| -0.5 * at(v, 0, i));
+    check(Passthrough { scale: -0.5 }, 1, |v, i| -0.5 * at(v, 0, i));
 }
 
 #[test]
@@ -29,8 +29,8 @@ fn ram_adds_what_one_model_changed_and_averages_what_several_did() {
         };
         (0..v[0].len()).map(|i| v[0][i] + part(i, 0) + part(i, 1) + part(i, 2)).collect()
     };
-    check_all(Method::Ram(Ram { epsilon: 0.4 }), 4, |v| merged(v, [1.0; 3]));
-    check_all(Method::RamPlusTl(RamPlusTl { epsilon: 0.4, r: 0.3, alpha: 6.0 }), 4, |v| {
+    check_all(Ram { epsilon: 0.4 }, 4, |v| merged(v, [1.0; 3]));
+    check_all(RamPlusTl { epsilon: 0.4, r: 0.3, alpha: 6.0 }, 4, |v| {
         let d = differences(v);
         let count = |n: usize, wanted: &dyn Fn(usize) -> bool| {
             let counts = |i: &usize| d[n][*i].abs() > epsilon && wanted(shared(&d, *i));
@@ -43,7 +43,7 @@ fn ram_adds_what_one_model_changed_and_averages_what_several_did() {
 
 #[test]
 fn arcee_fusion_takes_outliers_of_importance() {
-    check_all(Method::ArceeFusion(ArceeFusion), 2, |v| {
+    check_all(ArceeFusion, 2, |v| {
         let softmax = |row: &[f64]| -> Vec<f64> {
             let sum: f64 = row.iter().map(|x| x.exp()).sum();
             row.iter().map(|x| x.exp() / sum + 1e-8).collect()

@@ -10,22 +10,36 @@ fn methods() -> Vec<Method> {
     let sum = |normalize| TaskArithmetic { weights: vec![0.7, 0.4], lambda: 1.0, normalize };
     let densities = vec![0.41, 0.77];
     vec![
-        Method::NuSlerp(NuSlerp { weights: [1.0, 2.0], flatten: true, row_wise: false, base: true }),
-        Method::NuSlerp(NuSlerp { weights: [1.0, 2.0], flatten: false, row_wise: true, base: true }),
-        Method::MultiSlerp(MultiSlerp { weights: vec![1.0; 3], normalize_weights: true, eps: 1e-8, base: false }),
-        Method::Karcher(Karcher { max_iter: 10, tol: 1e-5 }),
-        Method::ModelStock(ModelStock { filter_wise: false }),
-        Method::Ties(Ties { sum: sum(true), densities: densities.clone(), rescale: true }),
-        Method::Breadcrumbs(Breadcrumbs {
+        Method::from(NuSlerp { weights: [1.0, 2.0], flatten: true, row_wise: false, base: true }),
+        Method::from(NuSlerp { weights: [1.0, 2.0], flatten: false, row_wise: true, base: true }),
+        Method::from(MultiSlerp { weights: vec![1.0; 3], normalize_weights: true, eps: 1e-8, base: false }),
+        Method::from(Karcher { max_iter: 10, tol: 1e-5 }),
+        Method::from(ModelStock { filter_wise: false }),
+        Method::from(Ties { sum: sum(true), densities: densities.clone(), rescale: true }),
+        Method::from(Breadcrumbs {
             sum: sum(false),
             densities: densities.clone(),
             gammas: vec![0.1; 2],
             rescale: true,
+            elect_signs: false,
         }),
-        Method::DareTies(Dare { sum: sum(false), densities: densities.clone(), rescale: true, name: "w".into() }),
-        Method::Della(Della { sum: sum(true), densities, epsilons: vec![0.2; 2], rescale: true, name: "w".into() }),
-        Method::Sce(Sce { select_topk: 0.3 }),
-        Method::RamPlusTl(RamPlusTl { epsilon: 0.1, r: 0.1, alpha: 10.0 }),
+        Method::from(Dare {
+            sum: sum(false),
+            densities: densities.clone(),
+            rescale: true,
+            elect_signs: true,
+            name: "w".into(),
+        }),
+        Method::from(Della {
+            sum: sum(true),
+            densities,
+            epsilons: vec![0.2; 2],
+            rescale: true,
+            elect_signs: true,
+            name: "w".into(),
+        }),
+        Method::from(Sce { select_topk: 0.3 }),
+        Method::from(RamPlusTl { epsilon: 0.1, r: 0.1, alpha: 10.0 }),
     ]
 }
 
@@ -37,7 +51,7 @@ fn results_do_not_depend_on_threads_or_on_how_rows_are_cut() {
         let inputs = write(dir.path(), shape, &values);
         let mut exprs: Vec<Expr> =
             methods().into_iter().map(|method| Expr::Combine { method, inputs: inputs.clone() }).collect();
-        exprs.push(Expr::Combine { method: Method::ArceeFusion(ArceeFusion), inputs: inputs[..2].to_vec() });
+        exprs.push(Expr::Combine { method: Method::from(ArceeFusion), inputs: inputs[..2].to_vec() });
         for expr in exprs {
             let alone = evaluate_on(&expr, shape[0], 1);
             assert!(alone == evaluate_on(&expr, shape[0] / 7, 3), "{expr:?}");
@@ -58,9 +72,14 @@ fn of_equal_magnitudes_the_first_are_kept() {
     let sum = TaskArithmetic { weights: vec![1.0], lambda: 1.0, normalize: false };
     for density in [1e-9, 0.01, 0.3, 0.5, 0.79, 0.999_999] {
         for gamma in [0.0, 0.15] {
-            let method =
-                Breadcrumbs { sum: sum.clone(), densities: vec![density], gammas: vec![gamma], rescale: false };
-            let out = evaluate(&Expr::Combine { method: Method::Breadcrumbs(method), inputs: inputs.clone() }, 100);
+            let method = Breadcrumbs {
+                sum: sum.clone(),
+                densities: vec![density],
+                gammas: vec![gamma],
+                rescale: false,
+                elect_signs: false,
+            };
+            let out = evaluate(&Expr::Combine { method: Method::from(method), inputs: inputs.clone() }, 100);
             let kept = (density * count as f64) as usize;
             let outliers = ((gamma * count as f64) as usize).min(count - kept);
             let mut expected = vec![0.0; count];
@@ -68,7 +87,7 @@ fn of_equal_magnitudes_the_first_are_kept() {
             assert!(out == expected, "density {density}, gamma {gamma}");
         }
         let method = Ties { sum: sum.clone(), densities: vec![density], rescale: false };
-        let out = evaluate(&Expr::Combine { method: Method::Ties(method), inputs: inputs.clone() }, 100);
+        let out = evaluate(&Expr::Combine { method: Method::from(method), inputs: inputs.clone() }, 100);
         let kept = ((density * count as f64) as usize).max(1);
         let mut expected = vec![0.0; count];
         order[..kept].iter().for_each(|i| expected[*i] = d[*i]);
@@ -94,7 +113,7 @@ fn a_pass_can_be_interrupted() {
     let (inputs, _) = tensors(dir.path(), 3);
     let stop = || Err(crate::Error::interrupted());
     let preparation = Preparation { seed: 0, threads: 2, check: &stop };
-    let expr = Expr::Combine { method: Method::ModelStock(ModelStock { filter_wise: false }), inputs };
+    let expr = Expr::Combine { method: Method::from(ModelStock { filter_wise: false }), inputs };
     let error = Evaluator::prepare(&expr, &preparation).err().unwrap();
     assert_eq!(error.kind(), crate::ErrorKind::Interrupted);
 }
@@ -107,7 +126,7 @@ fn empty_tensors_stay_empty() {
         for method in methods() {
             assert!(evaluate(&Expr::Combine { method, inputs: inputs.clone() }, 2).is_empty());
         }
-        let arcee = Expr::Combine { method: Method::ArceeFusion(ArceeFusion), inputs: inputs[..2].to_vec() };
+        let arcee = Expr::Combine { method: Method::from(ArceeFusion), inputs: inputs[..2].to_vec() };
         assert!(evaluate(&arcee, 2).is_empty());
     }
 }
@@ -125,15 +144,22 @@ fn wrong_inputs_and_parameters_are_errors() {
         let error = refused(method, &[]);
         assert!(error.contains(name), "{error}");
     }
-    let linear = |weights: &[f64]| Method::Linear(Linear { weights: weights.to_vec(), normalize: true });
+    let linear = |weights: &[f64]| Method::from(Linear { weights: weights.to_vec(), normalize: true });
     assert!(refused(linear(&[1.0]), &inputs).contains("one weight per model"));
     assert!(refused(linear(&[0.1, 0.2, -0.3]), &inputs).contains("sum of the weights"));
     assert!(refused(linear(&[0.1, f64::NAN, 1.0]), &inputs).contains("out of range"));
     let sum = TaskArithmetic { weights: vec![1.0; 2], lambda: 1.0, normalize: false };
     let ties = Ties { sum: sum.clone(), densities: vec![0.5, 1.5], rescale: false };
-    assert!(refused(Method::Ties(ties), &inputs).contains("density of ties is out of range"));
-    let della = Della { sum, densities: vec![0.9; 2], epsilons: vec![0.15; 2], rescale: true, name: String::new() };
-    assert!(refused(Method::Della(della), &inputs).contains("density - epsilon and density + epsilon"));
+    assert!(refused(Method::from(ties), &inputs).contains("density of ties is out of range"));
+    let della = Della {
+        sum,
+        densities: vec![0.9; 2],
+        epsilons: vec![0.15; 2],
+        rescale: true,
+        elect_signs: true,
+        name: String::new(),
+    };
+    assert!(refused(Method::from(della), &inputs).contains("density - epsilon and density + epsilon"));
     let other = Expr::Fill { value: 1.0, shape: vec![SHAPE[0], SHAPE[1] + 1] };
     let error = refused(linear(&[1.0, 1.0]), &[inputs[0].clone(), other]);
     assert!(error.contains("different shapes"), "{error}");

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn slerp_turns_from_one_tensor_to_the_other() {
     for t in [0.0, 0.3, 1.0] {
-        check(Method::Slerp(Slerp { t }), 2, |v, i| {
+        check(Slerp { t }, 2, |v, i| {
             let cosine = dot(&v[0], &v[1]) / (dot(&v[0], &v[0]) * dot(&v[1], &v[1])).sqrt();
             let theta = cosine.acos();
             (((1.0 - t) * theta).sin() * at(v, 0, i) + (t * theta).sin() * at(v, 1, i)) / theta.sin()
@@ -19,7 +19,7 @@ fn slerp_of_parallel_tensors_is_linear() {
     let (inputs, values) = tensors(dir.path(), 1);
     let doubled = Expr::Scale { input: Box::new(inputs[0].clone()), factor: 2.0 };
     let inputs = vec![inputs[0].clone(), doubled];
-    let merged = evaluate(&Expr::Combine { method: Method::Slerp(Slerp { t: 0.25 }), inputs }, 7);
+    let merged = evaluate(&Expr::Combine { method: Method::from(Slerp { t: 0.25 }), inputs }, 7);
     assert!(merged.iter().zip(&values[0]).all(|(m, x)| (m - 1.25 * x).abs() < 1e-6));
 }
 
@@ -41,7 +41,7 @@ fn nuslerp_interpolates_tensors_rows_or_columns() {
     };
     let columns =
         |a: &[f64], b: &[f64]| transposed(&rows(&transposed(a, COLUMNS), &transposed(b, COLUMNS), SHAPE[0]), SHAPE[0]);
-    let of = |flatten, row_wise, base| Method::NuSlerp(NuSlerp { weights: [1.0, 3.0], flatten, row_wise, base });
+    let of = |flatten, row_wise, base| Method::from(NuSlerp { weights: [1.0, 3.0], flatten, row_wise, base });
     check_all(of(true, true, false), 2, |v| arc(0.75, &v[0], &v[1]));
     check_all(of(false, false, false), 2, |v| rows(&v[0], &v[1], COLUMNS));
     check_all(of(false, true, false), 2, |v| columns(&v[0], &v[1]));
@@ -72,7 +72,7 @@ fn multislerp(vectors: &[&[f64]], weights: &[f64]) -> Vec<f64> {
 #[test]
 fn multislerp_is_a_weighted_mean_on_the_sphere() {
     let of = |weights: &[f64], normalize_weights, base| {
-        Method::MultiSlerp(MultiSlerp { weights: weights.to_vec(), normalize_weights, eps: 1e-8, base })
+        Method::from(MultiSlerp { weights: weights.to_vec(), normalize_weights, eps: 1e-8, base })
     };
     let weights = [0.5, 1.0, 0.5];
     let halves = [0.25, 0.5, 0.25];
@@ -90,7 +90,7 @@ fn multislerp_of_directions_that_cancel_out_is_linear_or_refused() {
     let (inputs, values) = tensors(dir.path(), 1);
     let opposite = Expr::Scale { input: Box::new(inputs[0].clone()), factor: -2.0 };
     let of = |weights: Vec<f64>, inputs: Vec<Expr>| Expr::Combine {
-        method: Method::MultiSlerp(MultiSlerp { weights, normalize_weights: true, eps: 1e-8, base: false }),
+        method: Method::from(MultiSlerp { weights, normalize_weights: true, eps: 1e-8, base: false }),
         inputs,
     };
     let two = evaluate(&of(vec![1.0, 1.0], vec![inputs[0].clone(), opposite.clone()]), 7);
@@ -102,7 +102,7 @@ fn multislerp_of_directions_that_cancel_out_is_linear_or_refused() {
 
 #[test]
 fn karcher_finds_the_mean_by_iteration() {
-    check_all(Method::Karcher(Karcher { max_iter: 10, tol: 1e-5 }), 4, |v| {
+    check_all(Karcher { max_iter: 10, tol: 1e-5 }, 4, |v| {
         let units: Vec<Vec<f64>> = v.iter().map(|x| sum(&[(1.0 / norm(x), x)])).collect();
         let normalized = |x: &[f64]| sum(&[(1.0 / norm(x), x)]);
         let parts: Vec<(f64, &[f64])> = units.iter().map(|u| (0.25, u.as_slice())).collect();
@@ -135,12 +135,12 @@ fn stock(d: &[&[f64]]) -> f64 {
 
 #[test]
 fn model_stock_is_between_the_base_and_the_mean() {
-    check_all(Method::ModelStock(ModelStock { filter_wise: false }), 4, |v| {
+    check_all(ModelStock { filter_wise: false }, 4, |v| {
         let d = differences(v);
         let share = stock(&[&d[0], &d[1], &d[2]]);
         sum(&[(1.0, &v[0]), (share, &d[0]), (share, &d[1]), (share, &d[2])])
     });
-    check_all(Method::ModelStock(ModelStock { filter_wise: true }), 4, |v| {
+    check_all(ModelStock { filter_wise: true }, 4, |v| {
         let d = differences(v);
         let row = |row: usize| {
             let row = row * COLUMNS..(row + 1) * COLUMNS;

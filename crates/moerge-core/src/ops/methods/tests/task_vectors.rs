@@ -6,12 +6,12 @@ use crate::numeric::masks::RandomNumbers;
 #[test]
 fn task_arithmetic_adds_differences_to_the_base() {
     let method = TaskArithmetic { weights: vec![0.6, -0.2], lambda: 0.5, normalize: false };
-    check(Method::TaskArithmetic(method), 3, |v, i| {
+    check(method, 3, |v, i| {
         let base = at(v, 0, i);
         base + 0.5 * (0.6 * (at(v, 1, i) - base) - 0.2 * (at(v, 2, i) - base))
     });
     let method = TaskArithmetic { weights: vec![1.0, 3.0], lambda: 1.0, normalize: true };
-    check(Method::TaskArithmetic(method), 3, |v, i| {
+    check(method, 3, |v, i| {
         let base = at(v, 0, i);
         base + ((at(v, 1, i) - base) + 3.0 * (at(v, 2, i) - base)) / 4.0
     });
@@ -73,7 +73,7 @@ fn ties_elects_signs_among_the_largest_differences() {
     };
     for (normalize, rescale) in [(true, false), (false, true)] {
         let method = Ties { sum: task_sum(normalize), densities: DENSITIES.to_vec(), rescale };
-        check_all(Method::Ties(method), 4, |v| {
+        check_all(method, 4, |v| {
             let d = differences(v);
             let thin = thin(&d);
             let weights = if rescale { rescaled(&d, &thin) } else { WEIGHTS.to_vec() };
@@ -97,18 +97,19 @@ fn breadcrumbs_drop_the_largest_and_the_smallest_differences() {
         };
         d.iter().zip(DENSITIES.into_iter().zip(gammas)).map(part).collect()
     };
-    let method = |normalize, rescale| Breadcrumbs {
+    let method = |normalize, rescale, elect_signs| Breadcrumbs {
         sum: task_sum(normalize),
         densities: DENSITIES.to_vec(),
         gammas: gammas.to_vec(),
         rescale,
+        elect_signs,
     };
-    check_all(Method::Breadcrumbs(method(false, false)), 4, |v| add_up(v, &thin(&differences(v)), false));
-    check_all(Method::Breadcrumbs(method(true, true)), 4, |v| {
+    check_all(method(false, false, false), 4, |v| add_up(v, &thin(&differences(v)), false));
+    check_all(method(true, true, false), 4, |v| {
         let d = differences(v);
         add_up(v, &scaled(&d, &thin(&d)), true)
     });
-    check_all(Method::BreadcrumbsTies(method(true, false)), 4, |v| elect(v, &thin(&differences(v)), &WEIGHTS, true));
+    check_all(method(true, false, true), 4, |v| elect(v, &thin(&differences(v)), &WEIGHTS, true));
 }
 
 /// Elements whose random number is below their probability.
@@ -123,18 +124,19 @@ fn masked(d: &[f64], input: u64, probability: impl Fn(usize) -> f64) -> Vec<f64>
 fn dare_keeps_a_random_part_of_the_differences() {
     let thin =
         |d: &[Vec<f64>]| -> Vec<Vec<f64>> { (0..3).map(|n| masked(&d[n], n as u64, |_| DENSITIES[n])).collect() };
-    let method = |normalize, rescale| Dare {
+    let method = |normalize, rescale, elect_signs| Dare {
         sum: task_sum(normalize),
         densities: DENSITIES.to_vec(),
         rescale,
+        elect_signs,
         name: "w".into(),
     };
-    check_all(Method::DareLinear(method(false, false)), 4, |v| add_up(v, &thin(&differences(v)), false));
-    check_all(Method::DareLinear(method(true, true)), 4, |v| {
+    check_all(method(false, false, false), 4, |v| add_up(v, &thin(&differences(v)), false));
+    check_all(method(true, true, false), 4, |v| {
         let d = differences(v);
         add_up(v, &scaled(&d, &thin(&d)), true)
     });
-    check_all(Method::DareTies(method(false, true)), 4, |v| {
+    check_all(method(false, true, true), 4, |v| {
         let d = differences(v);
         let thin = thin(&d);
         elect(v, &thin, &rescaled(&d, &thin), false)
@@ -159,15 +161,16 @@ fn della_keeps_large_differences_with_a_larger_probability() {
         };
         (0..3).map(part).collect()
     };
-    let method = |normalize, rescale| Della {
+    let method = |normalize, rescale, elect_signs| Della {
         sum: task_sum(normalize),
         densities: DENSITIES.to_vec(),
         epsilons: epsilons.to_vec(),
         rescale,
+        elect_signs,
         name: "w".into(),
     };
-    check_all(Method::DellaLinear(method(false, false)), 4, |v| add_up(v, &thin(&differences(v)), false));
-    check_all(Method::Della(method(true, true)), 4, |v| {
+    check_all(method(false, false, false), 4, |v| add_up(v, &thin(&differences(v)), false));
+    check_all(method(true, true, true), 4, |v| {
         let d = differences(v);
         let thin = thin(&d);
         elect(v, &thin, &rescaled(&d, &thin), true)
@@ -177,7 +180,7 @@ fn della_keeps_large_differences_with_a_larger_probability() {
 #[test]
 fn sce_selects_by_variance_weights_by_squares_and_erases_the_minority() {
     for select_topk in [0.3, 1.0] {
-        check_all(Method::Sce(Sce { select_topk }), 4, |v| {
+        check_all(Sce { select_topk }, 4, |v| {
             let mut d = differences(v);
             let variance = |i: usize| {
                 let mean = (d[0][i] + d[1][i] + d[2][i]) / 3.0;
@@ -205,7 +208,7 @@ fn sce_selects_by_variance_weights_by_squares_and_erases_the_minority() {
 fn after_an_election_tiny_weights_divide_and_cancelling_ones_do_not() {
     let ties = |weights: [f64; 2]| {
         let sum = TaskArithmetic { weights: weights.to_vec(), lambda: 1.0, normalize: true };
-        Method::Ties(Ties { sum, densities: vec![1.0; 2], rescale: false })
+        Method::from(Ties { sum, densities: vec![1.0; 2], rescale: false })
     };
     // The mean of those that agree, however small the weights are.
     check(ties([1e-9, 1e-9]), 3, |v, i| {

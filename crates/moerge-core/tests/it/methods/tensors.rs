@@ -7,7 +7,7 @@ use moerge_core::ops::{Evaluator, Expr, Preparation};
 
 /// The files beside this one.
 pub fn here() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/methods"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/methods"))
 }
 
 /// The tensors in the folder `dir`.

@@ -7,7 +7,7 @@ use moerge_core::numeric::blocks::{decode_row, encode_row, row_bytes};
 
 fn open(file: &str) -> Checkpoint {
     let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blocks").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/blocks").join(file);
     Checkpoint::open_file(&storage, &path).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use moerge_core::ops::Expr;
 use serde_json::Value;
 
-use crate::{
+use super::{
     case,
     tensors::{evaluate, here, open, view},
 };

@@ -1,7 +1,7 @@
 """Makes golden values of the merge methods: small tensors, and what mergekit makes of them in float32.
 
     python -m venv VENV && VENV/bin/pip install torch==2.15.* mergekit==0.1.5 numpy safetensors
-    VENV/bin/python crates/moerge-core/tests/methods/make.py
+    VENV/bin/python crates/moerge-core/tests/it/methods/make.py
 
 Nothing here is needed to run the tests: the results are kept beside this script. `inputs` has sets of
 tensors `SET.NUMBER`; `cases.json` says which method merges which set with which parameters, the rest at mergekit's

@@ -1,8 +1,8 @@
 """Compares moerge's block types with ggml's: every matrix of a model byte for byte, or the speed.
 
     cargo build --release -p moerge-core --example blocks && cargo bench --no-run -p moerge-core --bench blocks
-    VENV/bin/python crates/moerge-core/tests/blocks/compare.py bytes SMOLLM2.safetensors [EVERY [LIBRARY]]
-    VENV/bin/python crates/moerge-core/tests/blocks/compare.py speed [LIBRARY]
+    VENV/bin/python crates/moerge-core/tests/it/blocks/compare.py bytes SMOLLM2.safetensors [EVERY [LIBRARY]]
+    VENV/bin/python crates/moerge-core/tests/it/blocks/compare.py speed [LIBRARY]
 
 VENV is that of make.py, with `gguf` for `bytes`. `bytes` prints per type: blocks, those that differ
 without and with importance, decoded weights that differ from ggml's and from gguf's. Rows that are
@@ -19,7 +19,7 @@ import time
 import ggml
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[4]
+ROOT = pathlib.Path(__file__).resolve().parents[5]
 
 
 def ours(what, block, columns, data, importance=None):

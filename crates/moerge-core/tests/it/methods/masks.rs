@@ -3,7 +3,7 @@
 use moerge_core::ops::Expr;
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     case,
     tensors::{evaluate, here, write},
 };

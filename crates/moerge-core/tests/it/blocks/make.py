@@ -1,7 +1,7 @@
 """Makes golden values of the block types: rows of weights, and the bytes that ggml makes of them.
 
     python -m venv VENV && VENV/bin/pip install numpy safetensors xllamacpp==2026.10.11549
-    VENV/bin/python crates/moerge-core/tests/blocks/make.py SMOLLM2.safetensors [LIBRARY]
+    VENV/bin/python crates/moerge-core/tests/it/blocks/make.py SMOLLM2.safetensors [LIBRARY]
 
 Nothing here is needed to run the tests: the results are kept beside this script. `rows` has rows of
 weights by name, and `importance.LENGTH` for rows of that length; `expected` has `ROW.TYPE` and
