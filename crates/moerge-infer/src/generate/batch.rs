@@ -1,7 +1,10 @@
-//! Generates many sequences at once: each step reads every weight once and appends a token to each sequence.
+//! Samples a number of tokens after each of several prompts.
 
-use super::{Sampler, Sampling};
-use crate::decoder::{KvCache, ResidentModel};
+use super::{
+    Sampler, Sampling,
+    many::{Together, continue_many},
+};
+use crate::decoder::ResidentModel;
 use moerge_core::{error::Result, progress::Progress};
 
 /// Continues each of `prompts` by `tokens` tokens, never with one of `banned`, and returns the continuations.
@@ -16,20 +19,23 @@ pub fn generate_batch(
     progress: &dyn Progress,
     mut step: impl FnMut(),
 ) -> Result<Vec<Vec<u32>>> {
-    let mut cache = KvCache::new(model.options(), prompts.len());
     let mut samplers: Vec<Sampler> = (0..prompts.len()).map(|i| Sampler::new(sampling, i as u64)).collect();
     let mut sequences = prompts.to_vec();
-    let mut seen = vec![0; prompts.len()];
-    for _ in 0..tokens {
-        let next: Vec<(usize, &[u32])> =
-            sequences.iter().zip(&seen).enumerate().map(|(i, (tokens, seen))| (i, &tokens[*seen..])).collect();
-        let scores = model.step(&mut cache, &next, &mut (), progress)?;
-        for (index, (sequence, sampler)) in sequences.iter_mut().zip(&mut samplers).enumerate() {
-            seen[index] = sequence.len();
-            let token = sampler.choose(scores.token(index), sequence, banned);
-            sequence.push(token);
-        }
-        step();
+    if tokens > 0 {
+        let beginnings: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        // All at once, so that the plan can say how much memory that takes.
+        let together = Together { sequences: prompts.len(), prompt_tokens: usize::MAX };
+        continue_many(model, &beginnings, together, &mut (), progress, &mut |numbers, scores| {
+            let chosen = numbers.iter().enumerate().map(|(column, &number)| {
+                let sequence = &mut sequences[number];
+                let token = samplers[number].choose(scores.token(column), sequence, banned);
+                sequence.push(token);
+                (sequence.len() < prompts[number].len() + tokens).then_some(token)
+            });
+            let chosen = chosen.collect();
+            step();
+            Ok(chosen)
+        })?;
     }
     Ok(sequences.into_iter().zip(prompts).map(|(sequence, prompt)| sequence[prompt.len()..].to_vec()).collect())
 }

@@ -1,7 +1,9 @@
-//! Answers many prompts greedily at once: each step reads every weight once and appends a token to each answer. A
-//! finished answer makes room for the next prompt.
+//! Answers many prompts greedily at once.
 
-use super::TextStream;
+use super::{
+    TextStream,
+    many::{Together, continue_many},
+};
 use crate::{
     decoder::{Activations, KvCache, Observer, ResidentModel},
     tokenizer::Tokenizer,
@@ -29,9 +31,6 @@ pub struct GreedyLimits<'a> {
 
 /// An answer in progress.
 struct Writing<'t> {
-    prompt: usize,
-    /// What the model has not read yet.
-    next: Vec<u32>,
     written: usize,
     stream: TextStream<'t>,
     text: String,
@@ -49,51 +48,36 @@ pub fn generate_greedily(
 ) -> Result<()> {
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0) + limits.tokens;
     let bytes = KvCache::bytes(model.options(), longest.min(limits.context)).max(1);
-    let together = ((MAX_CACHE / bytes) as usize).clamp(1, TOGETHER).min(prompts.len());
-    let mut cache = KvCache::new(model.options(), together);
-    let mut slots: Vec<Option<Writing<'_>>> = (0..together).map(|_| None).collect();
-    let mut waiting = (0..prompts.len()).peekable();
-    loop {
-        let mut new_tokens = 0;
-        for (slot, writing) in slots.iter_mut().enumerate().filter(|(_, writing)| writing.is_none()) {
-            let Some(prompt) = waiting.next_if(|_| new_tokens < PROMPT_TOKENS) else { break };
-            let room = limits.context.saturating_sub(limits.tokens).max(1);
-            let tokens = &prompts[prompt][prompts[prompt].len().saturating_sub(room)..];
-            new_tokens += tokens.len();
-            cache.truncate(slot, 0);
-            let stream = TextStream::new(tokenizer, tokens);
-            *writing = Some(Writing { prompt, next: tokens.to_vec(), written: 0, stream, text: String::new() });
-        }
-        let next: Vec<(usize, &[u32])> = slots
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, writing)| writing.as_ref().map(|writing| (slot, &writing.next[..])))
-            .collect();
-        if next.is_empty() {
-            return Ok(());
-        }
-        let best = best_tokens(&model.step(&mut cache, &next, observer, progress)?);
-        let active: Vec<usize> = next.iter().map(|(slot, _)| *slot).collect();
-        for (slot, token) in active.into_iter().zip(best) {
-            let Some(writing) = slots[slot].as_mut() else { continue };
-            if !writing.append(token, limits)? {
-                continue;
+    let sequences = ((MAX_CACHE / bytes) as usize).clamp(1, TOGETHER);
+    let together = Together { sequences, prompt_tokens: PROMPT_TOKENS };
+    let room = limits.context.saturating_sub(limits.tokens).max(1);
+    let prompts: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[prompt.len().saturating_sub(room)..]).collect();
+    let mut writings: Vec<Option<Writing<'_>>> = prompts.iter().map(|_| None).collect();
+    continue_many(model, &prompts, together, observer, progress, &mut |numbers, scores| {
+        let mut chosen = Vec::with_capacity(numbers.len());
+        for (&number, token) in numbers.iter().zip(best_tokens(scores)) {
+            let writing = writings[number].get_or_insert_with(|| Writing::new(tokenizer, prompts[number]));
+            let ends = writing.append(token, limits)?;
+            if ends && let Some(writing) = writings[number].take() {
+                done(number, writing.text)?;
             }
-            let (prompt, text) = (writing.prompt, std::mem::take(&mut writing.text));
-            slots[slot] = None;
-            done(prompt, text)?;
+            chosen.push((!ends).then_some(token));
         }
-    }
+        Ok(chosen)
+    })
 }
 
-impl Writing<'_> {
+impl<'t> Writing<'t> {
+    fn new(tokenizer: &'t Tokenizer, prompt: &[u32]) -> Self {
+        Self { written: 0, stream: TextStream::new(tokenizer, prompt), text: String::new() }
+    }
+
     /// Appends a token; whether the answer has ended.
     fn append(&mut self, token: u32, limits: &GreedyLimits<'_>) -> Result<bool> {
         if limits.eos == Some(token) {
             return Ok(true);
         }
         self.written += 1;
-        self.next = vec![token];
         // Where a stop may begin: it may be split between tokens.
         let longest = limits.until.iter().map(|stop| stop.len()).max().unwrap_or(0);
         let mut from = self.text.len().saturating_sub(longest);

@@ -1,7 +1,6 @@
-//! Text from a model in memory: sampling, chat templates, and the three ways to generate. [`answer()`] streams one sequence
-//! for a user and keeps its cache for the next turn; [`generate_batch`] runs many of the same length in lockstep;
-//! [`generate_greedily`] answers many prompts. All are built on
-//! [`ResidentModel::step`](crate::decoder::ResidentModel::step).
+//! Text from a model in memory: sampling, chat templates, and two loops. [`answer()`] streams one sequence for a user and
+//! keeps its cache for the next turn. `continue_many` runs many sequences at once, for [`generate_batch`], which samples,
+//! and [`generate_greedily`], which answers questions.
 
 mod answer;
 mod batch;
@@ -9,6 +8,7 @@ mod chat_template;
 mod generation_config;
 mod generator;
 mod greedy;
+mod many;
 mod routing_trace;
 mod sampling;
 mod text_stream;
