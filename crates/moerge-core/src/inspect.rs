@@ -20,9 +20,9 @@ use crate::{
     record::{FileRecord, MoergeJson},
 };
 
-mod parts;
+mod tensor_groups;
 
-pub use parts::Part;
+pub use tensor_groups::TensorGroup;
 
 /// The description of a folder.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,7 +52,7 @@ pub struct Inspection {
     /// Tensors of each element type.
     pub dtypes: BTreeMap<String, usize>,
     /// Parameters grouped by purpose.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TensorGroup>,
     /// Files of the tokenizer.
     pub tokenizer: Vec<String>,
     /// The file with the chat template.
@@ -163,7 +163,7 @@ pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection>
         Some(encoding) => (encoding.name(), encoding.tensor_bytes(&view.shape).unwrap_or(view.len)),
         None => (view.dtype.name(), view.len),
     };
-    let parts = parts::parts(&weights, known.as_ref().map(|(_, description)| description), &stored);
+    let parts = tensor_groups::group(&weights, known.as_ref().map(|(_, description)| description), &stored);
     let files: Vec<FileRecord> = match &gguf {
         Some(gguf) => gguf.files().iter().map(|(path, bytes)| file(path, *bytes)).collect(),
         None => weights.files().iter().map(|f| file(&f.path, f.len)).collect(),
@@ -230,9 +230,9 @@ fn moe_sizes(description: &Description) -> Option<MoeSizes> {
 }
 
 /// Parameters of the experts that are not active for a token.
-fn idle_parameters(parts: &[Part], moe: Option<&MoeSizes>) -> u64 {
+fn idle_parameters(parts: &[TensorGroup], moe: Option<&MoeSizes>) -> u64 {
     let Some(moe) = moe else { return 0 };
-    let of_experts: u64 = parts.iter().filter(|p| p.name == parts::EXPERTS).map(|p| p.parameters).sum();
+    let of_experts: u64 = parts.iter().filter(|p| p.name == tensor_groups::EXPERTS).map(|p| p.parameters).sum();
     of_experts / moe.experts as u64 * (moe.experts - moe.experts_per_token) as u64
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{
-    inspect::{FolderKind, Inspection, Part, inspect},
+    inspect::{FolderKind, Inspection, TensorGroup, inspect},
     model::{families::is_known, locate::HubId},
 };
 use moerge_hub::{HubStorage, Wanted};
@@ -181,7 +181,7 @@ fn parts(found: &Inspection) -> Vec<Vec<String>> {
     const SHOWN: usize = 60;
     let head = ["part", "tensors", "parameters", "share", "dtype", "shape"];
     let mut rows = vec![head.map(|h| styled(DIM, h)).to_vec()];
-    let row = |part: &Part| {
+    let row = |part: &TensorGroup| {
         let share = 100.0 * part.parameters as f64 / found.parameters.max(1) as f64;
         let shapes: Vec<String> = part.shapes.iter().take(3).map(|s| format!("{s:?}")).collect();
         let more = if part.shapes.len() > 3 { " ..." } else { "" };

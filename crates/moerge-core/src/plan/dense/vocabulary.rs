@@ -38,7 +38,7 @@ enum Origin {
 }
 
 /// Rows that come from one model, each counting for one part of `count`.
-struct Part {
+struct MappedRows {
     model: usize,
     count: usize,
     map: Vec<Option<usize>>,
@@ -142,10 +142,10 @@ impl VocabularyMap {
         if let Some(rows) = shape.first_mut() {
             *rows = self.origins.len();
         }
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<MappedRows> = Vec::new();
         let mut add = |id: usize, (model, row): (usize, usize), count: usize| {
             let index = parts.iter().position(|part| (part.model, part.count) == (model, count)).unwrap_or_else(|| {
-                parts.push(Part { model, count, map: vec![None; self.origins.len()] });
+                parts.push(MappedRows { model, count, map: vec![None; self.origins.len()] });
                 parts.len() - 1
             });
             parts[index].map[id] = Some(row);
@@ -159,7 +159,7 @@ impl VocabularyMap {
         }
         let mut weights = Vec::new();
         let mut inputs = Vec::new();
-        for Part { model, count, map } in parts {
+        for MappedRows { model, count, map } in parts {
             let Some(input) = own(model) else { continue };
             inputs.push(Expr::RowMap { input: Box::new(input), map: map.into(), shape: shape.clone() });
             weights.push(1.0 / count as f64);

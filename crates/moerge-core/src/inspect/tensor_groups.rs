@@ -12,7 +12,7 @@ pub(super) const EXPERTS: &str = "experts";
 
 /// A group of tensors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Part {
+pub struct TensorGroup {
     /// `attention`, `experts`, ...; or a pattern such as `h.*.attn.weight` if the family is unknown.
     pub name: String,
     /// The number of tensors.
@@ -30,14 +30,14 @@ pub struct Part {
 /// The groups in the order of the forward pass; patterns by name.
 ///
 /// `stored` gives the type of a tensor in its file, and its bytes.
-pub(super) fn parts(
+pub(super) fn group(
     weights: &Checkpoint,
     description: Option<&Description>,
     stored: &dyn Fn(&TensorView) -> (&'static str, u64),
-) -> Vec<Part> {
+) -> Vec<TensorGroup> {
     let roles: HashMap<&str, Role> =
         description.iter().flat_map(|d| &d.tensors).map(|t| (t.name.as_str(), t.role)).collect();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<TensorGroup> = Vec::new();
     let mut sorted: Vec<(usize, String, &TensorView)> = weights
         .tensors()
         .map(|view| match roles.get(view.name.as_str()) {
@@ -51,8 +51,14 @@ pub(super) fn parts(
         match parts.last_mut() {
             Some(part) if part.name == name => part.add(view, stored(view)),
             _ => {
-                let mut part =
-                    Part { name, tensors: 0, parameters: 0, bytes: 0, dtypes: BTreeSet::new(), shapes: Vec::new() };
+                let mut part = TensorGroup {
+                    name,
+                    tensors: 0,
+                    parameters: 0,
+                    bytes: 0,
+                    dtypes: BTreeSet::new(),
+                    shapes: Vec::new(),
+                };
                 part.add(view, stored(view));
                 parts.push(part);
             }
@@ -61,7 +67,7 @@ pub(super) fn parts(
     parts
 }
 
-impl Part {
+impl TensorGroup {
     fn add(&mut self, view: &TensorView, (stored, bytes): (&str, u64)) {
         self.tensors += 1;
         self.parameters += view.elements();
