@@ -11,9 +11,9 @@ mod queue;
 mod run;
 mod work;
 
-use std::{sync::Arc, thread};
+use std::{convert::Infallible, sync::Arc};
 
-use moerge_checkpoint::{Fingerprint, OutputDir};
+use moerge_checkpoint::{Fingerprint, OutputDir, workers::try_map_with};
 
 use produce::Buffers;
 pub use produce::CHUNK;
@@ -95,29 +95,26 @@ fn write(
 
 fn write_missing(run: &Run<'_>, threads: usize) {
     let queue = Queue::new(run, threads);
-    let worker = || {
-        let mut buffers = Buffers::default();
-        let mut write_all = || -> Result<()> {
-            while let Some(work) = queue.take()? {
-                work.write(run, &mut buffers)?;
-                for (shard, _) in work.places {
-                    // The worker that drops the last handle wrote the last tensor.
-                    if let Some(shard) = Arc::into_inner(shard) {
-                        shard.finish()?;
-                    }
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = write_all() {
+    let workers = vec![(); threads.clamp(1, run.tensors().max(1))];
+    let work = |buffers: &mut Buffers, (): &()| -> std::result::Result<(), Infallible> {
+        if let Err(error) = write_until_empty(run, &queue, buffers) {
             run.fail(error);
         }
+        Ok(())
     };
-    thread::scope(|scope| {
-        let start = |_| thread::Builder::new().spawn_scoped(scope, worker).ok();
-        if (0..threads.clamp(1, run.tensors().max(1))).map_while(start).count() == 0 {
-            // If the system refuses threads, this one does all the work.
-            worker();
+    let Ok(_) = try_map_with(&workers, workers.len(), Buffers::default, work);
+}
+
+/// What each worker does.
+fn write_until_empty(run: &Run<'_>, queue: &Queue<'_>, buffers: &mut Buffers) -> Result<()> {
+    while let Some(work) = queue.take()? {
+        work.write(run, buffers)?;
+        for (shard, _) in work.places {
+            // The worker that drops the last handle wrote the last tensor.
+            if let Some(shard) = Arc::into_inner(shard) {
+                shard.finish()?;
+            }
         }
-    });
+    }
+    Ok(())
 }
