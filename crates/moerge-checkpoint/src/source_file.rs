@@ -142,15 +142,12 @@ impl SourceFile {
             return Ok(*self.tag.get_or_init(|| hash.digest128()));
         }
         let file = self.handle()?;
-        let mut piece = vec![0; TAG_PIECE.min(self.len) as usize];
         let last = self.len.saturating_sub(TAG_PIECE);
-        for number in 0..TAG_PIECES {
-            file.read_exact_at(&mut piece, last * number / (TAG_PIECES - 1)).map_err(io_at("read", &self.path))?;
-            hash.update(&piece);
-            if last == 0 {
-                break;
-            }
-        }
+        let count = if last == 0 { 1 } else { TAG_PIECES };
+        let piece = |number| (last * number / (TAG_PIECES - 1), vec![0; TAG_PIECE.min(self.len) as usize]);
+        let mut pieces: Vec<(u64, Vec<u8>)> = (0..count).map(piece).collect();
+        file.read_each_at(&mut pieces).map_err(io_at("read", &self.path))?;
+        pieces.iter().for_each(|(_, piece)| hash.update(piece));
         Ok(*self.tag.get_or_init(|| hash.digest128()))
     }
 

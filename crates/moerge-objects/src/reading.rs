@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::try_join_all;
 use moerge_checkpoint::ReadAt;
 
 use crate::blocks::{BLOCK, Blocks, Fetch};
@@ -70,6 +71,23 @@ impl ReadAt for OpenObject {
                 0 => return self.read_exactly(rest, offset + done as u64),
                 count => done += count,
             }
+        }
+        Ok(())
+    }
+
+    fn read_each_at(&self, pieces: &mut [(u64, Vec<u8>)]) -> io::Result<()> {
+        if self.version.len <= BLOCK {
+            return pieces.iter_mut().try_for_each(|(offset, buffer)| self.read_exact_at(buffer, *offset));
+        }
+        let range = |(offset, buffer): &(u64, Vec<u8>)| *offset..offset.saturating_add(buffer.len() as u64);
+        if pieces.iter().any(|piece| range(piece).end > self.version.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let reads = pieces.iter().map(|piece| self.bucket.clone().read(self.version.clone(), range(piece)));
+        let read = self.requests.wait(try_join_all(reads.collect::<Vec<_>>()))?;
+        let read = read.map_err(|error| failure::transfer(&self.bucket, &error))?;
+        for ((_, buffer), bytes) in pieces.iter_mut().zip(read) {
+            *buffer = bytes;
         }
         Ok(())
     }

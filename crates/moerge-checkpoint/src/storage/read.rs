@@ -25,6 +25,10 @@ pub trait ReadStorage: Send + Sync + fmt::Debug {
 pub trait ReadAt: Send + Sync {
     /// Fills `buffer` from byte `offset` on. `UnexpectedEof` if the file is too short.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Fills every buffer from the byte beside it on. Where each read is a request to a server, they are made at once.
+    fn read_each_at(&self, pieces: &mut [(u64, Vec<u8>)]) -> io::Result<()> {
+        pieces.iter_mut().try_for_each(|(offset, buffer)| self.read_exact_at(buffer, *offset))
+    }
     /// Length of the file in bytes when it was opened.
     fn len(&self) -> u64;
     /// Whether the file was empty when it was opened.

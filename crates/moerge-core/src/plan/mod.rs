@@ -8,7 +8,9 @@ pub mod gguf;
 pub mod moe;
 mod part;
 
-use moerge_checkpoint::{Encoding, ShardLayout, TensorSpec, TensorView};
+use std::{collections::HashMap, path::Path};
+
+use moerge_checkpoint::{Encoding, ShardLayout, SourceFile, TensorSpec, TensorView, workers::try_map};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -92,6 +94,17 @@ impl OutputTensor {
     }
 }
 
+/// Content tags that are taken at once: each waits for its disk or server.
+const TAGS_AT_ONCE: usize = 8;
+
+/// Takes the content tags of all sources. Errors come again when the tags are asked for.
+fn take_tags(tensors: &[OutputTensor]) {
+    let views = tensors.iter().flat_map(|tensor| tensor.expr.reads());
+    let files: HashMap<&Path, &SourceFile> = views.map(|view| (view.file.path.as_path(), &*view.file)).collect();
+    let files: Vec<&SourceFile> = files.into_values().collect();
+    let _ = try_map(&files, TAGS_AT_ONCE, |file| file.content_tag());
+}
+
 impl OutputPlan {
     /// Lays out `tensors` in shards of at most `shard_bytes`.
     ///
@@ -110,6 +123,7 @@ impl OutputPlan {
     pub fn identify(&self, id: &mut Identity) -> Result<()> {
         // Unused weights and warnings do not change the output.
         let Self { config, tensors, layout, seed, unused: _, warnings: _ } = self;
+        take_tags(tensors);
         id.text(env!("CARGO_PKG_VERSION")).text(&serde_json::to_string(config).unwrap_or_default()).number(*seed);
         id.list(layout.shards.iter(), |id, shard| {
             id.text(&shard.file_name).bytes(&shard.header);
