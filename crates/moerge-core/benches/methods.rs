@@ -1,6 +1,6 @@
 //! The merge methods' speed: a base and two models' matrix of 4096 x 4096 in bf16, from the page cache.
 //!
-//!     cargo bench -p moerge-core --bench methods
+//!     cargo bench -p moerge-core --bench methods [-- NAME...]
 //!
 //! A row is one method: CPU seconds for its passes over whole tensors, seconds for them with one thread and with two, and
 //! CPU seconds for making all rows. The row of `linear` is what reading and widening cost.
@@ -23,7 +23,9 @@ fn main() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let inputs = models(dir.path());
     println!("{:<24} {:>10} {:>10} {:>10} {:>10}", "method", "passes CPU", "1 thread", "2 threads", "rows CPU");
-    for (name, method, count) in methods() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted));
+    for (name, method, count) in methods().into_iter().filter(|(name, ..)| is_wanted(name)) {
         let expr = Expr::Combine { method, inputs: inputs[..count].to_vec() };
         let mut passes = [0.0; 2];
         let before = cpu_seconds();
