@@ -15,7 +15,7 @@ use crate::{
     ops::{ComputedValues, Evaluator, Preparation},
 };
 
-/// Bytes per read and write: enough for a disk's full speed, few enough for many threads.
+/// Bytes per read and write: enough for a disk's full speed, few enough to stay in a core's cache until they are written.
 pub const CHUNK: usize = 256 << 10;
 
 /// Buffers that a worker reuses.
