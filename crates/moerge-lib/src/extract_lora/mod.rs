@@ -26,7 +26,10 @@ use moerge_core::{
 };
 use serde::Serialize;
 
-use crate::diff::{Distance, compare_others, read_rows};
+use crate::{
+    diff::{Distance, compare_others, read_rows},
+    memory::StorageMemory,
+};
 use kept::Kept;
 pub use svd::Truncation;
 use targets::{Target, target_modules, targets};
@@ -50,6 +53,8 @@ pub struct ExtractOptions {
     pub threads: usize,
     /// Bytes of memory to stay within.
     pub memory: Option<u64>,
+    /// The part of it that the storages take.
+    pub storages: StorageMemory,
 }
 
 /// What came of it.
@@ -303,11 +308,13 @@ fn check_place(out: &Path, models: [&NamedModel; 2]) -> Result<()> {
 
 /// How many threads there is memory for, and what they hold at most.
 fn threads(targets: &[&Target<'_>], options: &ExtractOptions) -> Result<(usize, u64)> {
-    let largest = targets.iter().map(|t| svd::memory(t.shape, options.truncation)).max().unwrap_or(0) + WORKER;
+    let largest = targets.iter().map(|t| svd::memory(t.shape, options.truncation)).max().unwrap_or(0);
+    let each = largest + WORKER + options.storages.per_worker;
+    let fixed = PROGRAM + options.storages.fixed;
     let budget = options.memory.unwrap_or(crate::memory::USUAL_MEMORY);
-    let room = budget.saturating_sub(PROGRAM) / largest;
+    let room = budget.saturating_sub(fixed) / each;
     let threads = options.threads.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
-    let needed = PROGRAM + largest * threads as u64;
+    let needed = fixed + each * threads as u64;
     match options.memory {
         Some(budget) if needed > budget => {
             let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));

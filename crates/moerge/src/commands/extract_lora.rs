@@ -9,7 +9,13 @@ use moerge_core::ErrorKind;
 use moerge_lib::extract_lora::{ExtractOptions, ExtractReport, MatrixReport, Truncation, extract_lora};
 use serde_json::json;
 
-use super::{folder, hub, naming::open_named, refuse_adapter_pair, storages::shared, threads};
+use super::{
+    folder, hub,
+    naming::open_named,
+    refuse_adapter_pair,
+    storages::{memory_of, shared},
+    threads,
+};
 use crate::{
     console, interrupt,
     numbers::{bytes, count, duration, memory},
@@ -109,6 +115,7 @@ fn extract(args: &Args, reporter: &Reporter) -> moerge_core::Result<ExtractRepor
         dtype: args.dtype,
         threads: threads(args.num_threads),
         memory: args.memory,
+        storages: memory_of(&[&args.model, &args.base], &args.out),
     };
     let storage: Arc<dyn OutputStorage> = shared();
     extract_lora(&storage, &model, &base, &folder(&args.out), &options, reporter)

@@ -33,7 +33,16 @@ pub fn memory(recipe: &Document, out: &Path) -> StorageMemory {
         adapter.chain([&reference.model]).any(|name| is_object(Path::new(name)))
     };
     if is_object(out) || recipe.models().iter().any(|reference| is_url(&reference.value)) {
-        return StorageMemory { fixed: OBJECT_MEMORY, per_worker: PART_MEMORY };
+        OF_OBJECTS
+    } else {
+        StorageMemory::default()
     }
-    StorageMemory::default()
 }
+
+/// What the storages take to read the models of these names, with or without adapters, and to write `out`.
+pub fn memory_of(names: &[&str], out: &Path) -> StorageMemory {
+    let mut paths = names.iter().flat_map(|name| name.split('+')).map(Path::new).chain([out]);
+    if paths.any(is_object) { OF_OBJECTS } else { StorageMemory::default() }
+}
+
+const OF_OBJECTS: StorageMemory = StorageMemory { fixed: OBJECT_MEMORY, per_worker: PART_MEMORY };
