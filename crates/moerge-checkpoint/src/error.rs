@@ -63,7 +63,7 @@ pub enum Error {
     #[error("{} holds no safetensors model{}", folder.display(), found_instead(found))]
     NoSafetensors { folder: PathBuf, found: Vec<String> },
     /// A shard that the index or the names of the other shards require is missing.
-    #[error("{} is missing, but {called_for_by} calls for it", file.display())]
+    #[error("{} is missing, but {called_for_by} requires it", file.display())]
     ShardMissing { file: PathBuf, called_for_by: String },
     /// A folder without an index contains shards of more than one set.
     #[error("{} holds shards of more than one model: {first} and {second}", folder.display())]

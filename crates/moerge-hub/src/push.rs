@@ -234,7 +234,7 @@ impl Hub {
                     let arrived = self.check_arrived(id, &now, all);
                     return arrived
                         .map(|()| now)
-                        .map_err(|e| e.hint("somebody else committed at the same time; rerun the command"));
+                        .map_err(|e| e.hint("another commit was made at the same time; rerun the command"));
                 }
             }
             let wait = retries.after(failure).map_err(failed)?;

@@ -71,7 +71,9 @@ impl Model {
         let (config, description) = folder.description()?;
         let opened = match (MoeFamily::of(&config.model_type), &folders.adapter) {
             (Some(_), Some(_)) => {
-                return Err(Error::input(format!("{reference}: an adapter goes onto a dense model, this is an MoE")));
+                return Err(Error::input(format!(
+                    "{reference}: an adapter applies to a dense model, and this is an MoE"
+                )));
             }
             (Some(_), None) => {
                 let checkpoint = Checkpoint::open(storage, &folders.model)?;

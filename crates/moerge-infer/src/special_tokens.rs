@@ -5,9 +5,8 @@ use std::path::Path;
 
 use moerge_checkpoint::ReadStorage;
 use moerge_core::{
-    error::{Error, Result},
-    json_error::json_problem,
-    model::files::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, read_bytes},
+    error::Result,
+    model::files::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, parse_object, read_bytes},
 };
 use serde_json::{Map, Value};
 
@@ -72,8 +71,7 @@ pub(crate) fn object(storage: &dyn ReadStorage, path: &Path) -> Result<Map<Strin
     if storage.facts(path).is_err() {
         return Ok(Map::new());
     }
-    serde_json::from_slice(&read_bytes(storage, path)?)
-        .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))
+    parse_object(&read_bytes(storage, path)?, path)
 }
 
 #[cfg(test)]

@@ -97,17 +97,21 @@ impl MemoryNeed {
     pub fn of(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Self {
         let tensors = plan.output.tensors.len() + models.sources.iter().map(|s| s.checkpoint.len()).sum::<usize>();
         let fixed = PROGRAM + TENSOR * tensors as u64 + TOKENIZER * inputs.tokenizer_bytes + inputs.earlier_tokenizers;
+        let weights_alone = fixed;
         let fixed = fixed + inputs.storages.fixed;
         let worker = worker_memory(&plan.output.tensors) + inputs.storages.per_worker;
         let budget = inputs.budget.unwrap_or(USUAL_MEMORY);
         let room = usize::try_from(budget.saturating_sub(fixed) / worker).unwrap_or(usize::MAX);
         let workers = inputs.workers.min(room).max(1);
         let pass = pass(plan, models, inputs);
-        // The choice depends on the budget alone, not on free memory: the same recipe gives the same text.
-        let ways = [Quantisation::Q8_0, Quantisation::Q4K];
-        let needs = ways.map(|way| (way, writing(plan, models, inputs, way).map(|bytes| fixed + bytes)));
-        let fits = needs.into_iter().find(|(_, need)| need.is_none_or(|need| need <= budget));
-        let (expert, self_text) = fits.unwrap_or(needs[1]);
+        // The choice depends on the budget alone, not on threads, storages or free memory: the same recipe gives the same
+        // text on every machine.
+        let fits = |bytes: u64| weights_alone + bytes <= budget;
+        let expert = match writing(plan, models, inputs, Quantisation::Q8_0, CHOOSING_THREADS) {
+            Some(bytes) if !fits(bytes) => Quantisation::Q4K,
+            _ => Quantisation::Q8_0,
+        };
+        let self_text = writing(plan, models, inputs, expert, inputs.threads - 1).map(|bytes| fixed + bytes);
         let training = training(plan, models, inputs.threads, budget.saturating_sub(fixed));
         // The arenas stay when the text is written.
         let arenas = if inputs.written.is_empty() { 0 } else { WRITING };
@@ -133,7 +137,7 @@ impl MemoryNeed {
         }
         if self.self_text > budget {
             let yours = "`gate_mode: calibrated` fits the routers to your own text, in less memory";
-            return Err(self.too_small("an expert that writes text", self.self_text, budget).hint(yours));
+            return Err(self.too_small("generating the text of an expert", self.self_text, budget).hint(yours));
         }
         if self.training > budget {
             let less = "make `batch_tokens` of `phatgoose` smaller; `gate_mode: calibrated` needs no gradients";
@@ -179,14 +183,16 @@ fn pass(plan: &MoePlan, models: &Models, inputs: &MemoryInputs) -> Option<u64> {
     Some(adapter(base) + pass_memory(&base.description, lengths, widest(base), threads))
 }
 
-/// Bytes of the largest expert while it writes text, stored as `way`.
-fn writing(plan: &MoePlan, models: &Models, inputs: &MemoryInputs, way: Quantisation) -> Option<u64> {
+/// Threads that are assumed where memory decides what comes out.
+pub(crate) const CHOOSING_THREADS: usize = 16;
+
+/// Bytes of the largest expert while it writes text, stored as `way`, on `threads`.
+fn writing(plan: &MoePlan, models: &Models, inputs: &MemoryInputs, way: Quantisation, threads: usize) -> Option<u64> {
     let experts = (0..models.experts.len()).map(|e| models.expert(e)).chain(models.shared_expert());
     // A partial expert has the base's FFN in the layers without it.
     let experts = experts.chain((!plan.routing.slots.are_plain()).then(|| models.base()));
     let need = |expert: &Source| {
-        let bytes =
-            generation_memory(&expert.description, way, &inputs.written, models.sources.len(), inputs.threads - 1);
+        let bytes = generation_memory(&expert.description, way, &inputs.written, models.sources.len(), threads);
         bytes + bytes / KEPT + WRITING
     };
     (!inputs.written.is_empty()).then(|| experts.map(need).max().unwrap_or(0))
@@ -267,7 +273,7 @@ impl ExprInputs {
 /// The error about a phase that needs `needed` bytes, in a run that needs `whole`.
 pub(crate) fn too_small(what: &str, needed: u64, whole: u64, budget: u64) -> Error {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / (1 << 20) as f64);
-    let error = Error::input(format!("{what} needs more memory than it is given"))
+    let error = Error::input(format!("{what} exceeds the memory budget"))
         .fact("needed", mib(needed.next_multiple_of(1 << 20)))
         .fact("budget", mib(budget))
         .cause(Cause::OverMemoryBudget { needed: whole });

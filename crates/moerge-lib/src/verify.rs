@@ -89,11 +89,11 @@ pub enum FindingKind {
     SmallFile,
     /// Quantised weights that `config.json` does not mention.
     Quantised,
-    /// Tensor names with another prefix than `config.json` calls for.
+    /// Tensor names with another prefix than `config.json` requires.
     Names,
-    /// `config.json` calls for a tensor that is not there.
+    /// `config.json` requires a tensor that is not there.
     Missing,
-    /// A tensor has another shape than `config.json` calls for.
+    /// A tensor has another shape than `config.json` requires.
     Shape,
     /// NaN or infinite values.
     NotFinite,
@@ -206,7 +206,7 @@ fn check_file(storage: &dyn ReadStorage, path: &Path, report: &mut VerifyReport)
     report.files = gguf.files().len();
     report.bytes = gguf.files().iter().map(|(_, bytes)| bytes).sum();
     for (path, bytes) in gguf.with_excess() {
-        let message = format!("{} goes on for {bytes} bytes after its last tensor", path.display());
+        let message = format!("{} has {bytes} trailing bytes after its last tensor", path.display());
         report.add(Severity::Warning, FindingKind::Excess, None, message).hint =
             Some("the file was changed after it was written, or is one of several that were joined".into());
     }

@@ -7,7 +7,11 @@ use std::{
     thread,
 };
 
-use clap::Subcommand;
+use clap::{
+    Subcommand,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use moerge_checkpoint::Dtype;
 use moerge_core::{
     model::locate::{self, HubCache, HubId},
     recipe::ModelRef,
@@ -158,6 +162,21 @@ fn folder(path: &Path) -> PathBuf {
         Some((rest, home)) => home.join(rest),
         None => path.to_owned(),
     }
+}
+
+/// Lets everything that computes use so many threads; one per core unless given.
+fn use_threads(given: Option<usize>) {
+    if let Some(threads) = given {
+        // Fails if the pool exists already, with a thread per core.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+}
+
+/// Parses `bfloat16`, and mergekit's `torch.bfloat16`.
+fn dtypes() -> impl TypedValueParser<Value = Dtype> {
+    let values = [("float32", "torch.float32"), ("float16", "torch.float16"), ("bfloat16", "torch.bfloat16")];
+    let values = values.map(|(name, of_mergekit)| PossibleValue::new(name).alias(of_mergekit));
+    PossibleValuesParser::new(values).map(|name| Dtype::from_torch_name(&name).unwrap_or(Dtype::F32))
 }
 
 /// The number of threads that read: as given, or one per core and at most 8, since more do not read faster.

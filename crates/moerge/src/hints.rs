@@ -39,6 +39,7 @@ fn of(cause: &Cause) -> Option<String> {
         Cause::OtherBuildUnfinished { .. } => {
             Some("--force discards it; make sure that no other process is building it".to_owned())
         }
+        Cause::NotDownloaded { id } => Some(format!("moerge pull {id}")),
         Cause::CacheFull => Some("`moerge merge --no-cache` reads models from the Hub without storing them".to_owned()),
         Cause::FileTooLarge => Some("--out-shard-size 1B makes smaller files".to_owned()),
         Cause::FileNotFound { path } => neighbour(path).map(|near| format!("did you mean `{near}`?")),

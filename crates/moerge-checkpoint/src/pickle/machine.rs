@@ -3,130 +3,17 @@
 
 use std::collections::HashMap;
 
-use super::PickleError;
+use super::{
+    PickleError,
+    globals::global,
+    value::{Callable, Id, Value},
+};
 use crate::dtype::Dtype;
 
 /// Maximum number of instructions, which also bounds memory. A model of ten thousand tensors needs half a million.
 const MAX_STEPS: usize = 10_000_000;
 /// Maximum number of values.
 const MAX_VALUES: usize = 4_000_000;
-
-/// The index of a value. Values refer to each other by index, so none is copied and nesting needs no recursion.
-pub(super) type Id = u32;
-
-/// A value on the stack.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float,
-    Text(String),
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Callable(Callable),
-    /// A harmless value other than a weight, such as a device, set or bytes. No operation accepts it.
-    Other,
-    /// A dtype of torch that safetensors has too.
-    ElementType(Dtype),
-    /// The type of a storage, that is, of its elements.
-    StorageType(Dtype),
-    /// The bytes of a storage in the file.
-    Storage {
-        dtype: Dtype,
-        key: String,
-        elements: u64,
-    },
-    /// A view of a storage; offset and strides count elements.
-    Tensor {
-        storage: Id,
-        offset: u64,
-        shape: Vec<usize>,
-        stride: Vec<i64>,
-    },
-}
-
-/// An allowed callable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Callable {
-    OrderedDict,
-    RebuildTensor,
-    /// `_rebuild_tensor_v3`: its storage is untyped, and an argument is the dtype.
-    RebuildTyped,
-    RebuildParameter,
-    /// `_rebuild_from_type_v2(function, type, arguments, state)`: a tensor with attributes.
-    RebuildFromType,
-    /// `torch.Tensor`, which is referred to but never called.
-    TensorType,
-    /// `torch.nn.Parameter`, referred to or called.
-    ParameterType,
-    /// `torch.Size`: a tuple.
-    Size,
-    /// Returns [`Value::Other`] for any arguments.
-    Harmless,
-}
-
-/// The globals that a pickle of weights may refer to: those that `torch.load(weights_only=True)` accepts
-/// (torch/_weights_only_unpickler.py) and that can occur in dense weights.
-fn global(module: &str, name: &str) -> Option<Value> {
-    use Dtype::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
-    Some(match (module, name) {
-        ("collections", "OrderedDict") => Value::Callable(Callable::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Value::Callable(Callable::RebuildTensor),
-        ("torch._utils", "_rebuild_tensor_v3") => Value::Callable(Callable::RebuildTyped),
-        ("torch.storage", "UntypedStorage") => Value::StorageType(U8),
-        ("torch._utils", "_rebuild_tensor") => Value::Callable(Callable::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-            Value::Callable(Callable::RebuildParameter)
-        }
-        ("torch._tensor", "_rebuild_from_type_v2") => Value::Callable(Callable::RebuildFromType),
-        ("torch", "Tensor") => Value::Callable(Callable::TensorType),
-        ("torch.nn.parameter" | "torch.nn", "Parameter") => Value::Callable(Callable::ParameterType),
-        ("torch", "Size") => Value::Callable(Callable::Size),
-        ("torch", "device")
-        | ("torch.serialization", "_get_layout")
-        | ("_codecs", "encode")
-        | ("collections", "Counter")
-        | ("builtins" | "__builtin__", "bytearray" | "set" | "complex") => Value::Callable(Callable::Harmless),
-        ("torch", name) if is_dtype(name) => element_type(name).map_or(Value::Other, Value::ElementType),
-        ("torch", storage) => Value::StorageType(match storage {
-            "FloatStorage" => F32,
-            "HalfStorage" => F16,
-            "BFloat16Storage" => BF16,
-            "DoubleStorage" => F64,
-            "LongStorage" => I64,
-            "IntStorage" => I32,
-            "ShortStorage" => I16,
-            "CharStorage" => I8,
-            "ByteStorage" => U8,
-            "BoolStorage" => BOOL,
-            _ => return None,
-        }),
-        _ => return None,
-    })
-}
-
-/// Whether `name` is a torch dtype, such as `float32` or `float8_e4m3fn`.
-fn is_dtype(name: &str) -> bool {
-    let digits = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
-    name == "bool"
-        || ["float", "bfloat", "complex", "int", "uint", "qint", "quint"]
-            .iter()
-            .any(|kind| name.strip_prefix(kind).is_some_and(digits))
-}
-
-/// The type that torch calls `name`, of those that safetensors has.
-fn element_type(name: &str) -> Option<Dtype> {
-    Some(match name {
-        "uint16" => Dtype::U16,
-        "uint32" => Dtype::U32,
-        "uint64" => Dtype::U64,
-        "float8_e4m3fn" => Dtype::F8_E4M3,
-        "float8_e5m2" => Dtype::F8_E5M2,
-        _ => return Dtype::from_torch_name(name),
-    })
-}
 
 /// Runs a pickle. Returns all values and the index of the result.
 pub(super) fn run(pickle: &[u8]) -> Result<(Vec<Value>, Id), PickleError> {

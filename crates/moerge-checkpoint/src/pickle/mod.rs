@@ -7,8 +7,10 @@
 //! Formats: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, Python's `pickletools`,
 //! `torch/serialization.py`.
 
+mod globals;
 mod machine;
 mod state_dict;
+mod value;
 mod zip;
 
 use std::io;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     PickleError, StoredBytes,
-    machine::{Id, Value},
+    value::{Id, Value},
 };
 use crate::header::HeaderTensor;
 

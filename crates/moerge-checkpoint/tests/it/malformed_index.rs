@@ -149,7 +149,7 @@ fn shard_missing() {
     let error = Checkpoint::open(&storage, Path::new("/model")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "/model/model-00002-of-00002.safetensors is missing, but model.safetensors.index.json calls for it"
+        "/model/model-00002-of-00002.safetensors is missing, but model.safetensors.index.json requires it"
     );
     assert!(error.hint().unwrap().contains("download"));
 }

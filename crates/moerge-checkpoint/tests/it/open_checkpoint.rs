@@ -64,7 +64,7 @@ fn numbered_shards_without_an_index() {
     let missing = open(&[(second, &two)]).unwrap_err();
     assert_eq!(
         missing.to_string(),
-        "/model/model-00001-of-00002.safetensors is missing, but model-00002-of-00002.safetensors calls for it"
+        "/model/model-00001-of-00002.safetensors is missing, but model-00002-of-00002.safetensors requires it"
     );
     let mixed = open(&[(first, &one), (second, &two), ("model-00001-of-00003.safetensors", &one)]).unwrap_err();
     assert!(matches!(mixed, Error::MixedShards { .. }), "{mixed}");

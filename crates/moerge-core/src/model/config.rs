@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    json_error::json_problem,
-    model::{defaults::Defaults, rope::Rope, unsupported::unsupported},
+    model::{defaults::Defaults, files::parse_object, rope::Rope, unsupported::unsupported},
     suggest::shorten,
 };
 
@@ -67,10 +66,8 @@ impl ModelConfig {
     /// Parses the text of a `config.json`; `path` is only for messages. `defaults` are those of a `model_type` that is
     /// known.
     pub(super) fn parse_with(text: &str, path: &Path, defaults: impl Fn(&str) -> Option<Defaults>) -> Result<Self> {
-        let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
-            Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
-                .hint("config.json comes with the model; copy it again from where the model came from")
-        })?;
+        let raw = parse_object(text.as_bytes(), path)
+            .map_err(|e| e.hint("config.json comes with the model; copy it again from where the model came from"))?;
         let (raw, part_of) = text_part(raw, path, &defaults)?;
         let keys = Keys { raw: &raw, path };
         let model_type = keys.string("model_type")?.ok_or_else(|| keys.missing("model_type"))?.to_owned();

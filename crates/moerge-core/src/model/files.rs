@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use moerge_checkpoint::{FileKind, ReadStorage};
+use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    json_error::json_problem,
+};
 
 /// The config of a model.
 pub const CONFIG: &str = "config.json";
@@ -59,6 +63,15 @@ pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         Error::input(format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
     })
+}
+
+/// The JSON object that a file holds; `path` is only for messages.
+///
+/// # Errors
+/// It is not a JSON object.
+pub fn parse_object(bytes: &[u8], path: &Path) -> Result<Map<String, Value>> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))
 }
 
 /// Reads a small file; more than 256 MiB is an error.

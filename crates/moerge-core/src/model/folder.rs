@@ -8,11 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Cause, Error, Result},
-    json_error::json_problem,
     model::{
         config::ModelConfig,
         families::{Description, describe},
-        files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, read_bytes, read_text},
+        files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, parse_object, read_bytes, read_text},
     },
     record::{MOERGE_JSON, MoergeJson},
 };
@@ -79,10 +78,7 @@ impl<'a> ModelFolder<'a> {
     /// Reads a JSON object, if the file exists.
     pub fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let object = serde_json::from_str(&text);
-        object.map(Some).map_err(|e| {
-            Error::input(format!("{} is not a JSON object: {}", self.dir.join(name).display(), json_problem(&e)))
-        })
+        parse_object(text.as_bytes(), &self.dir.join(name)).map(Some)
     }
 
     /// `adapter_config.json`, if it is an adapter.

@@ -58,7 +58,7 @@ pub fn renamed(checkpoint: &Checkpoint, wanted: &str) -> Option<Error> {
 
 fn other_names(checkpoint: &Checkpoint, why: &str, wanted: &str, found: &str) -> Error {
     let dir = checkpoint.dir().display();
-    Error::input(format!("{dir} has other tensor names than its config.json calls for: {why}"))
+    Error::input(format!("{dir} has other tensor names than its config.json requires: {why}"))
         .fact("expected", wanted)
         .fact("found", found)
 }

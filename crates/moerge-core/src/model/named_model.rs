@@ -11,7 +11,7 @@ use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, TensorView};
 use serde_json::{Map, Value};
 
 use super::{
-    files::{CONFIG, read_text},
+    files::{CONFIG, parse_object, read_text},
     foreign_weights::{UNQUANTISED, quantised},
     named_tensor::NamedTensor,
     source::Adapter,
@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    json_error::json_problem,
     ops::Expr,
 };
 
@@ -97,8 +96,7 @@ impl NamedModel {
         let path = dir.join(CONFIG);
         let text = read_text(storage.as_ref(), &path)
             .map_err(|e| e.hint("a model folder has config.json beside its weights"))?;
-        let config: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))?;
+        let config = parse_object(text.as_bytes(), &path)?;
         let checkpoint = Checkpoint::open(storage, dir)?;
         if config.get("quantization_config").is_some_and(|v| !v.is_null()) {
             let message = format!("{}: its weights are quantised (`quantization_config`)", path.display());

@@ -8,10 +8,9 @@ use std::{
 use moerge_checkpoint::ReadStorage;
 use serde_json::{Map, Value, json};
 
-use super::files::{TOKENIZER, read_bytes};
+use super::files::{TOKENIZER, parse_object, read_bytes};
 use crate::{
     error::{Error, Result},
-    json_error::json_problem,
     suggest::shorten,
 };
 
@@ -42,8 +41,7 @@ impl TokenizerFile {
         let bytes = read_bytes(storage, &path).map_err(|e| {
             e.hint("vocabularies are merged by tokenizer.json; transformers writes one with save_pretrained")
         })?;
-        let json: Map<String, Value> = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))?;
+        let json = parse_object(&bytes, &path)?;
         let mut file = Self { path, json, ids: HashMap::new(), len: 0, added: HashMap::new(), renumbered: Vec::new() };
         file.read_ids()?;
         Ok(file)

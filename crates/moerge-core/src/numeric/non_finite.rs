@@ -4,6 +4,8 @@ use std::fmt;
 
 use moerge_checkpoint::Dtype;
 
+use super::simd::vectorised;
+
 /// Counts of non-finite values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NonFinite {
@@ -63,17 +65,24 @@ impl NonFinite {
 
     /// A 16-bit float is infinite if its bits without the sign equal `infinity`, and NaN if they are larger.
     fn count_16(&mut self, bytes: &[u8], infinity: u16) {
-        for block in bytes.chunks(4096) {
-            // Narrow counters per short block let the compiler use full vectors.
-            let (mut nan, mut infinite) = (0u16, 0u16);
-            for &value in block.as_chunks().0 {
-                let value = u16::from_le_bytes(value) & 0x7fff;
-                nan += u16::from(value > infinity);
-                infinite += u16::from(value == infinity);
-            }
-            self.nan += u64::from(nan);
-            self.infinite += u64::from(infinite);
-        }
+        // Signed numbers, which AVX2 compares.
+        let infinity = infinity as i16;
+        vectorised(
+            #[inline(always)]
+            || {
+                for block in bytes.chunks(4096) {
+                    // Narrow counters per short block let the compiler use full vectors.
+                    let (mut nan, mut infinite) = (0u16, 0u16);
+                    for &value in block.as_chunks().0 {
+                        let value = i16::from_le_bytes(value) & i16::MAX;
+                        nan += u16::from(value > infinity);
+                        infinite += u16::from(value == infinity);
+                    }
+                    self.nan += u64::from(nan);
+                    self.infinite += u64::from(infinite);
+                }
+            },
+        );
     }
 }
 

@@ -22,7 +22,7 @@ impl LoadedDelta {
     /// Reads A.
     pub fn new(delta: LoraDelta) -> Result<Self> {
         let [first, second] = delta.a.shape[..] else {
-            return Err(Error::input(format!("{} is no matrix: {:?}", delta.a.name, delta.a.shape)));
+            return Err(Error::input(format!("{} is not a matrix: {:?}", delta.a.name, delta.a.shape)));
         };
         let mut a = read(&delta.a)?;
         a.iter_mut().for_each(|x| *x = (f64::from(*x) * delta.scale) as f32);

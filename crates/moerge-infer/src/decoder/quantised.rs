@@ -53,9 +53,14 @@ pub(super) struct Inputs {
 }
 
 impl Quantisation {
-    /// All formats with their names on the command line.
+    /// All formats with their names.
     pub const TABLE: [(&'static str, Self); 4] =
         [("f32", Self::F32), ("bf16", Self::BF16), ("q8_0", Self::Q8_0), ("q4_k", Self::Q4K)];
+
+    /// The format's name.
+    pub fn name(self) -> &'static str {
+        Self::TABLE.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
+    }
 
     /// This format, or the one that replaces it if rows of this length do not fit it.
     fn fitting(self, columns: usize) -> Self {

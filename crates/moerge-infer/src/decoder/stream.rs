@@ -109,8 +109,8 @@ impl<'a> Stream<'a> {
             if worked || state.ready.contains_key(&self.position) {
                 continue;
             }
-            let patience = Duration::from_millis(100);
-            state = self.shared.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+            let poll_interval = Duration::from_millis(100);
+            state = self.shared.changed.wait_timeout(state, poll_interval).unwrap_or_else(PoisonError::into_inner).0;
             self.progress.check()?;
         };
         drop(state);

@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 
 use super::Sampling;
 use moerge_core::{
-    error::{Error, Result},
-    json_error::json_problem,
-    model::files::{CONFIG, GENERATION_CONFIG, read_text},
+    error::Result,
+    model::files::{CONFIG, GENERATION_CONFIG, parse_object, read_text},
     suggest::shorten,
 };
 
@@ -30,10 +29,8 @@ impl GenerationConfig {
     pub fn open(storage: &dyn ReadStorage, dir: &Path, config: &Map<String, Value>) -> Result<Self> {
         let path = dir.join(GENERATION_CONFIG);
         let generation: Map<String, Value> = match storage.facts(&path) {
-            Ok(_) => serde_json::from_str(&read_text(storage, &path)?).map_err(|e| {
-                Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e)))
-                    .hint("copy it again from where the model came from, or remove it")
-            })?,
+            Ok(_) => parse_object(read_text(storage, &path)?.as_bytes(), &path)
+                .map_err(|e| e.hint("copy it again from where the model came from, or remove it"))?,
             Err(_) => Map::new(),
         };
         Ok(Self::new(&generation, config))

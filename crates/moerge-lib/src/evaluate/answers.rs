@@ -52,7 +52,7 @@ pub fn score_answers(
     progress: &dyn Progress,
 ) -> Result<AnswersScore> {
     let resident = runner.resident().ok_or_else(|| {
-        Error::input(format!("{} is streamed from disk, and so cannot write answers", model.reference))
+        Error::input(format!("{} cannot generate answers while it is streamed from disk", model.reference))
             .hint("load it into memory: allow more memory, or choose a smaller quantisation")
             .cause(Cause::NeedsResidentModel)
     })?;

@@ -22,7 +22,7 @@ use moerge_infer::{
 use super::weights::PlannedWeights;
 use crate::{
     evaluate::Text,
-    memory::{PROGRAM, TENSOR, TOKENIZER, USUAL_MEMORY},
+    memory::{CHOOSING_THREADS, PROGRAM, TENSOR, TOKENIZER, USUAL_MEMORY},
     routers::write_samples,
 };
 
@@ -140,9 +140,11 @@ impl Imatrix {
         let fixed = PROGRAM + tensors + TOKENIZER * tokenizer_bytes + ImportanceMatrix::bytes(description) + text;
         let room = budget.unwrap_or(USUAL_MEMORY).saturating_sub(fixed);
         let threads = rayon::current_num_threads();
-        let pass = |lengths: &[usize]| pass_memory(description, lengths, size_of::<f32>(), threads);
-        // As many sequences as fit into a pass, but at least one.
-        let passes = pass(&vec![longest; PASS.div_ceil(longest)]).min(room).max(pass(&[longest]));
+        let pass = |lengths: &[usize], threads| pass_memory(description, lengths, size_of::<f32>(), threads);
+        // As many sequences as fit into a pass on a usual number of threads, but at least one.
+        let largest = vec![longest; PASS.div_ceil(longest)];
+        let of_more_threads = pass(&largest, threads).saturating_sub(pass(&largest, CHOOSING_THREADS));
+        let passes = pass(&largest, threads).min(room.saturating_add(of_more_threads)).max(pass(&[longest], threads));
         let (way, generation) = match (&self.numbers, own) {
             (Numbers::OnOwnText, None) => writing(description, budget.map(|_| room)),
             _ => (Quantisation::Q8_0, 0),
@@ -216,16 +218,15 @@ fn own_settings() -> SelfText {
     SelfText { samples: OWN_SAMPLES, ..SelfText::default() }
 }
 
-/// How the model's weights are stored while it writes text within `room`, and the bytes that it then takes. By the budget
-/// alone, so that the text is the same on every machine.
+/// How the model's weights are stored while it writes text within `room`, and the bytes that it then takes. Chosen by the
+/// budget alone, so that the text is the same on every machine.
 fn writing(description: &Description, room: Option<u64>) -> (Quantisation, u64) {
     let settings = own_settings();
     let lengths = vec![settings.tokens + 1; settings.samples];
-    let bytes = |way| generation_memory(description, way, &lengths, 1, rayon::current_num_threads());
-    match bytes(Quantisation::Q8_0) {
-        fits if room.is_none_or(|room| fits <= room) => (Quantisation::Q8_0, fits),
-        _ => (Quantisation::Q4K, bytes(Quantisation::Q4K)),
-    }
+    let bytes = |way, threads| generation_memory(description, way, &lengths, 1, threads);
+    let fits = room.is_none_or(|room| bytes(Quantisation::Q8_0, CHOOSING_THREADS) <= room);
+    let way = if fits { Quantisation::Q8_0 } else { Quantisation::Q4K };
+    (way, bytes(way, rayon::current_num_threads()))
 }
 
 /// What the model itself writes.
@@ -258,10 +259,9 @@ fn measure(
         return Err(Error::input(format!("the text has token {token}, and the embeddings {vocabulary} rows")));
     }
     let weights = PlannedWeights::new(model, computed)?;
-    let threads = rayon::current_num_threads();
-    let fits = |lengths: &[usize]| {
-        lengths.iter().sum::<usize>() <= PASS && pass_memory(description, lengths, size_of::<f32>(), threads) <= room
-    };
+    // Sums are rounded pass by pass, so what a pass holds must not depend on the machine either.
+    let bytes = |lengths: &[usize]| pass_memory(description, lengths, size_of::<f32>(), CHOOSING_THREADS);
+    let fits = |lengths: &[usize]| lengths.iter().sum::<usize>() <= PASS && bytes(lengths) <= room;
     let mut squares = InputSquares::default();
     let layers = description.decoder.layers.len() as u64;
     let passes = passes(sequences, fits);

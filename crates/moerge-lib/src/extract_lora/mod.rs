@@ -137,7 +137,7 @@ pub fn extract_lora(
     let (output, found) = OutputDir::open(storage, out, &plan_id(model, base, options), false).map_err(existing)?;
     if found == Found::AlreadyPublished {
         output.publish()?;
-        return Err(Error::input(format!("{} is there already, made from these models", out.display())));
+        return Err(Error::input(format!("{} already exists, built from these models", out.display())));
     }
     let done = decompose(&targets, &output, options, threads, progress)?;
     let (matrices, numbers): (Vec<MatrixReport>, Vec<usize>) =
@@ -318,7 +318,7 @@ fn threads(targets: &[&Target<'_>], options: &ExtractOptions) -> Result<(usize, 
     match options.memory {
         Some(budget) if needed > budget => {
             let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
-            Err(Error::input("decomposing the largest matrix needs more memory than it is given")
+            Err(Error::input("decomposing the largest matrix exceeds the memory budget")
                 .fact("needed", mib(needed))
                 .fact("budget", mib(budget))
                 .cause(Cause::OverMemoryBudget { needed }))

@@ -218,7 +218,7 @@ impl PreparedDense {
         let needed = self.memory(options);
         if let Some(budget) = options.memory.filter(|budget| needed > *budget) {
             let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
-            return Err(Error::input("merging needs more memory than it is given")
+            return Err(Error::input("merging exceeds the memory budget")
                 .fact("needed", mib(needed))
                 .fact("budget", mib(budget))
                 .cause(Cause::OverMemoryBudget { needed }));

@@ -1,4 +1,4 @@
-//! The tensors that are there against those that `config.json` calls for. Pure.
+//! The tensors that are there against those that `config.json` requires. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,13 +30,13 @@ pub(super) fn check(
         return None;
     }
     for name in missing() {
-        let message = format!("{name} is missing: config.json calls for it with shape {:?}", expected[name]);
+        let message = format!("{name} is missing: config.json requires it with shape {:?}", expected[name]);
         report.add(Severity::Error, FindingKind::Missing, Some(name), message);
     }
     for tensor in weights.tensors() {
         match expected.get(&tensor.name) {
             Some(shape) if *shape != tensor.shape => {
-                let message = format!("{} is {:?}, config.json calls for {shape:?}", tensor.name, tensor.shape);
+                let message = format!("{} is {:?}, config.json requires {shape:?}", tensor.name, tensor.shape);
                 report.add(Severity::Error, FindingKind::Shape, Some(&tensor.name), message);
             }
             // That of a matrix is said of all of them together.

@@ -5,7 +5,6 @@ use std::{
     path::Path,
 };
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use moerge_checkpoint::Dtype;
 use moerge_core::{
     Error, Result,
@@ -17,6 +16,7 @@ use moerge_core::{
 use moerge_infer::decoder::WeightRounding;
 use moerge_lib::merge::MergeOptions;
 
+use super::dtypes;
 use crate::{interrupt, progress::Reporter, sizes};
 
 /// The name of standard input in place of a recipe.
@@ -145,11 +145,4 @@ pub fn recipe_dir(recipe: &Path) -> &Path {
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
     }
-}
-
-/// Parses `bfloat16`, and mergekit's `torch.bfloat16`.
-fn dtypes() -> impl TypedValueParser<Value = Dtype> {
-    let values = [("float32", "torch.float32"), ("float16", "torch.float16"), ("bfloat16", "torch.bfloat16")];
-    let values = values.map(|(name, of_mergekit)| PossibleValue::new(name).alias(of_mergekit));
-    PossibleValuesParser::new(values).map(|name| Dtype::from_torch_name(&name).unwrap_or(Dtype::F32))
 }

@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long, value_name = "TOKENS", value_parser = sizes::tokens)]
     stride: Option<usize>,
     /// Also compare every model's predictions of the next token with the first model's: Kullback-Leibler divergence, and
-    /// the share of tokens with the same most likely successor
+    /// how often both predict the same next token
     #[arg(long, requires = "text")]
     kl: bool,
     /// Also measure perplexity on documents that change their subject, made of a segment of each --text: of the models,

@@ -12,6 +12,7 @@ use super::{
     gguf::{self, GgufArgs, is_gguf},
     hub, on_hub, refuse_adapter_pair,
     storages::{models, shared},
+    use_threads,
 };
 use crate::{
     console, interrupt,
@@ -46,7 +47,7 @@ pub struct Args {
     /// Replace OUT if moerge made it
     #[arg(short, long)]
     force: bool,
-    /// Memory budget; fewer threads run where it is small [default: 2GiB]
+    /// Memory budget; uses fewer threads if it is small [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
     /// Number of threads [default: one per core, 4 to 16]
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if error.kind() == ErrorKind::Interrupted {
                 let (out, kept) = (path_text(&args.out), args.gguf.kept(&args.out));
                 console::status(&format!("stopped: {out} is not complete; {kept}"));
-                console::status(&format!("{} run the same command to resume", styled(HINT, "next:")));
+                console::status(&format!("{} rerun the command to resume", styled(HINT, "next:")));
                 return Ok(ExitCode::from(interrupt::INTERRUPTED));
             }
             Err(error.into())
@@ -106,6 +107,7 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         memory: args.memory,
         ..args.gguf.options(&out)?
     };
+    use_threads(options.threads);
     let prepared = prepare_export(&reading, &dir, &out, &options)?;
     let report = prepared.write(reading.as_ref(), &writing, &options, reporter)?;
     Ok((prepared, report))

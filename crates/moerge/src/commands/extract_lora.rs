@@ -2,15 +2,13 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-
 use moerge_checkpoint::{Dtype, OutputStorage};
 use moerge_core::ErrorKind;
 use moerge_lib::extract_lora::{ExtractOptions, ExtractReport, MatrixReport, Truncation, extract_lora};
 use serde_json::json;
 
 use super::{
-    folder, hub,
+    dtypes, folder, hub,
     naming::open_named,
     refuse_adapter_pair,
     storages::{memory_of, shared},
@@ -46,7 +44,7 @@ pub struct Args {
     /// The folder of the adapter, which must not exist
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Singular values to keep of each matrix
+    /// Singular values to keep per matrix
     #[arg(long, value_name = "R", default_value_t = 32, value_parser = rank)]
     rank: usize,
     /// Keep this fraction of each difference's energy instead, between 0 and 1
@@ -61,7 +59,7 @@ pub struct Args {
     /// Type of the adapter's weights
     #[arg(long, value_name = "DTYPE", default_value = "float32", value_parser = dtypes())]
     dtype: Dtype,
-    /// Memory budget; fewer threads run where it is small [default: 2GiB, or what one matrix needs]
+    /// Memory budget; uses fewer threads if it is small [default: 2GiB, or what one matrix needs]
     #[arg(long, value_name = "SIZE", value_parser = sizes::memory)]
     memory: Option<u64>,
     /// Number of threads [default: one per core, at most 8]
@@ -90,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if error.kind() == ErrorKind::Interrupted {
                 let out = path_text(&args.out);
                 console::status(&format!("stopped: {out} is not complete; finished work is kept"));
-                console::status(&format!("{} run the same command to resume", styled(HINT, "next:")));
+                console::status(&format!("{} rerun the command to resume", styled(HINT, "next:")));
                 return Ok(ExitCode::from(interrupt::INTERRUPTED));
             }
             Err(error.into())
@@ -228,9 +226,4 @@ fn rank(text: &str) -> Result<usize, String> {
 fn energy(text: &str) -> Result<f64, String> {
     let expected = || "expected a number above 0 and below 1".to_owned();
     text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0).ok_or_else(expected)
-}
-
-fn dtypes() -> impl TypedValueParser<Value = Dtype> {
-    let names = PossibleValuesParser::new(["float32", "bfloat16", "float16"]);
-    names.map(|name| Dtype::from_torch_name(&name).unwrap_or(Dtype::F32))
 }

@@ -17,14 +17,14 @@ use crate::{numbers::bytes, sizes, terminal::path_text};
 #[derive(Debug, Clone, clap::Args)]
 pub struct GgufArgs {
     /// Types of the weights in a GGUF file: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, q4_1,
-    /// q4_0, iq4_nl, iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s. Given more than once, it writes a file of each type,
+    /// q4_0, iq4_nl, iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k or q2_k_s. Repeat to write a file of each type,
     /// OUT-TYPE.gguf, in one pass over the weights
     #[arg(long, value_name = "TYPE", value_parser = FileType::parse)]
     quant: Vec<FileType>,
     /// Split a file with more bytes of weights than this: 2GB makes OUT-00001-of-00003.gguf and so on
     #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
     max_size: Option<u64>,
-    /// Another type for the tensors whose GGUF names match a regular expression; the first that matches counts
+    /// Another type for the tensors whose GGUF names match a regular expression; the first match wins
     #[arg(long, value_name = "REGEX=TYPE", value_parser = TypeRule::parse)]
     tensor_type: Vec<TypeRule>,
     /// The model's name in a GGUF file [default: `model_name` in its card, its folder's name, or that of OUT]

@@ -28,6 +28,7 @@ use super::{
     gguf::{self, GgufArgs, is_gguf},
     hub, push,
     storages::{self, models},
+    use_threads,
 };
 use crate::{
     console, interrupt,
@@ -41,7 +42,7 @@ mod dense;
 mod parts;
 mod routing;
 
-/// Merge models as a recipe says, into a Mixture of Experts or a dense model
+/// Merge models according to a recipe, into a Mixture of Experts or a dense model
 ///
 /// Accepts the recipes and the command lines of mergekit-moe and mergekit-yaml. The output folder appears only when it
 /// is complete. If a run is interrupted, killed or runs out of disk space, rerun the command to resume.
@@ -152,10 +153,7 @@ fn build(args: &Args, hub: Arc<Hub>, reporter: &Reporter) -> moerge_core::Result
     let path = folder(&args.recipe);
     let mut options = args.routers.options(args.build.options(args.force));
     options.step = args.step.step();
-    if let Some(threads) = options.threads {
-        // Fails if the pool exists already, with a thread per core.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    }
+    use_threads(options.threads);
     let recipe = load_recipe(&path)?;
     let out = folder(&args.out);
     options.storages = storages::memory(&recipe, &out);
@@ -311,7 +309,7 @@ fn print_next(args: &Args, made: &Path, look: &str) {
 fn print_how_to_resume(args: &Args) {
     let (out, kept) = (path_text(&args.out), args.gguf.kept(&args.out));
     console::status(&format!("stopped: {out} is not complete; {kept}"));
-    console::status(&format!("{} run the same command to resume: {}", styled(HINT, "next:"), own_command_line()));
+    console::status(&format!("{} rerun the command to resume: {}", styled(HINT, "next:"), own_command_line()));
 }
 
 fn own_command_line() -> String {

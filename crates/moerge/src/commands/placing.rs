@@ -9,6 +9,7 @@ use super::{
     folder, hub,
     running::{available, quantisations},
     storages::models,
+    use_threads,
 };
 use crate::{progress::Reporter, sizes};
 
@@ -35,10 +36,7 @@ const FALLBACK_MEMORY: u64 = 4 << 30;
 impl PlacingArgs {
     /// Opens the models before anything is computed. Those on the Hub are downloaded.
     pub fn open(&self, references: &[String], reporter: &Reporter) -> moerge_core::Result<Vec<Model>> {
-        if let Some(threads) = self.num_threads {
-            // Fails if the pool exists already, with a thread per core.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-        }
+        use_threads(self.num_threads.map(usize::from));
         let storage = models();
         let hub = hub(reporter)?;
         let open = |reference: &String| {

@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             reporter.failed(&error);
             if error.kind() == ErrorKind::Interrupted {
                 console::status("stopped: nothing was committed; uploaded files are not sent again");
-                console::status(&format!("{} run the same command to resume", styled(HINT, "next:")));
+                console::status(&format!("{} rerun the command to resume", styled(HINT, "next:")));
                 return Ok(ExitCode::from(interrupt::INTERRUPTED));
             }
             return Err(error.into());

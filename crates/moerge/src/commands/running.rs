@@ -11,7 +11,7 @@ use moerge_infer::{
 };
 use moerge_lib::route::{expert_names, expert_slots, plain_slots};
 
-use super::{folder, hub, storages::models};
+use super::{folder, hub, storages::models, use_threads};
 use crate::{numbers::memory, progress::Reporter, sizes, terminal::one_line};
 
 /// The model, and how it is stored in memory.
@@ -80,10 +80,7 @@ const DEFAULT_CONTEXT: usize = 8192;
 impl ModelArgs {
     /// Opens the model and reads it into memory.
     pub fn load(&self, reporter: &Reporter) -> anyhow::Result<Loaded> {
-        if let Some(threads) = self.num_threads {
-            // Fails if the pool exists already, with a thread per core.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-        }
+        use_threads(self.num_threads.map(usize::from));
         let storage = models();
         let reference = folder(Path::new(&self.model)).display().to_string();
         let hub = hub(reporter)?;

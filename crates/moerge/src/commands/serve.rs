@@ -24,7 +24,7 @@ mod page;
 mod request;
 mod response;
 mod routes;
-mod stop_texts;
+mod stop_strings;
 mod worker;
 
 /// Serve a model: a chat page in the browser, and OpenAI's API for programs

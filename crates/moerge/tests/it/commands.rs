@@ -51,11 +51,11 @@ fn verify_tells_of_all_damage_in_one_pass() {
     let text = fs::read_to_string(&config).unwrap().replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
     fs::write(&config, text).unwrap();
     insta::assert_snapshot!(transcript(&moerge(&["verify", "-q", "model"], dir.path())), @r"
-    error: model.layers.3.input_layernorm.weight is missing: config.json calls for it with shape [32]
-    error: model.layers.3.mlp.down_proj.weight is missing: config.json calls for it with shape [32, 56]
-    error: model.layers.3.mlp.gate_proj.weight is missing: config.json calls for it with shape [56, 32]
-    error: model.layers.3.mlp.up_proj.weight is missing: config.json calls for it with shape [56, 32]
-    error: model.layers.3.post_attention_layernorm.weight is missing: config.json calls for it with shape [32]
+    error: model.layers.3.input_layernorm.weight is missing: config.json requires it with shape [32]
+    error: model.layers.3.mlp.down_proj.weight is missing: config.json requires it with shape [32, 56]
+    error: model.layers.3.mlp.gate_proj.weight is missing: config.json requires it with shape [56, 32]
+    error: model.layers.3.mlp.up_proj.weight is missing: config.json requires it with shape [56, 32]
+    error: model.layers.3.post_attention_layernorm.weight is missing: config.json requires it with shape [32]
       and 4 more like this (use --json to see all)
     error: model.norm.weight has 1 NaN
     exit code 1

@@ -198,7 +198,7 @@ fn written_answers_are_compared_after_the_regular_expression() {
     let again = run(&model, IN_MEMORY, &tests(&format!("so #### {said}."))).answers.remove(0);
     assert_eq!((again.exact_match.value, &again.items[0].text), (1.0, &first.items[0].text));
     let error = tests("1").run(&model, STREAMED, None, &Silent).unwrap_err();
-    assert!(error.to_string().contains("cannot write answers"), "{error}");
+    assert!(error.to_string().contains("cannot generate answers"), "{error}");
 }
 
 /// `--card` writes into the output's card, and only there; without an output of moerge it says so before it computes.

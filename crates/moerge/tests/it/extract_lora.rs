@@ -181,7 +181,7 @@ fn what_makes_no_adapter_is_refused_and_nothing_is_left() {
         (vec!["tuned", "--base", &base, "full"], "exists"),
         (vec!["tuned", "--base", &base, "tuned/lora"], "would be inside one of its source models"),
         (vec!["tuned", "--base", "tuned+lora", "out"], "merge the base's adapter first"),
-        (vec!["tuned", "--base", &base, "out", "--memory", "1MiB"], "needs more memory"),
+        (vec!["tuned", "--base", &base, "out", "--memory", "1MiB"], "exceeds the memory budget"),
     ] {
         let output = moerge(dir.path(), &[vec!["extract-lora"], arguments].concat());
         let printed = String::from_utf8_lossy(&output.stderr);
@@ -312,7 +312,7 @@ fn an_interrupted_run_is_resumed_and_gives_the_same_adapter() {
     let output = child.wait_with_output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{printed}");
-    assert!(printed.contains("run the same command to resume") && !dir.join("lora").exists(), "{printed}");
+    assert!(printed.contains("rerun the command to resume") && !dir.join("lora").exists(), "{printed}");
     let time = |name: &str| fs::metadata(kept.join(name)).and_then(|m| m.modified()).unwrap();
     let before = time("matrix-00000.factors");
     let mut child = command(dir, &[&LARGER[..], &["lora"]].concat()).spawn().unwrap();

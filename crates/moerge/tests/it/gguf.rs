@@ -250,7 +250,7 @@ fn verify_reads_a_file_to_its_end() {
     fs::write(&path, bytes).unwrap();
     let longer = report();
     assert_eq!(longer["findings"][0]["kind"], "excess");
-    assert!(longer["findings"][0]["message"].as_str().unwrap().contains("for 100 bytes after its last tensor"));
+    assert!(longer["findings"][0]["message"].as_str().unwrap().contains("100 trailing bytes after its last tensor"));
 }
 
 #[test]

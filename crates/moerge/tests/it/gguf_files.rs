@@ -335,6 +335,6 @@ fn measuring_an_importance_matrix_counts_in_the_memory() {
     let golden = golden("llama");
     let arguments = ["export", golden.to_str().unwrap(), "g.gguf", "--quant", "q4_0", "--imatrix", "self"];
     let refused = refusal(dir.path(), &[&arguments[..], &["--memory", "17MiB"]].concat());
-    assert!(refused.contains("measuring the importance matrix needs more memory"), "{refused}");
+    assert!(refused.contains("measuring the importance matrix exceeds the memory budget"), "{refused}");
     assert!(names(dir.path()).is_empty());
 }

@@ -112,7 +112,7 @@ fn a_budget_that_is_too_small_is_said_before_anything_is_written() {
     let output = command(dir, &["merge", "moe.yml", "out", "--memory", "1MiB"]).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("the pass over the prompts needs more memory"), "{message}");
+    assert!(message.contains("the pass over the prompts exceeds the memory budget"), "{message}");
     assert!(message.contains("hint: --memory"), "{message}");
     let names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.iter().all(|n| !n.to_string_lossy().contains("out")), "{names:?}");

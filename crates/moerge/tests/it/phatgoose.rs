@@ -139,6 +139,6 @@ fn what_cannot_be_trained_is_refused_and_what_is_not_used_is_said() {
     assert!(warned.contains("`label: loss` changes the report of `gate_mode: phatgoose` only"), "{warned}");
     write_recipe(dir, "");
     let told = told(&["merge", "moe.yml", "out", "--memory", "8MiB"]);
-    assert!(told.contains("needs more memory than it is given") && told.contains("hint: --memory"), "{told}");
+    assert!(told.contains("exceeds the memory budget") && told.contains("hint: --memory"), "{told}");
     assert!(!dir.join("out").exists());
 }

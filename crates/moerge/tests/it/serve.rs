@@ -21,7 +21,7 @@ use moerge_infer::{
 use serde_json::{Value, json};
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A running server; ended with the test.
 pub struct Server {
@@ -52,7 +52,7 @@ impl Server {
     /// Sends a request, and waits for nothing.
     fn send(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|h| h.starts_with("Host:")) {
             head += &format!("Host: 127.0.0.1:{}\r\n", self.port);
@@ -385,7 +385,7 @@ fn a_full_queue_turns_away_and_loses_nobody() {
         if let Some(refused) = clients.iter().position(answered) {
             break Answer::read(clients.remove(refused));
         }
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
         thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(refused.error(), (503, "server_error".into(), "overloaded".into()));

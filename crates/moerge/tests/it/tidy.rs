@@ -41,10 +41,15 @@ pub fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Whether a string literal of the line holds a word that looks like `--flag`, or a command of moerge.
+/// Whether a string literal of the line holds a word that looks like `--flag`, or tells the user to run a command of moerge.
 fn names_a_flag(line: &str) -> bool {
-    let literals = line.split('"').skip(1).step_by(2);
-    literals.flat_map(|text| text.split_whitespace()).any(|word| {
+    let literals: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+    let commands = ["merge", "plan", "pull", "push", "eval", "chat", "serve", "export", "verify", "inspect", "route"];
+    let names_command = |text: &str| commands.iter().any(|command| text.contains(&format!("moerge {command}")));
+    if literals.iter().any(|text| !text.contains("<!--") && names_command(text)) {
+        return true;
+    }
+    literals.into_iter().flat_map(|text| text.split_whitespace()).any(|word| {
         let word = word.trim_start_matches(['`', '(']);
         word.strip_prefix("--").is_some_and(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))
     })

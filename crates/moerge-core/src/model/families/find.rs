@@ -43,7 +43,7 @@ impl RoleTensor {
                 return Err(error);
             }
             return Err(Error::input(format!(
-                "{} has no tensor {name}, which its config.json calls for",
+                "{} has no tensor {name}, which its config.json requires",
                 checkpoint.dir().display()
             ))
             .fact("expected", format!("{:?}", self.stored_shape()))

@@ -46,12 +46,10 @@ impl From<ModelNotFound> for Error {
         for hint in &not_found.hints {
             error = error.hint(hint.clone());
         }
-        match &not_found.why {
-            Why::NotDownloaded(id) => {
-                error.hint(format!("moerge pull {id}")).cause(Cause::NotDownloaded { id: id.to_string() })
-            }
-            Why::Missing => error.cause(Cause::ModelNotFound),
-        }
+        error.cause(match &not_found.why {
+            Why::NotDownloaded(id) => Cause::NotDownloaded { id: id.to_string() },
+            Why::Missing => Cause::ModelNotFound,
+        })
     }
 }
 

@@ -190,7 +190,6 @@ fn without_a_home_the_error_says_so() {
       looked at: recipe/org/a: no such folder
       looked at: org/a: no such folder
       looked at: ~/.cache/huggingface/hub: no home folder is known (HOME, HF_HOME)
-      hint: moerge pull org/a
     ");
 }
 
@@ -201,7 +200,6 @@ fn not_downloaded() {
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
       looked at: <disk>/hub/models--org--name: not downloaded
-      hint: moerge pull org/name
     ");
 }
 
@@ -212,7 +210,6 @@ fn a_revision_not_downloaded() {
       looked at: <disk>/recipe/org/name@v2: no such folder
       looked at: org/name@v2: no such folder
       looked at: <disk>/hub/models--org--name/refs/v2: this revision is not downloaded
-      hint: moerge pull org/name@v2
     ");
 }
 
@@ -223,7 +220,6 @@ fn a_commit_not_downloaded() {
       looked at: <disk>/recipe/org/name@ffffffffffffffffffffffffffffffffffffffff: no such folder
       looked at: org/name@ffffffffffffffffffffffffffffffffffffffff: no such folder
       looked at: <disk>/hub/models--org--name/snapshots/ffffffffffffffffffffffffffffffffffffffff: has no config.json
-      hint: moerge pull org/name@ffffffffffffffffffffffffffffffffffffffff
     ");
 }
 
@@ -234,7 +230,6 @@ fn a_download_without_config() {
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
       looked at: <disk>/hub/models--org--name/snapshots/0123456789abcdef0123456789abcdef01234567: has no config.json
-      hint: moerge pull org/name
     ");
 }
 
@@ -245,7 +240,6 @@ fn a_broken_ref() {
       looked at: <disk>/recipe/org/name: no such folder
       looked at: org/name: no such folder
       looked at: <disk>/hub/models--org--name/refs/main: contains no commit
-      hint: moerge pull org/name
     ");
 }
 
@@ -256,7 +250,6 @@ fn an_adapter_not_downloaded() {
       looked at: <disk>/recipe/org/lora@v1: no such folder
       looked at: org/lora@v1: no such folder
       looked at: <disk>/hub/models--org--lora: not downloaded
-      hint: moerge pull org/lora@v1
     ");
 }
 

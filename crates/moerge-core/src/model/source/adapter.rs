@@ -16,8 +16,7 @@ use serde_json::{Map, Value};
 use super::adapter_kind;
 use crate::{
     error::{Error, Result},
-    json_error::json_problem,
-    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_text},
+    model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, parse_object, read_text},
     ops::LoraDelta,
 };
 
@@ -75,9 +74,7 @@ impl Adapter {
         let config_path = dir.join(ADAPTER_CONFIG);
         let text = read_text(storage.as_ref(), &config_path)
             .map_err(|e| e.hint("a PEFT adapter folder has adapter_config.json and adapter_model.safetensors"))?;
-        let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
-            Error::input(format!("{} is not a JSON object: {}", config_path.display(), json_problem(&e)))
-        })?;
+        let config = parse_object(text.as_bytes(), &config_path)?;
         let refuse = |what: &str, hint: &str| Error::input(format!("{}: {what}", config_path.display())).hint(hint);
         let merge_first = MERGE_FIRST;
         match config.get("peft_type").and_then(Value::as_str) {

@@ -124,7 +124,7 @@ impl Source {
         let description = family.describe(&config)?;
         if description.decoder.experts().is_some() {
             return Err(Error::input(format!(
-                "{} ({}) already is a Mixture of Experts",
+                "{} ({}) is already a Mixture of Experts",
                 config.path.display(),
                 family.model_type
             ))
@@ -171,7 +171,7 @@ impl Source {
         let family = Family::of(&config)?;
         let mut description = family.describe(&config)?;
         if description.decoder.experts().is_some() {
-            return Err(Error::input(format!("{reference} already is a Mixture of Experts"))
+            return Err(Error::input(format!("{reference} is already a Mixture of Experts"))
                 .hint("the base and the experts of a merge must be dense models"));
         }
         if let Some(head) = tensors.get(LM_HEAD).filter(|_| description.decoder.tied_embeddings) {

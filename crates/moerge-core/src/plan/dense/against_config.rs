@@ -16,7 +16,7 @@ const MAX_READS: usize = 1024;
 /// Checks the plan.
 ///
 /// # Errors
-/// A tensor is missing or has another shape than the config calls for, or is made from too many.
+/// A tensor is missing or has another shape than the config requires, or is made from too many.
 pub fn check(plan: &OutputPlan) -> Result<()> {
     if let Some(tensor) = plan.tensors.iter().find(|tensor| tensor.expr.reads().len() > MAX_READS) {
         let count = tensor.expr.reads().len();
@@ -39,7 +39,7 @@ pub fn check(plan: &OutputPlan) -> Result<()> {
             if HEADS.iter().any(|(head, _)| *head == expected.name) {
                 continue;
             }
-            return Err(Error::input(format!("no model has {}, which config.json calls for", expected.name))
+            return Err(Error::input(format!("no model has {}, which config.json requires", expected.name))
                 .fact("expected", format!("{shape:?}"))
                 .hint("the models are incomplete, or config.json belongs to another model"));
         };

@@ -15,7 +15,7 @@ pub fn renumber(config: &mut Map<String, Value>, from: &TokenizerFile, to: &Toke
         let new = to.id(token).map(u64::from);
         if new.is_none() {
             warnings.push(format!(
-                "config.json: `{key}` is the id {id} of {token:?}, which is no token of the output's tokenizer"
+                "config.json: `{key}` is the id {id} of {token:?}, which is not a token of the output's tokenizer"
             ));
         }
         new

@@ -10,9 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Cause, Error, Result},
-    json_error::json_problem,
     model::{
-        files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_bytes},
+        files::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, parse_object, read_bytes},
         gguf::token_types::{BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED},
     },
 };
@@ -91,11 +90,7 @@ impl TokenizerFiles {
             Error::input(format!("{} does not exist", path.display()))
                 .hint("a GGUF file holds the tokenizer; transformers writes tokenizer.json with save_pretrained")
         })?;
-        let object = |name: &str, bytes: &[u8]| {
-            let path = dir.join(name);
-            serde_json::from_slice::<Map<String, Value>>(bytes)
-                .map_err(|e| Error::input(format!("{} is not a JSON object: {}", path.display(), json_problem(&e))))
-        };
+        let object = |name: &str, bytes: &[u8]| parse_object(bytes, &dir.join(name));
         let optional = |name: &str| match read(name)? {
             Some(bytes) => object(name, &bytes),
             None => Ok(Map::new()),

@@ -170,7 +170,7 @@ impl<'a> TokenizedQuestions<'a> {
             return Ok(answers);
         }
         let resident = runner.resident().ok_or_else(|| {
-            Error::input(format!("{} is streamed from disk, and so cannot write answers", model.reference))
+            Error::input(format!("{} cannot generate answers while it is streamed from disk", model.reference))
                 .hint("load it into memory: allow more memory, or choose a smaller quantisation")
                 .cause(Cause::NeedsResidentModel)
         })?;

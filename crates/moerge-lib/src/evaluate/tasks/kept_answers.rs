@@ -53,8 +53,8 @@ impl KeptAnswers {
         placement: Placement,
     ) -> Result<Self> {
         let precision = match runner.resident() {
-            Some(_) => format!("{:?}", placement.quantisation).to_lowercase(),
-            None => "streamed".to_owned(),
+            Some(_) => placement.quantisation.name(),
+            None => "streamed",
         };
         let name = format!("{}-{precision}.", fingerprint(model)?);
         let own = part.map(|part| part.to_string().replace('/', "-of-") + ".").unwrap_or_default();

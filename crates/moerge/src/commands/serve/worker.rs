@@ -23,16 +23,16 @@ use super::{
     event::{Event, Reason, Token, Usage},
     logprobs::Logprobs,
     request::{Prompt, Request},
-    stop_texts::StopTexts,
+    stop_strings::StopStrings,
 };
 use crate::{commands::running::Loaded, interrupt};
 
 /// Maximum number of requests that wait for their turn.
 const WAITING: usize = 256;
-/// Events of an answer that wait for a slow client. A client that reads nothing for [`PATIENCE`] after that is disconnected.
+/// Events of an answer that wait for a slow client. A client that reads nothing for [`CLIENT_TIMEOUT`] after that is disconnected.
 const EVENTS: usize = 1024;
 /// How long the model waits for a client that does not read.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An upper bound of the bytes of a token. Longer prompts cannot fit the context and are refused without tokenizing.
 const TOKEN_BYTES: usize = 128;
 /// Prompts that are tokenized at the same time.
@@ -171,7 +171,9 @@ impl Client<'_> {
         loop {
             match self.to.try_send(event) {
                 Ok(()) | Err(TrySendError::Closed(_)) => return,
-                Err(TrySendError::Full(back)) if since.elapsed() < PATIENCE && !interrupt::requested() => event = back,
+                Err(TrySendError::Full(back)) if since.elapsed() < CLIENT_TIMEOUT && !interrupt::requested() => {
+                    event = back
+                }
                 Err(TrySendError::Full(_)) => return,
             }
             thread::sleep(Duration::from_millis(5));
@@ -241,7 +243,7 @@ impl<'m> Turn<'_, 'm> {
         let (request, client, tokenizer) = (self.request, self.client, self.tokenizer());
         let stop = &self.loaded.generation.stop;
         let mut logprobs = request.logprobs.map(|top| Logprobs::new(tokenizer, prompt, echoed, top));
-        let mut texts = StopTexts::new(request.stop.clone());
+        let mut texts = StopStrings::new(request.stop.clone());
         let send =
             |tokens: Vec<Token>| tokens.into_iter().for_each(|token| client.send(Event::Token { choice, token }));
         let mut failure = None;

@@ -3,12 +3,12 @@
 use super::event::Token;
 
 /// The end of an answer that cannot be given out yet.
-pub struct StopTexts {
+pub struct StopStrings {
     stops: Vec<String>,
     held: Vec<Token>,
 }
 
-impl StopTexts {
+impl StopStrings {
     /// Holds back what may become one of `stops`, which are not empty.
     pub fn new(stops: Vec<String>) -> Self {
         Self { stops, held: Vec::new() }
@@ -63,7 +63,7 @@ mod tests {
 
     /// What comes out after each token, a bar where the answer ends.
     fn run(stops: &[&str], tokens: &[&str]) -> Vec<String> {
-        let mut stop = StopTexts::new(stops.iter().map(|s| (*s).to_owned()).collect());
+        let mut stop = StopStrings::new(stops.iter().map(|s| (*s).to_owned()).collect());
         let text = |tokens: Vec<Token>| tokens.into_iter().map(|t| t.text).collect::<String>();
         let mut given = Vec::new();
         for token in tokens {
