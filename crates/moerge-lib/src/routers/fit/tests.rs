@@ -35,7 +35,8 @@ fn mean(first: f32, second: f32) -> Vec<f32> {
 
 fn samples(classes: Vec<Option<Class>>) -> Samples {
     let held_out = (0..classes.len()).map(|t| t % 5 == 4).collect();
-    Samples { classes, held_out }
+    let spliced = vec![false; classes.len()];
+    Samples { classes, held_out, spliced }
 }
 
 fn shape(mode: GateMode, experts: usize) -> Shape {
@@ -143,9 +144,10 @@ fn much_text_counts_as_little() {
     let means = [mean(0.0, 1.0), mean(0.0, -1.0)];
     let classes: Vec<usize> = (0..TOKENS).map(|t| usize::from(t % 20 == 0)).collect();
     let u = cloud(&means, &classes, "much");
-    let labels: (Vec<usize>, Vec<usize>) = ((0..TOKENS).collect(), classes.clone());
-    let rows = Regression::new(&u, &labels, 2).rows(&vec![vec![0.0; HIDDEN]; 2], 1e-3);
-    let confusion = Confusion::new(2, &scores(&rows, &u, &labels.0), &labels.1).shares();
+    let label = |(column, expert): (usize, &usize)| Labelled { column, expert: *expert, spliced: false };
+    let labels: Vec<Labelled> = classes.iter().enumerate().map(label).collect();
+    let rows = Regression::new(&u, &labels, 2).rows(&vec![vec![0.0; HIDDEN]; 2], 1e-3, 1.0);
+    let confusion = Confusion::new(2, &scores(&rows, &u, &(0..TOKENS).collect::<Vec<_>>()), &classes).shares();
     // One standard deviation from the border: 84 %.
     assert!(confusion[0][0] > 0.75 && confusion[1][1] > 0.75, "{confusion:?}");
 }
@@ -158,4 +160,30 @@ fn the_number_of_threads_changes_no_bit() {
         pool.install(|| fit(&u, &labels, shape(GateMode::Calibrated, 2)).unwrap())
     };
     assert_eq!(with(1), with(5));
+}
+
+/// Tokens of two experts: in whole text, feature 0 tells the expert, in spliced text feature 1, where feature 0 is that of
+/// expert 0 (`misled` is 0) or that of the other expert.
+fn with_spliced(misled: f32, name: &str) -> (Activations, Samples) {
+    let means = [mean(8.0, 2.5), mean(-8.0, -2.5), mean(8.0 - misled, 2.5), mean(misled - 8.0, -2.5)];
+    let places: Vec<usize> = (0..TOKENS).map(|t| t % 4).collect();
+    let labels = samples(places.iter().map(|place| Some(Class::Expert(place % 2))).collect());
+    (cloud(&means, &places, name), Samples { spliced: places.iter().map(|place| *place > 1).collect(), ..labels })
+}
+
+#[test]
+fn spliced_text_weighs_as_much_as_whole_text_can_afford() {
+    // Where spliced text is like whole text, any weight is as good.
+    let fitted = |misled: f32, name: &str| {
+        let (u, labels) = with_spliced(misled, name);
+        (fit(&u, &labels, shape(GateMode::Calibrated, 2)).unwrap(), u, labels)
+    };
+    let (alike, ..) = fitted(0.0, "alike");
+    assert!(alike.spliced_weight.is_some_and(|weight| weight >= 1.0), "{alike:?}");
+    // Where feature 0 says the opposite, a router that follows it is right about whole text only.
+    let (opposite, u, labels) = fitted(16.0, "opposite");
+    assert_eq!(opposite.spliced_weight, Some(0.25), "{opposite:?}");
+    // And spliced text alone is no choice: all of it counts.
+    let alone = Samples { spliced: vec![true; TOKENS], ..labels };
+    assert_eq!(fit(&u, &alone, shape(GateMode::Calibrated, 2)).unwrap().spliced_weight, Some(1.0));
 }
