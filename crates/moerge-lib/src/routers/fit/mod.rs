@@ -145,7 +145,7 @@ impl Samples {
         let mut statistics = Statistics::new(shape.experts + 1, u, &known);
         statistics.add(u, &known, &classes, shape.covariance())?;
         let columns: Vec<usize> = negatives.iter().map(|(column, _)| *column).collect();
-        let scores = scores(&rows(&statistics, shape).experts, u, &columns);
+        let scores = scores(&rows(statistics, shape).experts, u, &columns);
         let mut settled = self.clone();
         for (token, (column, expert)) in negatives.into_iter().enumerate() {
             let best = ranked(&scores, token).into_iter().find(|e| *e != expert);
@@ -178,7 +178,7 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
 
     let best = best_trial(u, &samples, &statistics, &held_out, shape);
     statistics.add(u, &samples.select(true, experts), &samples.spliced, shape.covariance())?;
-    let mut fitted = rows(&statistics.weighted(best.spliced_weight), shape);
+    let mut fitted = rows(statistics.weighted(best.spliced_weight), shape);
     if best.penalty > 0.0 {
         let regression = Regression::new(u, &samples.of_experts(true, experts), experts);
         fitted.experts = regression.rows(&best.rows, best.penalty, best.spliced_weight);
@@ -207,7 +207,7 @@ fn best_trial(
     held_out: &HeldOut,
     shape: Shape,
 ) -> Trial {
-    let discriminant = |weight| Trial::new(0.0, weight, rows(&statistics.weighted(weight), shape).experts, u, held_out);
+    let discriminant = |weight| Trial::new(0.0, weight, rows(statistics.weighted(weight), shape).experts, u, held_out);
     let mut best = discriminant(EQUAL);
     if !shape.covariance() || shape.experts < 2 || held_out.labels.is_empty() {
         return best;
@@ -243,7 +243,7 @@ pub(super) fn common_direction(u: &Activations, samples: &Samples, shape: Shape)
     classes.extend(held_classes);
     let mut statistics = Statistics::new(shape.experts + 1, u, &columns);
     statistics.add(u, &columns, &classes, shape.covariance())?;
-    Ok(discriminant::common(&statistics, shape))
+    Ok(discriminant::common(statistics, shape))
 }
 
 /// Measures an existing router `gate` on held-out tokens; its rows were divided by `temperature`.

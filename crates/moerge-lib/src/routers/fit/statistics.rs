@@ -14,8 +14,8 @@ const FEATURES: usize = 256;
 
 /// Bytes of memory for the sums over vectors of this width and what is computed from them.
 pub fn bytes(hidden: usize, threads: usize) -> u64 {
-    // Of whole and of spliced text, both together, and the covariance.
-    let sums = 4 * hidden * hidden * size_of::<f64>();
+    // Of whole text, of spliced text, and of both together, which becomes the covariance.
+    let sums = 3 * hidden * hidden * size_of::<f64>();
     let shared = 2 * hidden * TOKENS * size_of::<f32>();
     let per_thread = (FEATURES * (hidden + TOKENS)) * size_of::<f32>();
     (sums + shared + threads * per_thread) as u64
@@ -113,13 +113,13 @@ impl Statistics {
         (count > 0.0).then(|| self.sums[class].iter().zip(&self.centre).map(mean).collect())
     }
 
-    /// The pooled covariance within the classes, `[hidden, hidden]`.
-    pub fn within(&self) -> Vec<f64> {
+    /// The pooled covariance within the classes, `[hidden, hidden]`, in place of the moment.
+    pub fn into_within(self) -> Vec<f64> {
         let hidden = self.centre.len();
         let seen = |class: &usize| self.counts[*class] > 0.0;
         let classes: Vec<usize> = (0..self.counts.len()).filter(seen).collect();
-        let freedom = (self.tokens() - classes.len() as f64).max(1.0);
-        let mut within = self.moment.clone();
+        let freedom = (self.counts.iter().sum::<f64>() - classes.len() as f64).max(1.0);
+        let mut within = self.moment;
         within.par_chunks_mut(hidden.max(1)).enumerate().for_each(|(i, row)| {
             for class in &classes {
                 let (sum, count) = (&self.sums[*class], self.counts[*class]);

@@ -7,15 +7,15 @@ const RANGE: f64 = 32.0;
 /// Number of bisections; enough for four digits.
 const STEPS: usize = 40;
 
-/// The temperature that calibrates the softmax of the scores `[expert][token]` for the true experts `labels`, of which each
-/// counts as much as its weight; 1 without labels or with a single expert.
-pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize], weights: &[f64]) -> f64 {
+/// The temperature that calibrates the softmax of the scores `[expert][token]` for the true experts `labels`; 1 without
+/// labels or with a single expert.
+pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize]) -> f64 {
     if labels.is_empty() || scores.len() < 2 {
         return 1.0;
     }
     // The loss is convex in the scale, so it is unimodal in its logarithm: golden-section search.
     let golden = (5.0f64.sqrt() - 1.0) / 2.0;
-    let loss = |log: f64| loss(scores, labels, weights, log.exp());
+    let loss = |log: f64| loss(scores, labels, log.exp());
     let (mut low, mut high) = (-RANGE.ln(), RANGE.ln());
     let (mut a, mut b) = (high - golden * (high - low), low + golden * (high - low));
     let (mut loss_a, mut loss_b) = (loss(a), loss(b));
@@ -33,9 +33,9 @@ pub(super) fn temperature(scores: &[Vec<f64>], labels: &[usize], weights: &[f64]
     (-(low + high) / 2.0).exp()
 }
 
-/// Weighted sum of the cross entropies of `softmax(scale * scores)`.
-fn loss(scores: &[Vec<f64>], labels: &[usize], weights: &[f64], scale: f64) -> f64 {
-    losses(scores, labels, scale).zip(weights).map(|(loss, weight)| weight * loss).sum()
+/// Mean cross entropy of `softmax(scale * scores)`.
+fn loss(scores: &[Vec<f64>], labels: &[usize], scale: f64) -> f64 {
+    losses(scores, labels, scale).sum::<f64>() / labels.len() as f64
 }
 
 /// Cross entropy of `softmax(scale * scores)`, per token.
@@ -56,9 +56,9 @@ mod tests {
         for factor in [0.2, 1.0, 5.0] {
             let scores = vec![vec![factor * 3.0f64.ln(); 400], vec![0.0; 400]];
             let labels: Vec<usize> = (0..400).map(|t| usize::from(t % 4 == 0)).collect();
-            let temperature = temperature(&scores, &labels, &[1.0; 400]);
+            let temperature = temperature(&scores, &labels);
             assert!((temperature - factor).abs() < 1e-3 * factor, "{factor} {temperature}");
         }
-        assert_eq!(temperature(&[vec![], vec![]], &[], &[]), 1.0);
+        assert_eq!(temperature(&[vec![], vec![]], &[]), 1.0);
     }
 }

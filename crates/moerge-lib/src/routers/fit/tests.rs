@@ -133,7 +133,7 @@ fn regression_is_taken_where_classes_are_not_normal() {
     let mut statistics = Statistics::new(3, &u, &train);
     statistics.add(&u, &train, &classes, true).unwrap();
     let (columns, held) = labels.experts_held_out(2);
-    let discriminant = scores(&rows(&statistics, shape(GateMode::Calibrated, 2)).experts, &u, &columns);
+    let discriminant = scores(&rows(statistics, shape(GateMode::Calibrated, 2)).experts, &u, &columns);
     let accuracy = Confusion::new(2, &discriminant, &held).accuracy();
     assert!(accuracy < fitted.confusion.accuracy() - 0.02, "{accuracy}");
 }
@@ -162,10 +162,10 @@ fn the_number_of_threads_changes_no_bit() {
     assert_eq!(with(1), with(5));
 }
 
-/// Tokens of two experts: in whole text, feature 0 tells the expert, in spliced text feature 1, where feature 0 is that of
-/// expert 0 (`misled` is 0) or that of the other expert.
-fn with_spliced(misled: f32, name: &str) -> (Activations, Samples) {
-    let means = [mean(8.0, 2.5), mean(-8.0, -2.5), mean(8.0 - misled, 2.5), mean(misled - 8.0, -2.5)];
+/// Tokens of two experts, half of them of spliced text. In whole text, feature 0 tells the expert; in spliced text, it is off
+/// by `misled`. Feature 1 tells it in both, by `clear` standard deviations.
+fn with_spliced(misled: f32, clear: f32, name: &str) -> (Activations, Samples) {
+    let means = [mean(8.0, clear), mean(-8.0, -clear), mean(8.0 - misled, clear), mean(misled - 8.0, -clear)];
     let places: Vec<usize> = (0..TOKENS).map(|t| t % 4).collect();
     let labels = samples(places.iter().map(|place| Some(Class::Expert(place % 2))).collect());
     (cloud(&means, &places, name), Samples { spliced: places.iter().map(|place| *place > 1).collect(), ..labels })
@@ -173,17 +173,15 @@ fn with_spliced(misled: f32, name: &str) -> (Activations, Samples) {
 
 #[test]
 fn spliced_text_weighs_as_much_as_whole_text_can_afford() {
-    // Where spliced text is like whole text, any weight is as good.
-    let fitted = |misled: f32, name: &str| {
-        let (u, labels) = with_spliced(misled, name);
-        (fit(&u, &labels, shape(GateMode::Calibrated, 2)).unwrap(), u, labels)
-    };
-    let (alike, ..) = fitted(0.0, "alike");
-    assert!(alike.spliced_weight.is_some_and(|weight| weight >= 1.0), "{alike:?}");
-    // Where feature 0 says the opposite, a router that follows it is right about whole text only.
-    let (opposite, u, labels) = fitted(16.0, "opposite");
-    assert_eq!(opposite.spliced_weight, Some(0.25), "{opposite:?}");
-    // And spliced text alone is no choice: all of it counts.
-    let alone = Samples { spliced: vec![true; TOKENS], ..labels };
-    assert_eq!(fit(&u, &alone, shape(GateMode::Calibrated, 2)).unwrap().spliced_weight, Some(1.0));
+    let weight =
+        |u: &Activations, labels: &Samples| fit(u, labels, shape(GateMode::Calibrated, 2)).unwrap().spliced_weight;
+    // Feature 1 tells the expert in both kinds of text, so spliced text costs little.
+    let (u, labels) = with_spliced(16.0, 6.0, "clear");
+    assert!(weight(&u, &labels).is_some_and(|weight| weight >= 1.0));
+    // Only feature 0 does, and it says the opposite in spliced text.
+    let (u, labels) = with_spliced(16.0, 0.3, "opposite");
+    assert_eq!(weight(&u, &labels), Some(0.25));
+    // There is nothing to choose with one kind of text.
+    assert_eq!(weight(&u, &Samples { spliced: vec![true; TOKENS], ..labels.clone() }), Some(1.0));
+    assert_eq!(weight(&u, &Samples { spliced: vec![false; TOKENS], ..labels }), None);
 }

@@ -10,8 +10,9 @@ use moerge_infer::decoder::Activations;
 /// was a loss on other text (examples/tiny).
 const SURE: f64 = 2.0;
 
-/// What the loss on whole text may cost, in nats per token and layer.
-const TOLERANCE: f64 = 0.02;
+/// What following may cost on whole text, in nats per token and layer. Equal weights cost SmolLM2-135M 0.005 to 0.015 in most
+/// layers, and examples/tiny, whose width is 128, 0.02 to 0.045.
+const TOLERANCE: f64 = 0.015;
 
 /// The held-out tokens of experts.
 pub(super) struct HeldOut {
@@ -37,20 +38,10 @@ pub(super) struct Trial {
     means: [f64; 2],
 }
 
-impl HeldOut {
-    /// The weights of the tokens: those of spliced text together `spliced` times those of whole text.
-    fn weights(&self, spliced: f64) -> Vec<f64> {
-        let count = |kind: bool| self.spliced.iter().filter(|s| **s == kind).count();
-        let (whole, cut) = (count(false), count(true));
-        let each = if whole > 0 && cut > 0 { spliced * whole as f64 / cut as f64 } else { 1.0 };
-        self.spliced.iter().map(|s| if *s { each } else { 1.0 }).collect()
-    }
-}
-
 impl Trial {
     pub fn new(penalty: f64, spliced_weight: f64, rows: Vec<Vec<f64>>, u: &Activations, held_out: &HeldOut) -> Self {
         let scores = scores(&rows, u, &held_out.columns);
-        let temperature = temperature(&scores, &held_out.labels, &held_out.weights(spliced_weight));
+        let temperature = temperature(&scores, &held_out.labels);
         let losses: Vec<f64> = losses(&scores, &held_out.labels, 1.0 / temperature).collect();
         let mean = |spliced: bool| {
             let own = losses.iter().zip(&held_out.spliced).filter(|(_, s)| **s == spliced);
