@@ -237,11 +237,11 @@ def read_from(folder):
     datasets.load_dataset = load_dataset
 
 
-def load(folder):
+def load(folder, dtype="float32"):
     """A model as the harness runs it, loaded once."""
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
+    return HFLM(pretrained=str(folder), dtype=dtype, device="cpu", batch_size=1)
 
 
 def harness(model, task, shots, limit=None):
