@@ -196,11 +196,11 @@ ASKED = [
 def write(path, made, kind):
     import csv
 
-    import pyarrow
-    import pyarrow.parquet
-
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(made), path)
     elif kind == "json":
         path.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n")
