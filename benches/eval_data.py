@@ -39,7 +39,7 @@ def hellaswag():
 
 
 def truthfulqa():
-    """The true answer first, as in the original: the harness counts what precedes the first false one as true."""
+    """The true answer first, as in the original: mc1 takes the first for the true one."""
     def made(row):
         others = [choice for place, choice in enumerate(row["choices"]) if place != row["expected_index"]]
         choices = [row["choices"][row["expected_index"]], *others]
