@@ -4,8 +4,8 @@
     VENV/bin/python benches/eval.py target/release/moerge MODEL_DIR [--tasks TASK:SHOTS:QUESTIONS ...] [--rounds N]
 
 The data sets are those of eval_data.py. Each task is run in turns, `--rounds` times, on as many threads for both. Times of
-the processor (user and system) are what to trust where other programs run on the machine; seconds on the clock stand
-beside them. moerge's are those of the whole command: it loads the model and the data. The harness's are those of its
+the processor (user and system) are what to trust where other programs run on the machine, on one thread only, since torch's
+threads spin while they wait for each other; seconds on the clock stand beside them. moerge's are those of the whole command: it loads the model and the data. The harness's are those of its
 requests alone, with the batch size of --batch-sizes that is the fastest on the first questions.
 
 In f32 the answers must agree: each log-likelihood to 1e-3, 99.5 % of the choices, all written answers. In bf16, which both
