@@ -101,6 +101,16 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
+class GroupScore:
+    """The mean of a group of tasks, such as `mmlu`, over all their questions, as lm-evaluation-harness reports it."""
+
+    name: str
+    shots: int
+    questions: int
+    metric: Metric
+
+
+@dataclass(frozen=True)
 class ModelScore:
     """The results of a model."""
 
@@ -116,6 +126,7 @@ class ModelScore:
     answers: tuple[AnswersScore, ...]
     tasks: tuple[TaskScore, ...]
     mixed: Optional[MixedScore] = None
+    groups: tuple[GroupScore, ...] = ()
 
 
 @dataclass(frozen=True)

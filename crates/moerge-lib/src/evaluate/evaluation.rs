@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     AnswersScore, Choices, ChoicesScore, Extraction, MixedDocuments, MixedScore, Mixing, NUMBER, Questions, Text,
     TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices, splits_alike,
-    tasks::{KeptAnswers, TaskScore, TokenizedQuestions, questions, score_task},
+    tasks::{GroupScore, KeptAnswers, TaskScore, TokenizedQuestions, group_scores, questions, score_task},
 };
 use crate::route::{expert_names, expert_slots};
 use moerge_core::{
@@ -75,6 +75,9 @@ pub struct ModelScore {
     pub answers: Vec<AnswersScore>,
     /// One entry per task.
     pub tasks: Vec<TaskScore>,
+    /// One entry per group of tasks that was asked whole and whose mean the harness reports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupScore>,
 }
 
 /// The model that others are compared with.
@@ -190,6 +193,7 @@ impl Tests {
             mixed,
             choices,
             answers,
+            groups: group_scores(&tasks),
             tasks,
         })
     }

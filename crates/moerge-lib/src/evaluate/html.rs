@@ -59,6 +59,12 @@ pub fn page(scores: &[ModelScore], names: &[String], suites: &[Suite], compared:
             chart(&mut page, &title, names, &values, metric.metric);
         }
     }
+    for (index, group) in scores.iter().take(1).flat_map(|score| score.groups.iter().enumerate()) {
+        let values: Vec<Estimate> = scores.iter().map(|s| s.groups[index].metric.estimate).collect();
+        let title =
+            format!("{}, {}, {} shots, {} questions", group.name, group.metric.name, group.shots, group.questions);
+        chart(&mut page, &title, names, &values, group.metric.metric);
+    }
     scores.iter().zip(names).for_each(|(score, name)| expert_use(&mut page, score, name));
     comparisons(&mut page, names, compared);
     page.push_str("</main>\n</body>\n</html>\n");

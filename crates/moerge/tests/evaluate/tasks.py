@@ -196,11 +196,11 @@ ASKED = [
 def write(path, made, kind):
     import csv
 
-    import pyarrow
-    import pyarrow.parquet
-
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(made), path)
     elif kind == "json":
         path.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n")
@@ -237,11 +237,11 @@ def read_from(folder):
     datasets.load_dataset = load_dataset
 
 
-def load(folder):
+def load(folder, dtype="float32"):
     """A model as the harness runs it, loaded once."""
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
+    return HFLM(pretrained=str(folder), dtype=dtype, device="cpu", batch_size=1)
 
 
 def harness(model, task, shots, limit=None):

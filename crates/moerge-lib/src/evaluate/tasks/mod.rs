@@ -9,6 +9,7 @@ mod compare;
 pub mod data_folder;
 mod examples;
 pub mod grade;
+mod groups;
 mod kept_answers;
 mod prepare;
 mod python_random;
@@ -21,6 +22,7 @@ mod template;
 
 pub(crate) use answers::TokenizedQuestions;
 pub use compare::{Comparison, compare, mcnemar};
+pub use groups::{GroupScore, group_scores};
 pub(crate) use kept_answers::KeptAnswers;
 pub(crate) use score::score_task;
 pub use score::{MetricScore, QuestionScore, TaskScore};

@@ -6,7 +6,7 @@ use moerge_core::output::card::markdown_table;
 use moerge_lib::evaluate::{
     ChoicesScore, Estimate, MixedScore, ModelScore, TextScore, geometric_mean,
     tasks::{
-        Comparison, compare, mcnemar,
+        Comparison, MetricScore, compare, mcnemar,
         suites::{PartScore, Suite, SuiteScore},
         task::{Metric, Scale},
     },
@@ -213,24 +213,25 @@ fn answers(scores: &[ModelScore], names: &[String]) -> Table {
     Table { header, rows }
 }
 
-/// A row per metric of a task, a column per model.
+/// A row per metric of a task and per group of tasks, a column per model.
 fn tasks(scores: &[ModelScore], names: &[String]) -> Table {
     let mut header = vec!["task".to_owned(), "shots".to_owned(), "questions".to_owned()];
     header.extend(names.iter().cloned());
+    let row = |name: &str, (shots, questions): (usize, usize), of: &dyn Fn(&ModelScore) -> &MetricScore| {
+        let metric = of(&scores[0]);
+        let values: Vec<Estimate> = scores.iter().map(|score| of(score).estimate).collect();
+        let facts = [shots.to_string(), thousands(questions)].map(|text| Cell { text, best: false });
+        let cells = across(&values, metric.higher_is_better(), |e| metric_cell(metric.metric, e));
+        Row { name: format!("{name} {}", metric.name), cells: facts.into_iter().chain(cells).collect(), note: false }
+    };
     let mut rows = Vec::new();
     for (index, task) in scores.iter().take(1).flat_map(|score| score.tasks.iter().enumerate()) {
-        for (number, metric) in task.metrics.iter().enumerate() {
-            let facts = [task.shots.to_string(), thousands(task.items.len())];
-            let facts = facts.map(|text| Cell { text, best: false }).into_iter();
-            let of = |score: &ModelScore| score.tasks[index].metrics[number].estimate;
-            let values: Vec<Estimate> = scores.iter().map(of).collect();
-            let cells = across(&values, metric.higher_is_better(), |e| metric_cell(metric.metric, e));
-            rows.push(Row {
-                name: format!("{} {}", task.name, metric.name),
-                cells: facts.chain(cells).collect(),
-                note: false,
-            });
-        }
+        let numbers = 0..task.metrics.len();
+        let facts = (task.shots, task.items.len());
+        rows.extend(numbers.map(|number| row(&task.name, facts, &|score| &score.tasks[index].metrics[number])));
+    }
+    for (index, group) in scores.iter().take(1).flat_map(|score| score.groups.iter().enumerate()) {
+        rows.push(row(group.name, (group.shots, group.questions), &|score| &score.groups[index].metric));
     }
     Table { header, rows }
 }
@@ -413,6 +414,7 @@ mod tests {
             choices: Vec::new(),
             answers: Vec::new(),
             tasks: Vec::new(),
+            groups: Vec::new(),
         }
     }
 

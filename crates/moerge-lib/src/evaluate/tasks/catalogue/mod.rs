@@ -32,22 +32,27 @@ pub struct Group {
     pub name: &'static str,
     /// The names of its tasks.
     pub tasks: Vec<String>,
+    /// The metric whose mean over all questions the harness reports, if it does.
+    pub metric: Option<&'static str>,
 }
 
 /// All groups.
 pub fn groups() -> Vec<Group> {
     let names = |tasks: Vec<Task>| tasks.into_iter().map(|task| task.name).collect();
     let named = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
-    vec![
-        Group { name: "mmlu", tasks: names(mmlu::tasks()) },
-        Group { name: "bigbench_nous", tasks: names(bigbench::nous()) },
-        Group { name: "agieval_nous", tasks: names(multiple_choice::agieval()) },
-        Group { name: "leaderboard_bbh", tasks: names(leaderboard::bbh()) },
-        Group { name: "leaderboard_gpqa", tasks: names(leaderboard::gpqa()) },
-        Group { name: "leaderboard_musr", tasks: names(leaderboard::musr()) },
-        Group { name: "ai2_arc", tasks: named(&["arc_easy", "arc_challenge"]) },
-        Group { name: "truthfulqa", tasks: named(&["truthfulqa_mc1", "truthfulqa_mc2"]) },
-    ]
+    let group = |name, tasks, metric| Group { name, tasks, metric };
+    let mut groups = vec![group("mmlu", names(mmlu::tasks()), Some("acc"))];
+    groups.extend(mmlu::FIELDS.map(|(name, field)| group(name, mmlu::subjects(field), Some("acc"))));
+    groups.extend([
+        group("bigbench_nous", names(bigbench::nous()), None),
+        group("agieval_nous", names(multiple_choice::agieval()), Some("acc_norm")),
+        group("leaderboard_bbh", names(leaderboard::bbh()), Some("acc_norm")),
+        group("leaderboard_gpqa", names(leaderboard::gpqa()), Some("acc_norm")),
+        group("leaderboard_musr", names(leaderboard::musr()), Some("acc_norm")),
+        group("ai2_arc", named(&["arc_easy", "arc_challenge"]), None),
+        group("truthfulqa", named(&["truthfulqa_mc1", "truthfulqa_mc2"]), None),
+    ]);
+    groups
 }
 
 /// The task of this name.
@@ -110,6 +115,8 @@ mod tests {
             assert!(task.split().is_some() && !task.metrics.is_empty(), "{}", task.name);
         }
         assert_eq!(tasks_named("mmlu").unwrap().len(), 57);
+        let fields = ["mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other"];
+        assert_eq!(fields.map(|name| tasks_named(name).unwrap().len()), [19, 13, 12, 13]);
         assert_eq!(tasks_named("leaderboard_bbh").unwrap().len(), 24);
         assert!(task("arc_chalenge").unwrap_err().to_string().contains("arc_challenge"));
     }
