@@ -12,7 +12,6 @@ use moerge_infer::{decoder::ranges, tokenizer::Tokenizer};
 use super::{
     ExpertText,
     fit::{Class, Samples},
-    fit_routers::max_tokens,
     long_text::{pieces, spread},
 };
 use crate::{
@@ -114,7 +113,7 @@ impl Calibration {
     }
 
     fn empty(bos: Option<u32>) -> Self {
-        let samples = Samples { classes: Vec::new(), held_out: Vec::new(), spliced: Vec::new() };
+        let samples = Samples { classes: Vec::new(), held_out: Vec::new() };
         Self { sequences: Vec::new(), samples, places: Vec::new(), owners: Vec::new(), bos }
     }
 
@@ -139,7 +138,6 @@ impl Calibration {
 
     fn push(&mut self, sequence: Labelled) {
         self.places.extend(places(&sequence.starts, sequence.tokens.len()));
-        self.samples.spliced.extend(sequence.classes.iter().map(|_| sequence.owner == Owner::Experts));
         self.samples.classes.extend(sequence.classes);
         self.samples.held_out.extend(sequence.held_out);
         self.sequences.push(sequence.tokens);
@@ -256,7 +254,7 @@ pub fn recipe_texts(
     tokenizer: &Tokenizer,
     progress: &dyn Progress,
 ) -> Result<(Vec<ExpertTokens>, Option<ExpertTokens>)> {
-    let tokens = |prompts: &Prompts| ExpertTokens::of(prompts, tokenizer, max_tokens(routing), progress);
+    let tokens = |prompts: &Prompts| ExpertTokens::of(prompts, tokenizer, routing.fit.tokens, progress);
     let experts = routing.experts.iter().map(tokens).collect::<Result<_>>()?;
     Ok((experts, routing.shared_expert.as_ref().map(tokens).transpose()?))
 }

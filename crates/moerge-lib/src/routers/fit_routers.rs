@@ -41,9 +41,9 @@ pub fn fit_routers(
     let experts = 0..plan.routing.slots.experts();
     let experts: Vec<ExpertReport> = experts.map(|e| expert(plan, calibration, e)).collect::<Result<_>>()?;
     let layers = plan.description.decoder.layers.len();
-    let splices = splices(&plan.routing) && trained.is_none();
+    let splices = plan.routing.fit.splice && trained.is_none();
     let calibration =
-        if splices { &calibration.with_spliced(max_tokens(&plan.routing), plan.output.seed) } else { calibration };
+        if splices { &calibration.with_spliced(plan.routing.fit.tokens, plan.output.seed) } else { calibration };
     let copies = Copies::new(plan, calibration);
     let sequences = copies.sequences(calibration);
     let merged = Merged::new(plan)?;
@@ -74,19 +74,9 @@ pub fn fit_routers(
 
 /// The lengths of the sequences that go through the model in a fit to text of these lengths, at most.
 pub fn fit_lengths(plan: &MoePlan, lengths: &TextLengths) -> Vec<usize> {
-    let routing = &plan.routing;
-    let lengths = if splices(routing) { lengths.with_spliced(max_tokens(routing)) } else { lengths.all().collect() };
-    Copies::lengths(plan, lengths)
-}
-
-/// Whether routers are also fitted to spliced text.
-fn splices(routing: &Routing) -> bool {
-    routing.fit.splice && routing.gate_mode != GateMode::PhatGoose
-}
-
-/// How many tokens of an expert a fit reads, at most: of spliced text as many as of whole text.
-pub(super) fn max_tokens(routing: &Routing) -> usize {
-    routing.fit.tokens.saturating_mul(if splices(routing) { 2 } else { 1 })
+    let Routing { gate_mode, fit, .. } = &plan.routing;
+    let splices = fit.splice && *gate_mode != GateMode::PhatGoose;
+    Copies::lengths(plan, if splices { lengths.with_spliced(fit.tokens) } else { lengths.all().collect() })
 }
 
 /// Bytes that a fit to `tokens` tokens needs in addition to the pass: the sums of a layer's fit, or logits if labels

@@ -72,9 +72,6 @@ pub struct LayerReport {
     /// The penalty of the logistic regression; 0 if the rows are those of the discriminant.
     #[serde(default)]
     pub penalty: f64,
-    /// The weight of spliced text in the fit, where that of whole text is 1, if there was any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spliced_weight: Option<f64>,
     /// The expert in each slot, if not every expert is in every layer. An expert may occur twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<u64>,
@@ -101,7 +98,6 @@ impl LayerReport {
             degenerate: accuracy < (1.0 + chance) / 2.0,
             temperature: fit.temperature,
             penalty: fit.penalty,
-            spliced_weight: fit.spliced_weight,
             load: slots.by_expert(layer, load),
             ..report
         }

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::{
         merge::{MergeOptions, prepare},
-        routers::{ExpertTokens, Merged, fit_routers, fit_routers::max_tokens, losses::next_token_losses},
+        routers::{ExpertTokens, Merged, fit_routers, losses::next_token_losses},
     };
     use moerge_core::{progress::Silent, recipe::Recipe};
     use moerge_infer::tokenizer::Tokenizer;
@@ -159,7 +159,7 @@ mod tests {
         };
         let calibration = Calibration::new(&["code", "math", "story"].map(text), None);
         let plan_2 = plan(2);
-        let spliced = calibration.with_spliced(max_tokens(&plan_2.routing), plan_2.output.seed);
+        let spliced = calibration.with_spliced(plan_2.routing.fit.tokens, plan_2.output.seed);
         let texts: Vec<Vec<u32>> =
             spliced.some_of_experts(TOKENS).into_iter().map(|s| spliced.sequences[s].clone()).collect();
         assert!(texts.len() > 6);

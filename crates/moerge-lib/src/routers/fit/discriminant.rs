@@ -24,7 +24,7 @@ pub(super) struct Rows {
 }
 
 /// The rows for `statistics`. Classes are numbered as in [`super::Class`].
-pub(super) fn rows(statistics: Statistics, shape: Shape) -> Rows {
+pub(super) fn rows(statistics: &Statistics, shape: Shape) -> Rows {
     let experts = shape.experts;
     let means: Vec<Option<Vec<f64>>> = (0..experts).map(|e| statistics.mean(e)).collect();
     let mean = mean(means.iter().flatten());
@@ -37,7 +37,7 @@ pub(super) fn rows(statistics: Statistics, shape: Shape) -> Rows {
     differences.push(mean.clone());
 
     let mut solved = if shape.covariance() {
-        solve(&shrunk(statistics.into_within(), hidden), &differences)
+        solve(&shrunk(statistics.within(), hidden), &differences)
     } else {
         differences.clone()
     };
@@ -53,11 +53,11 @@ pub(super) fn rows(statistics: Statistics, shape: Shape) -> Rows {
 }
 
 /// The direction `a` along which every router input is about 1.
-pub(super) fn common(statistics: Statistics, shape: Shape) -> Vec<f64> {
+pub(super) fn common(statistics: &Statistics, shape: Shape) -> Vec<f64> {
     let means: Vec<Vec<f64>> = (0..shape.experts).filter_map(|e| statistics.mean(e)).collect();
     let mean = mean(means.iter());
     let mut along = if shape.covariance() {
-        solve(&shrunk(statistics.into_within(), mean.len()), std::slice::from_ref(&mean)).pop().unwrap_or_default()
+        solve(&shrunk(statistics.within(), mean.len()), std::slice::from_ref(&mean)).pop().unwrap_or_default()
     } else {
         mean.clone()
     };

@@ -8,16 +8,12 @@
 //! mean over experts of the mean over their tokens of -ln softmax(W u)[own]  +  penalty / 2 sum_f W_f^2 mean(u_f^2)
 //! ```
 //!
-//! Experts count equally, however much text each has; within an expert, spliced text has a weight ([`super::weights`]).
-//! The penalty is scaled by each feature's mean square, because some
+//! Experts count equally, however much text each has. The penalty is scaled by each feature's mean square, because some
 //! features of a model are hundreds of times larger than others.
 
 use rayon::prelude::*;
 
-use super::{
-    l_bfgs::{Slope, minimise},
-    weights::{Labelled, TextCounts, TokenWeights, token_weights},
-};
+use super::l_bfgs::{Slope, minimise};
 use moerge_core::numeric::simd::vectorised;
 use moerge_infer::decoder::Activations;
 
@@ -27,9 +23,8 @@ pub(super) const PENALTIES: [f64; 2] = [1e-2, 1e-3];
 /// Number of steps. The likelihood of held-out tokens stops improving after about 20 steps from the discriminant's rows,
 /// in layers of 128 and of 576 features.
 const STEPS: usize = 20;
-/// Maximum number of values of router inputs (256 MiB); of more tokens, an evenly spaced subset is used. Narrow models have
-/// room for many tokens, and need them: with half of 20,000, 576 wide, regression beats the discriminant in fewer layers.
-const MAX_VALUES: usize = 64 << 20;
+/// Maximum number of tokens; of more, an evenly spaced subset is used.
+const MAX_TOKENS: usize = 16 << 10;
 /// Elements of a block of router inputs: it stays in a core's cache while it is used for the scores and the gradient.
 const BLOCK: usize = 128 << 10;
 /// Number of partial sums.
@@ -44,22 +39,22 @@ pub(super) struct Regression {
     scales: Vec<f64>,
     /// Divided by `scales`; in blocks of tokens, each `[hidden, tokens]`.
     scaled: Vec<f32>,
-    tokens: Vec<Labelled>,
-    /// The tokens of each expert.
-    counts: Vec<TextCounts>,
+    labels: Vec<usize>,
+    /// The weight of a token of each expert; the weights of all tokens sum to 1.
+    weights: Vec<f64>,
 }
 
 /// Bytes of memory for a regression over `tokens` vectors of width `hidden`.
 pub fn bytes(hidden: usize, tokens: usize) -> u64 {
-    (hidden * tokens).min(MAX_VALUES) as u64 * size_of::<f32>() as u64
+    (hidden * tokens.min(MAX_TOKENS) * size_of::<f32>()) as u64
 }
 
 impl Regression {
-    /// A regression over some tokens of `u`.
-    pub fn new(u: &Activations, tokens: &[Labelled], experts: usize) -> Self {
-        let every = (tokens.len() * u.features()).div_ceil(MAX_VALUES).max(1);
-        let labelled: Vec<Labelled> = tokens.iter().step_by(every).copied().collect();
-        let columns: Vec<usize> = labelled.iter().map(|token| token.column).collect();
+    /// A regression over some columns of `u`, each with its expert.
+    pub fn new(u: &Activations, (columns, labels): &(Vec<usize>, Vec<usize>), experts: usize) -> Self {
+        let every = columns.len().div_ceil(MAX_TOKENS).max(1);
+        let columns: Vec<usize> = columns.iter().step_by(every).copied().collect();
+        let labels: Vec<usize> = labels.iter().step_by(every).copied().collect();
         let tokens = columns.len().max(1);
         let scale = |f: usize| {
             let feature = u.feature(f);
@@ -77,33 +72,34 @@ impl Regression {
                 row.iter_mut().zip(columns).for_each(|(x, t)| *x = (f64::from(feature[*t]) / scale) as f32);
             }
         });
-        let mut counts = vec![TextCounts::default(); experts];
-        labelled.iter().for_each(|token| counts[token.expert].add(token.spliced));
-        Self { experts, scales, scaled, tokens: labelled, counts }
+        let mut counts = vec![0usize; experts];
+        labels.iter().for_each(|label| counts[*label] += 1);
+        let seen = counts.iter().filter(|n| **n > 0).count();
+        let weights = counts.into_iter().map(|n| 1.0 / (n.max(1) * seen.max(1)) as f64).collect();
+        Self { experts, scales, scaled, labels, weights }
     }
 
-    /// The best rows for `penalty` and a weight of spliced text, found from `start`.
-    pub fn rows(&self, start: &[Vec<f64>], penalty: f64, spliced: f64) -> Vec<Vec<f64>> {
-        let weights = token_weights(&self.counts, spliced);
+    /// The best rows for `penalty`, found from `start`.
+    pub fn rows(&self, start: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
         let start = start.iter().flat_map(|row| row.iter().zip(&self.scales).map(|(w, scale)| w * scale)).collect();
-        let found = minimise(start, STEPS, |rows| self.slope(rows, penalty, &weights));
+        let found = minimise(start, STEPS, |rows| self.slope(rows, penalty));
         let unscaled = |row: &[f64]| row.iter().zip(&self.scales).map(|(w, scale)| w / scale).collect();
         found.chunks(self.scales.len().max(1)).map(unscaled).collect()
     }
 
     /// The loss at `rows`, `[experts, hidden]` over scaled features, and its gradient. Sums run in a fixed order,
     /// whatever the number of threads.
-    fn slope(&self, rows: &[f64], penalty: f64, weights: &[TokenWeights]) -> Slope {
+    fn slope(&self, rows: &[f64], penalty: f64) -> Slope {
         let hidden = self.scales.len();
         let narrow: Vec<f32> = rows.iter().map(|w| *w as f32).collect();
         let block = block_tokens(hidden);
-        let part = self.tokens.len().div_ceil(PARTS).next_multiple_of(block);
-        let parts = self.tokens.par_chunks(part).zip(self.scaled.par_chunks((part * hidden).max(1)));
+        let part = self.labels.len().div_ceil(PARTS).next_multiple_of(block);
+        let parts = self.labels.par_chunks(part).zip(self.scaled.par_chunks((part * hidden).max(1)));
         let sums: Vec<Slope> = parts
-            .map(|(tokens, scaled)| {
+            .map(|(labels, scaled)| {
                 let mut sum = Slope { value: 0.0, gradient: vec![0.0; rows.len()] };
-                for (tokens, scaled) in tokens.chunks(block).zip(scaled.chunks(block * hidden)) {
-                    vectorised(|| self.add_block(&narrow, tokens, weights, scaled, &mut sum));
+                for (labels, scaled) in labels.chunks(block).zip(scaled.chunks(block * hidden)) {
+                    vectorised(|| self.add_block(&narrow, labels, scaled, &mut sum));
                 }
                 sum
             })
@@ -117,10 +113,10 @@ impl Regression {
         slope
     }
 
-    /// Adds the loss of some tokens, `[hidden, tokens]`, and its gradient to `sum`.
+    /// Adds the loss of some tokens, `[hidden, labels]`, and its gradient to `sum`.
     #[inline(always)]
-    fn add_block(&self, rows: &[f32], tokens: &[Labelled], weights: &[TokenWeights], scaled: &[f32], sum: &mut Slope) {
-        let (hidden, count) = (self.scales.len(), tokens.len());
+    fn add_block(&self, rows: &[f32], labels: &[usize], scaled: &[f32], sum: &mut Slope) {
+        let (hidden, count) = (self.scales.len(), labels.len());
         let mut scores = vec![0.0f32; self.experts * count];
         let features = |first: usize| scaled[first * count..].chunks_exact(count);
         for (row, scores) in rows.chunks_exact(hidden).zip(scores.chunks_exact_mut(count)) {
@@ -136,7 +132,7 @@ impl Regression {
                 scores.iter_mut().zip(feature).for_each(|(sum, x)| *sum += weight * x);
             }
         }
-        self.residuals(tokens, weights, &mut scores, &mut sum.value);
+        self.residuals(labels, &mut scores, &mut sum.value);
         for (f, feature) in features(0).enumerate() {
             for (group, residuals) in scores.chunks(TOGETHER * count).enumerate() {
                 for (e, product) in products(feature, residuals).into_iter().enumerate().take(residuals.len() / count) {
@@ -146,15 +142,15 @@ impl Regression {
         }
     }
 
-    /// Turns scores, `[experts, tokens]`, into the derivatives of the loss, and adds the loss.
+    /// Turns scores, `[experts, labels]`, into the derivatives of the loss, and adds the loss.
     #[inline(always)]
-    fn residuals(&self, tokens: &[Labelled], weights: &[TokenWeights], scores: &mut [f32], loss: &mut f64) {
-        let count = tokens.len();
-        for (token, Labelled { expert: label, spliced, .. }) in tokens.iter().enumerate() {
+    fn residuals(&self, labels: &[usize], scores: &mut [f32], loss: &mut f64) {
+        let count = labels.len();
+        for (token, label) in labels.iter().enumerate() {
             let score = |expert: usize| f64::from(scores[expert * count + token]);
             let most = (0..self.experts).map(score).fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = (0..self.experts).map(|e| (score(e) - most).exp()).sum();
-            let weight = weights[*label].of(*spliced);
+            let weight = self.weights[*label];
             *loss += weight * (sum.ln() + most - score(*label));
             for expert in 0..self.experts {
                 let own = if expert == *label { 1.0 } else { 0.0 };
@@ -208,17 +204,15 @@ mod tests {
                 (0..hidden).map(|f| (((token * 31 + f * 17) % 23) as f32 - 9.0) * 10f32.powi(f as i32 - 2)).collect();
             u.set_token(token, &x);
         }
-        let label =
-            |t: usize| Labelled { column: t, expert: [0, 0, 0, 0, 0, 0, 0, 1, 1, 2][t % 10], spliced: t % 3 == 0 };
-        let regression = Regression::new(&u, &(0..tokens).map(label).collect::<Vec<_>>(), experts);
-        let weights = token_weights(&regression.counts, 3.0);
+        let labels: Vec<usize> = (0..tokens).map(|t| [0, 0, 0, 0, 0, 0, 0, 1, 1, 2][t % 10]).collect();
+        let regression = Regression::new(&u, &((0..tokens).collect(), labels), experts);
         let rows: Vec<f64> = (0..experts * hidden).map(|i| ((i * 7) % 5) as f64 / 5.0 - 0.4).collect();
-        let slope = regression.slope(&rows, 0.1, &weights);
+        let slope = regression.slope(&rows, 0.1);
         for (i, gradient) in slope.gradient.iter().enumerate() {
             let value = |by: f64| {
                 let mut rows = rows.clone();
                 rows[i] += by;
-                regression.slope(&rows, 0.1, &weights).value
+                regression.slope(&rows, 0.1).value
             };
             let measured = (value(1e-4) - value(-1e-4)) / 2e-4;
             assert!((measured - gradient).abs() < 1e-5, "{i}: {measured} {gradient}");

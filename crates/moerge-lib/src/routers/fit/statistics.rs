@@ -14,18 +14,15 @@ const FEATURES: usize = 256;
 
 /// Bytes of memory for the sums over vectors of this width and what is computed from them.
 pub fn bytes(hidden: usize, threads: usize) -> u64 {
-    // Of whole text, of spliced text, and of both together, which becomes the covariance.
-    let sums = 3 * hidden * hidden * size_of::<f64>();
+    let sums = 2 * hidden * hidden * size_of::<f64>();
     let shared = 2 * hidden * TOKENS * size_of::<f32>();
     let per_thread = (FEATURES * (hidden + TOKENS)) * size_of::<f32>();
     (sums + shared + threads * per_thread) as u64
 }
 
 /// Running sums of labelled vectors.
-#[derive(Clone)]
 pub(super) struct Statistics {
-    /// Numbers of tokens, or sums of their weights.
-    counts: Vec<f64>,
+    counts: Vec<usize>,
     /// Per class, the sum of `x - centre`.
     sums: Vec<Vec<f64>>,
     /// A point near the mean of all: sums of squares around it lose no precision.
@@ -43,13 +40,13 @@ impl Statistics {
             sum / tokens.len().max(1) as f64
         };
         let centre: Vec<f64> = (0..u.features()).map(mean).collect();
-        Self { counts: vec![0.0; classes], sums: vec![vec![0.0; centre.len()]; classes], centre, moment: Vec::new() }
+        Self { counts: vec![0; classes], sums: vec![vec![0.0; centre.len()]; classes], centre, moment: Vec::new() }
     }
 
     /// Adds `tokens` of `u` with their classes; `moment` includes their covariance.
     pub fn add(&mut self, u: &Activations, tokens: &[usize], classes: &[usize], moment: bool) -> Result<()> {
         for class in classes {
-            self.counts[*class] += 1.0;
+            self.counts[*class] += 1;
         }
         for f in 0..self.centre.len() {
             let feature = u.feature(f);
@@ -86,43 +83,29 @@ impl Statistics {
         })
     }
 
-    /// Sums without tokens around the same centre.
-    pub fn empty_copy(&self) -> Self {
-        let sums = vec![vec![0.0; self.centre.len()]; self.counts.len()];
-        Self { counts: vec![0.0; self.counts.len()], sums, centre: self.centre.clone(), moment: Vec::new() }
-    }
-
-    /// Number of tokens.
-    pub fn tokens(&self) -> f64 {
-        self.counts.iter().sum()
-    }
-
-    /// Adds the sums of `other`, which has the same centre, as if each of its tokens were `weight` tokens.
-    pub fn add_weighted(&mut self, other: &Self, weight: f64) {
-        let add = |to: &mut [f64], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, x)| *to += weight * x);
-        add(&mut self.counts, &other.counts);
-        self.sums.iter_mut().zip(&other.sums).for_each(|(to, from)| add(to, from));
-        self.moment.resize(self.moment.len().max(other.moment.len()), 0.0);
-        add(&mut self.moment, &other.moment);
+    /// Number of tokens of `class`.
+    pub fn count(&self, class: usize) -> usize {
+        self.counts.get(class).copied().unwrap_or_default()
     }
 
     /// The mean of `class`; `None` if it has no tokens.
     pub fn mean(&self, class: usize) -> Option<Vec<f64>> {
-        let count = self.counts.get(class).copied().unwrap_or_default();
-        let mean = |(sum, centre): (&f64, &f64)| centre + sum / count;
-        (count > 0.0).then(|| self.sums[class].iter().zip(&self.centre).map(mean).collect())
+        let count = self.count(class);
+        let mean = |(sum, centre): (&f64, &f64)| centre + sum / count as f64;
+        (count > 0).then(|| self.sums[class].iter().zip(&self.centre).map(mean).collect())
     }
 
-    /// The pooled covariance within the classes, `[hidden, hidden]`, in place of the moment.
-    pub fn into_within(self) -> Vec<f64> {
+    /// The pooled covariance within the classes, `[hidden, hidden]`.
+    pub fn within(&self) -> Vec<f64> {
         let hidden = self.centre.len();
-        let seen = |class: &usize| self.counts[*class] > 0.0;
+        let seen = |class: &usize| self.counts[*class] > 0;
         let classes: Vec<usize> = (0..self.counts.len()).filter(seen).collect();
-        let freedom = (self.counts.iter().sum::<f64>() - classes.len() as f64).max(1.0);
-        let mut within = self.moment;
+        let tokens: usize = self.counts.iter().sum();
+        let freedom = tokens.saturating_sub(classes.len()).max(1) as f64;
+        let mut within = self.moment.clone();
         within.par_chunks_mut(hidden.max(1)).enumerate().for_each(|(i, row)| {
             for class in &classes {
-                let (sum, count) = (&self.sums[*class], self.counts[*class]);
+                let (sum, count) = (&self.sums[*class], self.counts[*class] as f64);
                 row.iter_mut().zip(sum).for_each(|(x, s)| *x -= sum[i] * s / count);
             }
             row.iter_mut().for_each(|x| *x /= freedom);

@@ -35,8 +35,7 @@ fn mean(first: f32, second: f32) -> Vec<f32> {
 
 fn samples(classes: Vec<Option<Class>>) -> Samples {
     let held_out = (0..classes.len()).map(|t| t % 5 == 4).collect();
-    let spliced = vec![false; classes.len()];
-    Samples { classes, held_out, spliced }
+    Samples { classes, held_out }
 }
 
 fn shape(mode: GateMode, experts: usize) -> Shape {
@@ -133,7 +132,7 @@ fn regression_is_taken_where_classes_are_not_normal() {
     let mut statistics = Statistics::new(3, &u, &train);
     statistics.add(&u, &train, &classes, true).unwrap();
     let (columns, held) = labels.experts_held_out(2);
-    let discriminant = scores(&rows(statistics, shape(GateMode::Calibrated, 2)).experts, &u, &columns);
+    let discriminant = scores(&rows(&statistics, shape(GateMode::Calibrated, 2)).experts, &u, &columns);
     let accuracy = Confusion::new(2, &discriminant, &held).accuracy();
     assert!(accuracy < fitted.confusion.accuracy() - 0.02, "{accuracy}");
 }
@@ -144,10 +143,9 @@ fn much_text_counts_as_little() {
     let means = [mean(0.0, 1.0), mean(0.0, -1.0)];
     let classes: Vec<usize> = (0..TOKENS).map(|t| usize::from(t % 20 == 0)).collect();
     let u = cloud(&means, &classes, "much");
-    let label = |(column, expert): (usize, &usize)| Labelled { column, expert: *expert, spliced: false };
-    let labels: Vec<Labelled> = classes.iter().enumerate().map(label).collect();
-    let rows = Regression::new(&u, &labels, 2).rows(&vec![vec![0.0; HIDDEN]; 2], 1e-3, 1.0);
-    let confusion = Confusion::new(2, &scores(&rows, &u, &(0..TOKENS).collect::<Vec<_>>()), &classes).shares();
+    let labels: (Vec<usize>, Vec<usize>) = ((0..TOKENS).collect(), classes.clone());
+    let rows = Regression::new(&u, &labels, 2).rows(&vec![vec![0.0; HIDDEN]; 2], 1e-3);
+    let confusion = Confusion::new(2, &scores(&rows, &u, &labels.0), &labels.1).shares();
     // One standard deviation from the border: 84 %.
     assert!(confusion[0][0] > 0.75 && confusion[1][1] > 0.75, "{confusion:?}");
 }
@@ -160,28 +158,4 @@ fn the_number_of_threads_changes_no_bit() {
         pool.install(|| fit(&u, &labels, shape(GateMode::Calibrated, 2)).unwrap())
     };
     assert_eq!(with(1), with(5));
-}
-
-/// Tokens of two experts, half of them of spliced text. In whole text, feature 0 tells the expert; in spliced text, it is off
-/// by `misled`. Feature 1 tells it in both, by `clear` standard deviations.
-fn with_spliced(misled: f32, clear: f32, name: &str) -> (Activations, Samples) {
-    let means = [mean(8.0, clear), mean(-8.0, -clear), mean(8.0 - misled, clear), mean(misled - 8.0, -clear)];
-    let places: Vec<usize> = (0..TOKENS).map(|t| t % 4).collect();
-    let labels = samples(places.iter().map(|place| Some(Class::Expert(place % 2))).collect());
-    (cloud(&means, &places, name), Samples { spliced: places.iter().map(|place| *place > 1).collect(), ..labels })
-}
-
-#[test]
-fn spliced_text_weighs_as_much_as_whole_text_can_afford() {
-    let weight =
-        |u: &Activations, labels: &Samples| fit(u, labels, shape(GateMode::Calibrated, 2)).unwrap().spliced_weight;
-    // Feature 1 tells the expert in both kinds of text, so spliced text costs little.
-    let (u, labels) = with_spliced(16.0, 6.0, "clear");
-    assert!(weight(&u, &labels).is_some_and(|weight| weight >= 1.0));
-    // Only feature 0 does, and it says the opposite in spliced text.
-    let (u, labels) = with_spliced(16.0, 0.3, "opposite");
-    assert_eq!(weight(&u, &labels), Some(0.25));
-    // There is nothing to choose with one kind of text.
-    assert_eq!(weight(&u, &Samples { spliced: vec![true; TOKENS], ..labels.clone() }), Some(1.0));
-    assert_eq!(weight(&u, &Samples { spliced: vec![false; TOKENS], ..labels }), None);
 }

@@ -55,8 +55,7 @@ fn rows_rank_as_the_papers_scores_do() {
     let vectors: Vec<Vec<f32>> = vec![random(hidden, "a"), vec![0.0; hidden], random(hidden, "b")];
     let gates = TrainedGates(vectors.iter().map(|v| vec![v.clone()]).collect());
     let classes = (0..tokens).map(|t| Some(Class::Expert(t % 3))).collect();
-    let held_out = (0..tokens).map(|t| t % 5 == 0).collect();
-    let samples = Samples { classes, held_out, spliced: vec![false; tokens] };
+    let samples = Samples { classes, held_out: (0..tokens).map(|t| t % 5 == 0).collect() };
     let shape = Shape { mode: moerge_core::recipe::GateMode::PhatGoose, experts: 3, shared: false };
     let made = gates.layer(0, &[0, 1, 2], &u, &samples, shape).unwrap();
 
