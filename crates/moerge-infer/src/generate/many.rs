@@ -21,16 +21,18 @@ struct Sequence {
     next: Vec<u32>,
 }
 
-/// Continues each of `prompts`. In every step, `choose` gets the indices of the prompts whose sequences are in progress,
-/// and the logits `[vocabulary, sequences]` of their next tokens. It gives these tokens, and `None` for a sequence that
-/// has ended.
+/// Gets the indices of the prompts whose sequences are in progress, and the logits `[vocabulary, sequences]` of their next
+/// tokens. Gives these tokens, and `None` for a sequence that has ended.
+pub(super) type Choose<'a> = dyn FnMut(&[usize], &Activations) -> Result<Vec<Option<u32>>> + 'a;
+
+/// Continues each of `prompts` by what `choose` says in every step.
 pub(super) fn continue_many(
     model: &ResidentModel,
     prompts: &[&[u32]],
     together: Together,
     observer: &mut (dyn Observer + Send),
     progress: &dyn Progress,
-    choose: &mut dyn FnMut(&[usize], &Activations) -> Result<Vec<Option<u32>>>,
+    choose: &mut Choose<'_>,
 ) -> Result<()> {
     let count = together.sequences.min(prompts.len());
     let mut cache = KvCache::new(model.options(), count);
