@@ -126,6 +126,10 @@ impl Hub {
 
     /// Uploads the files of `folder` to the repository `id`, on the branch that is its revision. Repository and branch are
     /// created if they do not exist. Other files in the repository stay.
+    ///
+    /// # Errors
+    /// There is no token that may write, a file cannot be read, the Hub refuses a file or cannot be reached, or somebody else
+    /// commits at the same time.
     pub fn push(&self, folder: &Path, id: &HubId, options: &PushOptions, progress: &dyn Progress) -> Result<Pushed> {
         self.check_may_push(id)?;
         let files = local_files::list(folder, progress)?;

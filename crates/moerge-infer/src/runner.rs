@@ -56,6 +56,9 @@ impl Scored {
 
 impl<'a> Runner<'a> {
     /// Reads the weights into memory, or says that they will be streamed.
+    ///
+    /// # Errors
+    /// A weight cannot be read, the model does not fit into the memory it is given, or the run was stopped.
     pub fn new(weights: Box<dyn Weights + 'a>, placement: Placement, progress: &dyn Progress) -> Result<Self> {
         let need = ResidentModel::bytes(weights.description(), placement.quantisation);
         let fits = need <= placement.memory;
@@ -88,6 +91,9 @@ impl<'a> Runner<'a> {
     }
 
     /// The residual stream that leaves the last layer over `sequences`, packed in order.
+    ///
+    /// # Errors
+    /// A weight cannot be read, a token has no embedding, or the run was stopped.
     pub fn forward(
         &self,
         sequences: &[Vec<u32>],
@@ -179,6 +185,9 @@ impl<'a> Runner<'a> {
     }
 
     /// The scores of the last tokens of each of `sequences`. What several begin with is computed, and observed, once.
+    ///
+    /// # Errors
+    /// A weight cannot be read, a token has no embedding, or the run was stopped.
     pub fn score(
         &self,
         sequences: &[&Scored],

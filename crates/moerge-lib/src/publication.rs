@@ -94,6 +94,9 @@ impl<'a> Publication<'a> {
     }
 
     /// Opens the work folder for `step`, possibly that of an interrupted run. `None` if the output is published already.
+    ///
+    /// # Errors
+    /// The output exists and is something else, another process builds it, or the disk is too small.
     pub fn open(
         &self,
         id: &str,
@@ -130,6 +133,9 @@ impl<'a> Publication<'a> {
 
     /// Writes the files beside the weights, checks what was written, and publishes the folder. Returns the bytes of
     /// all files.
+    ///
+    /// # Errors
+    /// A file cannot be written, or what was written is not what was planned.
     pub fn finish(
         &self,
         output: OutputDir,

@@ -46,6 +46,9 @@ pub struct Target<'a> {
 }
 
 /// Writes the shards of `plan` that `output` does not have yet; of a `part`, only its own.
+///
+/// # Errors
+/// A source cannot be read or changed, a computed value is NaN, a file cannot be written, or the run was stopped.
 pub fn write_shards(
     plan: &OutputPlan,
     computed: &dyn ComputedValues,

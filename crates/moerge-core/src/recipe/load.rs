@@ -25,6 +25,9 @@ impl Recipe {
     /// For gate modes that are fitted to text, a plain file is one running text rather than one prompt per line.
     ///
     /// A prompt file's path is relative to the recipe's folder, or else to the current one; `~` is the user's home.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the recipe is wrong; all faults are named, each with its line.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let text: Arc<str> = read_text(path, MAX_RECIPE)?.into();

@@ -45,6 +45,9 @@ pub struct Pass<'a> {
 /// Runs layers over `sequences` of tokens and returns the residual stream after them.
 ///
 /// Reports each layer, and the bytes read, as [`Stage::Prompts`].
+///
+/// # Errors
+/// A weight is missing or cannot be read, a token has no embedding, or the run was stopped.
 pub fn forward(
     weights: &dyn Weights,
     sequences: &[Vec<u32>],

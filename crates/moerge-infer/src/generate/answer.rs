@@ -42,6 +42,9 @@ pub struct Limits {
 }
 
 /// Sets the sequence to `prompt` and generates from there. `piece` receives every token except the stop token.
+///
+/// # Errors
+/// The prompt is empty or longer than the context, or the run was stopped.
 pub fn answer(
     generator: &mut Generator<'_>,
     tokenizer: &Tokenizer,

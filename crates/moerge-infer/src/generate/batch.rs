@@ -10,6 +10,9 @@ use moerge_core::{error::Result, progress::Progress};
 /// Continues each of `prompts` by `tokens` tokens, never with one of `banned`, and returns the continuations.
 ///
 /// `step` is called after each step.
+///
+/// # Errors
+/// A token has no embedding, or the run was stopped.
 pub fn generate_batch(
     model: &ResidentModel,
     prompts: &[Vec<u32>],

@@ -37,6 +37,9 @@ struct Writing<'t> {
 }
 
 /// Continues each of `prompts`, and gives the text of each to `done` with the prompt's index as it ends.
+///
+/// # Errors
+/// `done` fails, a token has no embedding, or the run was stopped.
 pub fn generate_greedily(
     model: &ResidentModel,
     tokenizer: &Tokenizer,

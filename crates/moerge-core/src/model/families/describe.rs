@@ -53,13 +53,19 @@ impl RoleTensor {
     }
 }
 
-/// Describes a model of a supported family, dense or MoE. The error names what is not supported.
+/// Describes a model of a supported family, dense or MoE.
+///
+/// # Errors
+/// The family, or something that the config asks for, is not supported.
 pub fn describe(config: &ModelConfig) -> Result<Description> {
     Family::of(config)?.describe(config)
 }
 
 impl Family {
     /// Describes a model of this family.
+    ///
+    /// # Errors
+    /// The config asks for something that moerge does not support.
     pub fn describe(&self, config: &ModelConfig) -> Result<Description> {
         let decoder = DecoderOptions {
             hidden: config.hidden_size,

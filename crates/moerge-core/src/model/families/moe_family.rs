@@ -73,6 +73,9 @@ impl MoeFamily {
     }
 
     /// All tensors of a model of this family.
+    ///
+    /// # Errors
+    /// The config asks for something that moerge does not support.
     pub fn describe(&self, config: &ModelConfig) -> Result<Description> {
         self.family.describe(config)
     }

@@ -105,7 +105,7 @@ fn written(name: &str, revision: Option<&str>) -> String {
     revision.map_or_else(|| name.to_owned(), |revision| format!("{name}@{revision}"))
 }
 
-/// Where a folder was looked for in vain, each with what was found there, and what to do about it.
+/// Where a folder was not found, each place with what is there, and what to do about it.
 #[derive(Default)]
 struct Looked {
     places: Vec<(PathBuf, String)>,

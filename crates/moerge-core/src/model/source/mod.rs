@@ -109,6 +109,10 @@ impl Weight {
 
 impl Source {
     /// Opens the model in `dir`, optionally with the adapter in `adapter_dir`.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read, the family is not supported, a tensor is missing or has the wrong shape, or the
+    /// adapter does not fit the model.
     pub fn open(
         storage: &Arc<dyn ReadStorage>,
         reference: &str,

@@ -107,6 +107,9 @@ impl Models {
 
 impl MoePlan {
     /// Plans the output of `recipe`.
+    ///
+    /// # Errors
+    /// The models do not fit each other, no MoE represents them, or the recipe asks for something that they do not have.
     pub fn new(recipe: &Recipe, models: &Models, options: &PlanOptions) -> Result<Self> {
         let base = models.base();
         let (family, why) = choose::choose_family(recipe, &base.config, base.family)?;

@@ -13,6 +13,7 @@ use super::super::storages::models;
 use super::page::{prompts, row};
 use crate::{
     console,
+    hints::with_flags,
     terminal::{HINT, LABEL, harmless, styled, table},
 };
 
@@ -58,7 +59,7 @@ pub fn print(
         n => format!("{n} models are not on this machine"),
     });
     for (_, not_found) in missing {
-        for hint in &moerge_core::Error::from(not_found.clone()).parts().hints {
+        for hint in &with_flags(&moerge_core::Error::from(not_found.clone())).parts().hints {
             error = error.hint(hint.clone());
         }
     }

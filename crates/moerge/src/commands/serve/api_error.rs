@@ -25,12 +25,12 @@ impl ApiError {
         Self { status, message: message.into(), param: None, code: Some(code) }
     }
 
-    /// The request is not what it has to be.
+    /// The request is malformed or unsupported.
     pub fn request(message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message: message.into(), param: None, code: None }
     }
 
-    /// Field `param` of the request is not what it has to be.
+    /// Field `param` of the request is malformed or unsupported.
     pub fn field(param: &'static str, problem: &str) -> Self {
         Self { param: Some(param), ..Self::request(format!("`{param}`: {problem}")) }
     }

@@ -2,12 +2,12 @@
 
 use super::api_error::ApiError;
 
-/// News of a request. The first is [`Event::Begin`] or [`Event::Failed`], the last [`Event::Done`] or [`Event::Failed`].
+/// The progress of a request. The first is [`Event::Begin`] or [`Event::Failed`], the last [`Event::Done`] or [`Event::Failed`].
 #[derive(Debug)]
 pub enum Event {
     /// The request is sound, and its turn has come.
     Begin,
-    /// The text of `choice` goes on.
+    /// The next token of `choice`.
     Token { choice: usize, token: Token },
     /// The text of `choice` is complete.
     End { choice: usize, reason: Reason },

@@ -164,8 +164,8 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Hands an event over, waiting for a slow client for a while. Whether anybody still listens shows in
-    /// [`Client::has_gone`].
+    /// Hands an event over, waiting for a slow client for a while. [`Client::has_gone`] says
+    /// whether it is still connected.
     fn send(&self, mut event: Event) {
         let since = Instant::now();
         loop {
