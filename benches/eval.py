@@ -14,17 +14,16 @@ Exit code 0: the answers agree; 1: they do not.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
 import eval_data
 import tasks as reference  # crates/moerge/tests/evaluate/tasks.py, which eval_data finds
+from timing import moerge_eval
 
 TASKS = ["hellaswag:0:24", "truthfulqa_mc2:0:12", "arc_challenge:25:4", "mmlu_astronomy:5:16", "gsm8k:5:8"]
 DTYPES = dict(f32="float32", bf16="bfloat16")
@@ -64,15 +63,10 @@ def harness(model, stopwatch, task, shots, batch, limit):
 
 
 def moerge(args, task, shots, dtype, data, limit):
-    command = [args.moerge, "eval", args.model, "--tasks", task, "--shots", shots, "--limit", limit, "--data", data,
-               "--quant", dtype, "--json", "--num-threads", args.threads]
-    wall, before = time.monotonic(), os.times()
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    wall, after = time.monotonic() - wall, os.times()
-    if done.returncode:
-        sys.exit(f"moerge eval failed: {done.stderr.strip()}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return json.loads(done.stdout)["models"][0]["tasks"][0]["items"], wall, cpu
+    """(answers, seconds, seconds of the processor)"""
+    model, *took = moerge_eval(args.moerge, args.model, "--tasks", task, "--shots", shots, "--limit", limit, "--data", data,
+                               "--quant", dtype, "--num-threads", args.threads)
+    return model["tasks"][0]["items"], *took
 
 
 def best(scores):

@@ -19,7 +19,6 @@ llama.cpp's threads wait for each other by spinning, which counts as well, so pr
 import argparse
 import json
 import math
-import os
 import pathlib
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ import time
 import numpy
 
 import eval_data
+from timing import moerge_eval
 
 WINDOW, BATCH, ANSWER_TOKENS, AT_ONCE = 512, 2048, 256, 32
 STOP = ("Question:", "</s>", "<|im_end|>")
@@ -151,14 +151,7 @@ def llama_cpp(args, task, file, given):
 
 def moerge(args, *command):
     """(results of the model, seconds, seconds of the processor)"""
-    command = [args.moerge, "eval", *command, "--num-threads", args.threads, "--json"]
-    wall, before = time.monotonic(), os.times()
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    wall, after = time.monotonic() - wall, os.times()
-    if done.returncode:
-        sys.exit(f"moerge eval failed: {done.stderr.strip()}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return json.loads(done.stdout)["models"][0], wall, cpu
+    return moerge_eval(args.moerge, *command, "--num-threads", args.threads)
 
 
 def ratios(ours, theirs):

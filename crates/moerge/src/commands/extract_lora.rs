@@ -113,7 +113,7 @@ fn extract(args: &Args, reporter: &Reporter) -> moerge_core::Result<ExtractRepor
         dtype: args.dtype,
         threads: threads(args.num_threads),
         memory: args.memory,
-        storages: memory_of(&[&args.model, &args.base], &args.out),
+        storages: memory_of([args.model.as_str(), &args.base], &args.out),
     };
     let storage: Arc<dyn OutputStorage> = shared();
     extract_lora(&storage, &model, &base, &folder(&args.out), &options, reporter)

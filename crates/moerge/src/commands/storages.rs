@@ -6,10 +6,7 @@ use std::{
 };
 
 use moerge_checkpoint::{ReadStorage, is_object};
-use moerge_core::{
-    model::gguf::GgufStorage,
-    recipe::{Document, ModelRef},
-};
+use moerge_core::{model::gguf::GgufStorage, recipe::Document};
 use moerge_lib::memory::StorageMemory;
 use moerge_objects::{OBJECT_MEMORY, ObjectStorage, PART_MEMORY};
 
@@ -28,20 +25,13 @@ pub fn models() -> Arc<dyn ReadStorage> {
 
 /// What the storages take of memory to merge the models of a recipe to `out`.
 pub fn memory(recipe: &Document, out: &Path) -> StorageMemory {
-    let is_url = |reference: &ModelRef| {
-        let adapter = reference.adapter.iter().map(|adapter| &adapter.model);
-        adapter.chain([&reference.model]).any(|name| is_object(Path::new(name)))
-    };
-    if is_object(out) || recipe.models().iter().any(|reference| is_url(&reference.value)) {
-        OF_OBJECTS
-    } else {
-        StorageMemory::default()
-    }
+    let names: Vec<String> = recipe.models().iter().map(|reference| reference.value.to_string()).collect();
+    memory_of(names.iter().map(String::as_str), out)
 }
 
 /// What the storages take to read the models of these names, with or without adapters, and to write `out`.
-pub fn memory_of(names: &[&str], out: &Path) -> StorageMemory {
-    let mut paths = names.iter().flat_map(|name| name.split('+')).map(Path::new).chain([out]);
+pub fn memory_of<'a>(names: impl IntoIterator<Item = &'a str>, out: &Path) -> StorageMemory {
+    let mut paths = names.into_iter().flat_map(|name| name.split('+')).map(Path::new).chain([out]);
     if paths.any(is_object) { OF_OBJECTS } else { StorageMemory::default() }
 }
 
