@@ -12,10 +12,10 @@ use super::{
     batch::{Angles, Batch},
     decode::decode,
     kv_cache::KvCache,
-    matmul::Operand,
+    matmul::{Panels, multiply},
     matrices::Matrices,
     norm::rms_norm_in_place,
-    softmax::softmax,
+    softmax::softmax_columns,
     weights::bug,
 };
 use moerge_core::{
@@ -28,7 +28,7 @@ use moerge_core::{
 };
 
 /// Queries per block: a head's scores for this many are in memory at once.
-pub(super) const QUERY_BLOCK: usize = 256;
+pub(super) const QUERY_BLOCK: usize = 64;
 
 /// The weights that [`attention`] reads, in order.
 pub(super) fn roles(spec: &AttentionSpec, layer: usize) -> Vec<Role> {
@@ -78,37 +78,37 @@ pub(super) fn attention(
     rotate(&mut q, spec.head_dim, angles);
     rotate(&mut k, spec.head_dim, angles);
 
-    let heads = Heads { spec: &spec };
     let mut mixed = Activations::zeros(q.features(), q.tokens());
     match cache {
         None => {
-            let (queries, keys, values) = (Operand::new(&q)?, Operand::new(&k)?, Operand::new(&v)?);
+            let whole = k.to_tokens();
             for (range, earlier) in batch.ranges.iter().zip(&batch.earlier) {
                 if earlier.is_empty() {
-                    let seen = Seen { keys: &keys, values: &values, first: range.start, before: 0 };
-                    heads.mix(&queries, range, &seen, &mut mixed)?;
+                    let keys = &whole[range.start * k.features()..];
+                    let seen = Seen { keys, values: &v.values()[range.start..], stride: v.columns(), before: 0 };
+                    mix(&spec, &q, range, &seen, &mut mixed);
                     continue;
                 }
                 let columns: Vec<usize> = earlier.iter().cloned().flatten().chain(range.clone()).collect();
-                let (keys, values) = (Operand::new(&k.gather(&columns))?, Operand::new(&v.gather(&columns))?);
-                let seen = Seen { keys: &keys, values: &values, first: 0, before: columns.len() - range.len() };
-                heads.mix(&queries, range, &seen, &mut mixed)?;
+                let (keys, values) = (k.gather(&columns).to_tokens(), v.gather(&columns));
+                let before = columns.len() - range.len();
+                let seen = Seen { keys: &keys, values: values.values(), stride: values.columns(), before };
+                mix(&spec, &q, range, &seen, &mut mixed);
             }
         }
         Some(cache) => {
-            let queries = batch.ranges.iter().any(|range| range.len() > 1).then(|| Operand::new(&q)).transpose()?;
             for (sequence, range) in batch.slots.iter().zip(&batch.ranges) {
                 let layer = cache.layer(*sequence, layer);
                 layer.keys.append(&k, range.clone());
                 layer.values.append(&v, range.clone());
-                let Some(queries) = queries.as_ref().filter(|_| range.len() > 1) else {
+                if range.len() == 1 {
                     mixed.set_token(range.start, &decode(&spec, &q.token(range.start), layer));
                     continue;
-                };
-                let (keys, values) = (layer.keys.to_activations(), layer.values.to_activations());
+                }
+                let (values, stride) = layer.values.rows();
                 let before = layer.keys.tokens() - range.len();
-                let seen = Seen { keys: &Operand::new(&keys)?, values: &Operand::new(&values)?, first: 0, before };
-                heads.mix(queries, range, &seen, &mut mixed)?;
+                let seen = Seen { keys: &layer.keys.to_tokens(), values, stride, before };
+                mix(&spec, &q, range, &seen, &mut mixed);
             }
         }
     }
@@ -131,56 +131,51 @@ fn rotate(x: &mut Activations, head_dim: usize, angles: &Angles) {
     }
 }
 
-/// The keys and values that a sequence's queries attend to, `[kv_heads * head_dim, ..]`. The sequence starts at column
-/// `first`; its first `before` tokens precede the first query.
+/// The keys and values that a sequence's queries attend to.
 struct Seen<'a> {
-    keys: &'a Operand,
-    values: &'a Operand,
-    first: usize,
+    /// `[tokens, kv_heads * head_dim]`.
+    keys: &'a [f32],
+    /// `[kv_heads * head_dim, tokens]`, with this many elements between two features.
+    values: &'a [f32],
+    stride: usize,
+    /// The number of tokens before the first query.
     before: usize,
 }
 
-struct Heads<'a> {
-    spec: &'a AttentionSpec,
-}
-
-impl Heads<'_> {
-    /// `softmax(q k^T / sqrt(d)) v` for all heads and for the queries in `sequence`, written to their columns of
-    /// `mixed`.
-    fn mix(&self, q: &Operand, sequence: &Range<usize>, seen: &Seen<'_>, mixed: &mut Activations) -> Result<()> {
-        let width = self.spec.head_dim;
-        let columns = mixed.columns();
-        let heads_per_kv = self.spec.heads / self.spec.kv_heads;
-        let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
-        let block = |of: &Operand, head: usize, tokens: &Range<usize>| {
-            of.block(head * width, width, tokens.start, tokens.len())
-        };
-        heads.try_for_each(|(head, out)| -> Result<()> {
-            let kv = head / heads_per_kv;
-            for first in sequence.clone().step_by(QUERY_BLOCK) {
-                let queries = first..(first + QUERY_BLOCK).min(sequence.end);
-                // Positions count from the sequence's first token. The block's first query determines the earliest key
-                // that is needed; its last query, the latest.
-                let position = |query: usize| query - sequence.start + seen.before;
-                let furthest = |query: usize| self.spec.window.map_or(0, |w| (position(query) + 1).saturating_sub(w));
-                let keys = furthest(first)..position(queries.end);
-                let columns_of_keys = seen.first + keys.start..seen.first + keys.end;
-                let mut scores =
-                    block(q, head, &queries)?.transposed()?.times(&block(seen.keys, kv, &columns_of_keys)?)?;
-                let scale = 1.0 / (width as f32).sqrt();
-                for (query, row) in queries.clone().zip(scores.chunks_exact_mut(keys.len())) {
-                    let visible = furthest(query) - keys.start..position(query) + 1 - keys.start;
-                    row[..visible.start].fill(0.0);
-                    row[visible.end..].fill(0.0);
-                    softmax(&mut row[visible], scale);
-                }
-                let scores = Operand::from_rows(scores, keys.len())?;
-                let values = block(seen.values, kv, &columns_of_keys)?.times(&scores.transposed()?)?;
-                for (row, feature) in out.chunks_exact_mut(columns).zip(values.chunks_exact(queries.len())) {
-                    row[queries.clone()].copy_from_slice(feature);
-                }
-            }
-            Ok(())
-        })
-    }
+/// `softmax(q k^T / sqrt(d)) v` for all heads and for the queries in the columns `sequence` of `q`, written to the same
+/// columns of `mixed`.
+fn mix(spec: &AttentionSpec, q: &Activations, sequence: &Range<usize>, seen: &Seen<'_>, mixed: &mut Activations) {
+    let (width, kv_width, columns) = (spec.head_dim, spec.kv_width(), mixed.columns());
+    let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
+    heads.for_each(|(head, out)| {
+        let kv = head / (spec.heads / spec.kv_heads) * width;
+        let mut scores = Vec::new();
+        for first in sequence.clone().step_by(QUERY_BLOCK) {
+            let queries = first..(first + QUERY_BLOCK).min(sequence.end);
+            // Positions count from the sequence's first token. The block's first query determines the earliest key that
+            // is needed; its last query, the latest.
+            let position = first - sequence.start + seen.before;
+            let start = spec.window.map_or(0, |w| (position + 1).saturating_sub(w));
+            let keys = start..position + queries.len();
+            // [keys, queries], so that the softmax of many queries is computed at once.
+            scores.clear();
+            scores.resize(keys.len() * queries.len(), 0.0);
+            let key = |row: usize, part: Range<usize>, to: &mut [f32]| {
+                to.copy_from_slice(&seen.keys[(start + row) * kv_width + kv..][part]);
+            };
+            let block = Panels::of(q, head * width..(head + 1) * width, queries.clone());
+            multiply(keys.len(), key, &block, &mut scores, queries.len());
+            // The queries of the block that see a key are neighbours, too.
+            let visible = |row: usize| {
+                let after = (start + row).saturating_sub(position);
+                let end = spec.window.map_or(queries.len(), |w| (start + row + w).saturating_sub(position));
+                after..end.min(queries.len())
+            };
+            softmax_columns(&mut scores, queries.len(), 1.0 / (width as f32).sqrt(), visible);
+            let value = |row: usize, part: Range<usize>, to: &mut [f32]| {
+                to.copy_from_slice(&seen.values[(kv + row) * seen.stride + start..][part]);
+            };
+            multiply(width, value, &Panels::from_rows(&scores, queries.len()), &mut out[queries.start..], columns);
+        }
+    });
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    dot::{dot, vectorised},
+    lanes::{dot, vectorised},
     kv_cache::LayerCache,
     softmax::softmax,
 };

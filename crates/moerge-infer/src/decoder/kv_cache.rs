@@ -102,13 +102,19 @@ impl Strip {
         self.tokens = tokens;
     }
 
-    /// A copy without the spare capacity.
-    pub(super) fn to_activations(&self) -> Activations {
-        let mut x = Activations::zeros(self.features, self.tokens);
-        let columns = x.columns();
-        for (row, feature) in x.values_mut().chunks_exact_mut(columns).zip(0..) {
-            row[..self.tokens].copy_from_slice(self.feature(feature));
+    /// The values in rows of one feature, which are this far apart.
+    pub(super) fn rows(&self) -> (&[f32], usize) {
+        (&self.values, self.room)
+    }
+
+    /// A copy as `[tokens, features]`.
+    pub(super) fn to_tokens(&self) -> Vec<f32> {
+        let mut copy = vec![0.0; self.tokens * self.features];
+        for feature in 0..self.features {
+            for (token, value) in self.feature(feature).iter().enumerate() {
+                copy[token * self.features + feature] = *value;
+            }
         }
-        x
+        copy
     }
 }

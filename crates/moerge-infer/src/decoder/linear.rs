@@ -6,13 +6,13 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
     activations::Activations,
     embeddings::embeddings,
-    matmul::{Operand, ScratchPool},
+    matmul::{Panels, TILES, multiply},
     matrices::Matrices,
     rounding::WeightRounding,
     stream::Stream,
@@ -24,13 +24,10 @@ use moerge_core::{
 
 /// Weights per chunk of a small matrix (at least one row): 512 KiB in f32, about the size of a core's own cache.
 pub(super) const CHUNK_WEIGHTS: usize = 128 << 10;
-/// Weights per chunk of a large one. Every product packs all of `x` again: with 32 rows of 4096 that takes half as long
-/// as the product, with 256 rows a tenth.
+/// Weights per chunk of a large one: all of `x` is read for every chunk, so it should not have too few rows.
 const MAX_CHUNK_WEIGHTS: usize = 1 << 20;
 /// Chunks per matrix within these limits, enough for this many threads.
 const CHUNKS: usize = 16;
-/// Elements of a chunk's product, which is computed in a buffer and then copied.
-const MAX_PRODUCTS: usize = 4 << 20;
 
 /// The weight stream of a pass as [`Matrices`].
 pub(super) struct Streamed<'s, 'w> {
@@ -66,11 +63,11 @@ impl Matrices for Streamed<'_, '_> {
     }
 }
 
-/// How a pass multiplies: the rounding of the weights, and buffers.
+/// How a pass multiplies: the rounding of the weights, and free buffers for chunks of them.
 #[derive(Default)]
 struct Linear {
     rounding: Option<WeightRounding>,
-    scratches: ScratchPool,
+    buffers: Mutex<Vec<Vec<f32>>>,
 }
 
 impl Linear {
@@ -85,14 +82,14 @@ impl Linear {
         for (role, y) in roles.into_iter().zip(&mut results) {
             *y = Activations::zeros(stream.shape(role)?.0, x.tokens());
         }
-        let x = Operand::new(x)?;
+        let x = Panels::of(x, 0..x.features(), 0..x.tokens());
         let failure = Mutex::new(None);
         // This thread takes tiles from the stream and the pool's threads multiply them, each independently.
         rayon::in_place_scope(|scope| -> Result<()> {
             for (role, y) in roles.into_iter().zip(&mut results) {
                 let (rows, inputs) = stream.shape(role)?;
                 let columns = y.columns();
-                let step = chunk_rows((rows, inputs), columns);
+                let step = chunk_rows((rows, inputs));
                 let mut rest = y.values_mut();
                 let mut next = 0;
                 while next < rows {
@@ -104,18 +101,21 @@ impl Linear {
                         let (tile, x, failure) = (tile.clone(), &x, &failure);
                         let weights = stream.weights;
                         scope.spawn(move |_| {
-                            let shape = (chunk.len(), inputs);
-                            let fill = |w: &mut [f32]| {
-                                weights.widen(role, chunk.clone(), tile.bytes(chunk.clone()), w)?;
-                                if let Some(rounding) = self.rounding.filter(|_| WeightRounding::applies_to(role)) {
-                                    rounding.apply(w, inputs);
+                            let mut w = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+                            w.resize(chunk.len() * inputs, 0.0);
+                            match weights.widen(role, chunk.clone(), tile.bytes(chunk.clone()), &mut w) {
+                                Ok(()) => {
+                                    if let Some(rounding) = self.rounding.filter(|_| WeightRounding::applies_to(role)) {
+                                        rounding.apply(&mut w, inputs);
+                                    }
+                                    let read = |row: usize, part: Range<usize>, to: &mut [f32]| {
+                                        to.copy_from_slice(&w[row * inputs..][part]);
+                                    };
+                                    multiply(chunk.len(), read, x, out, columns);
                                 }
-                                Ok(())
-                            };
-                            if let Err(error) = self.scratches.with(step * inputs, |s| s.multiply(shape, fill, x, out))
-                            {
-                                super::keep_first(failure, error);
+                                Err(error) => super::keep_first(failure, error),
                             }
+                            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(w);
                         });
                     }
                 }
@@ -127,10 +127,11 @@ impl Linear {
     }
 }
 
-/// Rows per chunk of a matrix of this shape that is multiplied by an `x` with `columns` columns.
-pub(super) fn chunk_rows((rows, inputs): (usize, usize), columns: usize) -> usize {
+/// Rows per chunk of a matrix of this shape.
+pub(super) fn chunk_rows((rows, inputs): (usize, usize)) -> usize {
     let weights = (rows * inputs / CHUNKS).clamp(CHUNK_WEIGHTS, MAX_CHUNK_WEIGHTS);
-    (weights / inputs.max(1)).min(MAX_PRODUCTS / columns.max(1)).max(1)
+    let rows = (weights / inputs.max(1)).max(1);
+    if rows > TILES { rows / TILES * TILES } else { rows }
 }
 
 /// Cuts rows into chunks of `step`.

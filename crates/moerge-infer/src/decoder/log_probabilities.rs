@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::activations::Activations;
+use super::{activations::Activations, lanes::vectorised, exp::exp};
 
 /// Tokens per task: their logits of one vocabulary entry are a few cache lines.
 const TOGETHER: usize = 32;
@@ -51,17 +51,20 @@ fn normalisers(scores: &Activations) -> Vec<Normaliser> {
         let first = chunk * TOGETHER;
         let columns = first..first + found.len();
         let mut largest = vec![f32::NEG_INFINITY; found.len()];
-        for entry in 0..scores.features() {
-            let row = &scores.feature(entry)[columns.clone()];
-            largest.iter_mut().zip(row).for_each(|(m, s)| *m = m.max(*s));
-        }
         let mut sums = vec![0.0f64; found.len()];
-        for entry in 0..scores.features() {
-            let row = &scores.feature(entry)[columns.clone()];
-            for ((sum, m), s) in sums.iter_mut().zip(&largest).zip(row) {
-                *sum += f64::from((s - m).exp());
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for entry in 0..scores.features() {
+                    let row = &scores.feature(entry)[columns.clone()];
+                    largest.iter_mut().zip(row).for_each(|(m, s)| *m = m.max(*s));
+                }
+                for entry in 0..scores.features() {
+                    let row = &scores.feature(entry)[columns.clone()];
+                    sums.iter_mut().zip(&largest).zip(row).for_each(|((sum, m), s)| *sum += f64::from(exp(s - m)));
+                }
+            },
+        );
         for ((found, largest), sum) in found.iter_mut().zip(largest).zip(sums) {
             *found = Normaliser { largest, log_sum: sum.ln() };
         }

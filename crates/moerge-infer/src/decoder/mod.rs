@@ -2,7 +2,7 @@
 //!
 //! [`forward()`] runs prompts through the layers in the memory of a few tiles: the weights are one stream ([`stream`]),
 //! each read once and multiplied as soon as it arrives ([`linear`]). All arithmetic is f32 on the CPU, whatever the
-//! stored type, and the result is the same for any number of threads. Only [`matmul`] and [`quantised`] use candle.
+//! stored type, and the result is the same for any number of threads ([`matmul()`]). Only [`quantised`] uses candle.
 //!
 //! A [`ResidentModel`] holds the weights in memory, optionally quantised, and generates token by token with a
 //! [`KvCache`]. It runs the same layers, which are generic over [`matrices`].
@@ -15,8 +15,8 @@ mod batch;
 mod checkpoint_weights;
 mod decode;
 mod divergence;
-mod dot;
 mod embeddings;
+mod exp;
 mod experts;
 mod ffn;
 mod forward;
@@ -24,6 +24,7 @@ mod gated;
 mod gradient;
 mod input_squares;
 mod kv_cache;
+mod lanes;
 mod linear;
 mod log_probabilities;
 mod matmul;
@@ -51,7 +52,7 @@ pub use gradient::{Blend, GradientMemory, Gradients, Text, gradient_memory};
 pub use input_squares::{InputSquares, Sums};
 pub use kv_cache::KvCache;
 pub use log_probabilities::{TokenScore, log_probabilities, token_scores};
-pub use matmul::Operand;
+pub use matmul::{MATMUL_BYTES, Panels, matmul, transposed};
 pub use observer::Observer;
 pub use pass_memory::{generation_memory, pass_memory};
 pub use quantised::Quantisation;

@@ -7,6 +7,7 @@ use super::{
     ffn::FFN_TOKENS,
     kv_cache::KvCache,
     linear::{CHUNK_WEIGHTS, chunk_rows},
+    matmul::MATMUL_BYTES,
     quantised::Quantisation,
     resident::ResidentModel,
     stream,
@@ -15,9 +16,6 @@ use super::{
 use moerge_core::model::families::{AttentionSpec, Description, LayerRole, Role};
 
 const F32: usize = 4;
-/// Packing buffers of the matrix product, per thread (measured).
-const PACKED: usize = 1 << 20;
-
 /// An upper bound on the bytes of a pass over sequences of these `lengths` in tokens, with `weight_bytes` per stored
 /// weight and `threads` threads.
 pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: usize, threads: usize) -> u64 {
@@ -49,14 +47,10 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let ffn = columns * (3 * hidden + head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
     let activations = F32 * ffn.max(columns * attention);
 
-    let multiplied = streamed().map(|(rows, inputs)| {
-        let at_once = chunk_rows((rows, inputs), columns);
-        at_once * inputs + rows.min(at_once) * columns
-    });
-    let multiplying = F32 * multiplied.max().unwrap_or(0);
-    // Scores, their transpose, and a head's queries, keys and values.
-    let scoring = F32 * (2 * longest.min(QUERY_BLOCK) * longest + 4 * longest * head_dim);
-    let per_thread = PACKED + multiplying.max(scoring);
+    let multiplying = F32 * streamed().map(|shape| chunk_rows(shape) * shape.1).max().unwrap_or(0);
+    // Scores and their panels, and the panels of a head's queries.
+    let scoring = F32 * QUERY_BLOCK * (2 * longest + head_dim);
+    let per_thread = MATMUL_BYTES + multiplying.max(scoring);
     (tiles + activations + threads * per_thread) as u64
 }
 
@@ -74,12 +68,10 @@ pub fn generation_memory(
     let caches = models.clamp(1, threads) as u64;
     let remembered = caches * lengths.iter().map(|tokens| KvCache::bytes(options, *tokens)).sum::<u64>();
     let columns = Activations::padded(lengths.len());
-    let matrices = description.tensors.iter().map(matrix_shape);
-    let widest = matrices.clone().map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
+    let widest = description.tensors.iter().map(matrix_shape).map(|(rows, inputs)| rows.max(inputs)).max().unwrap_or(0);
     // The logits and their sorted copies, or the widest product of a layer.
     let activations = F32 * columns * 4 * widest;
     // The f32 buffer that a matrix is quantised from or multiplied in.
-    let multiplied = matrices.map(|shape| chunk_rows(shape, columns) * shape.1).max().unwrap_or(0);
-    let scratch = F32 * multiplied.max(2 * CHUNK_WEIGHTS) + PACKED;
+    let scratch = (F32 * 2 * CHUNK_WEIGHTS).max(MATMUL_BYTES);
     ResidentModel::bytes(description, quantisation) + remembered + (activations + (threads + 1) * scratch) as u64
 }

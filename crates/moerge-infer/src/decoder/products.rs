@@ -3,17 +3,14 @@
 //! With few tokens, memory bandwidth is the limit, so every weight is read once in its stored format. With many, chunks
 //! of weights are converted to f32: without byte instructions that is as fast as products of bytes, and more exact.
 
-use std::sync::Mutex;
-
 use rayon::prelude::*;
 
 use super::{
     activations::Activations,
     linear::{chunk_rows, chunks},
-    matmul::{Operand, ScratchPool},
+    matmul::{Panels, multiply},
     quantised::{Inputs, Matrix},
 };
-use moerge_core::error::{Error, Result};
 
 /// At most this many tokens count as few.
 const FEW_TOKENS: usize = 8;
@@ -21,18 +18,14 @@ const FEW_TOKENS: usize = 8;
 const TASK_WEIGHTS: usize = 128 << 10;
 
 /// `W x` for each `W` in `matrices`, whose number of columns is the number of features of `x`.
-pub(super) fn times<const N: usize>(
-    matrices: [&Matrix; N],
-    x: &Activations,
-    scratches: &ScratchPool,
-) -> Result<[Activations; N]> {
+pub(super) fn times<const N: usize>(matrices: [&Matrix; N], x: &Activations) -> [Activations; N] {
     let mut results = matrices.map(|matrix| Activations::zeros(matrix.rows(), x.tokens()));
     if x.tokens() <= FEW_TOKENS {
         times_few(matrices, x, &mut results);
     } else {
-        times_many(matrices, x, scratches, &mut results)?;
+        times_many(matrices, x, &mut results);
     }
-    Ok(results)
+    results
 }
 
 fn times_few<const N: usize>(matrices: [&Matrix; N], x: &Activations, results: &mut [Activations; N]) {
@@ -54,35 +47,22 @@ fn times_few<const N: usize>(matrices: [&Matrix; N], x: &Activations, results: &
     }
 }
 
-fn times_many<const N: usize>(
-    matrices: [&Matrix; N],
-    x: &Activations,
-    scratches: &ScratchPool,
-    results: &mut [Activations; N],
-) -> Result<()> {
-    let x = Operand::new(x)?;
-    let failure: Mutex<Option<Error>> = Mutex::new(None);
+fn times_many<const N: usize>(matrices: [&Matrix; N], x: &Activations, results: &mut [Activations; N]) {
+    let x = Panels::of(x, 0..x.features(), 0..x.tokens());
     rayon::scope(|scope| {
         for (matrix, y) in matrices.into_iter().zip(results) {
             let columns = y.columns();
             let mut rest = y.values_mut();
-            let step = chunk_rows((matrix.rows(), matrix.columns()), columns);
+            let step = chunk_rows((matrix.rows(), matrix.columns()));
             for chunk in chunks(&(0..matrix.rows()), step) {
                 let (out, after) = std::mem::take(&mut rest).split_at_mut(chunk.len() * columns);
                 rest = after;
-                let (x, failure) = (&x, &failure);
+                let x = &x;
                 scope.spawn(move |_| {
-                    let shape = (chunk.len(), matrix.columns());
-                    let fill = |w: &mut [f32]| {
-                        matrix.widen(chunk.start, w);
-                        Ok(())
-                    };
-                    if let Err(error) = scratches.with(step * matrix.columns(), |s| s.multiply(shape, fill, x, out)) {
-                        super::keep_first(failure, error);
-                    }
+                    let read = |row: usize, part, to: &mut [f32]| matrix.widen(chunk.start + row, part, to);
+                    multiply(chunk.len(), read, x, out, columns);
                 });
             }
         }
     });
-    super::first_failure(failure)
 }

@@ -9,8 +9,8 @@ use half::f16;
 use pulp::{cast, x86::V3};
 
 #[cfg(target_arch = "x86_64")]
-use super::dot::avx2;
-use super::dot::vectorised;
+use super::lanes::avx2;
+use super::lanes::vectorised;
 
 /// Weights per block.
 pub(super) const BLOCK: usize = 32;

@@ -4,12 +4,14 @@
 //! are then also rounded to 8 bits per block, as in llama.cpp. The Q4_K loops are candle's. [`super::products`] splits
 //! products between threads.
 
+use std::ops::Range;
+
 use candle_core::quantized::k_quants::{BlockQ4K, BlockQ8K, GgmlType};
 use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    dot::{dot, vectorised},
+    lanes::{dot, vectorised},
     linear::CHUNK_WEIGHTS,
     q8_0::{self, Rounded},
     weights::bug,
@@ -90,7 +92,7 @@ impl Matrix {
     pub(super) fn build(
         quantisation: Quantisation,
         (rows, columns): (usize, usize),
-        read: impl Fn(std::ops::Range<usize>, &mut [f32]) -> Result<()> + Sync,
+        read: impl Fn(Range<usize>, &mut [f32]) -> Result<()> + Sync,
     ) -> Result<Self> {
         let values = match quantisation.fitting(columns) {
             Quantisation::F32 => Values::F32(filled(rows, columns, 1, 0.0, &read, |x, out| out.copy_from_slice(x))?),
@@ -117,7 +119,7 @@ impl Matrix {
             return Err(bug(format!("row {index} of a matrix of {} rows", self.rows)));
         }
         let mut row = vec![0.0; self.columns];
-        self.widen(index, &mut row);
+        self.widen(index, 0..self.columns, &mut row);
         Ok(row)
     }
 
@@ -129,9 +131,9 @@ impl Matrix {
         self.columns
     }
 
-    /// Fills `out` with the rows from `first` on as f32.
-    pub(super) fn widen(&self, first: usize, out: &mut [f32]) {
-        let (first, end) = (first * self.columns, first * self.columns + out.len());
+    /// Fills `out` with the columns `part` of row `index` as f32. In block formats, `part` begins with a block.
+    pub(super) fn widen(&self, index: usize, part: Range<usize>, out: &mut [f32]) {
+        let (first, end) = (index * self.columns + part.start, index * self.columns + part.end);
         match &self.values {
             Values::F32(values) => out.copy_from_slice(&values[first..end]),
             Values::BF16(values) => vectorised(
@@ -216,7 +218,7 @@ fn filled<E: Clone + Send>(
     columns: usize,
     block: usize,
     zero: E,
-    read: &(impl Fn(std::ops::Range<usize>, &mut [f32]) -> Result<()> + Sync),
+    read: &(impl Fn(Range<usize>, &mut [f32]) -> Result<()> + Sync),
     convert: impl Fn(&[f32], &mut [E]) + Sync,
 ) -> Result<Vec<E>> {
     let mut elements = vec![zero; rows * columns / block];

@@ -7,7 +7,6 @@ use super::{
     batch::Batch,
     forward::{run, scores},
     kv_cache::KvCache,
-    matmul::ScratchPool,
     matrices::Matrices,
     observer::Observer,
     products,
@@ -28,7 +27,6 @@ pub struct ResidentModel {
     embeddings: Matrix,
     matrices: HashMap<Role, Matrix>,
     vectors: HashMap<Role, Vec<f32>>,
-    scratches: ScratchPool,
 }
 
 impl ResidentModel {
@@ -72,7 +70,6 @@ impl ResidentModel {
             embeddings: embeddings.ok_or_else(|| bug("a model without embeddings"))?,
             matrices,
             vectors,
-            scratches: ScratchPool::default(),
         })
     }
 
@@ -203,7 +200,7 @@ impl Matrices for &ResidentModel {
         for (place, role) in matrices.iter_mut().zip(roles) {
             *place = matrix(role)?;
         }
-        products::times(matrices, x, &self.scratches)
+        Ok(products::times(matrices, x))
     }
 
     fn vector(&mut self, role: Role) -> Result<Vec<f32>> {

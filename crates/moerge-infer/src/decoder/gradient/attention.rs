@@ -12,7 +12,7 @@ use super::{
     rms_norm::{Norm, rms_norm},
 };
 use crate::decoder::softmax::softmax;
-use moerge_core::{error::Result, model::families::AttentionSpec};
+use moerge_core::model::families::AttentionSpec;
 
 /// The weights of a layer's attention.
 pub(super) struct Attention {
@@ -39,9 +39,9 @@ pub(super) struct Mixed {
 
 impl Attention {
     /// The output for `x`, the normalized residual stream `[tokens, hidden]`.
-    pub fn forward(&self, x: &Rows, group: &Group) -> Result<(Rows, Mixed)> {
+    pub fn forward(&self, x: &Rows, group: &Group) -> (Rows, Mixed) {
         let [q, k, v, o] = &self.projections;
-        let (mut q, mut k, v) = (q.times(x)?, k.times(x)?, v.times(x)?);
+        let (mut q, mut k, v) = (q.times(x), k.times(x), v.times(x));
         let norms = self
             .norms
             .as_ref()
@@ -55,33 +55,33 @@ impl Attention {
                 let kv = head / (self.spec.heads / self.spec.kv_heads);
                 let values = mixed.v.block(range, kv, self.spec.head_dim);
                 let probabilities = self.probabilities(&mixed, range, head);
-                out.add_block(range, head, &probabilities?.product(&values)?);
+                out.add_block(range, head, &probabilities.product(&values));
             }
         }
-        Ok((o.times(&out)?, mixed))
+        (o.times(&out), mixed)
     }
 
     /// The gradient with respect to `x`, given that of the output.
-    pub fn backward(&self, mixed: Mixed, group: &Group, grad: &Rows) -> Result<Rows> {
+    pub fn backward(&self, mixed: Mixed, group: &Group, grad: &Rows) -> Rows {
         let width = self.spec.head_dim;
         let [q, k, v, o] = &self.projections;
-        let d_out = o.times_transposed(grad)?;
+        let d_out = o.times_transposed(grad);
         let tokens = group.ids.len();
         let [mut dq, mut dk, mut dv] = [&mixed.q, &mixed.k, &mixed.v].map(|y| Rows::zeros(tokens, y.columns));
         let scale = 1.0 / (width as f32).sqrt();
         for range in &group.ranges {
             for head in 0..self.spec.heads {
                 let kv = head / (self.spec.heads / self.spec.kv_heads);
-                let p = self.probabilities(&mixed, range, head)?;
+                let p = self.probabilities(&mixed, range, head);
                 let d_out = d_out.block(range, head, width);
-                dv.add_block(range, kv, &p.transposed_product(&d_out)?);
-                let mut ds = d_out.product_transposed(&mixed.v.block(range, kv, width))?;
+                dv.add_block(range, kv, &p.transposed_product(&d_out));
+                let mut ds = d_out.product_transposed(&mixed.v.block(range, kv, width));
                 for (ds, p) in ds.rows_mut().zip(p.rows()) {
                     let mean: f32 = ds.iter().zip(p).map(|(d, p)| d * p).sum();
                     ds.iter_mut().zip(p).for_each(|(d, p)| *d = p * (*d - mean) * scale);
                 }
-                dq.add_block(range, head, &ds.product(&mixed.k.block(range, kv, width))?);
-                dk.add_block(range, kv, &ds.transposed_product(&mixed.q.block(range, head, width))?);
+                dq.add_block(range, head, &ds.product(&mixed.k.block(range, kv, width)));
+                dk.add_block(range, kv, &ds.transposed_product(&mixed.q.block(range, head, width)));
             }
         }
         rotate(&mut dq, width, group.angles(self.layer), -1.0);
@@ -90,24 +90,24 @@ impl Attention {
             dq = q_norm.backward(q_weight, &dq);
             dk = k_norm.backward(k_weight, &dk);
         }
-        let mut below = q.times_transposed(&dq)?;
-        below.add(&k.times_transposed(&dk)?);
-        below.add(&v.times_transposed(&dv)?);
-        Ok(below)
+        let mut below = q.times_transposed(&dq);
+        below.add(&k.times_transposed(&dk));
+        below.add(&v.times_transposed(&dv));
+        below
     }
 
     /// `softmax(q k^T / sqrt(d))` of a head for a sequence, `[tokens, tokens]`.
-    fn probabilities(&self, mixed: &Mixed, range: &Range<usize>, head: usize) -> Result<Rows> {
+    fn probabilities(&self, mixed: &Mixed, range: &Range<usize>, head: usize) -> Rows {
         let width = self.spec.head_dim;
         let kv = head / (self.spec.heads / self.spec.kv_heads);
-        let mut scores = mixed.q.block(range, head, width).product_transposed(&mixed.k.block(range, kv, width))?;
+        let mut scores = mixed.q.block(range, head, width).product_transposed(&mixed.k.block(range, kv, width));
         for (query, row) in scores.rows_mut().enumerate() {
             let visible = self.spec.window.map_or(0, |w| (query + 1).saturating_sub(w))..query + 1;
             row[..visible.start].fill(0.0);
             row[visible.end..].fill(0.0);
             softmax(&mut row[visible], 1.0 / (width as f32).sqrt());
         }
-        Ok(scores)
+        scores
     }
 }
 

@@ -34,24 +34,24 @@ impl Ffn {
         Ok(Self { gate: read(FfnMatrix::Gate)?, up: read(FfnMatrix::Up)?, down: read(FfnMatrix::Down)? })
     }
 
-    pub fn forward(&self, activation: Activation, u: &Rows) -> Result<Inner> {
-        let (gate, up) = (self.gate.times(u)?, self.up.times(u)?);
+    pub fn forward(&self, activation: Activation, u: &Rows) -> Inner {
+        let (gate, up) = (self.gate.times(u), self.up.times(u));
         let mut inner = gate.clone();
         inner.values.iter_mut().zip(&up.values).for_each(|(x, up)| *x = activate(activation, *x) * up);
-        let y = self.down.times(&inner)?;
-        Ok(Inner { gate, up, y })
+        let y = self.down.times(&inner);
+        Inner { gate, up, y }
     }
 
     /// The gradient with respect to `u`, given that of the output.
-    pub fn backward(&self, activation: Activation, inner: Inner, grad: &Rows) -> Result<Rows> {
+    pub fn backward(&self, activation: Activation, inner: Inner, grad: &Rows) -> Rows {
         let Inner { mut gate, mut up, .. } = inner;
-        let d_inner = self.down.times_transposed(grad)?;
+        let d_inner = self.down.times_transposed(grad);
         for ((gate, up), d) in gate.values.iter_mut().zip(&mut up.values).zip(&d_inner.values) {
             (*gate, *up) = (d * *up * slope(activation, *gate), d * activate(activation, *gate));
         }
-        let mut below = self.gate.times_transposed(&gate)?;
-        below.add(&self.up.times_transposed(&up)?);
-        Ok(below)
+        let mut below = self.gate.times_transposed(&gate);
+        below.add(&self.up.times_transposed(&up));
+        below
     }
 }
 

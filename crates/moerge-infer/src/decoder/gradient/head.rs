@@ -82,7 +82,7 @@ impl<'a> Head<'a> {
                     &read
                 }
             };
-            sums.par_iter_mut().try_for_each(|sums| sums.add(tile.0, weights))?;
+            sums.par_iter_mut().for_each(|sums| sums.add(tile.0, weights));
         }
         let count = sums.iter().map(|sums| sums.targets.len()).sum::<usize>().max(1) as f64;
         let loss = sums.iter().flat_map(Sums::losses).sum::<f64>() / count;
@@ -134,12 +134,12 @@ struct Sums {
 
 impl Sums {
     /// Adds the vocabulary entries from `first` on, whose rows of the head are `weights`.
-    fn add(&mut self, first: usize, weights: &Matrix) -> Result<()> {
+    fn add(&mut self, first: usize, weights: &Matrix) {
         if self.targets.is_empty() {
-            return Ok(());
+            return;
         }
         let (entries, hidden) = (weights.outputs(), self.normed.columns);
-        let mut scores = weights.times(&self.normed)?;
+        let mut scores = weights.times(&self.normed);
         for (token, scores) in scores.rows_mut().enumerate() {
             let largest = scores.iter().fold(self.largest[token], |m, s| m.max(*s));
             let rescale = (self.largest[token] - largest).exp();
@@ -155,15 +155,14 @@ impl Sums {
             }
             self.sums[token] = self.sums[token] * f64::from(rescale) + sum;
         }
-        let parts = weights.times_transposed(&scores)?.values;
+        let parts = weights.times_transposed(&scores).values;
         self.mean.iter_mut().zip(parts).for_each(|(mean, part)| *mean += part);
         for (token, target) in self.targets.iter().enumerate() {
             let entry = (*target as usize).checked_sub(first).filter(|entry| *entry < entries);
             if let Some(entry) = entry {
-                self.target_rows[token * hidden..][..hidden].copy_from_slice(&weights.row(entry)?);
+                self.target_rows[token * hidden..][..hidden].copy_from_slice(weights.row(entry));
             }
         }
-        Ok(())
     }
 
     fn losses(&self) -> impl Iterator<Item = f64> {

@@ -64,33 +64,33 @@ impl Layer {
     }
 
     /// The output `[tokens, hidden]` for the input `x`.
-    pub fn forward(&self, x: &Rows, group: &Group, gate: &[f32]) -> Result<Rows> {
+    pub fn forward(&self, x: &Rows, group: &Group, gate: &[f32]) -> Rows {
         let mut u = x.clone();
         rms_norm(&mut u, &self.input_norm, self.eps);
         let mut x = x.clone();
-        x.add(&self.attention.forward(&u, group)?.0);
+        x.add(&self.attention.forward(&u, group).0);
         u.values.copy_from_slice(&x.values);
         rms_norm(&mut u, &self.ffn_norm, self.eps);
-        let (base, expert) = (self.base.forward(self.activation, &u)?.y, self.expert.forward(self.activation, &u)?.y);
+        let (base, expert) = (self.base.forward(self.activation, &u).y, self.expert.forward(self.activation, &u).y);
         for (((x, u), base), expert) in x.rows_mut().zip(u.rows()).zip(base.rows()).zip(expert.rows()) {
             let part = sigmoid(dot(u, gate));
             for ((x, base), expert) in x.iter_mut().zip(base).zip(expert) {
                 *x += base + part * (expert - base);
             }
         }
-        Ok(x)
+        x
     }
 
     /// The gradients with respect to `x` and the gate, given that of the output.
-    pub fn backward(&self, x: &Rows, group: &Group, gate: &[f32], grad: &Rows) -> Result<(Rows, Vec<f32>)> {
+    pub fn backward(&self, x: &Rows, group: &Group, gate: &[f32], grad: &Rows) -> (Rows, Vec<f32>) {
         let mut u = x.clone();
         let input_norm = rms_norm(&mut u, &self.input_norm, self.eps);
-        let (attended, mixed) = self.attention.forward(&u, group)?;
+        let (attended, mixed) = self.attention.forward(&u, group);
         u.values.copy_from_slice(&x.values);
         u.add(&attended);
         drop(attended);
         let ffn_norm = rms_norm(&mut u, &self.ffn_norm, self.eps);
-        let (base, expert) = (self.base.forward(self.activation, &u)?, self.expert.forward(self.activation, &u)?);
+        let (base, expert) = (self.base.forward(self.activation, &u), self.expert.forward(self.activation, &u));
 
         let (mut to_base, mut to_expert) = (grad.clone(), grad.clone());
         let mut d_scores = Vec::with_capacity(group.ids.len());
@@ -102,8 +102,8 @@ impl Layer {
             to_base.iter_mut().for_each(|d| *d *= 1.0 - part);
             to_expert.iter_mut().for_each(|d| *d *= part);
         }
-        let mut du = self.base.backward(self.activation, base, &to_base)?;
-        du.add(&self.expert.backward(self.activation, expert, &to_expert)?);
+        let mut du = self.base.backward(self.activation, base, &to_base);
+        du.add(&self.expert.backward(self.activation, expert, &to_expert));
         let mut d_gate = vec![0.0; gate.len()];
         for ((d, u), du) in d_scores.iter().zip(u.rows()).zip(du.rows_mut()) {
             d_gate.iter_mut().zip(u).for_each(|(sum, u)| *sum += d * u);
@@ -112,9 +112,9 @@ impl Layer {
 
         let mut below = ffn_norm.backward(&self.ffn_norm, &du);
         below.add(grad);
-        let through = self.attention.backward(mixed, group, &below)?;
+        let through = self.attention.backward(mixed, group, &below);
         below.add(&input_norm.backward(&self.input_norm, &through));
-        Ok((below, d_gate))
+        (below, d_gate)
     }
 }
 

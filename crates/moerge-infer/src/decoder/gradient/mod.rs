@@ -134,15 +134,14 @@ impl<'a> Blend<'a> {
     fn each<T: Send>(
         &self,
         groups: &[Group],
-        work: impl Fn(&Group, usize) -> Result<T> + Sync,
+        work: impl Fn(&Group, usize) -> T + Sync,
         progress: &dyn Progress,
     ) -> Result<Vec<T>> {
         let mut results = Vec::with_capacity(groups.len());
         for first in (0..groups.len()).step_by(self.at_once) {
             progress.check()?;
             let some = &groups[first..(first + self.at_once).min(groups.len())];
-            let part = some.par_iter().enumerate().map(|(i, group)| work(group, first + i));
-            results.extend(part.collect::<Result<Vec<T>>>()?);
+            results.par_extend(some.par_iter().enumerate().map(|(i, group)| work(group, first + i)));
         }
         Ok(results)
     }

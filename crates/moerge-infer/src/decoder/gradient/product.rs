@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::decoder::{
     WeightRounding, Weights,
     linear::CHUNK_WEIGHTS,
-    matmul::Operand,
+    matmul::{Panels, matmul, transposed},
     weights::{matrix_shape, tensor_of},
 };
 use moerge_core::{error::Result, model::families::Role};
@@ -52,33 +52,37 @@ impl Rows {
         }
     }
 
-    fn operand(&self) -> Result<Operand> {
-        Operand::from_rows(self.values.clone(), self.columns)
+    fn panels(&self) -> Panels {
+        Panels::from_rows(&self.values, self.columns)
+    }
+
+    fn transposed(&self) -> Self {
+        let columns = self.values.len() / self.columns.max(1);
+        Self { columns, values: transposed(&self.values, self.columns) }
     }
 
     /// `self right`.
-    pub fn product(&self, right: &Self) -> Result<Self> {
-        Ok(Self { columns: right.columns, values: self.operand()?.times(&right.operand()?)? })
+    pub fn product(&self, right: &Self) -> Self {
+        Self { columns: right.columns, values: matmul(&self.values, &right.panels()) }
     }
 
     /// `self right^T`.
-    pub fn product_transposed(&self, right: &Self) -> Result<Self> {
-        let columns = right.values.len() / right.columns.max(1);
-        Ok(Self { columns, values: self.operand()?.times(&right.operand()?.transposed()?)? })
+    pub fn product_transposed(&self, right: &Self) -> Self {
+        self.product(&right.transposed())
     }
 
     /// `self^T right`.
-    pub fn transposed_product(&self, right: &Self) -> Result<Self> {
-        Ok(Self { columns: right.columns, values: self.operand()?.transposed()?.times(&right.operand()?)? })
+    pub fn transposed_product(&self, right: &Self) -> Self {
+        self.transposed().product(right)
     }
 }
 
 /// A weight matrix in f32 with its bias.
 pub(super) struct Matrix {
-    weight: Operand,
+    /// One row per output.
+    weight: Rows,
     bias: Option<Vec<f32>>,
     outputs: usize,
-    inputs: usize,
 }
 
 impl Matrix {
@@ -91,8 +95,8 @@ impl Matrix {
     ) -> Result<Self> {
         let (_, inputs) = matrix_shape(tensor_of(weights.description(), role)?);
         let outputs = rows.len();
-        let weight = Operand::from_rows(values(weights, role, rows, rounding)?, inputs)?;
-        Ok(Self { weight, bias: None, outputs, inputs })
+        let weight = Rows { columns: inputs, values: values(weights, role, rows, rounding)? };
+        Ok(Self { weight, bias: None, outputs })
     }
 
     /// Reads all of `role`, and its `bias`.
@@ -112,23 +116,23 @@ impl Matrix {
     }
 
     /// `W x + b` of every row `x`.
-    pub fn times(&self, x: &Rows) -> Result<Rows> {
-        let values = x.operand()?.times(&self.weight.transposed()?)?;
-        let mut y = Rows { columns: self.outputs, values };
+    pub fn times(&self, x: &Rows) -> Rows {
+        // (W x^T)^T: `x` is smaller than the weights, which are not copied.
+        let mut y = self.weight.product(&x.transposed()).transposed();
         if let Some(bias) = &self.bias {
             y.rows_mut().for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
         }
-        Ok(y)
+        y
     }
 
     /// `W^T x` of every row `x`: the gradient with respect to the input.
-    pub fn times_transposed(&self, x: &Rows) -> Result<Rows> {
-        Ok(Rows { columns: self.inputs, values: x.operand()?.times(&self.weight)? })
+    pub fn times_transposed(&self, x: &Rows) -> Rows {
+        x.product(&self.weight)
     }
 
     /// Row `index` of `W`.
-    pub fn row(&self, index: usize) -> Result<Vec<f32>> {
-        self.weight.row(index)
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.weight.values[index * self.weight.columns..][..self.weight.columns]
     }
 }
 

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use moerge_core::error::Result;
-use moerge_infer::decoder::{Activations, Operand};
+use moerge_infer::decoder::{Activations, MATMUL_BYTES, Panels, matmul, transposed};
 
 /// Tokens per block of a product.
 const TOKENS: usize = 1024;
@@ -15,9 +15,9 @@ const FEATURES: usize = 256;
 /// Bytes of memory for the sums over vectors of this width and what is computed from them.
 pub fn bytes(hidden: usize, threads: usize) -> u64 {
     let sums = 2 * hidden * hidden * size_of::<f64>();
-    let shared = 2 * hidden * TOKENS * size_of::<f32>();
-    let per_thread = (FEATURES * (hidden + TOKENS)) * size_of::<f32>();
-    (sums + shared + threads * per_thread) as u64
+    // The vectors, their transpose and its panels, and a block of the product.
+    let shared = (3 * hidden * TOKENS + FEATURES * hidden) * size_of::<f32>();
+    (sums + shared + threads * MATMUL_BYTES) as u64
 }
 
 /// Running sums of labelled vectors.
@@ -56,31 +56,23 @@ impl Statistics {
         }
         if moment {
             self.moment.resize(self.centre.len() * self.centre.len(), 0.0);
-            tokens.chunks(TOKENS).try_for_each(|tokens| self.add_moment(u, tokens))?;
+            tokens.chunks(TOKENS).for_each(|tokens| self.add_moment(u, tokens));
         }
         Ok(())
     }
 
-    fn add_moment(&mut self, u: &Activations, tokens: &[usize]) -> Result<()> {
+    fn add_moment(&mut self, u: &Activations, tokens: &[usize]) {
         let hidden = self.centre.len();
         let centred = |f: usize| {
             let (feature, centre) = (u.feature(f), self.centre[f]);
             tokens.iter().map(move |t| (f64::from(feature[*t]) - centre) as f32)
         };
         let rows: Vec<f32> = (0..hidden).flat_map(centred).collect();
-        let mut columns = vec![0.0; rows.len()];
-        for (f, row) in rows.chunks_exact(tokens.len().max(1)).enumerate() {
-            for (t, x) in row.iter().enumerate() {
-                columns[t * hidden + f] = *x;
-            }
+        let columns = Panels::from_rows(&transposed(&rows, tokens.len()), hidden);
+        let blocks = self.moment.chunks_mut(FEATURES * hidden).zip(rows.chunks(FEATURES * tokens.len().max(1)));
+        for (moment, rows) in blocks {
+            moment.iter_mut().zip(matmul(rows, &columns)).for_each(|(sum, x)| *sum += f64::from(x));
         }
-        let columns = Operand::from_rows(columns, hidden)?;
-        let blocks = self.moment.par_chunks_mut(FEATURES * hidden).zip(rows.par_chunks(FEATURES * tokens.len().max(1)));
-        blocks.try_for_each(|(moment, rows)| {
-            let product = Operand::from_rows(rows.to_vec(), tokens.len())?.times(&columns)?;
-            moment.iter_mut().zip(product).for_each(|(sum, x)| *sum += f64::from(x));
-            Ok(())
-        })
     }
 
     /// Number of tokens of `class`.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use moerge_core::{plan::PlanSummary, recipe::GateMode};
-use moerge_infer::decoder::Operand;
+use moerge_infer::decoder::{Panels, matmul};
 use moerge_lib::merge::Prepared;
 
 use crate::numbers::whole_seconds;
@@ -62,12 +62,13 @@ fn read_rate(path: &Path, len: u64) -> Option<f64> {
 
 /// Floating-point operations per second of matrix products, with all threads.
 fn multiply_rate() -> Option<f64> {
-    let matrix = Operand::from_rows(vec![0.5; SIDE * SIDE], SIDE).ok()?;
+    let left = vec![0.5; SIDE * SIDE];
+    let right = Panels::from_rows(&left, SIDE);
     // The first product starts the threads.
-    matrix.times(&matrix).ok()?;
+    matmul(&left, &right);
     let (started, mut products) = (Instant::now(), 0u32);
     while started.elapsed() < MEASURE_FOR {
-        matrix.times(&matrix).ok()?;
+        matmul(&left, &right);
         products += 1;
     }
     let operations = 2.0 * (SIDE as f64).powi(3) * f64::from(products);
