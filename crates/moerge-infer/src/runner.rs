@@ -13,10 +13,9 @@ use moerge_core::{
     progress::Progress,
 };
 
-/// Scores that exist at once: 64 MB, so that a large vocabulary times many tokens never does. Streaming reads the head
-/// again for each block, so its blocks are larger.
-const SCORES_IN_MEMORY: usize = 16 << 20;
-const SCORES_STREAMED: usize = 64 << 20;
+/// Logits of each of two models that are compared which exist at once: 32 MiB, so that a large vocabulary times many
+/// tokens never does. Streaming reads the head again for each block.
+const SCORES: usize = 8 << 20;
 /// Tokens of a pass over the weights: enough for the products to be worth it, and few enough for the activations.
 const TOKENS_IN_MEMORY: usize = 2048;
 const TOKENS_STREAMED: usize = 8192;
@@ -107,7 +106,10 @@ impl<'a> Runner<'a> {
     }
 
     /// Natural logarithms of the probability that token `.1` follows column `.0` of `x`, the stream that left the last
-    /// layer. Computed in blocks of columns.
+    /// layer.
+    ///
+    /// # Errors
+    /// A token is outside the vocabulary, a weight cannot be read, or the run was stopped.
     pub fn log_probabilities(
         &self,
         x: &Activations,
@@ -128,25 +130,10 @@ impl<'a> Runner<'a> {
             let message = format!("the tokenizer gave token {id}, but the model's embeddings have {vocabulary} rows");
             return Err(Error::input(message).hint("tokenizer.json and config.json must be of the same model"));
         }
-        let at_once = if self.resident.is_some() { SCORES_IN_MEMORY } else { SCORES_STREAMED };
-        // The logits of a column are computed once for all its tokens.
-        let mut order: Vec<usize> = (0..wanted.len()).collect();
-        order.sort_by_key(|index| wanted[*index].0);
-        let mut columns: Vec<usize> = order.iter().map(|index| wanted[*index].0).collect();
-        columns.dedup();
-        let mut found = vec![TokenScore { log_probability: 0.0, greedy: false }; wanted.len()];
-        let mut rest = &order[..];
-        for block in columns.chunks((at_once / vocabulary.max(1)).max(1)) {
-            progress.check()?;
-            let scores = self.scores(&x.gather(block), progress)?;
-            let inside = rest.partition_point(|index| block.last().is_some_and(|last| wanted[*index].0 <= *last));
-            let (these, later) = rest.split_at(inside);
-            rest = later;
-            let place = |index: &usize| (block.partition_point(|column| *column < wanted[*index].0), wanted[*index].1);
-            let scored = token_scores(&scores, &these.iter().map(place).collect::<Vec<_>>());
-            these.iter().zip(scored).for_each(|(index, score)| found[*index] = score);
+        match &self.resident {
+            Some(model) => model.token_scores(x, wanted),
+            None => token_scores(self.weights.as_ref(), x, wanted, progress),
         }
-        Ok(found)
     }
 
     /// How far the predictions of this model are from those of `reference` in `columns` of `x` and of `reference_x`, the
@@ -168,7 +155,7 @@ impl<'a> Runner<'a> {
         }
         let mut found = Vec::with_capacity(columns.len());
         // Two models' scores exist at once.
-        for block in columns.chunks((SCORES_IN_MEMORY / 2 / vocabulary.max(1)).max(1)) {
+        for block in columns.chunks((SCORES / vocabulary.max(1)).max(1)) {
             progress.check()?;
             let scores = self.scores(&x.gather(block), progress)?;
             found.extend(divergences(&reference.scores(&reference_x.gather(block), progress)?, &scores));

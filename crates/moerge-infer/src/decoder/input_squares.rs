@@ -58,6 +58,10 @@ impl<M: Matrices> Matrices for Counted<'_, M> {
         self.matrices.times(roles, x)
     }
 
+    fn parts(&mut self, role: Role, x: &Activations, each: &(dyn Fn(usize, &[f32]) + Sync)) -> Result<()> {
+        self.matrices.parts(role, x, each)
+    }
+
     fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
         self.matrices.vector(role)
     }

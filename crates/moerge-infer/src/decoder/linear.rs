@@ -15,7 +15,8 @@ use super::{
     matmul::{Panels, TILES, multiply},
     matrices::Matrices,
     rounding::WeightRounding,
-    stream::Stream,
+    stream::{Stream, Tile},
+    weights::Weights,
 };
 use moerge_core::{
     error::Result,
@@ -28,6 +29,8 @@ pub(super) const CHUNK_WEIGHTS: usize = 128 << 10;
 const MAX_CHUNK_WEIGHTS: usize = 1 << 20;
 /// Chunks per matrix within these limits, enough for this many threads.
 const CHUNKS: usize = 16;
+/// Elements of the product of a part: 1 MiB.
+const PART_PRODUCTS: usize = 256 << 10;
 
 /// The weight stream of a pass as [`Matrices`].
 pub(super) struct Streamed<'s, 'w> {
@@ -48,6 +51,10 @@ impl Matrices for Streamed<'_, '_> {
 
     fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]> {
         self.linear.apply(self.stream, roles, x)
+    }
+
+    fn parts(&mut self, role: Role, x: &Activations, each: &(dyn Fn(usize, &[f32]) + Sync)) -> Result<()> {
+        self.linear.parts(self.stream, role, x, each)
     }
 
     fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
@@ -101,21 +108,10 @@ impl Linear {
                         let (tile, x, failure) = (tile.clone(), &x, &failure);
                         let weights = stream.weights;
                         scope.spawn(move |_| {
-                            let mut w = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-                            w.resize(chunk.len() * inputs, 0.0);
-                            match weights.widen(role, chunk.clone(), tile.bytes(chunk.clone()), &mut w) {
-                                Ok(()) => {
-                                    if let Some(rounding) = self.rounding.filter(|_| WeightRounding::applies_to(role)) {
-                                        rounding.apply(&mut w, inputs);
-                                    }
-                                    let read = |row: usize, part: Range<usize>, to: &mut [f32]| {
-                                        to.copy_from_slice(&w[row * inputs..][part]);
-                                    };
-                                    multiply(chunk.len(), read, x, out, columns);
-                                }
-                                Err(error) => super::keep_first(failure, error),
+                            let chunk = Chunk { role, inputs, rows: chunk, tile: &tile };
+                            if let Err(error) = self.multiply(weights, &chunk, x, out, columns) {
+                                super::keep_first(failure, error);
                             }
-                            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(w);
                         });
                     }
                 }
@@ -125,13 +121,88 @@ impl Linear {
         super::first_failure(failure)?;
         Ok(results)
     }
+
+    /// Calls `each` with parts of `W x`, where `W` is the next matrix of the stream ([`super::matrices`]).
+    fn parts(
+        &self,
+        stream: &mut Stream<'_>,
+        role: Role,
+        x: &Activations,
+        each: &(dyn Fn(usize, &[f32]) + Sync),
+    ) -> Result<()> {
+        let tokens = x.tokens();
+        let x = Panels::of(x, 0..x.features(), 0..tokens);
+        let (rows, inputs) = stream.shape(role)?;
+        let step = part_rows((rows, inputs), tokens);
+        let failure = Mutex::new(None);
+        rayon::in_place_scope(|scope| -> Result<()> {
+            let mut next = 0;
+            while next < rows {
+                let tile = Arc::new(stream.next(role)?);
+                next = tile.rows.end;
+                for rows in chunks(&tile.rows, step) {
+                    let (tile, x, failure) = (tile.clone(), &x, &failure);
+                    let weights = stream.weights;
+                    scope.spawn(move |_| {
+                        let mut out = vec![0.0; rows.len() * tokens];
+                        let chunk = Chunk { role, inputs, rows, tile: &tile };
+                        match self.multiply(weights, &chunk, x, &mut out, tokens) {
+                            Ok(()) => each(chunk.rows.start, &out),
+                            Err(error) => super::keep_first(failure, error),
+                        }
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        super::first_failure(failure)
+    }
+
+    /// Writes the product of a chunk with `x` to `out`, whose rows are `stride` apart.
+    fn multiply(
+        &self,
+        weights: &dyn Weights,
+        chunk: &Chunk<'_, '_>,
+        x: &Panels,
+        out: &mut [f32],
+        stride: usize,
+    ) -> Result<()> {
+        let Chunk { role, inputs, ref rows, tile } = *chunk;
+        let mut w = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        w.resize(rows.len() * inputs, 0.0);
+        weights.widen(role, rows.clone(), tile.bytes(rows.clone()), &mut w)?;
+        if let Some(rounding) = self.rounding.filter(|_| WeightRounding::applies_to(role)) {
+            rounding.apply(&mut w, inputs);
+        }
+        let read = |row: usize, part: Range<usize>, to: &mut [f32]| to.copy_from_slice(&w[row * inputs..][part]);
+        multiply(rows.len(), read, x, out, stride);
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(w);
+        Ok(())
+    }
+}
+
+/// Some rows of a tile.
+struct Chunk<'t, 'w> {
+    role: Role,
+    /// Columns of the matrix.
+    inputs: usize,
+    rows: Range<usize>,
+    tile: &'t Tile<'w>,
 }
 
 /// Rows per chunk of a matrix of this shape.
 pub(super) fn chunk_rows((rows, inputs): (usize, usize)) -> usize {
     let weights = (rows * inputs / CHUNKS).clamp(CHUNK_WEIGHTS, MAX_CHUNK_WEIGHTS);
-    let rows = (weights / inputs.max(1)).max(1);
-    if rows > TILES { rows / TILES * TILES } else { rows }
+    whole_tiles(weights / inputs.max(1))
+}
+
+/// Rows per chunk if the chunk's product with this many tokens is to stay in a core's cache.
+pub(super) fn part_rows(shape: (usize, usize), tokens: usize) -> usize {
+    chunk_rows(shape).min(whole_tiles(PART_PRODUCTS / tokens.max(1))).max(TILES)
+}
+
+fn whole_tiles(rows: usize) -> usize {
+    if rows > TILES { rows / TILES * TILES } else { rows.max(1) }
 }
 
 /// Cuts rows into chunks of `step`.

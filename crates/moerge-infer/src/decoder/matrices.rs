@@ -18,6 +18,11 @@ pub(super) trait Matrices {
     /// `W x` for each `W` in `roles`.
     fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]>;
 
+    /// Calls `each` with parts of `W x`, `[rows, tokens]` without padding, and the index of the part's first row: for a
+    /// `W` with so many rows that the whole product should not be in memory. Several threads do so, in any order, but the
+    /// parts are always the same.
+    fn parts(&mut self, role: Role, x: &Activations, each: &(dyn Fn(usize, &[f32]) + Sync)) -> Result<()>;
+
     /// A vector, such as a norm's weight.
     fn vector(&mut self, role: Role) -> Result<Vec<f32>>;
 

@@ -1,12 +1,13 @@
 //! Upper bounds on the memory of a pass over prompts and of generation, from shapes alone: what [`super::stream`],
-//! [`super::linear`], [`super::attention`] and [`super::ffn`] hold at once.
+//! [`super::linear`], [`super::attention`], [`super::ffn`] and [`super::token_scores`] hold at once.
 
 use super::{
     activations::Activations,
     attention::QUERY_BLOCK,
     ffn::FFN_TOKENS,
+    forward::head,
     kv_cache::KvCache,
-    linear::{CHUNK_WEIGHTS, chunk_rows},
+    linear::{CHUNK_WEIGHTS, chunk_rows, part_rows},
     matmul::MATMUL_BYTES,
     quantised::Quantisation,
     resident::ResidentModel,
@@ -47,7 +48,10 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let ffn = columns * (3 * hidden + head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
     let activations = F32 * ffn.max(columns * attention);
 
-    let multiplying = F32 * streamed().map(|shape| chunk_rows(shape) * shape.1).max().unwrap_or(0);
+    let multiplying = streamed().map(|shape| chunk_rows(shape) * shape.1).max().unwrap_or(0);
+    // The losses of the tokens, a part of the head at a time.
+    let head = description.get(head(options)).map(matrix_shape).unwrap_or_default();
+    let multiplying = F32 * multiplying.max(part_rows(head, columns) * (head.1 + columns));
     // Scores and their panels, and the panels of a head's queries.
     let scoring = F32 * QUERY_BLOCK * (2 * longest + head_dim);
     let per_thread = MATMUL_BYTES + multiplying.max(scoring);

@@ -3,11 +3,13 @@
 //! With few tokens, memory bandwidth is the limit, so every weight is read once in its stored format. With many, chunks
 //! of weights are converted to f32: without byte instructions that is as fast as products of bytes, and more exact.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{
     activations::Activations,
-    linear::{chunk_rows, chunks},
+    linear::{chunk_rows, chunks, part_rows},
     matmul::{Panels, multiply},
     quantised::{Inputs, Matrix},
 };
@@ -64,5 +66,19 @@ fn times_many<const N: usize>(matrices: [&Matrix; N], x: &Activations, results: 
                 });
             }
         }
+    });
+}
+
+/// Calls `each` with parts of the product of `matrix` with `x` ([`super::matrices`]).
+pub(super) fn parts(matrix: &Matrix, x: &Activations, each: &(dyn Fn(usize, &[f32]) + Sync)) {
+    let tokens = x.tokens();
+    let x = Panels::of(x, 0..x.features(), 0..tokens);
+    let step = part_rows((matrix.rows(), matrix.columns()), tokens);
+    let parts: Vec<Range<usize>> = chunks(&(0..matrix.rows()), step).collect();
+    parts.into_par_iter().for_each_init(Vec::new, |out, rows| {
+        out.resize(rows.len() * tokens, 0.0);
+        let read = |row: usize, part, to: &mut [f32]| matrix.widen(rows.start + row, part, to);
+        multiply(rows.len(), read, &x, out, tokens);
+        each(rows.start, out);
     });
 }

@@ -11,7 +11,8 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    lanes::{dot, vectorised},
+    few_tokens::dot_products,
+    lanes::vectorised,
     linear::CHUNK_WEIGHTS,
     q8_0::{self, Rounded},
     weights::bug,
@@ -152,24 +153,10 @@ impl Matrix {
     pub(super) fn times_few(&self, first: usize, inputs: &Inputs, out: &mut [f32], columns: usize) {
         let (start, end) = (first * self.columns, first * self.columns + out.len() / columns * self.columns);
         match &self.values {
-            Values::F32(values) => vectorised(
-                #[inline(always)]
-                || {
-                    for (row, out) in values[start..end].chunks_exact(self.columns).zip(out.chunks_exact_mut(columns)) {
-                        inputs.plain(self.columns).zip(out).for_each(|(x, y)| *y = dot(row, x));
-                    }
-                },
-            ),
-            Values::BF16(values) => vectorised(
-                #[inline(always)]
-                || {
-                    let mut wide = vec![0.0; self.columns];
-                    for (row, out) in values[start..end].chunks_exact(self.columns).zip(out.chunks_exact_mut(columns)) {
-                        wide.iter_mut().zip(row).for_each(|(wide, x)| *wide = widened(*x));
-                        inputs.plain(self.columns).zip(out).for_each(|(x, y)| *y = dot(&wide, x));
-                    }
-                },
-            ),
+            Values::F32(_) | Values::BF16(_) => {
+                let read = |row: usize, to: &mut [f32]| self.widen(first + row, 0..self.columns, to);
+                dot_products(read, self.columns, &inputs.plain, out, columns);
+            }
             Values::Q8_0(blocks) => {
                 q8_0::products(&blocks[start / q8_0::BLOCK..end / q8_0::BLOCK], &inputs.q8_0, out, columns);
             }
@@ -198,11 +185,6 @@ impl Inputs {
             BlockQ8K::from_float(&inputs.plain, &mut inputs.q8_k);
         }
         inputs
-    }
-
-    #[inline(always)]
-    fn plain(&self, columns: usize) -> impl Iterator<Item = &[f32]> {
-        self.plain.chunks_exact(columns)
     }
 }
 

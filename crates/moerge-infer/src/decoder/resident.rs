@@ -11,6 +11,7 @@ use super::{
     observer::Observer,
     products,
     quantised::{Matrix, Quantisation},
+    token_scores::{self, TokenScore},
     weights::{Weights, bug, matrix_shape},
 };
 use crate::prefix_tree::PrefixTree;
@@ -160,6 +161,16 @@ impl ResidentModel {
         run(&mut matrices, x, batch, None, self.options.layers.len(), observer, progress)
     }
 
+    fn matrix(&self, role: Role) -> Result<&Matrix> {
+        self.matrices.get(&role).ok_or_else(|| bug(format!("a model in memory without {role:?}")))
+    }
+
+    /// The scores of tokens `.1` after columns `.0` of `x`, the result of [`ResidentModel::forward`].
+    pub fn token_scores(&self, x: &Activations, wanted: &[(usize, u32)]) -> Result<Vec<TokenScore>> {
+        let mut matrices = self;
+        token_scores::scores(&mut matrices, x, wanted)
+    }
+
     /// Next-token logits, `[vocabulary, tokens]`, from the result of [`ResidentModel::forward`].
     pub fn logits(&self, x: &Activations) -> Result<Activations> {
         let mut matrices = self;
@@ -195,12 +206,16 @@ impl Matrices for &ResidentModel {
     }
 
     fn times<const N: usize>(&mut self, roles: [Role; N], x: &Activations) -> Result<[Activations; N]> {
-        let matrix = |role| self.matrices.get(&role).ok_or_else(|| bug(format!("a model in memory without {role:?}")));
         let mut matrices = [&self.embeddings; N];
         for (place, role) in matrices.iter_mut().zip(roles) {
-            *place = matrix(role)?;
+            *place = self.matrix(role)?;
         }
         Ok(products::times(matrices, x))
+    }
+
+    fn parts(&mut self, role: Role, x: &Activations, each: &(dyn Fn(usize, &[f32]) + Sync)) -> Result<()> {
+        products::parts(self.matrix(role)?, x, each);
+        Ok(())
     }
 
     fn vector(&mut self, role: Role) -> Result<Vec<f32>> {

@@ -8,7 +8,6 @@ use super::{
     Routers,
     calibration::{Calibration, TextLengths},
     fit::{Shape, fit, load, regression_bytes, scores, statistics_bytes},
-    losses::scores_bytes,
     merged::Merged,
     phatgoose::TrainedGates,
     report::{ExpertReport, LayerReport, RoutingReport},
@@ -79,11 +78,9 @@ pub fn fit_lengths(plan: &MoePlan, lengths: &TextLengths) -> Vec<usize> {
     Copies::lengths(plan, if splices { lengths.with_spliced(fit.tokens) } else { lengths.all().collect() })
 }
 
-/// Bytes that a fit to `tokens` tokens needs in addition to the pass: the sums of a layer's fit, or logits if labels
-/// are decided by losses.
+/// Bytes that a fit to `tokens` tokens needs in addition to the pass: the sums of a layer's fit.
 pub fn fit_memory(decoder: &DecoderOptions, tokens: usize, threads: usize) -> u64 {
-    let fitting = statistics_bytes(decoder.hidden, threads) + regression_bytes(decoder.hidden, tokens);
-    fitting.max(scores_bytes(decoder.vocabulary, tokens))
+    statistics_bytes(decoder.hidden, threads) + regression_bytes(decoder.hidden, tokens)
 }
 
 /// The text statistics of expert `index`; an error if it has too little text.

@@ -1,12 +1,7 @@
 //! The loss of a model on each next token of some sequences.
 
 use moerge_core::{error::Result, progress::Progress};
-use moerge_infer::decoder::{
-    Activations, Observer, Pass, WeightRounding, Weights, forward, log_probabilities, logits, ranges,
-};
-
-/// Logits in memory at once: 64 MiB. The head is read once per block of tokens.
-const SCORES: usize = 16 << 20;
+use moerge_infer::decoder::{Activations, Observer, Pass, WeightRounding, Weights, forward, ranges, token_scores};
 
 /// For every token of the packed `sequences`, the negative log-probability (in nats) of the token after it under
 /// `weights`; `None` for the last token of each sequence.
@@ -51,21 +46,13 @@ pub(super) fn losses_of(
     progress: &dyn Progress,
 ) -> Result<Vec<Option<f64>>> {
     let vocabulary = weights.description().decoder.vocabulary;
-    let mut losses = vec![None; wanted.len()];
     let known: Vec<usize> = (0..wanted.len()).filter(|i| (wanted[*i].1 as usize) < vocabulary).collect();
-    for block in known.chunks((SCORES / vocabulary.max(1)).max(1)) {
-        let (columns, came): (Vec<usize>, Vec<u32>) = block.iter().map(|i| wanted[*i]).unzip();
-        let scores = logits(weights, &x.gather(&columns), progress)?;
-        for (i, found) in block.iter().zip(log_probabilities(&scores, &came)) {
-            losses[*i] = Some(-found);
-        }
+    let tokens: Vec<(usize, u32)> = known.iter().map(|i| wanted[*i]).collect();
+    let mut losses = vec![None; wanted.len()];
+    for (i, score) in known.into_iter().zip(token_scores(weights, x, &tokens, progress)?) {
+        losses[i] = Some(-score.log_probability);
     }
     Ok(losses)
-}
-
-/// An upper bound on the bytes of the logits of this many tokens.
-pub(super) fn scores_bytes(vocabulary: usize, tokens: usize) -> u64 {
-    (SCORES.max(vocabulary).min(vocabulary * tokens) * size_of::<f32>()) as u64
 }
 
 /// `exp` of the mean of the known losses.

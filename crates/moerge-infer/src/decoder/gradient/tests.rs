@@ -9,7 +9,7 @@ use super::{
     golden::{Golden, Reversed},
     *,
 };
-use crate::decoder::{Activations, CheckpointWeights, Observer, Pass, forward, log_probabilities, logits};
+use crate::decoder::{Activations, CheckpointWeights, Observer, Pass, forward, token_scores};
 use moerge_core::{
     model::{config::ModelConfig, families::describe},
     progress::Silent,
@@ -54,13 +54,10 @@ fn a_layer_gives_what_the_forward_pass_gives() {
             assert!(largest < 1e-4, "{family}: layer {layer} differs by {largest}");
         }
 
-        let (columns, came): (Vec<usize>, Vec<u32>) = {
-            let targets = texts.iter().flat_map(|t| t.targets.clone()).enumerate();
-            targets.filter_map(|(column, target)| Some((column, target?))).unzip()
-        };
-        let scores = logits(&weights, &last.gather(&columns), &Silent).unwrap();
-        let losses = log_probabilities(&scores, &came);
-        let expected = -losses.iter().sum::<f64>() / losses.len() as f64;
+        let targets = texts.iter().flat_map(|t| t.targets.clone()).enumerate();
+        let wanted: Vec<(usize, u32)> = targets.filter_map(|(column, target)| Some((column, target?))).collect();
+        let scores = token_scores(&weights, &last, &wanted, &Silent).unwrap();
+        let expected = -scores.iter().map(|score| score.log_probability).sum::<f64>() / scores.len() as f64;
         let need = gradient_memory(&description, &description, 100, 40, 2);
         let blend = Blend::new(&weights, &weights, None, &need, ALL, &Silent).unwrap();
         let found = blend.step(&texts, &vec![vec![0.1; options.hidden]; options.layers.len()], &Silent).unwrap();
