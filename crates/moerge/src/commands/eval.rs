@@ -43,7 +43,7 @@ pub struct Args {
     /// Model folders, GGUF files, or `org/name` on the Hub, optionally with `+adapter`
     #[arg(value_name = "MODEL", required_unless_present = "list_tasks")]
     models: Vec<String>,
-    /// Texts for perplexity: plain text, or JSON Lines with a `text` key (.jsonl)
+    /// Texts for perplexity: plain text, or JSON Lines with a `text` key
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
     text: Vec<PathBuf>,
     /// Multiple-choice questions, as JSON Lines
