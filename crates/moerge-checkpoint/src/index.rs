@@ -2,6 +2,7 @@
 //! names must be plain names of `.safetensors` files, and nothing outside the model's folder is read.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -66,20 +67,16 @@ impl Index {
         if bytes.starts_with(LFS_POINTER) {
             return Err(Error::LfsPointer { file: path.to_owned() });
         }
-        let ending = if path.ends_with(PICKLED_INDEX_FILE) { ".bin" } else { ".safetensors" };
-        Index::parse_with(&bytes, ending).map_err(broken)
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or(INDEX_FILE);
+        Index::parse(name, &bytes).map_err(broken)
     }
 
-    /// Parses the content of an index file.
+    /// Parses the content of the index file called `name`, which says whether the shards are safetensors or pickles.
     ///
     /// # Errors
     /// See [`IndexError`].
-    pub fn parse(json: &[u8]) -> Result<Index, IndexError> {
-        Index::parse_with(json, ".safetensors")
-    }
-
-    /// The same for files with another ending.
-    fn parse_with(json: &[u8], ending: &'static str) -> Result<Index, IndexError> {
+    pub fn parse(name: &str, json: &[u8]) -> Result<Index, IndexError> {
+        let ending = if name == PICKLED_INDEX_FILE { ".bin" } else { ".safetensors" };
         #[derive(Deserialize)]
         #[serde(expecting = "an object with weight_map")]
         struct Raw {

@@ -12,6 +12,11 @@ const FORMATS: [Format; 2] = [
     Format { single: "pytorch_model.bin", index: PICKLED_INDEX_FILE, prefix: "pytorch_model-", suffix: ".bin" },
 ];
 
+/// What the names of weights end in, whether they can be read or not.
+const WEIGHT_ENDINGS: [&str; 8] = [".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"];
+/// Other files with these endings.
+const NOT_WEIGHTS: [&str; 3] = ["training_args.bin", "tokenizer.bin", "scheduler.pt"];
+
 struct Format {
     single: &'static str,
     index: &'static str,
@@ -67,6 +72,12 @@ impl WeightFiles {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the file `name` looks like weights in any format, for messages about folders without weights that can be
+    /// read.
+    pub fn resembled_by(name: &str) -> bool {
+        WEIGHT_ENDINGS.iter().any(|ending| name.ends_with(ending)) && !NOT_WEIGHTS.contains(&name)
     }
 }
 

@@ -1,15 +1,11 @@
 //! Which files of a repository a model needs. Pure. The rest (other formats of the same weights, pictures, training
 //! checkpoints) is never requested.
 
-use std::collections::BTreeSet;
-
-use moerge_checkpoint::{INDEX_FILE, IncompleteShards, WeightFiles};
-use serde::Deserialize;
+use moerge_checkpoint::{INDEX_FILE, IncompleteShards, Index, WeightFiles};
 
 use super::{Listing, RemoteFile};
 use moerge_core::{
     error::{Error, Result},
-    json_error::json_problem,
     model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION_CONFIG, MODEL_CARD, TOKENIZER_FILES},
     output::files::RECIPE_FILE,
     record::MOERGE_JSON,
@@ -94,22 +90,16 @@ fn incomplete(listing: &Listing, problem: IncompleteShards) -> Error {
 }
 
 fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile>> {
-    #[derive(Deserialize)]
-    struct Raw {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
     let name = index_name(listing).unwrap_or(INDEX_FILE);
-    let raw: Raw = serde_json::from_slice(index).map_err(|e| {
-        Error::input(format!("{name} of {} is not an index of weights: {}", listing.id, json_problem(&e)))
-    })?;
-    let names: BTreeSet<&str> = raw.weight_map.values().map(String::as_str).collect();
-    let find = |name: &&str| {
+    let index =
+        Index::parse(name, index).map_err(|problem| Error::input(format!("{name} of {}: {problem}", listing.id)))?;
+    let find = |name: &str| {
         listing.file(name).ok_or_else(|| {
             Error::input(format!("{} is incomplete on the Hub: its index lists {}", listing.id, printable(name)))
                 .hint("another revision may be complete: `org/name@revision`")
         })
     };
-    names.iter().map(find).collect()
+    index.files().into_iter().map(find).collect()
 }
 
 fn nothing_to_read(listing: &Listing, wanted: Wanted) -> Error {
@@ -118,8 +108,7 @@ fn nothing_to_read(listing: &Listing, wanted: Wanted) -> Error {
         _ => ("weights that moerge reads", listing.file(ADAPTER_CONFIG).is_some()),
     };
     let error = Error::input(format!("{} holds no {what}", listing.id));
-    let endings = [".safetensors", ".gguf", ".bin", ".pth", ".pt", ".h5", ".msgpack", ".ckpt"];
-    let weights = listing.names().into_iter().filter(|name| endings.iter().any(|e| name.ends_with(e)));
+    let weights = listing.names().into_iter().filter(|name| WeightFiles::resembled_by(name));
     let found: Vec<String> = weights.take(4).map(printable).collect();
     let error = error.fact("found", if found.is_empty() { "no weights".to_owned() } else { found.join(", ") });
     match (wanted, other) {
