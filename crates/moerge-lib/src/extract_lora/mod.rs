@@ -18,7 +18,7 @@ use std::{
 use moerge_checkpoint::{Dtype, Found, OutputDir, OutputStorage, is_object, workers};
 use moerge_core::{
     error::{Cause, Error, Result},
-    model::named_model::NamedModel,
+    model::{named_model::NamedModel, token_tensors::is_head},
     numeric::sums,
     ops::{Evaluator, Identity},
     progress::{Progress, Stage},
@@ -174,7 +174,7 @@ pub fn extract_lora(
     }
     output.publish()?;
     let matrices_of_embeddings = matrices.iter().any(|matrix| matrix.embedding);
-    let has_head = model.tensors.keys().any(|name| targets::HEADS.iter().any(|end| name.ends_with(end)));
+    let has_head = model.tensors.keys().any(|name| is_head(name));
     let energies = |of: fn(&MatrixReport) -> f64| matrices.iter().map(|m| of(m) * m.norms.1.powi(2)).sum::<f64>();
     Ok(ExtractReport {
         out: out.to_owned(),
