@@ -10,15 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, IndexError, Result, io_at};
 use crate::file_name;
 use crate::json_entries::Entries;
+use crate::names::{INDEX_FILE, PICKLED_INDEX_FILE};
 use crate::shard_layout::ShardLayout;
 use crate::source_file::LFS_POINTER;
 use crate::storage::{FileKind, ReadStorage};
-
-/// The name of the index in a model folder.
-pub const INDEX_FILE: &str = "model.safetensors.index.json";
-
-/// Its name if the shards are pickles.
-pub(crate) const PICKLED_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 
 /// The maximum length of an index in bytes. Those of the largest models have about ten megabytes.
 const MAX_INDEX_BYTES: u64 = 100_000_000;

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::index::{INDEX_FILE, PICKLED_INDEX_FILE};
+use crate::names::{INDEX_FILE, PICKLED_INDEX_FILE, PICKLED_WEIGHTS_FILE, WEIGHTS_FILE};
 
 /// The names in order of preference: transformers' own, and for each format also shards without an index, which
 /// transformers does not support.
 const FORMATS: [Format; 2] = [
-    Format { single: "model.safetensors", index: INDEX_FILE, prefix: "model-", suffix: ".safetensors" },
-    Format { single: "pytorch_model.bin", index: PICKLED_INDEX_FILE, prefix: "pytorch_model-", suffix: ".bin" },
+    Format { single: WEIGHTS_FILE, index: INDEX_FILE, prefix: "model-", suffix: ".safetensors" },
+    Format { single: PICKLED_WEIGHTS_FILE, index: PICKLED_INDEX_FILE, prefix: "pytorch_model-", suffix: ".bin" },
 ];
 
 /// What the names of weights end in, whether they can be read or not.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+pub use moerge_checkpoint::{ADAPTER_CONFIG_FILE as ADAPTER_CONFIG, CONFIG_FILE as CONFIG};
 use moerge_checkpoint::{FileKind, ReadStorage};
 use serde_json::{Map, Value};
 
@@ -10,10 +11,6 @@ use crate::{
     json_error::json_problem,
 };
 
-/// The config of a model.
-pub const CONFIG: &str = "config.json";
-/// The config of a PEFT adapter.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The weights of an adapter, in order of precedence.
 pub const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 /// The tokenizer.

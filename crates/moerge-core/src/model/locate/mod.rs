@@ -18,7 +18,10 @@ use moerge_checkpoint::{FileKind, ReadStorage, StorageError, is_object};
 pub use hub_cache::{HubCache, HubId, RepoKind};
 pub use model_not_found::{ModelNotFound, Why};
 
-use crate::model::model_ref::{Adapter, ModelRef};
+use crate::model::{
+    files::{ADAPTER_CONFIG, CONFIG},
+    model_ref::{Adapter, ModelRef},
+};
 
 /// The folders of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +98,8 @@ impl ModelPart {
     /// The file that identifies a folder of this part.
     pub fn file(self) -> &'static str {
         match self {
-            Self::Model => "config.json",
-            Self::Adapter => "adapter_config.json",
+            Self::Model => CONFIG,
+            Self::Adapter => ADAPTER_CONFIG,
         }
     }
 }

@@ -208,7 +208,7 @@ impl Adapter {
                 return Err(Error::input(format!("adapter {}: the ranks of {name} do not agree", self.dir.display()))
                     .fact(factor_name(&a.name), format!("{:?}", a.shape))
                     .fact(factor_name(&b.name), format!("{:?}", b.shape))
-                    .fact("adapter_config.json", declared.map_or("no rank".into(), |r| format!("rank {r}"))));
+                    .fact(ADAPTER_CONFIG, declared.map_or("no rank".into(), |r| format!("rank {r}"))));
             }
             self.pairs.insert(name, (a, b));
         }
