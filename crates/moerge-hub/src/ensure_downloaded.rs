@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 
-use super::{Hub, HubStorage, Wanted};
+use super::{Hub, HubStorage, RepoKind};
 use moerge_core::{
     error::{Error, Result},
     model::{
@@ -17,7 +17,7 @@ use moerge_core::{
     recipe::{Document, Located, ModelRef},
 };
 
-impl From<ModelPart> for Wanted {
+impl From<ModelPart> for RepoKind {
     fn from(part: ModelPart) -> Self {
         match part {
             ModelPart::Model => Self::Model,
@@ -36,7 +36,7 @@ impl Hub {
         progress: &dyn Progress,
     ) -> Result<()> {
         let missing = missing(recipe, recipe_dir, &self.settings.cache);
-        let models: Vec<(HubId, Wanted)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
+        let models: Vec<(HubId, RepoKind)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
         if models.is_empty() {
             return Ok(());
         }
@@ -53,7 +53,7 @@ impl Hub {
     ) -> Result<ModelFolders> {
         let cache = &self.settings.cache;
         let missing = on_hub(storage, reference, dir, cache).into_iter().filter(|m| !is_complete(m));
-        let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
+        let models: Vec<(HubId, RepoKind)> = missing.map(|m| (m.id, m.part.into())).collect();
         if !models.is_empty() {
             self.pull(&models, progress).map_err(|(_, error)| error)?;
         }
@@ -65,7 +65,7 @@ impl Hub {
         if let Some(folder) = self.cached(id) {
             return Ok(folder);
         }
-        let pulled = self.pull(&[(id.clone(), Wanted::Either)], progress).map_err(|(_, error)| error)?;
+        let pulled = self.pull(&[(id.clone(), RepoKind::Either)], progress).map_err(|(_, error)| error)?;
         pulled.into_iter().next().map(|p| p.folder).ok_or_else(|| Error::input(format!("{id} was not downloaded")))
     }
 

@@ -12,7 +12,7 @@ use crate::{
 use moerge_core::{
     error::Result,
     model::source::Source,
-    output::files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
+    output::files::{OptionalFiles, OutputFile, copied_files, made_files, output_files, record},
     progress::Progress,
     recipe::GateMode,
 };
@@ -24,18 +24,23 @@ const TOKEN_BYTES: u64 = 96;
 impl Prepared {
     /// All files besides the weights that are known before a run, and an upper bound on the bytes of the finished
     /// folder.
-    pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
-        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
+    pub fn files(
+        &self,
+        storage: &dyn ReadStorage,
+        out: &Path,
+        optional: OptionalFiles,
+    ) -> Result<(Vec<OutputFile>, u64)> {
+        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, optional)?;
         let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
         Ok((files, beside + self.max_bytes_of_results()))
     }
 
     /// An upper bound on the bytes of the finished folder, without reading the files that are copied. Weights are
     /// exact.
-    pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<u64> {
+    pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, optional: OptionalFiles) -> Result<u64> {
         let base = self.models.base();
-        let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
-        let copied = copied_files(storage, &base.dir, wanted)?;
+        let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, optional)?;
+        let copied = copied_files(storage, &base.dir, optional)?;
         let replaced = match &base.overrides.vocabulary {
             // `tokenizer_config.json` lists some of the tokens, too.
             Some(merged) => 2 * merged.to_text().len() as u64,

@@ -11,6 +11,8 @@ use super::{folder, placing::PlacingArgs, write_page};
 use crate::{commands::command_line::wrong_usage, console, numbers::count, progress::Reporter, sizes};
 
 mod card;
+mod cells;
+mod table;
 mod tables;
 mod tasks;
 
@@ -192,7 +194,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{results:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    out.lines(tables::lines(&tables))?;
+    out.lines(table::lines(&tables))?;
     Ok(ExitCode::SUCCESS)
 }
 
