@@ -35,6 +35,9 @@ pub struct OptionalFiles {
 }
 
 /// Every file beside the weights of an MoE, except for [`record`]'s.
+///
+/// # Errors
+/// As for [`made_files`] and [`copied`].
 pub fn output_files(
     storage: &dyn ReadStorage,
     recipe: &Recipe,
@@ -50,6 +53,9 @@ pub fn output_files(
 }
 
 /// The generation config and the tokenizer in `dir`, with what `overrides` replaces.
+///
+/// # Errors
+/// A file cannot be read.
 pub fn copied(
     storage: &dyn ReadStorage,
     dir: &Path,
@@ -74,6 +80,9 @@ pub fn copied(
 }
 
 /// The files of an MoE that are made rather than copied.
+///
+/// # Errors
+/// The facts for the card cannot be read.
 pub fn made_files(
     storage: &dyn ReadStorage,
     recipe: &Recipe,
@@ -104,6 +113,9 @@ pub fn config_and_index(plan: &OutputPlan) -> Vec<OutputFile> {
 
 /// Files in `dir` that go along as they are, and their lengths in bytes: the generation config and the tokenizer, whose
 /// ids of tokens it names.
+///
+/// # Errors
+/// The storage cannot say whether a file is there.
 pub fn copied_files(storage: &dyn ReadStorage, dir: &Path, optional: OptionalFiles) -> Result<Vec<(PathBuf, u64)>> {
     let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| optional.tokenizer).map(|name| dir.join(name));
     let mut copied = Vec::new();

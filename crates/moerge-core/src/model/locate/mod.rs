@@ -65,6 +65,9 @@ pub fn on_hub(storage: &dyn ReadStorage, reference: &ModelRef, recipe_dir: &Path
 }
 
 /// Finds the folders of `reference` in a recipe in `recipe_dir`.
+///
+/// # Errors
+/// The model or its adapter is in none of the places where it could be.
 pub fn locate(
     storage: &dyn ReadStorage,
     reference: &ModelRef,
@@ -85,6 +88,9 @@ pub fn locate(
 }
 
 /// Finds the folder of an adapter.
+///
+/// # Errors
+/// It is in none of the places where it could be.
 pub fn locate_adapter(
     storage: &dyn ReadStorage,
     adapter: &Adapter,
