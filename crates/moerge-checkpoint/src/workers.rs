@@ -14,7 +14,7 @@ use std::{
 /// finished, so the failed item is the same on every run.
 ///
 /// # Errors
-/// The first item, in their order, for which `work` failed.
+/// `work` failed; the error is that of the first item for which it did.
 pub fn try_map<T: Sync, R: Send, E: Send>(
     items: &[T],
     threads: usize,

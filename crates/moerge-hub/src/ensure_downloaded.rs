@@ -29,6 +29,9 @@ impl From<ModelPart> for RepoKind {
 impl Hub {
     /// Downloads the models of a recipe that are not in the cache. Those in the cache are used as they are, without the
     /// network.
+    ///
+    /// # Errors
+    /// A model cannot be downloaded; the error points at its name in the recipe.
     pub fn ensure_recipe_downloaded(
         &self,
         recipe: &Document,
@@ -44,6 +47,9 @@ impl Hub {
     }
 
     /// The folders of a reference on a command line, in `storage`. Parts that are neither folders nor in the cache are downloaded.
+    ///
+    /// # Errors
+    /// A part cannot be downloaded, or is found nowhere.
     pub fn ensure_downloaded(
         &self,
         storage: &dyn ReadStorage,
@@ -61,6 +67,9 @@ impl Hub {
     }
 
     /// The same for a repository that may hold a model or an adapter.
+    ///
+    /// # Errors
+    /// It cannot be downloaded.
     pub fn ensure_repository_downloaded(&self, id: &HubId, progress: &dyn Progress) -> Result<PathBuf> {
         if let Some(folder) = self.cached(id) {
             return Ok(folder);
@@ -81,6 +90,9 @@ impl Hub {
 
 impl HubStorage {
     /// Mounts the models of a recipe that are not in the cache. Returns the cache with these models in it.
+    ///
+    /// # Errors
+    /// A model cannot be mounted; the error points at its name in the recipe.
     pub fn mount_models(&self, recipe: &Document, recipe_dir: &Path) -> Result<HubCache> {
         let mut cache = self.hub().settings.cache.clone();
         let missing = missing(recipe, recipe_dir, &cache);

@@ -40,8 +40,11 @@ struct Job<'a> {
 }
 
 impl Hub {
-    /// Downloads models into the cache, except for the files that are there. An error comes with the index of the model
-    /// that it is about.
+    /// Downloads models into the cache, except for the files that are there.
+    ///
+    /// # Errors
+    /// A model is not on the Hub, is incomplete there, cannot be downloaded or stored, or the user stops the run. The
+    /// error comes with the index of the model that it is about.
     pub fn pull(&self, models: &[(HubId, RepoKind)], progress: &dyn Progress) -> Result<Vec<Pulled>, (usize, Error)> {
         // File names and the index are a server's words too.
         self.pull_unredacted(models, progress).map_err(|(number, e)| (number, self.http.redactor().clean_error(e)))

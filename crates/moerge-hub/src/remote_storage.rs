@@ -52,6 +52,9 @@ impl HubStorage {
     }
 
     /// Mounts a model and returns its folder. This requests the list of its files and the index of its weights.
+    ///
+    /// # Errors
+    /// The model is not on the Hub or incomplete there, or the Hub cannot be reached.
     pub fn mount(&self, id: &HubId, wanted: RepoKind) -> Result<PathBuf> {
         self.mount_unredacted(id, wanted).map_err(|error| self.hub.http.redactor().clean_error(error))
     }

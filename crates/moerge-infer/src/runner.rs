@@ -108,6 +108,9 @@ impl<'a> Runner<'a> {
 
     /// Natural logarithms of the probability that token `.1` follows column `.0` of `x`, the stream that left the last
     /// layer. Computed in blocks of columns.
+    ///
+    /// # Errors
+    /// The head cannot be read, or the user stops the run.
     pub fn log_probabilities(
         &self,
         x: &Activations,

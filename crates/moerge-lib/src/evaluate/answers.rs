@@ -43,6 +43,9 @@ pub struct WrittenAnswer {
 
 /// Generates answers greedily, at most `tokens` tokens each. Reports `tokens` per question as progress of
 /// [`Stage::Score`], which the caller starts and ends.
+///
+/// # Errors
+/// The model is streamed from disk, a prompt exceeds its context, or the user stops the run.
 pub fn score_answers(
     runner: &Runner<'_>,
     model: &Model,

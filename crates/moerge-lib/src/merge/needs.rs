@@ -24,6 +24,9 @@ const TOKEN_BYTES: u64 = 96;
 impl Prepared {
     /// All files besides the weights that are known before a run, and an upper bound on the bytes of the finished
     /// folder.
+    ///
+    /// # Errors
+    /// The files of the base or of a source's card cannot be read.
     pub fn files(
         &self,
         storage: &dyn ReadStorage,
@@ -37,6 +40,9 @@ impl Prepared {
 
     /// An upper bound on the bytes of the finished folder, without reading the files that are copied. Weights are
     /// exact.
+    ///
+    /// # Errors
+    /// The card of a source cannot be read, or the storage cannot say whether a file of the base is there.
     pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, optional: OptionalFiles) -> Result<u64> {
         let base = self.models.base();
         let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, optional)?;
@@ -69,6 +75,9 @@ impl Prepared {
 
     /// An upper bound on the memory of a build. Reads the base's tokenizer if there are prompts; without a tokenizer, a
     /// prompt counts as one token per byte.
+    ///
+    /// # Errors
+    /// A prompt cannot be tokenized, or the user stops the run.
     pub fn memory(
         &self,
         storage: &dyn ReadStorage,
@@ -80,6 +89,9 @@ impl Prepared {
     }
 
     /// The number of tokens that run through a model to make the routers.
+    ///
+    /// # Errors
+    /// A prompt cannot be tokenized, or the user stops the run.
     pub fn router_tokens(&self, storage: &dyn ReadStorage, progress: &dyn Progress) -> Result<usize> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
         Ok(self.lengths(tokenizer.as_ref(), progress)?.0.into_iter().sum())

@@ -74,6 +74,9 @@ pub const NAMES: [&str; 4] = ["nous", "openllm", "openllm2", "eq-bench"];
 
 impl Suite {
     /// The suite called `name`.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn named(name: &str) -> Result<Self> {
         let parts = match name {
             "nous" => nous()?,
