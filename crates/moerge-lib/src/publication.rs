@@ -296,8 +296,12 @@ fn refuse_full_disk(output: &OutputDir, needed: u64) -> Result<()> {
 /// # Errors
 /// It is: nothing is ever written to sources.
 pub(crate) fn check_outside<'a>(out: &Path, mut sources: impl Iterator<Item = &'a Path>) -> Result<()> {
-    let (place, parent) = (real(out), real(out.parent().unwrap_or(Path::new(""))));
-    let is_inside = |dir: &Path| parent.starts_with(dir) || place != dir && place.starts_with(dir);
+    let place = real(out);
+    // `out` may be a link that leads out of the folder that it is in. `.` and `..` are no names in one.
+    let parent = out.file_name().and(out.parent()).map(real);
+    let is_inside = |dir: &Path| {
+        place != dir && place.starts_with(dir) || parent.as_ref().is_some_and(|parent| parent.starts_with(dir))
+    };
     match sources.find(|dir| is_inside(&real(dir))) {
         Some(dir) => Err(Error::input(format!("{} would be inside one of its source models", out.display()))
             .fact("the model", dir.display().to_string())
