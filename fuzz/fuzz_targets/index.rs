@@ -4,14 +4,14 @@
 
 use std::path::{Component, Path};
 
-use moerge_checkpoint::Index;
+use moerge_checkpoint::{INDEX_FILE, Index};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {
-    let Ok(index) = Index::parse(json) else { return };
+    let Ok(index) = Index::parse(INDEX_FILE, json) else { return };
     for file in index.files() {
         let components: Vec<Component> = Path::new(file).components().collect();
         assert!(matches!(components[..], [Component::Normal(name)] if name == file), "{file:?}");
     }
-    assert_eq!(Index::parse(&index.encode()).as_ref(), Ok(&index));
+    assert_eq!(Index::parse(INDEX_FILE, &index.encode()).as_ref(), Ok(&index));
 });

@@ -2,7 +2,7 @@
 //! what is accepted points into the text too.
 #![no_main]
 
-use std::ops::Range;
+use std::{ops::Range, path::Path};
 
 use libfuzzer_sys::fuzz_target;
 use moerge_core::{
@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
         }
         Err(error) => points_at_one_line(text, &error),
     }
-    match prompts_file::parse("fuzz.txt", text, flag) {
+    match prompts_file::parse(Path::new(if flag { "fuzz.jsonl" } else { "fuzz.txt" }), text) {
         Ok(prompts) => assert!(prompts.iter().all(|prompt| !prompt.trim().is_empty())),
         Err(error) => points_at_one_line(text, &error),
     }

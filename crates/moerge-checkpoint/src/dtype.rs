@@ -64,20 +64,30 @@ dtypes! {
     U64 64 false "Unsigned 64-bit integer.";
 }
 
-/// PyTorch's names, used in `config.json` and recipes, of the types that outputs can have.
-const TORCH_NAMES: [(&str, Dtype); 4] =
-    [("bfloat16", Dtype::BF16), ("float16", Dtype::F16), ("float32", Dtype::F32), ("float64", Dtype::F64)];
+/// PyTorch's names, used in `config.json` and recipes, of the types that outputs can have, and their short forms.
+const TORCH_NAMES: [(&str, Dtype, &[&str]); 4] = [
+    ("bfloat16", Dtype::BF16, &["bf16"]),
+    ("float16", Dtype::F16, &["f16", "fp16"]),
+    ("float32", Dtype::F32, &["f32", "fp32"]),
+    ("float64", Dtype::F64, &[]),
+];
 
 impl Dtype {
     /// PyTorch's name, such as `bfloat16`; `None` for types that outputs cannot have.
     pub fn torch_name(self) -> Option<&'static str> {
-        TORCH_NAMES.iter().find(|(_, dtype)| *dtype == self).map(|(name, _)| *name)
+        TORCH_NAMES.iter().find(|(_, dtype, _)| *dtype == self).map(|(name, ..)| *name)
     }
 
     /// The type with this PyTorch name, with or without the prefix `torch.`.
     pub fn from_torch_name(name: &str) -> Option<Dtype> {
         let name = name.strip_prefix("torch.").unwrap_or(name);
-        TORCH_NAMES.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
+        TORCH_NAMES.iter().find(|(known, ..)| *known == name).map(|(_, dtype, _)| *dtype)
+    }
+
+    /// The same, or the type with this short form of the name, such as `bf16`.
+    pub fn from_common_name(name: &str) -> Option<Dtype> {
+        let short = || TORCH_NAMES.iter().find(|(.., short)| short.contains(&name)).map(|(_, dtype, _)| *dtype);
+        Dtype::from_torch_name(name).or_else(short)
     }
 
     /// The type of this name, or `None` if the format has no such type. Names are case-sensitive.

@@ -2,6 +2,7 @@
 //! names must be plain names of `.safetensors` files, and nothing outside the model's folder is read.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,15 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, IndexError, Result, io_at};
 use crate::file_name;
 use crate::json_entries::Entries;
+use crate::names::{INDEX_FILE, PICKLED_INDEX_FILE};
 use crate::shard_layout::ShardLayout;
 use crate::source_file::LFS_POINTER;
 use crate::storage::{FileKind, ReadStorage};
-
-/// The name of the index in a model folder.
-pub const INDEX_FILE: &str = "model.safetensors.index.json";
-
-/// Its name if the shards are pickles.
-pub(crate) const PICKLED_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 
 /// The maximum length of an index in bytes. Those of the largest models have about ten megabytes.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
@@ -66,20 +62,16 @@ impl Index {
         if bytes.starts_with(LFS_POINTER) {
             return Err(Error::LfsPointer { file: path.to_owned() });
         }
-        let ending = if path.ends_with(PICKLED_INDEX_FILE) { ".bin" } else { ".safetensors" };
-        Index::parse_with(&bytes, ending).map_err(broken)
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or(INDEX_FILE);
+        Index::parse(name, &bytes).map_err(broken)
     }
 
-    /// Parses the content of an index file.
+    /// Parses the content of the index file called `name`, which says whether the shards are safetensors or pickles.
     ///
     /// # Errors
     /// See [`IndexError`].
-    pub fn parse(json: &[u8]) -> Result<Index, IndexError> {
-        Index::parse_with(json, ".safetensors")
-    }
-
-    /// The same for files with another ending.
-    fn parse_with(json: &[u8], ending: &'static str) -> Result<Index, IndexError> {
+    pub fn parse(name: &str, json: &[u8]) -> Result<Index, IndexError> {
+        let ending = if name == PICKLED_INDEX_FILE { ".bin" } else { ".safetensors" };
         #[derive(Deserialize)]
         #[serde(expecting = "an object with weight_map")]
         struct Raw {

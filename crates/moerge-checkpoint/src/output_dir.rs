@@ -404,6 +404,9 @@ fn read_if_any(storage: &dyn OutputStorage, path: &Path) -> Result<Option<Vec<u8
 }
 
 /// Writes the file `name` in `dir` durably and atomically.
+///
+/// # Errors
+/// Something cannot be written, or the storage is full.
 pub fn write_durably(storage: &dyn OutputStorage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     write_through(storage, dir, name, PART, bytes)
 }

@@ -7,6 +7,7 @@ use crate::dtype::Dtype;
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
 use crate::header::{Header, HeaderTensor, METADATA};
+use crate::names::WEIGHTS_FILE;
 
 /// A tensor of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,11 +127,7 @@ fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
 }
 
 fn file_name(index: usize, count: usize) -> String {
-    if count == 1 {
-        "model.safetensors".to_owned()
-    } else {
-        format!("model-{:05}-of-{count:05}.safetensors", index + 1)
-    }
+    if count == 1 { WEIGHTS_FILE.to_owned() } else { format!("model-{:05}-of-{count:05}.safetensors", index + 1) }
 }
 
 impl Shard {

@@ -44,7 +44,10 @@ pub(crate) fn find_weights(storage: &dyn ReadStorage, dir: &Path) -> Result<Weig
             shards.iter().try_for_each(|shard| there(shard, shard))?;
             Ok(Weights::Shards(shards))
         }
-        None => Err(Error::NoSafetensors { folder: dir.to_owned(), found: other_weights(&names) }),
+        None => {
+            let found = names.into_iter().filter(|name| WeightFiles::resembled_by(name)).collect();
+            Err(Error::NoSafetensors { folder: dir.to_owned(), found })
+        }
     }
 }
 
@@ -79,14 +82,4 @@ fn check_there(
 
 fn as_text(name: OsString) -> Option<String> {
     name.into_string().ok()
-}
-
-/// Files that look like weights in another format or with another name, for the error message.
-fn other_weights(names: &BTreeSet<String>) -> Vec<String> {
-    const ENDINGS: [&str; 7] = [".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".h5"];
-    const NOT_WEIGHTS: [&str; 3] = ["training_args.bin", "tokenizer.bin", "scheduler.pt"];
-    let weights = names
-        .iter()
-        .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)) && !NOT_WEIGHTS.contains(&name.as_str()));
-    weights.cloned().collect()
 }

@@ -3,14 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::index::{INDEX_FILE, PICKLED_INDEX_FILE};
+use crate::names::{INDEX_FILE, PICKLED_INDEX_FILE, PICKLED_WEIGHTS_FILE, WEIGHTS_FILE};
 
 /// The names in order of preference: transformers' own, and for each format also shards without an index, which
 /// transformers does not support.
 const FORMATS: [Format; 2] = [
-    Format { single: "model.safetensors", index: INDEX_FILE, prefix: "model-", suffix: ".safetensors" },
-    Format { single: "pytorch_model.bin", index: PICKLED_INDEX_FILE, prefix: "pytorch_model-", suffix: ".bin" },
+    Format { single: WEIGHTS_FILE, index: INDEX_FILE, prefix: "model-", suffix: ".safetensors" },
+    Format { single: PICKLED_WEIGHTS_FILE, index: PICKLED_INDEX_FILE, prefix: "pytorch_model-", suffix: ".bin" },
 ];
+
+/// What the names of weights end in, whether they can be read or not.
+const WEIGHT_ENDINGS: [&str; 8] = [".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"];
+/// Other files with these endings.
+const NOT_WEIGHTS: [&str; 3] = ["training_args.bin", "tokenizer.bin", "scheduler.pt"];
 
 struct Format {
     single: &'static str,
@@ -67,6 +72,12 @@ impl WeightFiles {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the file `name` looks like weights in any format, for messages about folders without weights that can be
+    /// read.
+    pub fn resembled_by(name: &str) -> bool {
+        WEIGHT_ENDINGS.iter().any(|ending| name.ends_with(ending)) && !NOT_WEIGHTS.contains(&name)
     }
 }
 

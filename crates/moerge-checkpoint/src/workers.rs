@@ -12,6 +12,9 @@ use std::{
 /// Maps every item on at most `threads` threads, including the calling one. Returns the results in order, or the error
 /// of the first failed item with its index. No item is started after an error; items are started in order and always
 /// finished, so the failed item is the same on every run.
+///
+/// # Errors
+/// `work` failed; the error is that of the first item for which it did.
 pub fn try_map<T: Sync, R: Send, E: Send>(
     items: &[T],
     threads: usize,
@@ -21,6 +24,9 @@ pub fn try_map<T: Sync, R: Send, E: Send>(
 }
 
 /// [`try_map`] with a per-thread state, such as a buffer.
+///
+/// # Errors
+/// As for [`try_map`].
 pub fn try_map_with<T: Sync, S, R: Send, E: Send>(
     items: &[T],
     threads: usize,

@@ -12,6 +12,9 @@ thread_local! {
 }
 
 /// Runs `work`. If it panics, returns the reason that it gave.
+///
+/// # Errors
+/// It panicked.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

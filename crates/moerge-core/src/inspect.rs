@@ -141,7 +141,10 @@ pub struct Provenance {
     pub sources: Vec<String>,
 }
 
-/// Describes the folder `dir`. An error if it does not exist or its weights cannot be opened.
+/// Describes the folder `dir`.
+///
+/// # Errors
+/// The folder does not exist, its weights cannot be opened, or its adapter config is not a JSON object.
 pub fn inspect(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Inspection> {
     let folder = ModelFolder::open(storage, dir)?;
     let weights = folder.weights()?;

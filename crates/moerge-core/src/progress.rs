@@ -92,6 +92,9 @@ pub trait Progress: Send + Sync {
         false
     }
     /// An [`Error::interrupted`] if the user wants to stop.
+    ///
+    /// # Errors
+    /// The user wants to stop.
     fn check(&self) -> Result<()> {
         if self.stop_requested() { Err(Error::interrupted()) } else { Ok(()) }
     }

@@ -85,6 +85,9 @@ impl MoergeJson {
     }
 
     /// Parses the text of a `moerge.json`; `name` is only for messages.
+    ///
+    /// # Errors
+    /// It is not a record, or is of a later version.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let parsed: Self = serde_json::from_str(text).map_err(|e| {
             Error::input(format!("{name} is not a record of moerge: {}", json_problem(&e)))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 
-use super::{Hub, HubStorage, Wanted};
+use super::{Hub, HubStorage, RepoKind};
 use moerge_core::{
     error::{Error, Result},
     model::{
@@ -17,7 +17,7 @@ use moerge_core::{
     recipe::{Document, Located, ModelRef},
 };
 
-impl From<ModelPart> for Wanted {
+impl From<ModelPart> for RepoKind {
     fn from(part: ModelPart) -> Self {
         match part {
             ModelPart::Model => Self::Model,
@@ -29,6 +29,9 @@ impl From<ModelPart> for Wanted {
 impl Hub {
     /// Downloads the models of a recipe that are not in the cache. Those in the cache are used as they are, without the
     /// network.
+    ///
+    /// # Errors
+    /// A model cannot be downloaded; the error points at its name in the recipe.
     pub fn ensure_recipe_downloaded(
         &self,
         recipe: &Document,
@@ -36,7 +39,7 @@ impl Hub {
         progress: &dyn Progress,
     ) -> Result<()> {
         let missing = missing(recipe, recipe_dir, &self.settings.cache);
-        let models: Vec<(HubId, Wanted)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
+        let models: Vec<(HubId, RepoKind)> = missing.iter().map(|(m, _)| (m.id.clone(), m.part.into())).collect();
         if models.is_empty() {
             return Ok(());
         }
@@ -44,6 +47,9 @@ impl Hub {
     }
 
     /// The folders of a reference on a command line, in `storage`. Parts that are neither folders nor in the cache are downloaded.
+    ///
+    /// # Errors
+    /// A part cannot be downloaded, or is found nowhere.
     pub fn ensure_downloaded(
         &self,
         storage: &dyn ReadStorage,
@@ -53,7 +59,7 @@ impl Hub {
     ) -> Result<ModelFolders> {
         let cache = &self.settings.cache;
         let missing = on_hub(storage, reference, dir, cache).into_iter().filter(|m| !is_complete(m));
-        let models: Vec<(HubId, Wanted)> = missing.map(|m| (m.id, m.part.into())).collect();
+        let models: Vec<(HubId, RepoKind)> = missing.map(|m| (m.id, m.part.into())).collect();
         if !models.is_empty() {
             self.pull(&models, progress).map_err(|(_, error)| error)?;
         }
@@ -61,11 +67,14 @@ impl Hub {
     }
 
     /// The same for a repository that may hold a model or an adapter.
+    ///
+    /// # Errors
+    /// It cannot be downloaded.
     pub fn ensure_repository_downloaded(&self, id: &HubId, progress: &dyn Progress) -> Result<PathBuf> {
         if let Some(folder) = self.cached(id) {
             return Ok(folder);
         }
-        let pulled = self.pull(&[(id.clone(), Wanted::Either)], progress).map_err(|(_, error)| error)?;
+        let pulled = self.pull(&[(id.clone(), RepoKind::Either)], progress).map_err(|(_, error)| error)?;
         pulled.into_iter().next().map(|p| p.folder).ok_or_else(|| Error::input(format!("{id} was not downloaded")))
     }
 
@@ -81,6 +90,9 @@ impl Hub {
 
 impl HubStorage {
     /// Mounts the models of a recipe that are not in the cache. Returns the cache with these models in it.
+    ///
+    /// # Errors
+    /// A model cannot be mounted; the error points at its name in the recipe.
     pub fn mount_models(&self, recipe: &Document, recipe_dir: &Path) -> Result<HubCache> {
         let mut cache = self.hub().settings.cache.clone();
         let missing = missing(recipe, recipe_dir, &cache);

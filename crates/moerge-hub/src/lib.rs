@@ -27,7 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use http::{Notes, Stop};
 pub use listing::Listing;
-pub use needed::Wanted;
+pub use needed::RepoKind;
 pub use pull::Pulled;
 pub use push::{PushOptions, Pushed};
 pub use remote_file::{FileHash, RemoteFile};

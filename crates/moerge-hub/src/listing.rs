@@ -73,6 +73,9 @@ impl Listing {
 
 impl Hub {
     /// The commit of a revision, and its files.
+    ///
+    /// # Errors
+    /// The Hub cannot be reached, knows no such revision, or does not let this user read it.
     pub fn list(&self, id: &HubId) -> Result<Listing> {
         self.check_online(id)?;
         self.try_list(id, Instant::now() + LISTING_TIME)

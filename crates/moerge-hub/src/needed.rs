@@ -1,15 +1,11 @@
 //! Which files of a repository a model needs. Pure. The rest (other formats of the same weights, pictures, training
 //! checkpoints) is never requested.
 
-use std::collections::BTreeSet;
-
-use moerge_checkpoint::{INDEX_FILE, IncompleteShards, WeightFiles};
-use serde::Deserialize;
+use moerge_checkpoint::{INDEX_FILE, IncompleteShards, Index, WeightFiles};
 
 use super::{Listing, RemoteFile};
 use moerge_core::{
     error::{Error, Result},
-    json_error::json_problem,
     model::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION_CONFIG, MODEL_CARD, TOKENIZER_FILES},
     output::files::RECIPE_FILE,
     record::MOERGE_JSON,
@@ -18,7 +14,7 @@ use moerge_core::{
 
 /// What a repository should contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RepoKind {
     /// A model.
     Model,
     /// An adapter.
@@ -31,13 +27,13 @@ pub enum Wanted {
 const SMALL: [&str; 5] = [CONFIG, GENERATION_CONFIG, MODEL_CARD, MOERGE_JSON, RECIPE_FILE];
 
 /// All files but the weights. They are small and downloaded first.
-pub(super) fn small_files(listing: &Listing, wanted: Wanted) -> Vec<&RemoteFile> {
+pub(super) fn small_files(listing: &Listing, wanted: RepoKind) -> Vec<&RemoteFile> {
     let mut names: Vec<&str> = vec![MODEL_CARD];
-    if wanted != Wanted::Adapter {
+    if wanted != RepoKind::Adapter {
         names.extend(SMALL.iter().chain(&TOKENIZER_FILES));
         names.extend(index_name(listing));
     }
-    if wanted != Wanted::Model {
+    if wanted != RepoKind::Model {
         names.push(ADAPTER_CONFIG);
     }
     listing.files.iter().filter(|f| names.contains(&f.name.as_str())).collect()
@@ -52,8 +48,8 @@ pub(super) fn index_name(listing: &Listing) -> Option<&'static str> {
 }
 
 /// The weight files; `index` is the content of the file that [`index_name`] names.
-pub(super) fn weights<'a>(listing: &'a Listing, wanted: Wanted, index: Option<&[u8]>) -> Result<Vec<&'a RemoteFile>> {
-    if let (Some(index), Wanted::Model | Wanted::Either) = (index, wanted) {
+pub(super) fn weights<'a>(listing: &'a Listing, wanted: RepoKind, index: Option<&[u8]>) -> Result<Vec<&'a RemoteFile>> {
+    if let (Some(index), RepoKind::Model | RepoKind::Either) = (index, wanted) {
         return of_index(listing, index);
     }
     let of_model = || -> Result<Option<Vec<&RemoteFile>>> {
@@ -68,9 +64,9 @@ pub(super) fn weights<'a>(listing: &'a Listing, wanted: Wanted, index: Option<&[
         weights.filter(|_| listing.file(ADAPTER_CONFIG).is_some()).map(|file| vec![file])
     };
     let found = match wanted {
-        Wanted::Adapter => of_adapter(),
-        Wanted::Model => of_model()?,
-        Wanted::Either => of_model()?.or_else(of_adapter),
+        RepoKind::Adapter => of_adapter(),
+        RepoKind::Model => of_model()?,
+        RepoKind::Either => of_model()?.or_else(of_adapter),
     };
     found.ok_or_else(|| nothing_to_read(listing, wanted))
 }
@@ -94,36 +90,29 @@ fn incomplete(listing: &Listing, problem: IncompleteShards) -> Error {
 }
 
 fn of_index<'a>(listing: &'a Listing, index: &[u8]) -> Result<Vec<&'a RemoteFile>> {
-    #[derive(Deserialize)]
-    struct Raw {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
     let name = index_name(listing).unwrap_or(INDEX_FILE);
-    let raw: Raw = serde_json::from_slice(index).map_err(|e| {
-        Error::input(format!("{name} of {} is not an index of weights: {}", listing.id, json_problem(&e)))
-    })?;
-    let names: BTreeSet<&str> = raw.weight_map.values().map(String::as_str).collect();
-    let find = |name: &&str| {
+    let index =
+        Index::parse(name, index).map_err(|problem| Error::input(format!("{name} of {}: {problem}", listing.id)))?;
+    let find = |name: &str| {
         listing.file(name).ok_or_else(|| {
             Error::input(format!("{} is incomplete on the Hub: its index lists {}", listing.id, printable(name)))
                 .hint("another revision may be complete: `org/name@revision`")
         })
     };
-    names.iter().map(find).collect()
+    index.files().into_iter().map(find).collect()
 }
 
-fn nothing_to_read(listing: &Listing, wanted: Wanted) -> Error {
+fn nothing_to_read(listing: &Listing, wanted: RepoKind) -> Error {
     let (what, other) = match wanted {
-        Wanted::Adapter => ("adapter that moerge reads", listing.file(CONFIG).is_some()),
+        RepoKind::Adapter => ("adapter that moerge reads", listing.file(CONFIG).is_some()),
         _ => ("weights that moerge reads", listing.file(ADAPTER_CONFIG).is_some()),
     };
     let error = Error::input(format!("{} holds no {what}", listing.id));
-    let endings = [".safetensors", ".gguf", ".bin", ".pth", ".pt", ".h5", ".msgpack", ".ckpt"];
-    let weights = listing.names().into_iter().filter(|name| endings.iter().any(|e| name.ends_with(e)));
+    let weights = listing.names().into_iter().filter(|name| WeightFiles::resembled_by(name));
     let found: Vec<String> = weights.take(4).map(printable).collect();
     let error = error.fact("found", if found.is_empty() { "no weights".to_owned() } else { found.join(", ") });
     match (wanted, other) {
-        (Wanted::Adapter, true) => error.hint("it is a model, not an adapter"),
+        (RepoKind::Adapter, true) => error.hint("it is a model, not an adapter"),
         (_, true) => error.hint("it is an adapter: write `model+adapter`, with the model it was trained on"),
         _ if found.iter().any(|n| n.ends_with(".gguf")) => error.hint(
             "moerge reads safetensors and PyTorch weights; the card of a GGUF repository names the original model",
@@ -152,7 +141,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(wanted: Wanted, files: &[&str], index: Option<&str>, small: &str, weight_names: &str) {
+    fn check(wanted: RepoKind, files: &[&str], index: Option<&str>, small: &str, weight_names: &str) {
         let listing = listing(files);
         assert_eq!(names(small_files(&listing, wanted)), small);
         assert_eq!(names(weights(&listing, wanted, index.map(str::as_bytes)).unwrap()), weight_names);
@@ -171,9 +160,9 @@ mod tests {
             "tokenizer.json",
             "model.gguf",
         ];
-        check(Wanted::Model, &many, None, "README.md config.json tokenizer.json", "model.safetensors");
-        check(Wanted::Either, &many, None, "README.md config.json tokenizer.json", "model.safetensors");
-        check(Wanted::Model, &["config.json", "pytorch_model.bin"], None, "config.json", "pytorch_model.bin");
+        check(RepoKind::Model, &many, None, "README.md config.json tokenizer.json", "model.safetensors");
+        check(RepoKind::Either, &many, None, "README.md config.json tokenizer.json", "model.safetensors");
+        check(RepoKind::Model, &["config.json", "pytorch_model.bin"], None, "config.json", "pytorch_model.bin");
     }
 
     #[test]
@@ -182,25 +171,25 @@ mod tests {
             r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
         let files = ["config.json", INDEX_FILE, "model-1.safetensors", "model-2.safetensors", "model-3.safetensors"];
         let small = format!("config.json {INDEX_FILE}");
-        check(Wanted::Model, &files, Some(index), &small, "model-1.safetensors model-2.safetensors");
-        let error = weights(&listing(&files[..3]), Wanted::Model, Some(index.as_bytes())).unwrap_err();
+        check(RepoKind::Model, &files, Some(index), &small, "model-1.safetensors model-2.safetensors");
+        let error = weights(&listing(&files[..3]), RepoKind::Model, Some(index.as_bytes())).unwrap_err();
         assert!(error.to_string().contains("its index lists model-2.safetensors"), "{error}");
         let shards = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-        check(Wanted::Model, &shards, None, "config.json", &shards[1..].join(" "));
+        check(RepoKind::Model, &shards, None, "config.json", &shards[1..].join(" "));
         // As a folder on disk is opened.
         let beside = [&shards[..], &["pytorch_model.bin"]].concat();
-        check(Wanted::Model, &beside, None, "config.json", &shards[1..].join(" "));
-        let error = weights(&listing(&shards[..2]), Wanted::Model, None).unwrap_err();
+        check(RepoKind::Model, &beside, None, "config.json", &shards[1..].join(" "));
+        let error = weights(&listing(&shards[..2]), RepoKind::Model, None).unwrap_err();
         assert!(error.to_string().contains("model-00002-of-00002.safetensors is missing"), "{error}");
     }
 
     #[test]
     fn adapters_and_models_are_distinguished() {
         let adapter = ["README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"];
-        check(Wanted::Adapter, &adapter, None, "README.md adapter_config.json", "adapter_model.safetensors");
-        let error = weights(&listing(&adapter), Wanted::Model, None).unwrap_err();
+        check(RepoKind::Adapter, &adapter, None, "README.md adapter_config.json", "adapter_model.safetensors");
+        let error = weights(&listing(&adapter), RepoKind::Model, None).unwrap_err();
         assert!(error.to_string().contains("`model+adapter`"), "{error}");
-        let gguf = weights(&listing(&["model.Q4_0.gguf"]), Wanted::Model, None).unwrap_err();
+        let gguf = weights(&listing(&["model.Q4_0.gguf"]), RepoKind::Model, None).unwrap_err();
         assert!(gguf.to_string().contains("names the original model"), "{gguf}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use moerge_checkpoint::{LocalStorage, OutputStorage, workers};
 
 use super::{
-    Hub, Listing, RemoteFile, Wanted,
+    Hub, Listing, RemoteFile, RepoKind,
     download::{CachedCommit, DownloadWatch},
     needed::{index_name, small_files, weights},
 };
@@ -40,19 +40,22 @@ struct Job<'a> {
 }
 
 impl Hub {
-    /// Downloads models into the cache, except for the files that are there. An error comes with the index of the model
-    /// that it is about.
-    pub fn pull(&self, models: &[(HubId, Wanted)], progress: &dyn Progress) -> Result<Vec<Pulled>, (usize, Error)> {
+    /// Downloads models into the cache, except for the files that are there.
+    ///
+    /// # Errors
+    /// A model is not on the Hub, is incomplete there, cannot be downloaded or stored, or the user stops the run. The
+    /// error comes with the index of the model that it is about.
+    pub fn pull(&self, models: &[(HubId, RepoKind)], progress: &dyn Progress) -> Result<Vec<Pulled>, (usize, Error)> {
         // File names and the index are a server's words too.
         self.pull_unredacted(models, progress).map_err(|(number, e)| (number, self.http.redactor().clean_error(e)))
     }
 
     fn pull_unredacted(
         &self,
-        models: &[(HubId, Wanted)],
+        models: &[(HubId, RepoKind)],
         progress: &dyn Progress,
     ) -> Result<Vec<Pulled>, (usize, Error)> {
-        let mut found: Vec<(CachedCommit, Listing, Wanted)> = Vec::new();
+        let mut found: Vec<(CachedCommit, Listing, RepoKind)> = Vec::new();
         for (number, (id, wanted)) in models.iter().enumerate() {
             let listing = self.list(id).map_err(|e| (number, e))?;
             check_small(&listing, *wanted).map_err(|e| (number, e))?;
@@ -93,9 +96,9 @@ impl Hub {
         &self,
         place: &CachedCommit,
         listing: &'a Listing,
-        wanted: Wanted,
+        wanted: RepoKind,
     ) -> Result<Vec<&'a RemoteFile>> {
-        let index = match index_name(listing).filter(|_| wanted != Wanted::Adapter) {
+        let index = match index_name(listing).filter(|_| wanted != RepoKind::Adapter) {
             None => None,
             Some(name) => {
                 let path = place.snapshot().join(name);
@@ -132,7 +135,7 @@ impl Hub {
 }
 
 /// Refuses a small file of a size that moerge would not read.
-pub(super) fn check_small(listing: &Listing, wanted: Wanted) -> Result<()> {
+pub(super) fn check_small(listing: &Listing, wanted: RepoKind) -> Result<()> {
     let large = small_files(listing, wanted).into_iter().find(|f| f.size > MAX_SMALL_FILE);
     large.map_or(Ok(()), |file| {
         Err(Error::input(format!("{} of {} is too large for what it is", file.name, listing.id))

@@ -87,6 +87,9 @@ struct Committed {
 
 impl Hub {
     /// Checks that this user may write to `id`, as far as the Hub says so in advance: before hours of work rather than after.
+    ///
+    /// # Errors
+    /// There is no token or one of another owner, `id` has no owner, or the Hub cannot be reached.
     pub fn check_may_push(&self, id: &HubId) -> Result<()> {
         self.check_online_to_push(id)?;
         if self.settings.token.is_none() {

@@ -13,7 +13,7 @@ use std::{
 use moerge_checkpoint::{Checkpoint, Facts, FileKind, LocalStorage, ReadAt, ReadStorage};
 
 use super::{
-    FileHash, Hub, RemoteFile, Wanted,
+    FileHash, Hub, RemoteFile, RepoKind,
     download::CachedCommit,
     needed::{index_name, small_files, weights},
     pull::{NotesOnly, check_small},
@@ -52,16 +52,19 @@ impl HubStorage {
     }
 
     /// Mounts a model and returns its folder. This requests the list of its files and the index of its weights.
-    pub fn mount(&self, id: &HubId, wanted: Wanted) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// The model is not on the Hub or incomplete there, or the Hub cannot be reached.
+    pub fn mount(&self, id: &HubId, wanted: RepoKind) -> Result<PathBuf> {
         self.mount_unredacted(id, wanted).map_err(|error| self.hub.http.redactor().clean_error(error))
     }
 
-    fn mount_unredacted(&self, id: &HubId, wanted: Wanted) -> Result<PathBuf> {
+    fn mount_unredacted(&self, id: &HubId, wanted: RepoKind) -> Result<PathBuf> {
         let listing = self.hub.list(id)?;
         check_small(&listing, wanted)?;
         let place = self.hub.place(&listing)?;
         let index = match index_name(&listing).and_then(|name| listing.file(name)) {
-            Some(file) if wanted != Wanted::Adapter => Some(moerge_core::model::files::read_bytes(
+            Some(file) if wanted != RepoKind::Adapter => Some(moerge_core::model::files::read_bytes(
                 &LocalStorage,
                 &self.hub.download(&place, file, &NotesOnly(&Silent))?,
             )?),

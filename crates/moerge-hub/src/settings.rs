@@ -30,6 +30,9 @@ pub struct HubSettings {
 
 impl HubSettings {
     /// Reads the environment of the process, and the token file.
+    ///
+    /// # Errors
+    /// As for [`from_vars`](Self::from_vars).
     pub fn from_env() -> Result<Self> {
         Self::from_vars(|name| std::env::var_os(name))
     }
@@ -37,6 +40,9 @@ impl HubSettings {
     /// Reads HF_ENDPOINT, HF_TOKEN (formerly HUGGING_FACE_HUB_TOKEN), HF_TOKEN_PATH, HF_HUB_OFFLINE and
     /// TRANSFORMERS_OFFLINE, and the variables of [`HubCache`]. Without a variable, the token is read from
     /// `HF_HOME/token`, where `hf auth login` writes it.
+    ///
+    /// # Errors
+    /// HF_ENDPOINT is not the address of a Hub.
     pub fn from_vars(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let set = |name: &str| get(name).filter(|v| !v.to_string_lossy().trim().is_empty());
         let string = |name: &str| set(name).and_then(|v| v.into_string().ok());

@@ -16,8 +16,10 @@ pub struct Token {
 }
 
 impl Token {
-    /// A token without the whitespace around it; `None` if nothing is left. An error says why it cannot be sent: a
-    /// header consists of visible ASCII.
+    /// A token without the whitespace around it; `None` if nothing is left.
+    ///
+    /// # Errors
+    /// It cannot be sent, since a header consists of visible ASCII; the error says what else is in it.
     pub fn new(written: &str, from: impl Into<String>) -> Result<Option<Self>, String> {
         let (secret, from) = (written.trim(), from.into());
         let Some(bad) = secret.chars().find(|c| !c.is_ascii_graphic()) else {

@@ -60,6 +60,10 @@ impl Opened {
 impl Model {
     /// Opens `reference`: a folder, a model in the Hub's cache, or either with `+adapter`. Relative paths start at
     /// `here`.
+    ///
+    /// # Errors
+    /// It is found nowhere, is an adapter, is of an unknown family, or its files cannot be read or do not fit each
+    /// other.
     pub fn open(storage: &Arc<dyn ReadStorage>, reference: &str, here: &Path, cache: &HubCache) -> Result<Self> {
         let parsed = ModelRef::parse(reference).map_err(|why| Error::input(format!("{reference}: {why}")))?;
         let folders = locate(storage.as_ref(), &parsed, here, cache).map_err(|e: ModelNotFound| Error::from(e))?;
@@ -125,6 +129,9 @@ impl Model {
     }
 
     /// Its weights, an adapter's merged in.
+    ///
+    /// # Errors
+    /// A weight is missing, or cannot be read.
     pub fn weights(&self) -> Result<Box<dyn Weights + '_>> {
         Ok(match &self.opened {
             Opened::Dense(source) => Box::new(SourceWeights::new(source)?),

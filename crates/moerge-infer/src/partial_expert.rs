@@ -21,6 +21,9 @@ pub struct PartialExpert<'a> {
 
 impl<'a> PartialExpert<'a> {
     /// The model of `own` with the FFN of `base` in the layers `absent`.
+    ///
+    /// # Errors
+    /// A weight cannot be read.
     pub fn new(own: &'a Source, base: &'a Source, absent: Vec<usize>) -> Result<Self> {
         let (own, base) = (SourceWeights::new(own)?, SourceWeights::new(base)?);
         let mut description = own.description().clone();

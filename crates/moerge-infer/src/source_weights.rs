@@ -21,6 +21,9 @@ pub struct SourceWeights<'a> {
 
 impl<'a> SourceWeights<'a> {
     /// Reads what has to be in memory.
+    ///
+    /// # Errors
+    /// Something cannot be read.
     pub fn new(source: &'a Source) -> Result<Self> {
         let evaluator = |tensor: &RoleTensor| {
             let weight = source.weight(tensor.role);

@@ -17,6 +17,9 @@ pub struct SpecialTokens(Vec<(String, String)>);
 impl SpecialTokens {
     /// Reads those of the model in `dir`, as transformers does: from `tokenizer_config.json`, and from
     /// `special_tokens_map.json` where the former has no `added_tokens_decoder`.
+    ///
+    /// # Errors
+    /// A file is there, but is not a JSON object.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
         let config = object(storage, &dir.join(TOKENIZER_CONFIG))?;
         let map = match config.contains_key("added_tokens_decoder") {

@@ -54,11 +54,17 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads `tokenizer.json` in `dir`, and its special tokens from `tokenizer_config.json` and
     /// `special_tokens_map.json`.
+    ///
+    /// # Errors
+    /// There is no `tokenizer.json`, or it cannot be used.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Self> {
         Self::open_with(storage, dir, &TokenizerOverrides::default())
     }
 
     /// The same, with what replaces files in `dir`.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
     pub fn open_with(storage: &dyn ReadStorage, dir: &Path, overrides: &TokenizerOverrides) -> Result<Self> {
         let path = dir.join(TOKENIZER);
         let bytes = match &overrides.vocabulary {
@@ -99,17 +105,26 @@ impl Tokenizer {
     }
 
     /// Tokenizes as transformers does, including the special tokens that the tokenizer adds.
+    ///
+    /// # Errors
+    /// The text is too long, the tokenizer fails at it, or a token has no embedding.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, true)
     }
 
     /// Tokenizes a text that already contains its special tokens, such as a rendered chat template.
+    ///
+    /// # Errors
+    /// As for [`encode`](Self::encode).
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, false)
     }
 
     /// The same with, for each token, the bytes of `text` up to its end; a token that is not part of the text, such as
     /// the bos token, ends where the one before it does.
+    ///
+    /// # Errors
+    /// As for [`encode`](Self::encode).
     pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
         self.check_length(text)?;
         let encoded = guarded(|| self.inner.encode(text, true)).map_err(|why| self.cannot("encode the text", &why))?;
@@ -163,6 +178,9 @@ impl Tokenizer {
     }
 
     /// The text of `tokens`, special ones left out.
+    ///
+    /// # Errors
+    /// The tokenizer fails at them.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         guarded(|| self.inner.decode(tokens, true)).map_err(|why| self.cannot("decode the tokens", &why))
     }
@@ -194,6 +212,9 @@ impl Tokenizer {
 
     /// What a text begins with: bos; where the tokenizer has none, the first of its special tokens (end of text in
     /// GPT's and Qwen's vocabularies, which stands between texts), or else a line break.
+    ///
+    /// # Errors
+    /// As for [`encode_prompt`](Self::encode_prompt).
     pub fn beginning(&self) -> Result<Vec<u32>> {
         if !self.bos.is_empty() {
             return self.encode_prompt("");
@@ -205,6 +226,9 @@ impl Tokenizer {
     }
 
     /// What a text without a context is scored after, as in the lm-evaluation-harness: bos, or else eos.
+    ///
+    /// # Errors
+    /// The tokenizer has neither.
     pub fn prefix_token(&self) -> Result<u32> {
         let bos = self.inner.token_to_id(&self.bos).filter(|_| !self.bos.is_empty());
         bos.or(self.eos).ok_or_else(|| {
@@ -214,11 +238,17 @@ impl Tokenizer {
     }
 
     /// The tokens of a prompt, the bos token first. An empty prompt has none where the tokenizer has no bos token.
+    ///
+    /// # Errors
+    /// As for [`encode`](Self::encode).
     pub fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(&format!("{}{text}", self.bos), false)
     }
 
     /// The tokens of a prompt, the bos token first; at least one.
+    ///
+    /// # Errors
+    /// As for [`encode`](Self::encode), or there are no tokens.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let encoded = self.prompt_tokens(text)?;
         if encoded.is_empty() {
@@ -229,6 +259,9 @@ impl Tokenizer {
     }
 
     /// The tokens of a text of any length, in sequences of at most `window` tokens that each begin with the bos token.
+    ///
+    /// # Errors
+    /// As for [`encode_prompt`](Self::encode_prompt).
     pub fn encode_windows(&self, text: &str, window: usize) -> Result<Vec<Vec<u32>>> {
         let tokens = self.encode_prompt(text)?;
         let (bos, text) = tokens.split_at(usize::from(!self.bos.is_empty()).min(tokens.len()));

@@ -8,7 +8,7 @@ use moerge_checkpoint::Dtype;
 use crate::{export::MadeFile, memory::StorageMemory, routers::RoutingReport};
 use moerge_core::{
     model::locate::HubCache,
-    output::files::Wanted,
+    output::files::OptionalFiles,
     plan::{Models, MoePlan, PlanSummary},
     recipe::Recipe,
 };
@@ -54,7 +54,7 @@ pub struct MergeOptions {
     /// Whether all experts may be the same model.
     pub allow_same_experts: bool,
     /// Which files are written besides the weights.
-    pub wanted: Wanted,
+    pub optional_files: OptionalFiles,
     /// Whether the experts' tokenizers are read, to warn about tokens that differ from the base's.
     pub compare_vocabularies: bool,
     /// Whether some rows of the experts' attention, norms and embeddings are read, to warn about experts whose training
@@ -80,7 +80,7 @@ impl Default for MergeOptions {
             step: Step::Whole,
             force: false,
             allow_same_experts: false,
-            wanted: Wanted { tokenizer: true, card: true },
+            optional_files: OptionalFiles { tokenizer: true, card: true },
             compare_vocabularies: true,
             measure_shared: true,
             cache: HubCache::default(),

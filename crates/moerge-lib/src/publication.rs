@@ -55,17 +55,12 @@ impl<'a> Publication<'a> {
         own_files: &'static [&'static str],
     ) -> Result<Self> {
         let publication = Self { storage, out, plan, sources, own_files };
-        let place = real(out);
         let places: Vec<PathBuf> = publication.places().iter().map(|place| real(place)).collect();
         if let Some(file) = publication.source_dirs().find(|dir| is_gguf(dir) && places.contains(&real(dir))) {
             let message = format!("{} is one of the models that the output is made of", file.display());
             return Err(Error::input(message).hint("choose another name; moerge never replaces what it reads"));
         }
-        if let Some(dir) = publication.source_dirs().find(|dir| place != real(dir) && place.starts_with(real(dir))) {
-            return Err(Error::input(format!("{} would be inside one of its source models", out.display()))
-                .fact("the model", dir.display().to_string())
-                .hint("choose another folder; moerge writes nothing into the models that it reads"));
-        }
+        check_outside(out, publication.source_dirs())?;
         Ok(publication)
     }
 
@@ -294,6 +289,25 @@ fn refuse_full_disk(output: &OutputDir, needed: u64) -> Result<()> {
         .fact("free", format!("{free} bytes ({:.1} GB)", free as f64 / 1e9))
         .hint("make room, or choose a folder on another disk")
         .cause(Cause::DiskFull))
+}
+
+/// Checks that `out` is in none of the folders `sources` of the models that it is made of.
+///
+/// # Errors
+/// It is: nothing is ever written to sources.
+pub(crate) fn check_outside<'a>(out: &Path, mut sources: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let place = real(out);
+    // `out` may be a link that leads out of the folder that it is in. `.` and `..` are no names in one.
+    let parent = out.file_name().and(out.parent()).map(real);
+    let is_inside = |dir: &Path| {
+        place != dir && place.starts_with(dir) || parent.as_ref().is_some_and(|parent| parent.starts_with(dir))
+    };
+    match sources.find(|dir| is_inside(&real(dir))) {
+        Some(dir) => Err(Error::input(format!("{} would be inside one of its source models", out.display()))
+            .fact("the model", dir.display().to_string())
+            .hint("choose another folder; moerge writes nothing into the models that it reads")),
+        None => Ok(()),
+    }
 }
 
 /// Where `path` is, links followed; its end may not be there yet.

@@ -135,7 +135,10 @@ impl VerifyReport {
     }
 }
 
-/// Checks the model, or the adapter, in `dir`. It fails only if there is no folder or the user stops it.
+/// Checks the model, or the adapter, in `dir`.
+///
+/// # Errors
+/// There is no folder, or the user stops the run; what is wrong with the model is in the report.
 pub fn verify(
     storage: &Arc<dyn ReadStorage>,
     dir: &Path,

@@ -24,12 +24,13 @@ use std::time::Duration;
 
 use super::{Found, OutputDir, PART, PLAN_ID, recover, write_through};
 use crate::error::{Error, Result, io_at};
+use crate::names::{ADAPTER_CONFIG_FILE, CONFIG_FILE};
 use crate::storage::{FileKind, OutputStorage, facts_if_any};
 
 /// The folder of files that are written last.
 pub(super) const HELD_BACK: &str = "held-back";
 /// Files without which nobody opens a model, or an adapter.
-const MANIFESTS: [&str; 2] = ["config.json", "adapter_config.json"];
+const MANIFESTS: [&str; 2] = [CONFIG_FILE, ADAPTER_CONFIG_FILE];
 const PREPARED: &str = "prepared";
 /// How often, and how long apart, is asked whether another process has prepared OUT.
 const TRIES: u32 = 20;

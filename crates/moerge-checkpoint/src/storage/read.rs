@@ -10,22 +10,37 @@ use std::sync::Arc;
 pub trait ReadStorage: Send + Sync + fmt::Debug {
     /// Opens a regular file for reading. Symbolic links are followed. Anything else, such as a
     /// folder, a pipe or a device, is refused without blocking (see [`not_regular`]).
+    ///
+    /// # Errors
+    /// Nothing is there, it is not a regular file, or it cannot be read.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>>;
     /// Metadata of `path`, symbolic links followed. `NotFound` if nothing is there.
+    ///
+    /// # Errors
+    /// Nothing is there, or the storage cannot say.
     fn facts(&self, path: &Path) -> io::Result<Facts>;
     /// A hash of the file's content that the storage knows without reading it.
     fn content_hash(&self, _path: &Path) -> Option<Vec<u8>> {
         None
     }
     /// The names in a folder, sorted.
+    ///
+    /// # Errors
+    /// It is not a folder, or cannot be read.
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
 }
 
 /// An open file that many threads may read at once.
 pub trait ReadAt: Send + Sync {
     /// Fills `buffer` from byte `offset` on. `UnexpectedEof` if the file is too short.
+    ///
+    /// # Errors
+    /// The file is too short, or cannot be read.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Fills every buffer from the byte beside it on. Where each read is a request to a server, they are made at once.
+    ///
+    /// # Errors
+    /// As for [`read_exact_at`](Self::read_exact_at).
     fn read_each_at(&self, pieces: &mut [(u64, Vec<u8>)]) -> io::Result<()> {
         pieces.iter_mut().try_for_each(|(offset, buffer)| self.read_exact_at(buffer, *offset))
     }

@@ -92,7 +92,7 @@ fn total_size_may_be_anything() {
         ("", None),
     ] {
         let text = format!(r#"{{{metadata}"weight_map":{{}}}}"#);
-        assert_eq!(Index::parse(text.as_bytes()).unwrap().total_size, expected, "{text}");
+        assert_eq!(Index::parse(INDEX_FILE, text.as_bytes()).unwrap().total_size, expected, "{text}");
     }
 }
 
@@ -171,5 +171,5 @@ fn written_as_transformers_writes_it() {
 }
 "#;
     assert_eq!(String::from_utf8(index.encode()).unwrap(), expected);
-    assert_eq!(Index::parse(expected.as_bytes()).unwrap(), index);
+    assert_eq!(Index::parse(INDEX_FILE, expected.as_bytes()).unwrap(), index);
 }

@@ -6,7 +6,7 @@ use arbtest::{
     arbitrary::{Result, Unstructured},
     arbtest,
 };
-use moerge_checkpoint::{Dtype, Header, HeaderTensor, Index, ShardLayout, TensorSpec};
+use moerge_checkpoint::{Dtype, Header, HeaderTensor, INDEX_FILE, Index, ShardLayout, TensorSpec};
 use safetensors::SafeTensors;
 
 /// Tensors whose elements fill whole bytes. Names are of any characters.
@@ -119,7 +119,7 @@ fn index() {
         let weight_map =
             entries.into_iter().map(|(name, n)| (name, format!("model-{n:05}-of-00255.safetensors"))).collect();
         let index = Index { weight_map, total_size };
-        assert_eq!(&Index::parse(&index.encode()).unwrap(), &index);
+        assert_eq!(&Index::parse(INDEX_FILE, &index.encode()).unwrap(), &index);
         Ok(())
     });
 }
@@ -129,7 +129,7 @@ fn arbitrary_bytes_never_panic() {
     arbtest(|u| {
         let (json, file_len): (Vec<u8>, u64) = (u.arbitrary()?, u.arbitrary()?);
         let _ = Header::parse(&json, file_len);
-        let _ = Index::parse(&json);
+        let _ = Index::parse(INDEX_FILE, &json);
         Ok(())
     });
 }

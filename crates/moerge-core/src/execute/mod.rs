@@ -63,6 +63,10 @@ pub fn write_shards(
 
 /// Writes the shards of all `targets` that they do not have yet, in one pass over the weights. A name stands for the same
 /// tensor in all plans, which differ in encodings and in shards. Returns warnings.
+///
+/// # Errors
+/// A source cannot be read or has changed, a computed value is not a number, a shard cannot be written, or the user
+/// stops the run.
 pub fn write_together(
     targets: &[Target<'_>],
     computed: &dyn ComputedValues,

@@ -120,16 +120,25 @@ impl ModelConfig {
     }
 
     /// A positive number that has no field of its own.
+    ///
+    /// # Errors
+    /// It is not a whole number above 0, or is too large.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
         self.keys().size_or_null(key)
     }
 
     /// A number that may be 0 and has no field of its own.
+    ///
+    /// # Errors
+    /// It is not a whole number, or is too large.
     pub fn count(&self, key: &str) -> Result<Option<usize>> {
         self.keys().count_or_null(key)
     }
 
     /// A list of strings that has no field of its own.
+    ///
+    /// # Errors
+    /// It is something else.
     pub fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.raw.get(key).filter(|v| !v.is_null()) else { return Ok(None) };
         let strings = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
@@ -147,6 +156,9 @@ impl ModelConfig {
     }
 
     /// A flag that has no field of its own; `None` if it is absent or `null`.
+    ///
+    /// # Errors
+    /// It is neither `true` nor `false`.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.keys().flag(key)
     }

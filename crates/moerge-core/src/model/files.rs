@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+pub use moerge_checkpoint::{ADAPTER_CONFIG_FILE as ADAPTER_CONFIG, CONFIG_FILE as CONFIG};
 use moerge_checkpoint::{FileKind, ReadStorage};
 use serde_json::{Map, Value};
 
@@ -10,10 +11,6 @@ use crate::{
     json_error::json_problem,
 };
 
-/// The config of a model.
-pub const CONFIG: &str = "config.json";
-/// The config of a PEFT adapter.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The weights of an adapter, in order of precedence.
 pub const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 /// The tokenizer.
@@ -58,6 +55,9 @@ pub const TOKENIZER_FILES: [&str; 12] = [
 ];
 
 /// Reads a small text file.
+///
+/// # Errors
+/// As for [`read_bytes`], or it is not UTF-8.
 pub fn read_text(storage: &dyn ReadStorage, path: &Path) -> Result<String> {
     let bytes = read_bytes(storage, path)?;
     String::from_utf8(bytes).map_err(|e| {
@@ -75,6 +75,9 @@ pub fn parse_object(bytes: &[u8], path: &Path) -> Result<Map<String, Value>> {
 }
 
 /// Reads a small file; more than 256 MiB is an error.
+///
+/// # Errors
+/// It is not a regular file, is larger than 256 MiB, or cannot be read.
 pub fn read_bytes(storage: &dyn ReadStorage, path: &Path) -> Result<Vec<u8>> {
     let read = || {
         // Opening a pipe could block forever.

@@ -26,6 +26,9 @@ pub struct ModelFolder<'a> {
 
 impl<'a> ModelFolder<'a> {
     /// Lists the folder.
+    ///
+    /// # Errors
+    /// It does not exist, is not a folder, or cannot be listed.
     pub fn open(storage: &'a Arc<dyn ReadStorage>, dir: &'a Path) -> Result<Self> {
         let names = storage.list(dir).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::input(format!("{} does not exist", dir.display()))
@@ -49,6 +52,9 @@ impl<'a> ModelFolder<'a> {
     }
 
     /// The weights of the model or adapter.
+    ///
+    /// # Errors
+    /// There are none, not all of them, or they break their format.
     pub fn weights(&self) -> Result<Checkpoint> {
         let adapter = ADAPTER_WEIGHTS.iter().find(|name| self.is_adapter() && self.has(name));
         if let Some(name) = adapter {
@@ -63,11 +69,17 @@ impl<'a> ModelFolder<'a> {
     }
 
     /// Reads a small file.
+    ///
+    /// # Errors
+    /// As for [`read_bytes`].
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         read_bytes(self.storage.as_ref(), &self.dir.join(name))
     }
 
     /// Reads a text file, if it exists.
+    ///
+    /// # Errors
+    /// As for [`read_text`].
     pub fn text(&self, name: &str) -> Result<Option<String>> {
         if !self.has(name) {
             return Ok(None);
@@ -76,17 +88,26 @@ impl<'a> ModelFolder<'a> {
     }
 
     /// Reads a JSON object, if the file exists.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a JSON object.
     pub fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         parse_object(text.as_bytes(), &self.dir.join(name)).map(Some)
     }
 
     /// `adapter_config.json`, if it is an adapter.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a JSON object.
     pub fn adapter_config(&self) -> Result<Option<Map<String, Value>>> {
         if self.is_adapter() { self.object(ADAPTER_CONFIG) } else { Ok(None) }
     }
 
-    /// The typed `config.json` and the model's description. An error if the family is unknown.
+    /// The typed `config.json` and the model's description.
+    ///
+    /// # Errors
+    /// As for [`config`](Self::config), or moerge does not know the family.
     pub fn description(&self) -> Result<(ModelConfig, Description)> {
         let config = self.config()?;
         let description = describe(&config)?;
@@ -100,6 +121,9 @@ impl<'a> ModelFolder<'a> {
     }
 
     /// Its `config.json`.
+    ///
+    /// # Errors
+    /// There is none, or it is not the config of a model.
     pub fn config(&self) -> Result<ModelConfig> {
         let path = self.dir.join(CONFIG);
         let text = self.text(CONFIG)?.ok_or_else(|| {
@@ -110,6 +134,9 @@ impl<'a> ModelFolder<'a> {
     }
 
     /// The record of the moerge run that wrote the folder, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a record of this version or an earlier one.
     pub fn record(&self) -> Result<Option<MoergeJson>> {
         let name = self.dir.join(MOERGE_JSON).display().to_string();
         self.text(MOERGE_JSON)?.map(|text| MoergeJson::parse(&text, &name)).transpose()

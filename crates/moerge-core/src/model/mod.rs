@@ -17,6 +17,7 @@ pub mod rope;
 pub mod source;
 pub mod source_files;
 pub mod tied_head;
+pub mod token_tensors;
 pub mod tokenizer_file;
 pub mod tokenizer_overrides;
 mod unsupported;

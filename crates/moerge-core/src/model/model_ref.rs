@@ -34,6 +34,9 @@ impl ModelRef {
 
     /// Parses `model[@revision][+adapter[@revision]]`. The last `+`, and the last `@` of a part, count. The error names
     /// the empty part.
+    ///
+    /// # Errors
+    /// A part is empty.
     pub fn parse(written: &str) -> Result<Self, &'static str> {
         let (model, adapter) = match written.rsplit_once('+') {
             Some((model, adapter)) => (model, Some(adapter)),

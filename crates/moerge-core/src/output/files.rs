@@ -25,9 +25,9 @@ use crate::{
 /// Name of the recipe in the output.
 pub const RECIPE_FILE: &str = "moerge.yml";
 
-/// Which files the user wants.
+/// Which of the files are written that an output can do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OptionalFiles {
     /// The base's tokenizer.
     pub tokenizer: bool,
     /// README.md and the recipe.
@@ -35,34 +35,40 @@ pub struct Wanted {
 }
 
 /// Every file beside the weights of an MoE, except for [`record`]'s.
+///
+/// # Errors
+/// As for [`made_files`] and [`copied`].
 pub fn output_files(
     storage: &dyn ReadStorage,
     recipe: &Recipe,
     models: &Models,
     plan: &MoePlan,
     out: &Path,
-    wanted: Wanted,
+    optional: OptionalFiles,
 ) -> Result<Vec<OutputFile>> {
-    let mut files = made_files(storage, recipe, models, plan, out, wanted)?;
+    let mut files = made_files(storage, recipe, models, plan, out, optional)?;
     let base = models.base();
-    files.extend(copied(storage, &base.dir, &base.overrides, wanted)?);
+    files.extend(copied(storage, &base.dir, &base.overrides, optional)?);
     Ok(files)
 }
 
 /// The generation config and the tokenizer in `dir`, with what `overrides` replaces.
+///
+/// # Errors
+/// A file cannot be read.
 pub fn copied(
     storage: &dyn ReadStorage,
     dir: &Path,
     overrides: &TokenizerOverrides,
-    wanted: Wanted,
+    optional: OptionalFiles,
 ) -> Result<Vec<OutputFile>> {
     let read = |(path, _): (PathBuf, u64)| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(OutputFile { name, bytes: read_bytes(storage, &path)? })
     };
-    let paths = copied_files(storage, dir, wanted)?;
+    let paths = copied_files(storage, dir, optional)?;
     let mut files = paths.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-    if wanted.tokenizer {
+    if optional.tokenizer {
         if let Some(merged) = &overrides.vocabulary {
             tokenizer::set(&mut files, merged);
         }
@@ -74,16 +80,19 @@ pub fn copied(
 }
 
 /// The files of an MoE that are made rather than copied.
+///
+/// # Errors
+/// The facts for the card cannot be read.
 pub fn made_files(
     storage: &dyn ReadStorage,
     recipe: &Recipe,
     models: &Models,
     plan: &MoePlan,
     out: &Path,
-    wanted: Wanted,
+    optional: OptionalFiles,
 ) -> Result<Vec<OutputFile>> {
     let mut files = config_and_index(&plan.output);
-    if wanted.card {
+    if optional.card {
         files.push(file(MODEL_CARD, model_card(&card_facts(storage, recipe, models, plan, out)?)));
         files.push(file(RECIPE_FILE, recipe.text.to_string()));
     }
@@ -104,8 +113,11 @@ pub fn config_and_index(plan: &OutputPlan) -> Vec<OutputFile> {
 
 /// Files in `dir` that go along as they are, and their lengths in bytes: the generation config and the tokenizer, whose
 /// ids of tokens it names.
-pub fn copied_files(storage: &dyn ReadStorage, dir: &Path, wanted: Wanted) -> Result<Vec<(PathBuf, u64)>> {
-    let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| wanted.tokenizer).map(|name| dir.join(name));
+///
+/// # Errors
+/// The storage cannot say whether a file is there.
+pub fn copied_files(storage: &dyn ReadStorage, dir: &Path, optional: OptionalFiles) -> Result<Vec<(PathBuf, u64)>> {
+    let of_tokenizer = TOKENIZER_FILES.into_iter().filter(|_| optional.tokenizer).map(|name| dir.join(name));
     let mut copied = Vec::new();
     for path in std::iter::once(dir.join(GENERATION_CONFIG)).chain(of_tokenizer) {
         match storage.facts(&path) {

@@ -9,12 +9,12 @@ use moerge_checkpoint::{FileKind, Header, INDEX_FILE, OutputStorage};
 use super::{card::MODEL_CARD, files::RECIPE_FILE};
 use crate::{
     error::{Error, Result},
-    model::files::{TOKENIZER_FILES, read_text},
+    model::files::{CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, read_text},
     record::{MOERGE_JSON, MoergeJson},
 };
 
 /// Files of an output besides weights, tokenizer and what `also` names in [`not_written_by_moerge`].
-const WRITTEN: [&str; 6] = ["config.json", "generation_config.json", INDEX_FILE, MODEL_CARD, RECIPE_FILE, MOERGE_JSON];
+const WRITTEN: [&str; 6] = [CONFIG, GENERATION_CONFIG, INDEX_FILE, MODEL_CARD, RECIPE_FILE, MOERGE_JSON];
 
 /// Why `dir`, a folder with something in it, cannot be replaced: one sentence that names what moerge did not write.
 /// `None` if moerge wrote all of it. `also` are further file names that a merge writes.

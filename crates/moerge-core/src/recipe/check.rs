@@ -46,6 +46,9 @@ impl Findings<'_> {
 ///
 /// mergekit lets an MoE of equal experts pass when `gate_mode` is `random`, as a start for training; so does this, with
 /// a warning.
+///
+/// # Errors
+/// A rule is broken.
 pub fn check(recipe: &Recipe, options: &CheckOptions) -> Result<Vec<String>> {
     let findings = findings(recipe, *options, Doubts::default());
     match together(&recipe.name, findings.errors, findings.beyond) {

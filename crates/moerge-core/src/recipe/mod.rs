@@ -89,6 +89,9 @@ impl Recipe {
     /// named in the result, not read ([`Recipe::load`] does).
     ///
     /// The error holds all faults that are found.
+    ///
+    /// # Errors
+    /// It is not YAML, or not a recipe that moerge supports.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let text: Arc<str> = Arc::from(text);
         let source = Source::new(name, &text);

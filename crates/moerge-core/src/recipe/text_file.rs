@@ -7,6 +7,9 @@ use moerge_checkpoint::{FileKind, LocalStorage, ReadStorage};
 use crate::error::{Error, Result};
 
 /// Reads a text file of at most `max_bytes` bytes, without its byte-order mark.
+///
+/// # Errors
+/// It is not a regular file, is larger, cannot be read, or is not UTF-8.
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     let io = |operation: &str, error: std::io::Error| Error::io(operation, path, &error);
     // Only regular files: a pipe would block, and a device might never end.

@@ -87,6 +87,9 @@ pub fn max_prompt_bytes(tokens: usize) -> usize {
 impl ChatTemplate {
     /// Finds the template of the model in `dir`: `chat_template.jinja`, or `chat_template` of `tokenizer_config.json`
     /// (a string, or a list of named ones). `None` where the model has none.
+    ///
+    /// # Errors
+    /// A file cannot be read, is not JSON, or the template does not parse.
     pub fn open(storage: &dyn ReadStorage, dir: &Path) -> Result<Option<Self>> {
         let config_path = dir.join(TOKENIZER_CONFIG);
         let config = object(storage, &config_path)?;
@@ -121,11 +124,17 @@ impl ChatTemplate {
     }
 
     /// Parses a template; messages call it `file`.
+    ///
+    /// # Errors
+    /// It does not parse.
     pub fn parse(file: &str, source: &str, special_tokens: SpecialTokens) -> Result<Self> {
         Ok(Self { default: NamedTemplate::new(file.to_owned(), source)?, tool_use: None, special_tokens })
     }
 
     /// Renders a conversation for a context of `context` tokens. Stops when `progress` is cancelled.
+    ///
+    /// # Errors
+    /// The template refuses the conversation or fails, exceeds its limits, or the user stops it.
     pub fn render(&self, conversation: &Conversation, context: usize, progress: &dyn Progress) -> Result<String> {
         let Conversation { messages, tools, documents, add_generation_prompt } = conversation;
         let template = match &self.tool_use {

@@ -26,6 +26,9 @@ pub struct GenerationConfig {
 impl GenerationConfig {
     /// Reads the file in `dir`, if it is there. `eos_token_id` (a number or a list) is looked up in `config`, the
     /// model's `config.json`, as well.
+    ///
+    /// # Errors
+    /// It is there, but is not a JSON object.
     pub fn open(storage: &dyn ReadStorage, dir: &Path, config: &Map<String, Value>) -> Result<Self> {
         let path = dir.join(GENERATION_CONFIG);
         let generation: Map<String, Value> = match storage.facts(&path) {

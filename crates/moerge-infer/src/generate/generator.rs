@@ -47,6 +47,9 @@ impl<'a> Generator<'a> {
 
     /// Sets the sequence to `tokens`. A prefix shared with the previous sequence is not recomputed; `observer` sees the
     /// rest.
+    ///
+    /// # Errors
+    /// There are no tokens or more than the context, the model fails, or the user stops the run.
     pub fn set(&mut self, tokens: &[u32], observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         self.check(tokens)?;
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
@@ -62,6 +65,9 @@ impl<'a> Generator<'a> {
 
     /// Like [`Generator::set`], but computes all tokens: `scored` receives the next-token logits `[vocabulary]` after
     /// each.
+    ///
+    /// # Errors
+    /// As for [`Generator::set`], or `scored` fails.
     pub fn set_scored(
         &mut self,
         tokens: &[u32],
@@ -109,6 +115,9 @@ impl<'a> Generator<'a> {
     }
 
     /// Appends a token and computes the next logits.
+    ///
+    /// # Errors
+    /// The model fails, or the user stops the run.
     pub fn push(&mut self, token: u32, observer: &mut (dyn Observer + Send), progress: &dyn Progress) -> Result<()> {
         self.read(&[token], observer, progress)
     }

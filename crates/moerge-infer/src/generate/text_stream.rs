@@ -21,6 +21,9 @@ impl<'a> TextStream<'a> {
     }
 
     /// The text that `token` completes; empty while a character is incomplete.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn push(&mut self, token: u32) -> Result<String> {
         self.tokens.push(token);
         let before = self.tokenizer.decode(&self.tokens[self.first..self.given])?;
@@ -35,12 +38,18 @@ impl<'a> TextStream<'a> {
     }
 
     /// The text that `token` would complete if it came next.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn would_push(&self, token: u32) -> Result<String> {
         let tokens = self.tokens[self.first..].to_vec();
         Self { tokenizer: self.tokenizer, tokens, first: 0, given: self.given - self.first }.push(token)
     }
 
     /// The remaining text, complete or not.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn finish(&mut self) -> Result<String> {
         let before = self.tokenizer.decode(&self.tokens[self.first..self.given])?;
         let after = self.tokenizer.decode(&self.tokens[self.first..])?;

@@ -100,6 +100,9 @@ impl Fault {
 
 impl Template {
     /// Parses a template.
+    ///
+    /// # Errors
+    /// It is too long or nested too deeply, or is not a template.
     pub fn parse(source: &str) -> Result<Self, Failure> {
         if source.len() > MAX_SOURCE {
             let message = format!("it has {} bytes, more than the limit of {MAX_SOURCE}", source.len());
@@ -110,6 +113,9 @@ impl Template {
     }
 
     /// Renders it with these variables.
+    ///
+    /// # Errors
+    /// The template raises an error, uses what is not supported, exceeds `limits`, or the user stops it.
     pub fn render(
         &self,
         variables: &[(String, Json)],

@@ -1,12 +1,13 @@
 //! What a tensor is for, as far as its name says: `attention q`, `FFN up`, or the last parts of the name where it is of no
 //! known kind.
 
-use moerge_core::model::named_model::LayerPlace;
+use moerge_core::model::{
+    named_model::LayerPlace,
+    token_tensors::{is_embeddings, is_head},
+};
 
 /// The module of a name's last parts; the first that fits counts.
-const KNOWN: [(&str, &[&str]); 14] = [
-    ("embeddings", &["embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"]),
-    ("head", &["lm_head", "embed_out"]),
+const KNOWN: [(&str, &[&str]); 12] = [
     ("attention q", &["q_proj", "query"]),
     ("attention k", &["k_proj", "key"]),
     ("attention v", &["v_proj", "value"]),
@@ -49,6 +50,12 @@ pub fn module(name: &str) -> String {
     let plain = parts.join(".");
     if plain.ends_with(".bias") || plain == "bias" {
         return "biases".to_owned();
+    }
+    if is_embeddings(&plain) {
+        return "embeddings".to_owned();
+    }
+    if is_head(&plain) {
+        return "head".to_owned();
     }
     let plain = plain.strip_suffix(".weight").unwrap_or(&plain);
     let is = |end: &str| plain.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('.'));

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::{
     questions_file::{Extraction, Questions, until_stop},
+    resident::resident,
     scores::Estimate,
 };
 use moerge_core::{
-    error::{Cause, Error, Result},
+    error::Result,
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -42,6 +43,9 @@ pub struct WrittenAnswer {
 
 /// Generates answers greedily, at most `tokens` tokens each. Reports `tokens` per question as progress of
 /// [`Stage::Score`], which the caller starts and ends.
+///
+/// # Errors
+/// The model is streamed from disk, a prompt exceeds its context, or the user stops the run.
 pub fn score_answers(
     runner: &Runner<'_>,
     model: &Model,
@@ -51,12 +55,7 @@ pub fn score_answers(
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<AnswersScore> {
-    let resident = runner.resident().ok_or_else(|| {
-        Error::input(format!("{} cannot generate answers while it is streamed from disk", model.reference))
-            .hint("load it into memory: allow more memory, or choose a smaller quantisation")
-            .cause(Cause::NeedsResidentModel)
-    })?;
-    let mut generator = Generator::new(resident, model.config.max_positions);
+    let mut generator = Generator::new(resident(runner, model)?, model.config.max_positions);
     let mut items = Vec::new();
     for (index, question) in questions.items.iter().enumerate() {
         let prompt = model.tokenizer.encode(&questions.prompt(index, shots))?;

@@ -12,6 +12,9 @@ const END: &str = "<!-- end of moerge eval -->\n";
 
 /// `card` with what `score` says of the model `name`. `section` is Markdown for its readers. What an earlier evaluation
 /// left in the card is replaced, everything else stays as it is.
+///
+/// # Errors
+/// The front matter of the card has no end.
 pub fn with_evaluation(card: &str, name: &str, score: &ModelScore, section: &str) -> Result<String> {
     let card = card.replace("\r\n", "\n");
     let (front, body) = parts(&card)?;

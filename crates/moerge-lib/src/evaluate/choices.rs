@@ -60,6 +60,9 @@ pub struct TokenizedChoices<'a> {
 impl<'a> TokenizedChoices<'a> {
     /// Tokenizes `choices` with `shots` solved examples before each, for a model with a context of `longest` tokens.
     /// Longer sequences lose their beginning.
+    ///
+    /// # Errors
+    /// There are too few solved examples, or the tokenizer fails at a question.
     pub fn new(choices: &'a Choices, shots: usize, tokenizer: &Tokenizer, longest: usize) -> Result<Self> {
         choices.check_shots(shots)?;
         let item = |index: usize| {
@@ -84,6 +87,9 @@ impl<'a> TokenizedChoices<'a> {
 
 /// Scores the questions. Counts tokens as [`Stage::Score`](moerge_core::progress::Stage::Score), which the caller starts
 /// and ends.
+///
+/// # Errors
+/// The weights cannot be read, or the user stops the run.
 pub fn score_choices(
     runner: &Runner<'_>,
     tokenized: &TokenizedChoices<'_>,

@@ -53,6 +53,9 @@ struct Line {
 impl Choices {
     /// Reads JSON Lines with `question` or `context` or both, `choices`, and `answer`: the number of the correct choice
     /// from 0, its letter, or its text.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is not such a question.
     pub fn load(path: &Path) -> Result<Self> {
         let text = read_text(path, MAX_FILE)?;
         let file = path.display().to_string();
@@ -69,6 +72,9 @@ impl Choices {
     }
 
     /// Refuses more solved examples than the file has besides the item itself.
+    ///
+    /// # Errors
+    /// There are too few.
     pub fn check_shots(&self, shots: usize) -> Result<()> {
         if shots < self.items.len() || shots == 0 {
             return Ok(());

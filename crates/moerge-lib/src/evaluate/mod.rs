@@ -15,6 +15,7 @@ mod mixed;
 mod perplexity;
 mod questions_file;
 mod requests;
+mod resident;
 mod scores;
 pub mod tasks;
 mod text_file;

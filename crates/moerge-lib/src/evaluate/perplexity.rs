@@ -61,6 +61,9 @@ struct Document {
 
 impl TokenizedText {
     /// Tokenizes `text`; `windowing` cuts it.
+    ///
+    /// # Errors
+    /// The tokenizer fails, or no token follows another.
     pub fn new(text: &Text, tokenizer: &Tokenizer, windowing: Windowing) -> Result<Self> {
         let document = |text: &String| -> Result<Document> {
             let (tokens, ends) = tokenizer.encode_with_ends(text)?;
@@ -96,6 +99,9 @@ pub fn splits_alike(text: &Text, one: &Tokenizer, other: &Tokenizer) -> Result<b
 
 /// Scores `text`, and compares the predictions with those of `reference`. Counts tokens as [`Stage::Score`], which the
 /// caller starts and ends.
+///
+/// # Errors
+/// The weights cannot be read, or the user stops the run.
 pub fn perplexity(
     runner: &Runner<'_>,
     text: &TokenizedText,

@@ -54,6 +54,9 @@ struct Line {
 
 impl Questions {
     /// Reads JSON Lines with `question` and `answer`, a string or a number.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is not such a question.
     pub fn load(path: &Path) -> Result<Self> {
         let text = read_text(path, MAX_FILE)?;
         let file = path.display().to_string();
@@ -84,6 +87,9 @@ pub struct Extraction(Regex);
 
 impl Extraction {
     /// Extraction by a regular expression: of its last match, the first group that matched, else all of it.
+    ///
+    /// # Errors
+    /// It is not a regular expression.
     pub fn new(pattern: &str) -> Result<Self> {
         let regex = Regex::new(pattern);
         regex.map(Self).map_err(|e| Error::input(format!("`{pattern}` is not a regular expression: {e}")))

@@ -1,14 +1,8 @@
-//! Reads texts for perplexity: a plain file is one document, a `.jsonl` file has one document per line.
+//! Reads texts for perplexity: a plain file is one document, JSON Lines have one document per line.
 
 use std::path::Path;
 
-use serde::Deserialize;
-
-use moerge_core::{
-    error::{Error, Result},
-    jsonl::Lines,
-    recipe::read_text,
-};
+use moerge_core::{error::Result, jsonl, recipe::read_text};
 
 /// Maximum bytes of a file; larger ones would take days.
 const MAX_FILE: u64 = 256 << 20;
@@ -24,28 +18,14 @@ pub struct Text {
     pub documents: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    text: Option<String>,
-}
-
 impl Text {
-    /// Reads a text file, or JSON Lines with a `text` each if the name ends in `.jsonl`.
+    /// Reads a text file, or JSON Lines with a `text` each.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than 256 MiB, or as for [`jsonl::documents`].
     pub fn load(path: &Path) -> Result<Self> {
-        let text = read_text(path, MAX_FILE)?;
-        let file = path.display().to_string();
-        let documents = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl")) {
-            Lines::new(&file, &text).read("{\"text\": \"...\"}", |line: Line| match line.text {
-                Some(text) if text.trim().is_empty() => Err("an empty `text`".into()),
-                Some(text) => Ok(text),
-                None => Err("a line without `text`".into()),
-            })?
-        } else if text.trim().is_empty() {
-            return Err(Error::input(format!("{file} is empty")));
-        } else {
-            vec![text]
-        };
-        Ok(Self { name: name_of(path), file, documents })
+        let documents = jsonl::documents(path, read_text(path, MAX_FILE)?)?;
+        Ok(Self { name: name_of(path), file: path.display().to_string(), documents })
     }
 
     /// Bytes of all documents.

@@ -28,6 +28,10 @@ impl Windowing {
 
     /// Windows for a model with a context of `longest` tokens. The default `context` is the model's, at most 2048; the
     /// default `stride` is half the context.
+    ///
+    /// # Errors
+    /// The context is longer than the model's or shorter than two tokens, or the stride is not between 1 and the
+    /// context.
     pub fn new(longest: usize, context: Option<usize>, stride: Option<usize>) -> Result<Self> {
         let context = context.unwrap_or(longest.min(Self::USUAL_CONTEXT));
         if context > longest {

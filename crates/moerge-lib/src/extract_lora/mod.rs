@@ -15,10 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moerge_checkpoint::{Dtype, Found, OutputDir, OutputStorage, is_object, workers};
+use moerge_checkpoint::{Dtype, Found, OutputDir, OutputStorage, workers};
 use moerge_core::{
     error::{Cause, Error, Result},
-    model::named_model::NamedModel,
+    model::{named_model::NamedModel, source_files::SourceFiles, token_tensors::is_head},
     numeric::sums,
     ops::{Evaluator, Identity},
     progress::{Progress, Stage},
@@ -29,6 +29,7 @@ use serde::Serialize;
 use crate::{
     diff::{Distance, compare_others, read_rows},
     memory::StorageMemory,
+    publication::check_outside,
 };
 use kept::Kept;
 pub use svd::Truncation;
@@ -130,7 +131,8 @@ pub fn extract_lora(
 ) -> Result<ExtractReport> {
     let start = Instant::now();
     check_base(base)?;
-    check_place(out, [model, base])?;
+    let files: Vec<_> = [model, base].into_iter().flat_map(NamedModel::files).collect();
+    check_outside(out, files.iter().flat_map(SourceFiles::dirs))?;
     let by_name = targets(model, base, options.embeddings)?;
     let targets: Vec<&Target<'_>> = by_name.values().collect();
     let (threads, memory) = threads(&targets, options)?;
@@ -174,7 +176,7 @@ pub fn extract_lora(
     }
     output.publish()?;
     let matrices_of_embeddings = matrices.iter().any(|matrix| matrix.embedding);
-    let has_head = model.tensors.keys().any(|name| targets::HEADS.iter().any(|end| name.ends_with(end)));
+    let has_head = model.tensors.keys().any(|name| is_head(name));
     let energies = |of: fn(&MatrixReport) -> f64| matrices.iter().map(|m| of(m) * m.norms.1.powi(2)).sum::<f64>();
     Ok(ExtractReport {
         out: out.to_owned(),
@@ -284,25 +286,6 @@ fn existing(error: moerge_checkpoint::Error) -> Error {
     match error.parts().cause {
         Cause::OutputExists { .. } => error.cause(Cause::Other).hint("choose another folder, or remove this one"),
         _ => error,
-    }
-}
-
-/// Sources are never written to.
-fn check_place(out: &Path, models: [&NamedModel; 2]) -> Result<()> {
-    let real = |path: &Path| {
-        if is_object(path) {
-            return path.to_owned();
-        }
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        path.canonicalize().unwrap_or(path)
-    };
-    let place = real(out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-    let files: Vec<_> = models.iter().flat_map(|model| model.files()).collect();
-    match files.iter().flat_map(|files| files.dirs()).find(|dir| place.starts_with(real(dir))) {
-        Some(dir) => Err(Error::input(format!("{} would be inside one of its source models", out.display()))
-            .fact("the model", dir.display().to_string())
-            .hint("choose another folder")),
-        None => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use moerge_core::{
     model::{
         named_model::{LayerPlace, NamedModel},
         named_tensor::NamedTensor,
+        token_tensors::{has_row_per_token, is_embeddings},
     },
 };
 use serde_json::Value;
@@ -16,12 +17,6 @@ use serde_json::Value;
 const TRANSPOSED: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
 /// Parts of names of matrices that are no linear layers.
 const NOT_LINEAR: [&str; 4] = ["embed", "norm", "relative_attention_bias", "conv"];
-
-/// Ends of names of embeddings (`nn.Embedding`).
-const EMBEDDINGS: [&str; 5] =
-    ["embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight"];
-/// Ends of names of heads, which are linear layers.
-pub(super) const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 
 /// A weight whose difference is decomposed.
 pub(super) struct Target<'a> {
@@ -93,9 +88,8 @@ fn linear<'a>(name: &'a str, tensor: &NamedTensor) -> Option<&'a str> {
 
 /// The module of the embeddings or the head, and whether it is the former.
 fn vocabulary<'a>(name: &'a str, tensor: &NamedTensor) -> Option<(&'a str, bool)> {
-    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let module = name.strip_suffix(".weight").filter(|_| is_matrix(tensor) && LayerPlace::of(name).is_none())?;
-    (ends(&EMBEDDINGS) || ends(&HEADS)).then(|| (module, ends(&EMBEDDINGS)))
+    has_row_per_token(name).then(|| (module, is_embeddings(name)))
 }
 
 /// Whether it has rows and columns of floats of at least 16 bits.

@@ -47,7 +47,7 @@ impl Prepared {
         let files = self.models.sources.iter().flat_map(Source::files).collect();
         let own_files = &[ROUTING_REPORT, SELF_TEXT_FILE];
         let publication = Publication::new(storage, out, &self.plan.output, files, own_files)?;
-        let (files, max_bytes) = self.files(sources, out, options.wanted)?;
+        let (files, max_bytes) = self.files(sources, out, options.optional_files)?;
         let id = self.id(&files, options)?;
         let report = |warnings, routing, bytes, already_there| MergeReport {
             unfinished: None,

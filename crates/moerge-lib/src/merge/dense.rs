@@ -18,7 +18,7 @@ use moerge_core::{
     ops::Identity,
     output::{
         card::{MODEL_CARD, dense_card},
-        files::{OutputFile, RECIPE_FILE, Wanted, config_and_index, copied, file, record},
+        files::{OptionalFiles, OutputFile, RECIPE_FILE, config_and_index, copied, file, record},
     },
     plan::{DenseModels, DensePlan, DenseSummary},
     progress::Progress,
@@ -121,7 +121,7 @@ impl PreparedDense {
         }
         let files = self.models.0.iter().flat_map(NamedModel::files).collect();
         let publication = Publication::new(storage, out, &self.plan.output, files, &[])?;
-        let files = self.files(sources, out, options.wanted)?;
+        let files = self.files(sources, out, options.optional_files)?;
         let max_bytes = self.max_bytes(&files);
         let id = self.id(&files)?;
         let report = |warnings, bytes, already_there| DenseReport {
@@ -172,14 +172,14 @@ impl PreparedDense {
     ///
     /// # Errors
     /// A file cannot be read, or the chat template is unknown.
-    pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<Vec<OutputFile>> {
+    pub fn files(&self, storage: &dyn ReadStorage, out: &Path, optional: OptionalFiles) -> Result<Vec<OutputFile>> {
         let mut files = config_and_index(&self.plan.output);
-        if wanted.card {
+        if optional.card {
             files.push(file(MODEL_CARD, dense_card(&self.card(storage, out)?)));
             files.push(file(RECIPE_FILE, self.recipe.text.to_string()));
         }
         let overrides = tokenizer::overrides(storage, &self.recipe, &self.models, &self.plan)?;
-        files.extend(copied(storage, &self.models.0[self.plan.tokenizer].dir, &overrides, wanted)?);
+        files.extend(copied(storage, &self.models.0[self.plan.tokenizer].dir, &overrides, optional)?);
         Ok(files)
     }
 

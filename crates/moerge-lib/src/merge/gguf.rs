@@ -9,7 +9,7 @@ use moerge_core::{
     model::{files::TOKENIZER, named_model::NamedModel, source::Source, source_files::SourceFiles},
     output::{
         card::{common_licence, hub_ids, source_licence},
-        files::{OutputFile, Wanted, local_folders},
+        files::{OptionalFiles, OutputFile, local_folders},
     },
     plan::{
         DenseSummary, OutputPlan, PlanSummary,
@@ -22,7 +22,7 @@ use super::{DenseReport, MergeOptions, MergeReport, Prepared, PreparedDense};
 use crate::export::{ExportOptions, Imatrix, Job, ModelFacts, PlannedFiles};
 
 /// What the file holds besides weights: the tokenizer.
-const WANTED: Wanted = Wanted { tokenizer: true, card: false };
+const COPIED: OptionalFiles = OptionalFiles { tokenizer: true, card: false };
 
 impl Prepared {
     /// Plans the MoE as a GGUF file, or as several of different types.
@@ -37,7 +37,7 @@ impl Prepared {
         imatrix: Option<&Imatrix>,
         options: &MergeOptions,
     ) -> Result<PlannedFiles> {
-        let (files, _) = self.files(sources, out, WANTED)?;
+        let (files, _) = self.files(sources, out, COPIED)?;
         let text = match imatrix.is_some() && self.plan.routing.gate_mode.is_fitted() {
             true => {
                 let tokenizer = self.tokenizer(sources).unwrap_or_default();
@@ -88,7 +88,7 @@ impl Prepared {
             planned.imatrix_within(options.memory)?;
             // What is kept for a resumed run is in the folder that is published last.
             let Some(keeper) = open.last().map(|open| &open.output) else { return Ok(Vec::new()) };
-            let (files, _) = self.files(sources, out, WANTED)?;
+            let (files, _) = self.files(sources, out, COPIED)?;
             let made = self.routers_with_warnings(keeper, &files, tokenizer.as_ref(), &memory, options, progress)?;
             routing = made.routing;
             let computed = made.routers.computed(&self.plan);
@@ -129,7 +129,7 @@ impl PreparedDense {
         imatrix: Option<&Imatrix>,
         options: &MergeOptions,
     ) -> Result<PlannedFiles> {
-        let files = self.files(sources, out, WANTED)?;
+        let files = self.files(sources, out, COPIED)?;
         let merged = Merged {
             plan: &self.plan.output,
             dir: &self.models.0[self.plan.tokenizer].dir,

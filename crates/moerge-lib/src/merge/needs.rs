@@ -12,7 +12,7 @@ use crate::{
 use moerge_core::{
     error::Result,
     model::source::Source,
-    output::files::{OutputFile, Wanted, copied_files, made_files, output_files, record},
+    output::files::{OptionalFiles, OutputFile, copied_files, made_files, output_files, record},
     progress::Progress,
     recipe::GateMode,
 };
@@ -24,18 +24,29 @@ const TOKEN_BYTES: u64 = 96;
 impl Prepared {
     /// All files besides the weights that are known before a run, and an upper bound on the bytes of the finished
     /// folder.
-    pub fn files(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<(Vec<OutputFile>, u64)> {
-        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
+    ///
+    /// # Errors
+    /// The files of the base or of a source's card cannot be read.
+    pub fn files(
+        &self,
+        storage: &dyn ReadStorage,
+        out: &Path,
+        optional: OptionalFiles,
+    ) -> Result<(Vec<OutputFile>, u64)> {
+        let files = output_files(storage, &self.recipe, &self.models, &self.plan, out, optional)?;
         let beside = files.iter().map(|f| f.bytes.len() as u64).sum::<u64>();
         Ok((files, beside + self.max_bytes_of_results()))
     }
 
     /// An upper bound on the bytes of the finished folder, without reading the files that are copied. Weights are
     /// exact.
-    pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, wanted: Wanted) -> Result<u64> {
+    ///
+    /// # Errors
+    /// The card of a source cannot be read, or the storage cannot say whether a file of the base is there.
+    pub fn max_bytes(&self, storage: &dyn ReadStorage, out: &Path, optional: OptionalFiles) -> Result<u64> {
         let base = self.models.base();
-        let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, wanted)?;
-        let copied = copied_files(storage, &base.dir, wanted)?;
+        let made = made_files(storage, &self.recipe, &self.models, &self.plan, out, optional)?;
+        let copied = copied_files(storage, &base.dir, optional)?;
         let replaced = match &base.overrides.vocabulary {
             // `tokenizer_config.json` lists some of the tokens, too.
             Some(merged) => 2 * merged.to_text().len() as u64,
@@ -64,6 +75,9 @@ impl Prepared {
 
     /// An upper bound on the memory of a build. Reads the base's tokenizer if there are prompts; without a tokenizer, a
     /// prompt counts as one token per byte.
+    ///
+    /// # Errors
+    /// A prompt cannot be tokenized, or the user stops the run.
     pub fn memory(
         &self,
         storage: &dyn ReadStorage,
@@ -75,6 +89,9 @@ impl Prepared {
     }
 
     /// The number of tokens that run through a model to make the routers.
+    ///
+    /// # Errors
+    /// A prompt cannot be tokenized, or the user stops the run.
     pub fn router_tokens(&self, storage: &dyn ReadStorage, progress: &dyn Progress) -> Result<usize> {
         let tokenizer = self.tokenizer(storage).unwrap_or_default();
         Ok(self.lengths(tokenizer.as_ref(), progress)?.0.into_iter().sum())

@@ -128,6 +128,9 @@ pub struct Extent {
 
 /// Runs `texts` through `model` and reports where their tokens go. `experts` are names; an expert without one is called
 /// by its number. `slots` maps experts to the slots of each layer.
+///
+/// # Errors
+/// The model is dense, a text has no tokens, the weights cannot be read, or the user stops the run.
 pub fn report(
     model: &Model,
     (experts, slots): (&[String], &Slots),

@@ -46,6 +46,9 @@ fn recipe(model: &Model, storage: &dyn ReadStorage) -> Result<Option<Recipe>> {
 }
 
 /// Which expert of the recipe is in which slot of `model`. Without a recipe, every slot is its own expert.
+///
+/// # Errors
+/// `moerge.json` is there, but is not a record.
 pub fn expert_slots(model: &Model, storage: &dyn ReadStorage) -> Result<Slots> {
     let decoder = &model.description().decoder;
     let Some(experts) = decoder.experts().map(|spec| spec.experts) else { return Ok(plain_slots(model)) };
@@ -68,6 +71,9 @@ pub fn balanced_load(model: &Model, storage: &dyn ReadStorage) -> Option<Balance
 }
 
 /// The names of the experts: the last component of their models' names in the recipe. Empty without a recipe.
+///
+/// # Errors
+/// `moerge.json` is there, but is not a record.
 pub fn expert_names(model: &Model, storage: &dyn ReadStorage) -> Result<Vec<String>> {
     let last = |reference: String| {
         let end = reference.trim_end_matches(['/', '\\']).len();
@@ -83,6 +89,9 @@ pub fn expert_names(model: &Model, storage: &dyn ReadStorage) -> Result<Vec<Stri
 }
 
 /// The prompts of the recipe of `model`, one text per expert.
+///
+/// # Errors
+/// `moerge.json` is there, but is not a record.
 pub fn recipe_texts(model: &Model, storage: &dyn ReadStorage) -> Result<Vec<RoutedText>> {
     let names = expert_names(model, storage)?;
     let experts = recipe(model, storage)?.map(|recipe| recipe.experts).unwrap_or_default();

@@ -71,6 +71,9 @@ struct Labelled {
 impl ExpertTokens {
     /// Tokenizes `prompts`. Long texts are cut into sequences of [`WINDOW`] tokens, of which an evenly spaced subset of
     /// `max_tokens` tokens is used.
+    ///
+    /// # Errors
+    /// A text cannot be tokenized, or the user stops the run.
     pub fn of(prompts: &Prompts, tokenizer: &Tokenizer, max_tokens: usize, progress: &dyn Progress) -> Result<Self> {
         let tokens = |texts: &[String]| -> Result<Vec<Vec<u32>>> {
             let mut sequences = Vec::new();
@@ -249,6 +252,9 @@ fn shared_out<T: Copy + PartialEq>(all: &[T], len: impl Fn(&T) -> usize, max_tok
 }
 
 /// The tokenized texts of the recipe: the experts', and that of a shared expert with a gate.
+///
+/// # Errors
+/// A text cannot be tokenized, or the user stops the run.
 pub fn recipe_texts(
     routing: &Routing,
     tokenizer: &Tokenizer,
@@ -270,6 +276,9 @@ pub struct TextLengths {
 
 impl TextLengths {
     /// The lengths of the recipe's texts.
+    ///
+    /// # Errors
+    /// A text cannot be tokenized, or the user stops the run.
     pub fn of_recipe(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Self> {
         let (experts, shared) = recipe_texts(routing, tokenizer, progress)?;
         let lengths = |sequences: &Vec<Vec<u32>>| sequences.iter().map(Vec::len).collect::<Vec<_>>();

@@ -30,6 +30,9 @@ const MIN_TOKENS: usize = 2;
 ///
 /// The result is the same for any number of threads. Every weight is read once (FFN weights more often if there are
 /// more tokens than fit into one block).
+///
+/// # Errors
+/// An expert has too little text, the weights cannot be read, or the user stops the run.
 pub fn fit_routers(
     plan: &MoePlan,
     calibration: &Calibration,

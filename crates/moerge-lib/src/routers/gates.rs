@@ -30,6 +30,9 @@ const SHARED_GATES: &str = "shared_gates";
 impl Routers {
     /// Encodes a safetensors file with `gates` `[layers, experts, hidden]` and, if there are any, `shared_gates`
     /// `[layers, 1, hidden]`.
+    ///
+    /// # Errors
+    /// The file would be too large.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let spec = |name: &str, layers: usize, rows: usize| TensorSpec {
             name: name.to_owned(),
@@ -63,6 +66,9 @@ impl Routers {
     }
 
     /// Decodes the result of [`Routers::to_bytes`].
+    ///
+    /// # Errors
+    /// They are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(bytes).ok_or_else(|| {
             Error::input("the routers kept from the previous run are damaged")

@@ -10,6 +10,9 @@ use moerge_core::{
 use moerge_infer::decoder::WeightRounding;
 
 /// Relabels the tokens of `calibration`. For each expert, one pass over the shared weights and its own.
+///
+/// # Errors
+/// The weights cannot be read, or the user stops the run.
 pub fn label_by_loss(
     plan: &MoePlan,
     calibration: &mut Calibration,

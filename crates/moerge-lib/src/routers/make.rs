@@ -16,6 +16,9 @@ use moerge_infer::{
 ///
 /// The tokenizer is needed only for modes with prompts. Only `hidden` and `hidden_avg` read the layers, with their
 /// weights rounded by `rounding`.
+///
+/// # Errors
+/// A prompt is missing or cannot be tokenized, the weights cannot be read, or the user stops the run.
 pub fn make_routers(
     routing: &Routing,
     weights: &dyn Weights,

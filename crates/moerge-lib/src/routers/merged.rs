@@ -46,6 +46,9 @@ impl ComputedValues for Gates {
 
 impl Merged {
     /// The whole MoE, without routers.
+    ///
+    /// # Errors
+    /// The plan lacks a weight, or an expression of it cannot be evaluated.
     pub fn new(plan: &MoePlan) -> Result<Self> {
         let written = |role| (!matches!(role, Role::Layer(_, LayerRole::Ffn(_)))).then_some(role);
         Self::with(plan, plan.description.clone(), written)
@@ -65,6 +68,9 @@ impl Merged {
 
     /// The MoE with `expert` as its only expert: the dense model of the shared weights with the expert's FFNs, and with
     /// the base's FFN in layers without the expert.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
     pub fn only(plan: &MoePlan, expert: usize) -> Result<Self> {
         let slots = &plan.routing.slots;
         let keep = |role| match role {
@@ -127,11 +133,17 @@ impl Merged {
     }
 
     /// Sets the router `[experts, hidden]` of `layer`.
+    ///
+    /// # Errors
+    /// It is set already.
     pub fn set_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
         self.set(Role::Layer(layer, LayerRole::Router), gate)
     }
 
     /// Sets the gate `[1, hidden]` of the shared expert of `layer`.
+    ///
+    /// # Errors
+    /// It is set already.
     pub fn set_shared_gate(&self, layer: usize, gate: Vec<f32>) -> Result<()> {
         self.set(Role::Layer(layer, LayerRole::SharedExpertGate), gate)
     }

@@ -49,11 +49,17 @@ pub fn max_prompt_bytes(gate_mode: GateMode, context: usize) -> Option<usize> {
 }
 
 /// The length in tokens of each distinct prompt.
+///
+/// # Errors
+/// A prompt cannot be tokenized, or the user stops the run.
 pub fn prompt_lengths(routing: &Routing, tokenizer: &Tokenizer, progress: &dyn Progress) -> Result<Vec<usize>> {
     Ok(PromptSet::new(routing, tokenizer, progress)?.sequences.iter().map(Vec::len).collect())
 }
 
 /// The experts with prompts that have no tokens: empty prompts if the tokenizer has no bos token.
+///
+/// # Errors
+/// A prompt cannot be tokenized.
 pub fn experts_with_ignored_prompts(routing: &Routing, tokenizer: &Tokenizer) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (expert, prompts) in all_experts(routing) {

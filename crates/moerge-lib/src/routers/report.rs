@@ -213,6 +213,9 @@ impl RoutingReport {
     }
 
     /// Decodes the result of [`RoutingReport::to_text`].
+    ///
+    /// # Errors
+    /// It is not a report.
     pub fn parse(text: &str) -> Result<Self> {
         serde_json::from_str(text).map_err(|e| Error::input(format!("{ROUTING_REPORT} cannot be read: {e}")))
     }

@@ -46,6 +46,9 @@ pub struct Sample {
 
 /// Generates text with the model of these `weights`, which is loaded in the format `quantisation`. `seed` is this
 /// expert's own.
+///
+/// # Errors
+/// The weights cannot be read, a prompt cannot be tokenized, or the user stops the run.
 pub fn write_samples(
     weights: &dyn Weights,
     tokenizer: &Tokenizer,
@@ -81,6 +84,9 @@ pub fn write_samples(
 }
 
 /// The final length in tokens of each sample of an expert, including its prompt.
+///
+/// # Errors
+/// A prompt cannot be tokenized.
 pub fn sample_lengths(tokenizer: &Tokenizer, prompts: &Prompts, settings: &SelfText) -> Result<Vec<usize>> {
     let begins = beginnings(tokenizer, prompts, settings.samples)?;
     Ok(begins.iter().map(|begin| begin.len() + settings.tokens).collect())

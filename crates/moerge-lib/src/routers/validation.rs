@@ -59,6 +59,9 @@ impl Validation {
 
 /// Measures the MoE with `routers`, each expert alone with the same shared weights, and the base, with one pass over
 /// the weights for each.
+///
+/// # Errors
+/// A text cannot be tokenized, the weights cannot be read, or the user stops the run.
 pub fn validate(
     plan: &MoePlan,
     routers: &Routers,

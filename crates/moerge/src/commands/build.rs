@@ -9,7 +9,7 @@ use moerge_checkpoint::Dtype;
 use moerge_core::{
     Error, Result,
     model::locate::HubCache,
-    output::files::Wanted,
+    output::files::OptionalFiles,
     progress::Progress as _,
     recipe::{Document, MAX_RECIPE},
 };
@@ -102,7 +102,7 @@ impl BuildArgs {
             balance: self.balance,
             force,
             allow_same_experts: self.i_understand_this_is_not_useful_without_training,
-            wanted: Wanted { tokenizer: !self.no_copy_tokenizer, card: !self.no_write_model_card },
+            optional_files: OptionalFiles { tokenizer: !self.no_copy_tokenizer, card: !self.no_write_model_card },
             cache: HubCache::from_env(),
             ..MergeOptions::default()
         }

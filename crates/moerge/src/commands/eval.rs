@@ -11,6 +11,8 @@ use super::{folder, placing::PlacingArgs, write_page};
 use crate::{commands::command_line::wrong_usage, console, numbers::count, progress::Reporter, sizes};
 
 mod card;
+mod cells;
+mod table;
 mod tables;
 mod tasks;
 
@@ -43,7 +45,7 @@ pub struct Args {
     /// Model folders, GGUF files, or `org/name` on the Hub, optionally with `+adapter`
     #[arg(value_name = "MODEL", required_unless_present = "list_tasks")]
     models: Vec<String>,
-    /// Texts for perplexity: plain text, or JSON Lines with a `text` key (.jsonl)
+    /// Texts for perplexity: plain text, or JSON Lines with a `text` key
     #[arg(long, value_name = "FILE", num_args = 1.., group = "tests")]
     text: Vec<PathBuf>,
     /// Multiple-choice questions, as JSON Lines
@@ -192,7 +194,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{results:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    out.lines(tables::lines(&tables))?;
+    out.lines(table::lines(&tables))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,7 @@ use moerge_core::{
     inspect::{FolderKind, Inspection, TensorGroup, inspect},
     model::{families::is_known, locate::HubId},
 };
-use moerge_hub::{HubStorage, Wanted};
+use moerge_hub::{HubStorage, RepoKind};
 use serde_json::json;
 
 use super::{
@@ -96,7 +96,7 @@ fn inspect_on_hub(id: &HubId) -> moerge_core::Result<Inspection> {
         Some(folder) => inspect(&local, &folder),
         None => {
             let remote = HubStorage::new(hub, storages::shared());
-            let dir = remote.mount(id, Wanted::Either)?;
+            let dir = remote.mount(id, RepoKind::Either)?;
             let storage: Arc<dyn ReadStorage> = remote;
             inspect(&storage, &dir)
         }

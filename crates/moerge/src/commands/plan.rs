@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let gguf = gguf.transpose()?;
     let max_bytes = match &gguf {
         Some(gguf) => gguf.bytes(),
-        None => prepared.max_bytes(storage.as_ref(), &out, options.wanted)?,
+        None => prepared.max_bytes(storage.as_ref(), &out, options.optional_files)?,
     };
     let on_hub = on_hub::OnHub::of(&prepared, &remote);
     let free = free_space(&out);

@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use moerge_core::{ErrorKind, model::locate::HubId, recipe::ModelRef};
-use moerge_hub::Wanted;
+use moerge_hub::RepoKind;
 
 use super::hub;
 use crate::{
@@ -43,7 +43,7 @@ pub struct Args {
 
 /// Downloads the models and prints their folders.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let models: Vec<_> = args.repos.iter().map(|id| (id.clone(), Wanted::Either)).collect();
+    let models: Vec<_> = args.repos.iter().map(|id| (id.clone(), RepoKind::Either)).collect();
     let reporter = Reporter::new(args.json, args.quiet, false);
     let hub = hub(&reporter)?;
     let pulled = hub.pull(&models, &reporter);

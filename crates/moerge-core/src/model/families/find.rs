@@ -33,6 +33,9 @@ impl RoleTensor {
     }
 
     /// The role's bytes in `checkpoint`; their shape is checked against the description.
+    ///
+    /// # Errors
+    /// It is missing, quantised, under another program's name, or of another shape.
     pub fn find(&self, checkpoint: &Checkpoint) -> Result<TensorView> {
         let name = &self.name;
         let Some(view) = checkpoint.get(name) else {

@@ -94,7 +94,10 @@ impl Family {
         Self::ALL.into_iter().find(|f| f.model_type == model_type)
     }
 
-    /// The family of a model; the error says why moerge cannot read it.
+    /// The family of a model.
+    ///
+    /// # Errors
+    /// moerge cannot read the model; the message says why.
     pub fn of(config: &ModelConfig) -> Result<&'static Self> {
         Self::named(&config.model_type)
             .ok_or_else(|| unsupported(&config.path, &config.model_type, config.part_of.as_deref()))

@@ -1,5 +1,6 @@
 //! `config.json` from a file's metadata.
 
+use moerge_checkpoint::Dtype;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -37,7 +38,7 @@ pub(super) fn config(
     architecture: GgufArchitecture,
     shapes: Shapes<'_>,
     divisors: Divisors<'_>,
-    dtype: &str,
+    dtype: Dtype,
 ) -> Result<Map<String, Value>> {
     let embeddings = "token_embd.weight";
     let rows = |name: &str| shapes(name).and_then(|shape| shape.first().copied());
@@ -70,7 +71,7 @@ pub(super) fn config(
         set("rope_scaling", scaling);
     }
     set("tie_word_embeddings", json!(!has("output.weight")));
-    set("dtype", json!(dtype));
+    set("dtype", json!(dtype.torch_name()));
     for key in ["bos_token_id", "eos_token_id"] {
         if let Some(id) = facts.count(&format!("tokenizer.ggml.{key}"))? {
             set(key, json!(id));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use moerge_checkpoint::{
-    Dtype, Encoding, ReadAt, ReadStorage,
+    Dtype, Encoding, ReadAt, ReadStorage, WEIGHTS_FILE,
     gguf::{self, GgufFile, GgufTensor},
 };
 
@@ -28,8 +28,6 @@ use crate::{
     },
 };
 
-/// The name of the file of all weights.
-pub(super) const WEIGHTS: &str = "model.safetensors";
 /// Maximum base models that the card names.
 const MAX_BASE_MODELS: u64 = 100;
 /// Tensors that the config says.
@@ -106,14 +104,14 @@ impl GgufFolder {
 
     /// The names of its files, sorted.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        let mut names: Vec<_> = self.small.iter().map(|(name, _)| *name).chain([WEIGHTS]).collect();
+        let mut names: Vec<_> = self.small.iter().map(|(name, _)| *name).chain([WEIGHTS_FILE]).collect();
         names.sort_unstable();
         names.into_iter()
     }
 
     /// The file of this name.
     pub fn file(&self, name: &str) -> Option<Arc<dyn ReadAt>> {
-        if name == WEIGHTS {
+        if name == WEIGHTS_FILE {
             return Some(self.weights.clone());
         }
         let (_, bytes) = self.small.iter().find(|(own, _)| *own == name)?;
@@ -235,18 +233,14 @@ impl Parts {
     }
 
     /// The dtype of the model: that of the matrices, bf16 where they are in blocks.
-    fn dtype(&self) -> &'static str {
+    fn dtype(&self) -> Dtype {
         let matrices = self.tensors.values().filter(|(_, tensor)| tensor.shape.len() > 1);
         let all = |dtype: Dtype| {
             matrices.clone().all(|(_, tensor)| {
                 tensor.encoding == Some(Encoding::Plain(dtype)) || tensor.name.ends_with("ffn_gate_inp.weight")
             })
         };
-        match () {
-            () if all(Dtype::F32) => "float32",
-            () if all(Dtype::F16) => "float16",
-            () => "bfloat16",
-        }
+        [Dtype::F32, Dtype::F16].into_iter().find(|dtype| all(*dtype)).unwrap_or(Dtype::BF16)
     }
 
     /// The tensors of the safetensors file: those that the description knows, and all others under their own names, so

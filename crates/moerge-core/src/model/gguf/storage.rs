@@ -8,9 +8,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use moerge_checkpoint::{Facts, FileKind, LocalStorage, ReadAt, ReadStorage};
+use moerge_checkpoint::{Facts, FileKind, LocalStorage, ReadAt, ReadStorage, WEIGHTS_FILE};
 
-use super::folder::{GgufFolder, WEIGHTS};
+use super::folder::GgufFolder;
 
 /// A storage of models that shows each GGUF file as the folder of its model. Opened as a file, it is still itself.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl ReadStorage for GgufStorage {
 
     fn content_hash(&self, path: &Path) -> Option<Vec<u8>> {
         match self.within(path) {
-            Some((folder, _, WEIGHTS)) => self.storage.content_hash(folder),
+            Some((folder, _, WEIGHTS_FILE)) => self.storage.content_hash(folder),
             Some(_) => None,
             None => self.storage.content_hash(path),
         }

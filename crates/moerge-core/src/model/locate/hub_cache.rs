@@ -75,6 +75,9 @@ impl HubCache {
 
     /// The snapshot of a model, if it contains the file `wanted`; otherwise the path that was looked at and what is
     /// wrong with it.
+    ///
+    /// # Errors
+    /// The model is not in the cache, or `wanted` is not in the snapshot.
     pub fn snapshot(&self, storage: &dyn ReadStorage, id: &HubId, wanted: &str) -> Result<PathBuf, (PathBuf, String)> {
         if let Some(folder) = self.remote.get(&id.to_string()) {
             return Ok(folder.clone());
@@ -142,6 +145,9 @@ fn is_commit(revision: &str) -> bool {
 
 impl HubId {
     /// Parses an id. `Err(Some(why))` explains a mistake in what otherwise looks like an id.
+    ///
+    /// # Errors
+    /// `name` is not an id: `Some` if it looks like one.
     pub fn parse(name: &str, revision: Option<&str>) -> Result<Self, Option<String>> {
         let parts: Vec<&str> = name.split('/').collect();
         if parts.len() > 2 || name.len() > 96 || !parts.iter().all(|part| is_name(part)) {
@@ -158,6 +164,9 @@ impl HubId {
     }
 
     /// The branch of a data set with the Parquet files that the Hub made of it.
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
     pub fn parquet(name: &str) -> Result<Self, Option<String>> {
         Ok(Self { kind: RepoKind::DataSet, ..Self::parse(name, Some("refs/convert/parquet"))? })
     }

@@ -18,7 +18,10 @@ use moerge_checkpoint::{FileKind, ReadStorage, StorageError, is_object};
 pub use hub_cache::{HubCache, HubId, RepoKind};
 pub use model_not_found::{ModelNotFound, Why};
 
-use crate::model::model_ref::{Adapter, ModelRef};
+use crate::model::{
+    files::{ADAPTER_CONFIG, CONFIG},
+    model_ref::{Adapter, ModelRef},
+};
 
 /// The folders of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,9 @@ pub fn on_hub(storage: &dyn ReadStorage, reference: &ModelRef, recipe_dir: &Path
 }
 
 /// Finds the folders of `reference` in a recipe in `recipe_dir`.
+///
+/// # Errors
+/// The model or its adapter is in none of the places where it could be.
 pub fn locate(
     storage: &dyn ReadStorage,
     reference: &ModelRef,
@@ -82,6 +88,9 @@ pub fn locate(
 }
 
 /// Finds the folder of an adapter.
+///
+/// # Errors
+/// It is in none of the places where it could be.
 pub fn locate_adapter(
     storage: &dyn ReadStorage,
     adapter: &Adapter,
@@ -95,8 +104,8 @@ impl ModelPart {
     /// The file that identifies a folder of this part.
     pub fn file(self) -> &'static str {
         match self {
-            Self::Model => "config.json",
-            Self::Adapter => "adapter_config.json",
+            Self::Model => CONFIG,
+            Self::Adapter => ADAPTER_CONFIG,
         }
     }
 }

@@ -70,6 +70,9 @@ fn check_types(config: &Map<String, Value>, path: &Path) -> Result<()> {
 
 impl Adapter {
     /// Opens the adapter in `dir`.
+    ///
+    /// # Errors
+    /// There is no adapter, it is of a kind that cannot be merged, or its tensors are not pairs of one rank.
     pub fn open(storage: &Arc<dyn ReadStorage>, dir: &Path) -> Result<Self> {
         let config_path = dir.join(ADAPTER_CONFIG);
         let text = read_text(storage.as_ref(), &config_path)
@@ -130,6 +133,9 @@ impl Adapter {
 
     /// Refuses a tensor that changes `weight` in another way than by `scale * B A`: a bias, or a whole weight of
     /// `modules_to_save`. Ignoring it would silently give a wrong weight.
+    ///
+    /// # Errors
+    /// There is such a tensor.
     pub fn check_whole(&self, weight: &str) -> Result<()> {
         let module = weight.strip_suffix(".weight").unwrap_or(weight);
         let of_module = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
@@ -155,6 +161,9 @@ impl Adapter {
     }
 
     /// What the adapter adds to rows `rows` of tensor `name` of shape `shape`.
+    ///
+    /// # Errors
+    /// The pair does not fit `shape`, or a key of `alpha_pattern` is not a regular expression.
     pub fn delta(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<Option<LoraDelta>> {
         let Some((a, b)) = self.pairs.get(name) else { return Ok(None) };
         let transposed = self.embeddings.contains(name);
@@ -208,7 +217,7 @@ impl Adapter {
                 return Err(Error::input(format!("adapter {}: the ranks of {name} do not agree", self.dir.display()))
                     .fact(factor_name(&a.name), format!("{:?}", a.shape))
                     .fact(factor_name(&b.name), format!("{:?}", b.shape))
-                    .fact("adapter_config.json", declared.map_or("no rank".into(), |r| format!("rank {r}"))));
+                    .fact(ADAPTER_CONFIG, declared.map_or("no rank".into(), |r| format!("rank {r}"))));
             }
             self.pairs.insert(name, (a, b));
         }

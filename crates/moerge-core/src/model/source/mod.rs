@@ -258,6 +258,9 @@ impl Source {
     }
 
     /// Refuses an adapter with more than A and B for one of the `used` weights.
+    ///
+    /// # Errors
+    /// It has more, or changes a tied head by itself.
     pub fn check_adapter_is_whole(&self, used: impl Fn(Role) -> bool) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         let mut tensors = self.description.tensors.iter().filter(|tensor| used(tensor.role));

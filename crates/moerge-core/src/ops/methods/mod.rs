@@ -95,6 +95,9 @@ pub trait MergeMethod: fmt::Debug + Send + Sync {
 
     /// Prepares the method for the tensors of `inputs`, which [`check`](Self::check) has accepted; may read all of them,
     /// some methods more than once.
+    ///
+    /// # Errors
+    /// An input cannot be read.
     fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>>;
 
     /// An upper bound on the bytes that merging a tensor of so many elements remembers of it.

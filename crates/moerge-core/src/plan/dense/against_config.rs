@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use super::HEADS;
 use crate::{
     error::{Error, Result},
-    model::{config::ModelConfig, families::describe, files::CONFIG},
+    model::{config::ModelConfig, families::describe, files::CONFIG, token_tensors::can_be_tied},
     plan::OutputPlan,
 };
 
@@ -36,7 +35,7 @@ pub fn check(plan: &OutputPlan) -> Result<()> {
     for expected in &description.tensors {
         let shape = expected.stored_shape();
         let Some(found) = find(&expected.name) else {
-            if HEADS.iter().any(|(head, _)| *head == expected.name) {
+            if can_be_tied(&expected.name) {
                 continue;
             }
             return Err(Error::input(format!("no model has {}, which config.json requires", expected.name))

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    DenseModels,
-    inputs::ResolvedSlice,
-    tensors::{HEADS, Planned},
+use super::{DenseModels, inputs::ResolvedSlice, tensors::Planned};
+use crate::{
+    error::Result,
+    model::{named_model::NamedModel, token_tensors::TIED_HEADS},
+    recipe::DenseRecipe,
 };
-use crate::{error::Result, model::named_model::NamedModel, recipe::DenseRecipe};
 
 /// Keys that change what a model computes, and are not seen in its tensors' shapes.
 const BEHAVIOUR: [&str; 12] = [
@@ -37,7 +37,7 @@ pub fn merged(
     if let Some(dtype) = recipe.out_dtype.or(recipe.dtype).and_then(moerge_checkpoint::Dtype::torch_name) {
         set_dtype(&mut config, dtype);
     }
-    let has_head = HEADS.iter().any(|(head, _)| lead.get(head).is_some());
+    let has_head = TIED_HEADS.iter().any(|(head, _)| lead.get(head).is_some());
     if planned.head && lead.ties_head().unwrap_or(!has_head) {
         set_everywhere(&mut config, "tie_word_embeddings", &json!(false));
         config.insert("tie_word_embeddings".into(), json!(false));

@@ -29,20 +29,7 @@ use crate::{
     recipe::{DenseRecipe, ModelRef, dense::TokenizerSource},
 };
 use inputs::ResolvedSlice;
-use tensors::HEADS;
 use vocabulary::VocabularyMap;
-
-/// Ends of names of tensors with a row for each token.
-const VOCABULARY: [&str; 8] = [
-    "embed_tokens.weight",
-    "lm_head.weight",
-    "wte.weight",
-    "word_embeddings.weight",
-    "embed_in.weight",
-    "embed_out.weight",
-    "tok_embeddings.weight",
-    "embeddings.weight",
-];
 
 pub use summary::{DenseModelSummary, DenseSummary};
 

@@ -1,9 +1,9 @@
 //! Whether tensors that are merged fit each other, and the shape of what comes of them.
 
-use super::{VOCABULARY, VocabularyMap, inputs::ResolvedSlice, tensors::Planner};
+use super::{VocabularyMap, inputs::ResolvedSlice, tensors::Planner};
 use crate::{
     error::{Cause, Error, Result},
-    model::named_tensor::NamedTensor,
+    model::{named_tensor::NamedTensor, token_tensors::has_row_per_token},
 };
 
 impl Planner<'_> {
@@ -36,8 +36,7 @@ impl Planner<'_> {
         let (input, shape) = (&slice.inputs[other], views[other].shape());
         let names = |index: usize| self.models.0[slice.inputs[index].model].reference.as_str();
         let facts = |error: Error| error.fact(names(0), format!("{first:?}")).fact(names(other), format!("{shape:?}"));
-        let of_tokens = VOCABULARY.iter().any(|end| name.ends_with(end))
-            && views.iter().all(|v| v.shape().get(1..) == first.get(1..));
+        let of_tokens = has_row_per_token(name) && views.iter().all(|v| v.shape().get(1..) == first.get(1..));
         if !of_tokens {
             let error = facts(Error::input(format!("{name} has another shape in {}", names(other))));
             return Err(self.at(error.hint("only models of one size can be merged"), input));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use moerge_checkpoint::Dtype;
 
 use super::{
-    DenseModels, DensePlanOptions, VOCABULARY, VocabularyMap,
+    DenseModels, DensePlanOptions, VocabularyMap,
     doubts::Doubts,
     inputs::{ResolvedInput, ResolvedSlice},
     values::{self, Target},
@@ -16,21 +16,12 @@ use crate::{
         foreign_weights::is_plain,
         named_model::{LayerPlace, NamedModel},
         named_tensor::NamedTensor,
+        token_tensors::{TIED_HEADS, can_be_tied, has_row_per_token},
     },
     ops::Expr,
     plan::OutputTensor,
     recipe::DenseRecipe,
 };
-
-/// Heads by the names of the embeddings that they can be tied to.
-pub(super) const HEADS: [(&str, &str); 6] = [
-    ("lm_head.weight", "model.embed_tokens.weight"),
-    ("lm_head.weight", "model.language_model.embed_tokens.weight"),
-    ("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),
-    ("lm_head.weight", "transformer.wte.weight"),
-    ("lm_head.weight", "model.decoder.embed_tokens.weight"),
-    ("embed_out.weight", "gpt_neox.embed_in.weight"),
-];
 
 /// What of a name says that a tensor belongs before the layers: it comes from the first slice, others from the last.
 const BEFORE_LAYERS: [&str; 5] = ["embed", "wte.", "wpe.", "vision", "visual"];
@@ -128,7 +119,7 @@ impl<'a> Planner<'a> {
         let stack = self.stack(lead)?;
         let mut names = self.names(slice, lead);
         let is_there = |name: &str| names.iter().any(|n| n == name);
-        let tied = HEADS.iter().find(|(head, embeddings)| own_head && is_there(embeddings) && !is_there(head));
+        let tied = TIED_HEADS.iter().find(|(head, embeddings)| own_head && is_there(embeddings) && !is_there(head));
         names.extend(tied.map(|(head, _)| (*head).to_owned()));
         for name in names {
             let place = LayerPlace::of(&name);
@@ -168,14 +159,13 @@ impl<'a> Planner<'a> {
         // Frequencies of rotary embeddings: old checkpoints store them, and every reader computes them.
         let merged = |name: &&String| !name.ends_with("rotary_emb.inv_freq");
         let own = |name: &str| lead.get(name).is_some();
-        let is_head = |name: &str| HEADS.iter().any(|(head, _)| *head == name);
         let mut names: Vec<String> = lead.tensors.keys().filter(merged).cloned().collect();
         let mut more: Vec<&String> = models().flat_map(|model| model.tensors.keys()).filter(merged).collect();
         more.sort_unstable();
         more.dedup();
         let in_layers = |name: &str| slice.layers() > 0 && LayerPlace::of(name).is_some();
-        names.extend(more.into_iter().filter(|name| !own(name) && !is_head(name) && !in_layers(name)).cloned());
-        let head = HEADS.iter().find(|(head, embeddings)| {
+        names.extend(more.into_iter().filter(|name| !own(name) && !can_be_tied(name) && !in_layers(name)).cloned());
+        let head = TIED_HEADS.iter().find(|(head, embeddings)| {
             !own(head) && own(embeddings) && models().any(|model| model.get(head).is_some())
         });
         names.extend(head.map(|(head, _)| (*head).to_owned()));
@@ -231,14 +221,14 @@ impl<'a> Planner<'a> {
         for (input, name) in slice.inputs.iter().zip(&names) {
             views.push(self.source(slice, input, name)?);
         }
-        let map = self.map.filter(|map| map.applies_to(&name));
+        let map = self.map.filter(|_| has_row_per_token(&name));
         let shape = match map {
             Some(map) => self.mapped_shape(map, slice, &name, &views)?,
             None => self.common_shape(slice, &name, &views)?,
         };
         let dtype = self.dtype(&views);
-        self.planned.head |= HEADS.iter().any(|(head, _)| *head == name);
-        if VOCABULARY.iter().any(|end| name.ends_with(end)) && self.planned.vocabulary.is_none() {
+        self.planned.head |= can_be_tied(&name);
+        if has_row_per_token(&name) && self.planned.vocabulary.is_none() {
             self.planned.vocabulary = shape.first().copied();
         }
         let first = views.first().ok_or_else(|| Error::input(format!("{name} has no inputs")))?;
@@ -286,7 +276,8 @@ impl<'a> Planner<'a> {
     /// The tensor `name` of a model; a tied head is the embeddings.
     fn stored(&self, model: usize, name: &str) -> Option<&'a NamedTensor> {
         let model = self.models.0.get(model)?;
-        let tied = || HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, embeddings)| model.get(embeddings));
+        let tied =
+            || TIED_HEADS.iter().filter(|(head, _)| *head == name).find_map(|(_, embeddings)| model.get(embeddings));
         model.get(name).or_else(|| tied().filter(|_| model.ties_head() != Some(false)))
     }
 

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::{DenseModels, VOCABULARY};
+use super::DenseModels;
 use crate::{
     error::{Error, Result},
-    model::tokenizer_file::TokenizerFile,
+    model::{named_model::NamedModel, token_tensors::has_row_per_token, tokenizer_file::TokenizerFile},
     ops::{Expr, Linear},
     recipe::{
         DenseRecipe, Located,
@@ -122,11 +122,6 @@ impl VocabularyMap {
         Ok(Self { tokenizer: output, rows, origins })
     }
 
-    /// Whether `name` has a row for each token.
-    pub fn applies_to(&self, name: &str) -> bool {
-        VOCABULARY.iter().any(|end| name.ends_with(end))
-    }
-
     /// Whether nothing has to be moved: every model has the output's rows in their order.
     pub fn is_identity(&self, rows_of_models: &[usize]) -> bool {
         let in_place = |(id, origins): (usize, &Vec<Origin>)| {
@@ -214,9 +209,8 @@ fn of_rule(
 }
 
 /// Rows of a model's embeddings: those of its first tensor with a row for each token.
-pub fn embedding_rows(model: &crate::model::named_model::NamedModel) -> Option<usize> {
-    let of_tokens = |name: &str| VOCABULARY.iter().any(|end| name.ends_with(end));
+pub fn embedding_rows(model: &NamedModel) -> Option<usize> {
     let mut tensors = model.tensors.iter().map(|(name, tensor)| (name, tensor.shape()));
-    let (_, shape) = tensors.find(|(name, shape)| of_tokens(name) && shape.len() == 2)?;
+    let (_, shape) = tensors.find(|(name, shape)| has_row_per_token(name) && shape.len() == 2)?;
     shape.first().copied()
 }

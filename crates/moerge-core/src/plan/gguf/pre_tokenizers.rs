@@ -118,6 +118,9 @@ const PRE_TOKENIZERS: &[(&str, &str)] = &[
 ];
 
 /// The name of the pre-tokenizer that makes `tokens` of [`CHECK_TEXT`]; the hash where llama.cpp does not know it.
+///
+/// # Errors
+/// llama.cpp does not know it; the error is the hash.
 pub fn pre_tokenizer(tokens: &[u32]) -> Result<&'static str, String> {
     let list = tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let mut hash = String::new();

@@ -20,7 +20,10 @@ static TABLE: [(&Family, &[&MoeFamily]); 5] = [
     (&QWEN3, &[&QWEN3_MOE]),
 ];
 
-/// The MoE families that represent `base`, the default first. An error if there is none.
+/// The MoE families that represent `base`, the default first.
+///
+/// # Errors
+/// There is none.
 pub fn moe_families(base: &ModelConfig, family: &Family) -> Result<&'static [&'static MoeFamily]> {
     let row = TABLE.iter().find(|(dense, _)| dense.model_type == family.model_type);
     row.map(|(_, families)| *families).ok_or_else(|| {
@@ -34,6 +37,9 @@ pub fn moe_families(base: &ModelConfig, family: &Family) -> Result<&'static [&'s
 }
 
 /// Refuses a base whose attention `family` would change. `base` and `output` describe the base and the MoE on it.
+///
+/// # Errors
+/// The MoE would compute something else than the base.
 pub fn check(config: &ModelConfig, family: &MoeFamily, base: &Description, output: &Description) -> Result<()> {
     let difference = family.limit(config).or_else(|| difference(base, output));
     let Some(difference) = difference else { return Ok(()) };

@@ -8,19 +8,19 @@ use insta::assert_snapshot;
 use super::*;
 use crate::{recipe::Recipe, rendered::rendered};
 
-fn error(text: &str, json: bool) -> String {
-    rendered(&parse("code.txt", text, json).expect_err("the prompts were accepted"))
+fn error(text: &str) -> String {
+    rendered(&parse(Path::new("code.txt"), text).expect_err("the prompts were accepted"))
 }
 
 #[test]
 fn one_prompt_a_line() {
-    let prompts = parse("p", "\n  def main():  \r\n\r\nπ = 3 # not a comment\n- a", false).unwrap();
+    let prompts = parse(Path::new("p"), "\n  def main():  \r\n\r\nπ = 3 # not a comment\n- a").unwrap();
     assert_eq!(prompts, ["def main():", "π = 3 # not a comment", "- a"]);
 }
 
 #[test]
 fn json_lines_by_their_first_character() {
-    let prompts = parse("p", "\n {\"id\": [1], \"text\": \" a\\nb \"}\n\n{\"text\": \"c\"}\r\n", false).unwrap();
+    let prompts = parse(Path::new("p"), "\n {\"id\": [1], \"text\": \" a\\nb \"}\n\n{\"text\": \"c\"}\r\n").unwrap();
     assert_eq!(prompts, [" a\nb ", "c"]);
 }
 
@@ -36,7 +36,7 @@ fn json_lines_by_the_files_name() {
 
 #[test]
 fn no_prompts() {
-    assert_snapshot!(error("\n \n", false), @"
+    assert_snapshot!(error("\n \n"), @"
     error: code.txt holds no prompts
       hint: write one prompt per line
     ");
@@ -44,7 +44,7 @@ fn no_prompts() {
 
 #[test]
 fn not_an_object() {
-    assert_snapshot!(error("{\"text\": \"a\"}\n[\"text\"]\n", false), @r#"
+    assert_snapshot!(error("{\"text\": \"a\"}\n[\"text\"]\n"), @r#"
     error: a line that is not a JSON object in code.txt
       --> code.txt:2:1
     2 | ["text"]
@@ -55,7 +55,7 @@ fn not_an_object() {
 
 #[test]
 fn not_json() {
-    assert_snapshot!(error("{\"text\": \"a\"}\n  {\"text\": a}\n", true), @r#"
+    assert_snapshot!(error("{\"text\": \"a\"}\n  {\"text\": a}\n"), @r#"
     error: a line that cannot be read (expected value) in code.txt
       --> code.txt:2:3
     2 |   {"text": a}
@@ -66,7 +66,7 @@ fn not_json() {
 
 #[test]
 fn an_open_object() {
-    assert_snapshot!(error("{\"text\": \"a\"\n", true), @r#"
+    assert_snapshot!(error("{\"text\": \"a\"\n"), @r#"
     error: a line that cannot be read (it ends in the middle of an object) in code.txt
       --> code.txt:1:1
     1 | {"text": "a"
@@ -77,7 +77,7 @@ fn an_open_object() {
 
 #[test]
 fn no_text() {
-    assert_snapshot!(error("{\"prompt\": \"a\"}", true), @r#"
+    assert_snapshot!(error("{\"prompt\": \"a\"}"), @r#"
     error: a line without `text` in code.txt
       --> code.txt:1:1
     1 | {"prompt": "a"}
@@ -88,7 +88,7 @@ fn no_text() {
 
 #[test]
 fn text_is_a_number() {
-    assert_snapshot!(error("{\"text\": 3}", true), @r#"
+    assert_snapshot!(error("{\"text\": 3}"), @r#"
     error: a line that cannot be read (expected a string, found the number 3) in code.txt
       --> code.txt:1:1
     1 | {"text": 3}
@@ -99,8 +99,8 @@ fn text_is_a_number() {
 
 #[test]
 fn text_is_empty() {
-    assert_snapshot!(error("{\"text\": \" \"}", true), @r#"
-    error: an empty prompt in code.txt
+    assert_snapshot!(error("{\"text\": \" \"}"), @r#"
+    error: an empty `text` in code.txt
       --> code.txt:1:1
     1 | {"text": " "}
       | ^^^^^^^^^^^^^
@@ -110,7 +110,7 @@ fn text_is_empty() {
 
 #[test]
 fn more_after_the_object() {
-    assert_snapshot!(error("{\"text\": \"a\"} {}", true), @r#"
+    assert_snapshot!(error("{\"text\": \"a\"} {}"), @r#"
     error: a line that cannot be read (trailing characters) in code.txt
       --> code.txt:1:1
     1 | {"text": "a"} {}
@@ -121,20 +121,20 @@ fn more_after_the_object() {
 
 #[test]
 fn deep_nesting() {
-    assert_snapshot!(error(&format!("{{\"a\": {}", "[".repeat(1000)), true).lines().next().unwrap(), @"error: a line that cannot be read (it ends in the middle of a list) in code.txt");
+    assert_snapshot!(error(&format!("{{\"a\": {}", "[".repeat(1000))).lines().next().unwrap(), @"error: a line that cannot be read (it ends in the middle of a list) in code.txt");
 }
 
 #[test]
 fn too_many_prompts() {
-    let error = parse("p", &"a\n".repeat(MAX_LINES + 1), false).unwrap_err();
+    let error = parse(Path::new("p"), &"a\n".repeat(MAX_LINES + 1)).unwrap_err();
     assert_eq!(error.parts().message, "p has more than 1000000 prompts");
 }
 
 #[test]
 fn any_text_is_read_or_refused() {
     arbtest(|u| {
-        let (json, text) = (u.arbitrary()?, u.arbitrary()?);
-        match parse("p", text, json) {
+        let (json, text): (bool, &str) = (u.arbitrary()?, u.arbitrary()?);
+        match parse(Path::new(if json { "p.jsonl" } else { "p" }), text) {
             Ok(prompts) => assert!(prompts.iter().all(|p| !p.trim().is_empty())),
             Err(error) => drop(rendered(&error)),
         }

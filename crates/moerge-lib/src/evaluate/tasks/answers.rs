@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use moerge_core::{
-    error::{Cause, Error, Result},
+    error::Result,
     plan::Part,
     progress::{Progress, Stage},
 };
@@ -20,7 +20,10 @@ use super::{
     questions::{Prompt, Question, Questions},
     task::Ask,
 };
-use crate::evaluate::requests::{Passes, Tokenized, fitting, tokenize};
+use crate::evaluate::{
+    requests::{Passes, Tokenized, fitting, tokenize},
+    resident::resident,
+};
 
 /// The questions of a task as tokens.
 pub(crate) struct TokenizedQuestions<'a> {
@@ -169,11 +172,7 @@ impl<'a> TokenizedQuestions<'a> {
         if prompts.is_empty() {
             return Ok(answers);
         }
-        let resident = runner.resident().ok_or_else(|| {
-            Error::input(format!("{} cannot generate answers while it is streamed from disk", model.reference))
-                .hint("load it into memory: allow more memory, or choose a smaller quantisation")
-                .cause(Cause::NeedsResidentModel)
-        })?;
+        let resident = resident(runner, model)?;
         let (until, tokens) = self.limits();
         let limits = GreedyLimits { until, eos: model.tokenizer.eos(), tokens, context: self.longest };
         generate_greedily(resident, &model.tokenizer, &prompts, &limits, observer, progress, &mut |index, text| {

@@ -41,6 +41,9 @@ pub fn split_files(config: &Path, split: &str) -> Vec<PathBuf> {
 }
 
 /// The rows of all `files`.
+///
+/// # Errors
+/// A file cannot be read, or is damaged.
 pub fn read_files(files: &[PathBuf]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for file in files {

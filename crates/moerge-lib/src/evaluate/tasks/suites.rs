@@ -18,12 +18,12 @@ pub struct Suite {
     /// Its name on the command line.
     pub name: &'static str,
     /// What its average is the mean of.
-    pub parts: Vec<Part>,
+    pub parts: Vec<SuitePart>,
 }
 
 /// A benchmark of a suite: the mean of its tasks.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct SuitePart {
     /// Its name in tables.
     pub name: &'static str,
     /// Its tasks; none if it is not built.
@@ -53,12 +53,12 @@ pub struct SuiteScore {
     /// The mean of the parts that were measured.
     pub average: Option<Estimate>,
     /// The parts, in the order of the suite.
-    pub parts: Vec<PartScore>,
+    pub parts: Vec<SuitePartScore>,
 }
 
 /// A model's score on a part of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PartScore {
+pub struct SuitePartScore {
     /// The part.
     pub name: &'static str,
     /// The mean of its tasks; `None` if not all were measured.
@@ -74,12 +74,15 @@ pub const NAMES: [&str; 4] = ["nous", "openllm", "openllm2", "eq-bench"];
 
 impl Suite {
     /// The suite called `name`.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn named(name: &str) -> Result<Self> {
         let parts = match name {
             "nous" => nous()?,
             "openllm" => openllm()?,
             "openllm2" => openllm2()?,
-            "eq-bench" => vec![Part::one("EQ-Bench", "eq_bench", 0, "eqbench")?],
+            "eq-bench" => vec![SuitePart::one("EQ-Bench", "eq_bench", 0, "eqbench")?],
             _ => {
                 let error = Error::input(format!("there is no suite `{name}`"));
                 return Err(match did_you_mean(name, NAMES) {
@@ -99,13 +102,13 @@ impl Suite {
 
     /// The score by the scores of its tasks.
     pub fn score(&self, tasks: &[TaskScore]) -> SuiteScore {
-        let parts: Vec<PartScore> = self.parts.iter().map(|part| part.score(tasks)).collect();
+        let parts: Vec<SuitePartScore> = self.parts.iter().map(|part| part.score(tasks)).collect();
         let measured: Vec<Estimate> = parts.iter().filter_map(|part| part.mean).collect();
         SuiteScore { name: self.name, average: mean(&measured), parts }
     }
 }
 
-impl Part {
+impl SuitePart {
     fn of(name: &'static str, members: Vec<Member>) -> Self {
         Self { name, members, missing: None }
     }
@@ -115,7 +118,7 @@ impl Part {
         Ok(Self::of(name, members(&[task], shots, metric)?))
     }
 
-    fn score(&self, tasks: &[TaskScore]) -> PartScore {
+    fn score(&self, tasks: &[TaskScore]) -> SuitePartScore {
         let mut missing: Vec<String> = self.missing.iter().map(|what| (*what).to_owned()).collect();
         let mut found = Vec::new();
         for member in &self.members {
@@ -126,7 +129,7 @@ impl Part {
             }
         }
         let mean = mean(&found).filter(|_| missing.is_empty());
-        PartScore { name: self.name, mean, tasks: self.members.len(), missing }
+        SuitePartScore { name: self.name, mean, tasks: self.members.len(), missing }
     }
 }
 
@@ -160,36 +163,36 @@ fn members(names: &[&str], shots: usize, metric: &'static str) -> Result<Vec<Mem
 }
 
 /// Nous Research's suite, as LLM AutoEval runs it.
-fn nous() -> Result<Vec<Part>> {
+fn nous() -> Result<Vec<SuitePart>> {
     let mut general = members(&["hellaswag", "openbookqa", "arc_easy", "arc_challenge", "piqa"], 0, "acc_norm")?;
     general.extend(members(&["winogrande", "boolq"], 0, "acc")?);
     Ok(vec![
-        Part::of("AGIEval", members(&["agieval_nous"], 0, "acc_norm")?),
-        Part::of("GPT4All", general),
-        Part::one("TruthfulQA", "truthfulqa_mc2", 0, "acc")?,
-        Part::of("Bigbench", members(&["bigbench_nous"], 0, "acc")?),
+        SuitePart::of("AGIEval", members(&["agieval_nous"], 0, "acc_norm")?),
+        SuitePart::of("GPT4All", general),
+        SuitePart::one("TruthfulQA", "truthfulqa_mc2", 0, "acc")?,
+        SuitePart::of("Bigbench", members(&["bigbench_nous"], 0, "acc")?),
     ])
 }
 
 /// The Open LLM Leaderboard's first version.
-fn openllm() -> Result<Vec<Part>> {
+fn openllm() -> Result<Vec<SuitePart>> {
     Ok(vec![
-        Part::one("ARC", "arc_challenge", 25, "acc_norm")?,
-        Part::one("HellaSwag", "hellaswag", 10, "acc_norm")?,
-        Part::of("MMLU", members(&["mmlu"], 5, "acc")?),
-        Part::one("TruthfulQA", "truthfulqa_mc2", 0, "acc")?,
-        Part::one("Winogrande", "winogrande", 5, "acc")?,
-        Part::one("GSM8K", "gsm8k", 5, "exact_match,strict-match")?,
+        SuitePart::one("ARC", "arc_challenge", 25, "acc_norm")?,
+        SuitePart::one("HellaSwag", "hellaswag", 10, "acc_norm")?,
+        SuitePart::of("MMLU", members(&["mmlu"], 5, "acc")?),
+        SuitePart::one("TruthfulQA", "truthfulqa_mc2", 0, "acc")?,
+        SuitePart::one("Winogrande", "winogrande", 5, "acc")?,
+        SuitePart::one("GSM8K", "gsm8k", 5, "exact_match,strict-match")?,
     ])
 }
 
 /// Its second version. Scores are scaled so that guessing gives 0.
-fn openllm2() -> Result<Vec<Part>> {
+fn openllm2() -> Result<Vec<SuitePart>> {
     let scaled = |members: Vec<Member>| members.into_iter().map(|m| Member { chance: chance(&m.task), ..m }).collect();
-    let part = |name, tasks: &str, shots, metric| -> Result<Part> {
-        Ok(Part::of(name, scaled(members(&[tasks], shots, metric)?)))
+    let part = |name, tasks: &str, shots, metric| -> Result<SuitePart> {
+        Ok(SuitePart::of(name, scaled(members(&[tasks], shots, metric)?)))
     };
-    let missing = |name, what| Part { name, members: Vec::new(), missing: Some(what) };
+    let missing = |name, what| SuitePart { name, members: Vec::new(), missing: Some(what) };
     Ok(vec![
         missing("IFEval", "IFEval: its checkers of instructions are not built"),
         part("BBH", "leaderboard_bbh", 3, "acc_norm")?,

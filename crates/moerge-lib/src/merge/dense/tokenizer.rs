@@ -12,7 +12,7 @@ use moerge_core::{
     },
     output::{
         chat_template,
-        files::{Wanted, copied},
+        files::{OptionalFiles, copied},
     },
     plan::{DenseModels, DensePlan},
     recipe::DenseRecipe,
@@ -72,7 +72,7 @@ pub(super) fn warnings(
 ) -> Result<Vec<String>> {
     let overrides = overrides(storage, recipe, models, plan)?;
     let lead = &models.0[plan.tokenizer];
-    let copied = copied(storage, &lead.dir, &overrides, Wanted { tokenizer: true, card: false })?;
+    let copied = copied(storage, &lead.dir, &overrides, OptionalFiles { tokenizer: true, card: false })?;
     let mut warnings: Vec<String> = copied
         .iter()
         .filter_map(|file| {

@@ -99,6 +99,9 @@ fn min_load(plan: &MoePlan, load: &[Vec<f64>]) -> f64 {
 }
 
 /// Balances `routers`, which were fitted to `calibration`. The result is the same for any number of threads.
+///
+/// # Errors
+/// The weights cannot be read, or the user stops the run.
 pub fn balance(
     plan: &MoePlan,
     routers: &Routers,

@@ -33,6 +33,9 @@ pub fn training_memory(
 
 /// Trains the gates of `expert`, `[layers][hidden]`, on its part of `calibration` that is not held out. The result does
 /// not depend on the number of threads. Uses at most `memory` bytes if that is enough for one layer.
+///
+/// # Errors
+/// The weights cannot be read, the loss is not finite, or the user stops the run.
 pub fn train_gates(
     plan: &MoePlan,
     expert: usize,

@@ -8,7 +8,7 @@ use moerge_infer::model::Model;
 use moerge_lib::evaluate::ModelScore;
 use moerge_lib::evaluate::with_evaluation;
 
-use super::tables::{Table, markdown};
+use super::table::{Table, markdown};
 
 /// The card of one of the models.
 pub struct Card {

@@ -2,39 +2,19 @@
 
 use std::collections::HashSet;
 
-use moerge_core::output::card::markdown_table;
 use moerge_lib::evaluate::{
     ChoicesScore, Estimate, MixedScore, ModelScore, TextScore, geometric_mean,
     tasks::{
         Comparison, MetricScore, compare, mcnemar,
-        suites::{PartScore, Suite, SuiteScore},
-        task::{Metric, Scale},
+        suites::{Suite, SuitePartScore, SuiteScore},
     },
 };
 
-use crate::{
-    commands::placing::short_name,
-    terminal::{DIM, LABEL, one_line, styled, table},
+use super::{
+    cells::{kl_cell, metric_cell, perplexity_cell, share_cell, thousands},
+    table::{Cell, Row, Table},
 };
-
-/// A table, independent of where it is drawn: on a terminal or in a model card.
-pub struct Table {
-    header: Vec<String>,
-    rows: Vec<Row>,
-}
-
-struct Row {
-    name: String,
-    cells: Vec<Cell>,
-    /// Whether it describes the columns rather than a model.
-    note: bool,
-}
-
-struct Cell {
-    text: String,
-    /// Whether it is the best of its column.
-    best: bool,
-}
+use crate::commands::placing::short_name;
 
 /// A table for each kind of test.
 pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
@@ -56,41 +36,6 @@ pub fn tables(scores: &[ModelScore]) -> Vec<Table> {
         tables.push(tasks(scores, &names));
     }
     tables
-}
-
-/// The tables as lines for a terminal, an empty one between them.
-pub fn lines(tables: &[Table]) -> Vec<String> {
-    tables.iter().map(Table::lines).collect::<Vec<_>>().join(&String::new())
-}
-
-/// The tables as Markdown, with an empty line after each.
-pub fn markdown(tables: &[Table]) -> String {
-    tables.iter().map(|table| format!("{}\n", table.markdown())).collect()
-}
-
-impl Table {
-    fn lines(&self) -> Vec<String> {
-        let mut header: Vec<String> = self.header.iter().map(|text| one_line(text)).collect();
-        if let Some(first) = header.first_mut() {
-            *first = styled(LABEL, first);
-        }
-        let row = |row: &Row| {
-            let note = |text: &str| if row.note && !text.is_empty() { styled(DIM, text) } else { text.to_owned() };
-            let cell = |cell: &Cell| if cell.best { styled(LABEL, &cell.text) } else { note(&cell.text) };
-            std::iter::once(note(&one_line(&row.name))).chain(row.cells.iter().map(cell)).collect()
-        };
-        let rows: Vec<Vec<String>> = std::iter::once(header).chain(self.rows.iter().map(row)).collect();
-        table(&rows, &(1..self.header.len()).collect::<Vec<_>>())
-    }
-
-    fn markdown(&self) -> String {
-        let header = self.header.iter().map(|text| (text.clone(), false)).collect();
-        let row = |row: &Row| {
-            let cells = row.cells.iter().map(|cell| (cell.text.clone(), cell.best));
-            std::iter::once((row.name.clone(), false)).chain(cells).collect()
-        };
-        markdown_table(&std::iter::once(header).chain(self.rows.iter().map(row)).collect::<Vec<_>>())
-    }
 }
 
 /// Names of the rows: the models' short names if they differ, else the references as written.
@@ -182,12 +127,6 @@ fn mixed(scores: &[ModelScore], names: &[String]) -> Option<Table> {
         rows.push(Row::new("tokens scored", [thousands(first.scored)].into_iter(), true));
     }
     Some(Table { header, rows })
-}
-
-/// `0.0213 ±0.0004`, in nats.
-fn kl_cell(estimate: &Estimate) -> String {
-    let decimals = if estimate.value < 0.01 { 5 } else { 4 };
-    format!("{:.decimals$} ±{:.decimals$}", estimate.value.max(0.0), estimate.error)
 }
 
 fn choices(scores: &[ModelScore], names: &[String]) -> Table {
@@ -302,7 +241,7 @@ pub fn suite(suite: &Suite, scores: &[ModelScore]) -> Table {
         }
     };
     let parts = found.first().map_or(&[][..], |score| &score.parts);
-    let part = |(index, part): (usize, &PartScore)| {
+    let part = |(index, part): (usize, &SuitePartScore)| {
         line(part.name.to_owned(), found.iter().map(|score| score.parts[index].mean).collect())
     };
     let mut rows: Vec<Row> = parts.iter().enumerate().map(part).collect();
@@ -320,19 +259,6 @@ fn across(values: &[Estimate], higher_is_better: bool, cell: impl Fn(&Estimate) 
     let better = |a: f64, b: f64| if higher_is_better { a >= b } else { a <= b };
     let best = |value: f64| values.len() > 1 && values.iter().all(|other| better(value, other.value));
     values.iter().map(|e| Cell { text: cell(e), best: best(e.value) }).collect()
-}
-
-fn metric_cell(metric: Metric, estimate: &Estimate) -> String {
-    match metric.scale() {
-        Scale::Share => share_cell(estimate),
-        Scale::Points => points_cell(estimate),
-        Scale::Open => perplexity_cell(estimate),
-    }
-}
-
-/// `41.0 ±4.9`
-fn points_cell(estimate: &Estimate) -> String {
-    format!("{:.1} ±{:.1}", estimate.value, estimate.error)
 }
 
 /// A row per model. If there are several, the first of each column by `order` is the best.
@@ -353,44 +279,13 @@ fn body(
     names.iter().zip(values).map(row).collect()
 }
 
-impl Row {
-    fn new(name: &str, cells: impl Iterator<Item = String>, note: bool) -> Self {
-        Self { name: name.to_owned(), cells: cells.map(|text| Cell { text, best: false }).collect(), note }
-    }
-}
-
-/// `20.43 ±0.31`
-fn perplexity_cell(estimate: &Estimate) -> String {
-    let decimals = match estimate.value {
-        v if v < 9.9995 => 3,
-        v if v < 99.995 => 2,
-        v if v < 999.95 => 1,
-        _ => 0,
-    };
-    format!("{:.decimals$} ±{:.decimals$}", estimate.value, estimate.error)
-}
-
-/// `41.0 % ±4.9`
-fn share_cell(estimate: &Estimate) -> String {
-    format!("{:.1} % ±{:.1}", 100.0 * estimate.value, 100.0 * estimate.error)
-}
-
-/// `20,431`
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::table::{lines, markdown},
+        *,
+    };
+    use crate::terminal::{LABEL, styled};
 
     fn score(model: &str, moe: bool, perplexities: &[f64]) -> ModelScore {
         let text = |(index, value): (usize, &f64)| TextScore {

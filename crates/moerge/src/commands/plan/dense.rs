@@ -28,7 +28,7 @@ pub fn run(
 ) -> anyhow::Result<ExitCode> {
     let prepared = prepare_dense(storage, recipe, made, recipe_dir(&folder(&args.recipe)), options)?;
     let out = folder(&args.out);
-    let files = prepared.files(storage.as_ref(), &out, options.wanted)?;
+    let files = prepared.files(storage.as_ref(), &out, options.optional_files)?;
     let gguf = args.gguf.plan_options(&out)?;
     let gguf =
         gguf.map(|(export, imatrix)| prepared.gguf_plan(storage.as_ref(), &out, &export, imatrix.as_ref(), options));

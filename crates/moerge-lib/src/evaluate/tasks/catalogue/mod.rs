@@ -56,6 +56,9 @@ pub fn groups() -> Vec<Group> {
 }
 
 /// The task of this name.
+///
+/// # Errors
+/// There is none.
 pub fn task(name: &str) -> Result<Task> {
     let mut known = tasks();
     if let Some(index) = known.iter().position(|task| task.name == name) {
@@ -71,6 +74,9 @@ pub fn task(name: &str) -> Result<Task> {
 }
 
 /// The tasks of this name: one, or those of a group.
+///
+/// # Errors
+/// There is neither a task nor a group of this name.
 pub fn tasks_named(name: &str) -> Result<Vec<Task>> {
     match groups().into_iter().find(|group| group.name == name) {
         Some(group) => group.tasks.iter().map(|name| task(name)).collect(),
