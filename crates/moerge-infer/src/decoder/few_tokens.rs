@@ -1,5 +1,4 @@
-//! Products of a matrix with a few tokens. Every row is converted to f32 once, in a core's first cache, and multiplied
-//! with each token there.
+//! Products of a matrix with a few tokens. Every weight is read once, converted to f32 and multiplied with each token.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -8,27 +7,30 @@ const LANES: usize = 16;
 /// Tokens whose sums are in registers at once.
 const TOKENS: usize = 4;
 
-/// Writes the dot products of row `i` with each of `tokens`, `[tokens, columns]`, to the first elements of row `i` of
-/// `out`, whose rows are `stride` apart. `read` fills a slice with a row.
-pub(super) fn dot_products(
-    read: impl Fn(usize, &mut [f32]),
+/// Writes the dot products of row `i` of `weights`, `[rows, columns]`, with each of `tokens`, `[tokens, columns]`, to the
+/// first elements of row `i` of `out`, whose rows are `stride` apart. `widen` converts a weight; it must be
+/// `#[inline(always)]`.
+pub(super) fn dot_products<E: Copy>(
+    weights: &[E],
+    widen: impl Fn(E) -> f32 + Copy,
     columns: usize,
     tokens: &[f32],
     out: &mut [f32],
     stride: usize,
 ) {
-    Arch::new().dispatch(DotProducts { read, columns, tokens, out, stride });
+    Arch::new().dispatch(DotProducts { weights, widen, columns, tokens, out, stride });
 }
 
-struct DotProducts<'a, F> {
-    read: F,
+struct DotProducts<'a, E, W> {
+    weights: &'a [E],
+    widen: W,
     columns: usize,
     tokens: &'a [f32],
     out: &'a mut [f32],
     stride: usize,
 }
 
-impl<F: Fn(usize, &mut [f32])> WithSimd for DotProducts<'_, F> {
+impl<E: Copy, W: Fn(E) -> f32 + Copy> WithSimd for DotProducts<'_, E, W> {
     type Output = ();
 
     #[inline(always)]
@@ -42,21 +44,22 @@ impl<F: Fn(usize, &mut [f32])> WithSimd for DotProducts<'_, F> {
     }
 }
 
-impl<F: Fn(usize, &mut [f32])> DotProducts<'_, F> {
+impl<E: Copy, W: Fn(E) -> f32 + Copy> DotProducts<'_, E, W> {
     /// With `VECTORS` vectors of partial sums for each token.
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let mut row = vec![0.0; self.columns];
-        for (index, out) in self.out.chunks_exact_mut(self.stride).enumerate() {
-            (self.read)(index, &mut row);
-            let mut groups = self.tokens.chunks_exact(self.columns * TOKENS);
-            let mut outs = out.chunks_exact_mut(TOKENS);
-            for (tokens, out) in groups.by_ref().zip(outs.by_ref()) {
-                let tokens = std::array::from_fn(|token| &tokens[token * self.columns..][..self.columns]);
-                out.copy_from_slice(&dots::<S, VECTORS, TOKENS>(simd, &row, tokens));
-            }
-            for (token, out) in groups.remainder().chunks_exact(self.columns).zip(outs.into_remainder()) {
-                [*out] = dots::<S, VECTORS, 1>(simd, &row, [token]);
+        let Self { weights, widen, columns, tokens, out, stride } = self;
+        for (row, out) in weights.chunks_exact(columns).zip(out.chunks_exact_mut(stride)) {
+            let groups = tokens.chunks(columns * TOKENS).zip(out.chunks_mut(TOKENS));
+            for (group, out) in groups {
+                let token = |index: usize| &group[index * columns..][..columns];
+                if group.len() == columns * TOKENS {
+                    out.copy_from_slice(&dots::<S, E, VECTORS, TOKENS>(simd, row, widen, std::array::from_fn(token)));
+                } else {
+                    for (index, out) in out.iter_mut().enumerate().take(group.len() / columns) {
+                        [*out] = dots::<S, E, VECTORS, 1>(simd, row, widen, [token(index)]);
+                    }
+                }
             }
         }
     }
@@ -64,31 +67,39 @@ impl<F: Fn(usize, &mut [f32])> DotProducts<'_, F> {
 
 /// `sum over i of row[i] * token[i]` for each of `tokens`, in a fixed order.
 #[inline(always)]
-fn dots<S: Simd, const VECTORS: usize, const TOKENS: usize>(
+fn dots<S: Simd, E: Copy, const VECTORS: usize, const TOKENS: usize>(
     simd: S,
-    row: &[f32],
+    row: &[E],
+    widen: impl Fn(E) -> f32 + Copy,
     tokens: [&[f32]; TOKENS],
 ) -> [f32; TOKENS] {
     let (whole, rest) = row.as_chunks::<LANES>();
-    let tokens = tokens.map(|token| {
-        let (whole_token, rest) = token.as_chunks::<LANES>();
-        (&whole_token[..whole.len()], rest)
-    });
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; TOKENS];
-    for (index, row) in whole.iter().enumerate() {
-        let row = S::as_simd_f32s(row).0;
-        for (sums, (token, _)) in sums.iter_mut().zip(&tokens) {
-            let token = S::as_simd_f32s(&token[index]).0;
-            for ((sum, row), token) in sums.iter_mut().zip(row).zip(token) {
-                *sum = simd.mul_add_e_f32s(*row, *token, *sum);
+    let whole_tokens: [&[[f32; LANES]]; TOKENS] =
+        std::array::from_fn(|token| &tokens[token].as_chunks::<LANES>().0[..whole.len()]);
+    for index in 0..whole.len() {
+        let mut weights = [0.0; LANES];
+        for lane in 0..LANES {
+            weights[lane] = widen(whole[index][lane]);
+        }
+        let weights = S::as_simd_f32s(&weights).0;
+        for token in 0..TOKENS {
+            let x = S::as_simd_f32s(&whole_tokens[token][index]).0;
+            for vector in 0..VECTORS {
+                sums[token][vector] = simd.mul_add_e_f32s(weights[vector], x[vector], sums[token][vector]);
             }
         }
     }
-    std::array::from_fn(|index| {
-        let sums = sums[index];
-        let whole: f32 = pulp::bytemuck::cast_slice::<_, f32>(&sums).iter().sum();
-        whole + rest.iter().zip(tokens[index].1).map(|(a, b)| a * b).sum::<f32>()
-    })
+    let mut found = [0.0; TOKENS];
+    for token in 0..TOKENS {
+        let lanes = sums[token];
+        let lanes: &[f32] = pulp::bytemuck::cast_slice(&lanes);
+        found[token] = lanes.iter().sum();
+        for (weight, x) in rest.iter().zip(&tokens[token][whole.len() * LANES..]) {
+            found[token] += widen(*weight) * x;
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -102,8 +113,7 @@ mod tests {
             let matrix: Vec<f32> = (0..rows * columns).map(number).collect();
             let tokens: Vec<f32> = (0..count * columns).map(|i| number(i + 5)).collect();
             let mut out = vec![9.0; rows * 8];
-            let read = |row: usize, to: &mut [f32]| to.copy_from_slice(&matrix[row * columns..][..columns]);
-            dot_products(read, columns, &tokens, &mut out, 8);
+            dot_products(&matrix, |x| x, columns, &tokens, &mut out, 8);
             for (row, out) in matrix.chunks(columns).zip(out.chunks(8)) {
                 for (token, found) in tokens.chunks(columns).zip(out) {
                     let expected: f64 = row.iter().zip(token).map(|(a, b)| f64::from(a * b)).sum();

@@ -153,9 +153,11 @@ impl Matrix {
     pub(super) fn times_few(&self, first: usize, inputs: &Inputs, out: &mut [f32], columns: usize) {
         let (start, end) = (first * self.columns, first * self.columns + out.len() / columns * self.columns);
         match &self.values {
-            Values::F32(_) | Values::BF16(_) => {
-                let read = |row: usize, to: &mut [f32]| self.widen(first + row, 0..self.columns, to);
-                dot_products(read, self.columns, &inputs.plain, out, columns);
+            Values::F32(values) => {
+                dot_products(&values[start..end], f32::from, self.columns, &inputs.plain, out, columns);
+            }
+            Values::BF16(values) => {
+                dot_products(&values[start..end], widened, self.columns, &inputs.plain, out, columns);
             }
             Values::Q8_0(blocks) => {
                 q8_0::products(&blocks[start / q8_0::BLOCK..end / q8_0::BLOCK], &inputs.q8_0, out, columns);
