@@ -15,7 +15,6 @@ use std::{
     time::Instant,
 };
 
-use candle_core::{Device, Tensor};
 use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage, TensorView};
 use moerge_core::{
     model::{
@@ -24,7 +23,7 @@ use moerge_core::{
     },
     progress::Silent,
 };
-use moerge_infer::decoder::{CheckpointWeights, Pass, forward};
+use moerge_infer::decoder::{CheckpointWeights, Panels, Pass, forward, matmul};
 
 const PROMPTS: usize = 20;
 /// Runs of each product, of which the fastest counts.
@@ -102,18 +101,19 @@ fn read(views: &[TensorView]) {
     black_box(&buffer);
 }
 
-/// What candle needs for the products alone, wall and CPU: `W x` for every matrix of a layer, times the layers.
+/// What the products alone need, wall and CPU: `W x` for every matrix of a layer, times the layers.
 fn gemm_seconds(description: &Description, layers: usize, tokens: usize) -> (f64, f64) {
     let linear = |role: &Role| matches!(role, Role::Layer(0, LayerRole::Attention(_) | LayerRole::Ffn(_)));
+    let numbers = |count: usize| (0..count).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect::<Vec<_>>();
     let mut sum = (0.0, 0.0);
     for tensor in description.tensors.iter().filter(|t| linear(&t.role)) {
-        let device = Device::Cpu;
-        let weights = Tensor::rand(-1f32, 1., (tensor.shape[0], tensor.shape[1]), &device).expect("weights");
-        let x = Tensor::rand(-1f32, 1., (tensor.shape[1], tokens), &device).expect("activations");
+        let weights = numbers(tensor.shape[0] * tensor.shape[1]);
+        let x = numbers(tensor.shape[1] * tokens);
         let mut fastest = f64::INFINITY;
         let (_, cpu) = timed(|| {
             for _ in 0..RUNS {
-                fastest = fastest.min(timed(|| drop(black_box(weights.matmul(&x).expect("matmul")))).0);
+                let product = || drop(black_box(matmul(&weights, &Panels::from_rows(&x, tokens))));
+                fastest = fastest.min(timed(product).0);
             }
         });
         sum = (sum.0 + fastest * layers as f64, sum.1 + cpu / RUNS as f64 * layers as f64);

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::{
-    lanes::{dot, vectorised},
     kv_cache::LayerCache,
+    lanes::{dot, vectorised},
     softmax::softmax,
 };
 use moerge_core::model::families::AttentionSpec;

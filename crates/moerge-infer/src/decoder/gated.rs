@@ -7,7 +7,7 @@ use moerge_core::{
     model::families::{Activation, Role},
 };
 
-use super::{activations::Activations, lanes::vectorised, exp::exp, matrices::Matrices};
+use super::{activations::Activations, exp::exp, lanes::vectorised, matrices::Matrices};
 
 /// Activations per parallel task.
 const ACTIVATED: usize = 32 << 10;

@@ -2,7 +2,7 @@
 //!
 //! [`forward()`] runs prompts through the layers in the memory of a few tiles: the weights are one stream ([`stream`]),
 //! each read once and multiplied as soon as it arrives ([`linear`]). All arithmetic is f32 on the CPU, whatever the
-//! stored type, and the result is the same for any number of threads ([`matmul()`]). Only [`quantised`] uses candle.
+//! stored type, and the result is the same for any number of threads ([`matmul()`]).
 //!
 //! A [`ResidentModel`] holds the weights in memory, optionally quantised, and generates token by token with a
 //! [`KvCache`]. It runs the same layers, which are generic over [`matrices`].

@@ -153,6 +153,8 @@ fn rounded(values: &[f32; BLOCK]) -> (f32, [i8; BLOCK]) {
 
 #[cfg(test)]
 mod tests {
+    use moerge_checkpoint::BlockType;
+
     use super::*;
 
     /// Pseudo-random numbers of all magnitudes, including zeros.
@@ -168,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn rounding_is_that_of_candle_and_so_of_llama_cpp() {
-        use candle_core::quantized::k_quants::{BlockQ8_0, GgmlType};
+    fn rounding_is_that_of_llama_cpp() {
+        use moerge_core::numeric::blocks::{decode_row, encode_row};
         let mut weights = numbers(128, 5);
         weights[64..96].fill(0.0);
-        let mut theirs = vec![BlockQ8_0::zeros(); 4];
-        BlockQ8_0::from_float(&weights, &mut theirs);
+        let mut theirs = vec![0; 4 * 34];
+        encode_row(BlockType::Q8_0, &weights, None, &mut theirs).unwrap();
         let (mut expected, mut found) = (vec![0.0; 128], vec![1.0; 128]);
-        BlockQ8_0::to_float(&theirs, &mut expected);
+        decode_row(BlockType::Q8_0, &theirs, &mut expected).unwrap();
         Block::widen(&blocks(&weights), &mut found);
         assert_eq!(found, expected);
     }

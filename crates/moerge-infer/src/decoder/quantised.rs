@@ -1,12 +1,10 @@
 //! A weight matrix in memory, in f32, bf16 or one of llama.cpp's block formats, and its products.
 //!
-//! With few tokens, every weight is read once and multiplied in its stored format. For block formats the activations
-//! are then also rounded to 8 bits per block, as in llama.cpp. The Q4_K loops are candle's. [`super::products`] splits
-//! products between threads.
+//! With few tokens, every weight is read once and multiplied in its stored format. For Q8_0 the activations are then
+//! also rounded to 8 bits per block, as in llama.cpp. [`super::products`] splits products between threads.
 
 use std::ops::Range;
 
-use candle_core::quantized::k_quants::{BlockQ4K, BlockQ8K, GgmlType};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -17,7 +15,11 @@ use super::{
     q8_0::{self, Rounded},
     weights::bug,
 };
-use moerge_core::error::{Error, Result};
+use moerge_checkpoint::BlockType;
+use moerge_core::{
+    error::Result,
+    numeric::blocks::{decode_row, encode_row},
+};
 
 /// The format of weights in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,7 @@ enum Values {
     F32(Vec<f32>),
     BF16(Vec<bf16>),
     Q8_0(Vec<q8_0::Block>),
-    Q4K(Vec<BlockQ4K>),
+    Q4K(Vec<u8>),
 }
 
 /// The activations of some tokens in the formats that products with these matrices need.
@@ -52,7 +54,6 @@ pub(super) struct Inputs {
     /// `[tokens, features]`.
     plain: Vec<f32>,
     q8_0: Vec<Rounded>,
-    q8_k: Vec<BlockQ8K>,
 }
 
 impl Quantisation {
@@ -69,7 +70,7 @@ impl Quantisation {
     fn fitting(self, columns: usize) -> Self {
         let in_blocks = |of: usize| columns > 0 && columns.is_multiple_of(of);
         match self {
-            Self::Q4K if in_blocks(BlockQ4K::BLCK_SIZE) => self,
+            Self::Q4K if in_blocks(BlockType::Q4_K.elements()) => self,
             Self::Q4K | Self::Q8_0 if in_blocks(q8_0::BLOCK) => Self::Q8_0,
             Self::Q4K | Self::Q8_0 => Self::BF16,
             plain => plain,
@@ -95,20 +96,32 @@ impl Matrix {
         (rows, columns): (usize, usize),
         read: impl Fn(Range<usize>, &mut [f32]) -> Result<()> + Sync,
     ) -> Result<Self> {
+        let shape = (rows, columns);
         let values = match quantisation.fitting(columns) {
-            Quantisation::F32 => Values::F32(filled(rows, columns, 1, 0.0, &read, |x, out| out.copy_from_slice(x))?),
+            Quantisation::F32 => {
+                let copy = |x: &[f32], out: &mut [f32]| {
+                    out.copy_from_slice(x);
+                    Ok(())
+                };
+                Values::F32(filled(shape, columns, 0.0, &read, copy)?)
+            }
             Quantisation::BF16 => {
                 let narrow = |x: &[f32], out: &mut [bf16]| {
                     out.iter_mut().zip(x).for_each(|(out, x)| *out = bf16::from_f32(*x));
+                    Ok(())
                 };
-                Values::BF16(filled(rows, columns, 1, bf16::ZERO, &read, narrow)?)
+                Values::BF16(filled(shape, columns, bf16::ZERO, &read, narrow)?)
             }
             Quantisation::Q8_0 => {
-                Values::Q8_0(filled(rows, columns, q8_0::BLOCK, q8_0::Block::ZERO, &read, q8_0::Block::round)?)
+                let round = |x: &[f32], out: &mut [q8_0::Block]| {
+                    q8_0::Block::round(x, out);
+                    Ok(())
+                };
+                Values::Q8_0(filled(shape, columns / q8_0::BLOCK, q8_0::Block::ZERO, &read, round)?)
             }
             Quantisation::Q4K => {
-                let room = BlockQ4K::zeros();
-                Values::Q4K(filled(rows, columns, BlockQ4K::BLCK_SIZE, room, &read, BlockQ4K::from_float)?)
+                let encode = |x: &[f32], out: &mut [u8]| encode_row(BlockType::Q4_K, x, None, out);
+                Values::Q4K(filled(shape, q4_k_bytes(columns), 0, &read, encode)?)
             }
         };
         Ok(Self { rows, columns, values })
@@ -142,9 +155,7 @@ impl Matrix {
                 || out.iter_mut().zip(&values[first..end]).for_each(|(out, x)| *out = widened(*x)),
             ),
             Values::Q8_0(blocks) => q8_0::Block::widen(&blocks[first / q8_0::BLOCK..end / q8_0::BLOCK], out),
-            Values::Q4K(blocks) => {
-                BlockQ4K::to_float(&blocks[first / BlockQ4K::BLCK_SIZE..end / BlockQ4K::BLCK_SIZE], out)
-            }
+            Values::Q4K(bytes) => decode_q4_k(&bytes[q4_k_bytes(first)..q4_k_bytes(end)], out),
         }
     }
 
@@ -162,12 +173,12 @@ impl Matrix {
             Values::Q8_0(blocks) => {
                 q8_0::products(&blocks[start / q8_0::BLOCK..end / q8_0::BLOCK], &inputs.q8_0, out, columns);
             }
-            Values::Q4K(blocks) => {
-                let per_row = self.columns / BlockQ4K::BLCK_SIZE;
-                let rows = blocks[start / BlockQ4K::BLCK_SIZE..end / BlockQ4K::BLCK_SIZE].chunks_exact(per_row);
+            Values::Q4K(bytes) => {
+                let mut wide = vec![0.0; self.columns];
+                let rows = bytes[q4_k_bytes(start)..q4_k_bytes(end)].chunks_exact(q4_k_bytes(self.columns));
                 for (row, out) in rows.zip(out.chunks_exact_mut(columns)) {
-                    let tokens = inputs.q8_k.chunks_exact(per_row);
-                    tokens.zip(out).for_each(|(x, y)| *y = BlockQ4K::vec_dot(self.columns, row, x));
+                    decode_q4_k(row, &mut wide);
+                    dot_products(&wide, f32::from, self.columns, &inputs.plain, out, columns);
                 }
             }
         }
@@ -178,13 +189,9 @@ impl Inputs {
     /// Prepares `tokens`, `[tokens, features]`, for products with `matrices`, which have `features` columns.
     pub(super) fn new(tokens: Vec<f32>, matrices: &[&Matrix]) -> Self {
         let columns = matrices.first().map_or(1, |m| m.columns).max(1);
-        let mut inputs = Self { plain: tokens, q8_0: Vec::new(), q8_k: Vec::new() };
+        let mut inputs = Self { plain: tokens, q8_0: Vec::new() };
         if matrices.iter().any(|m| matches!(m.values, Values::Q8_0(_))) {
             inputs.q8_0 = inputs.plain.chunks_exact(columns).map(Rounded::new).collect();
-        }
-        if matrices.iter().any(|m| matches!(m.values, Values::Q4K(_))) {
-            inputs.q8_k = vec![BlockQ8K::zeros(); inputs.plain.len() / BlockQ8K::BLCK_SIZE];
-            BlockQ8K::from_float(&inputs.plain, &mut inputs.q8_k);
         }
         inputs
     }
@@ -196,25 +203,34 @@ fn widened(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
-/// Elements that hold `block` weights each: `convert` makes them from the f32 that `read` writes.
+fn decode_q4_k(bytes: &[u8], out: &mut [f32]) {
+    // Lengths that do not fit are the only error.
+    let decoded = decode_row(BlockType::Q4_K, bytes, out);
+    debug_assert!(decoded.is_ok());
+}
+
+/// Bytes of this many weights, a whole number of superblocks.
+fn q4_k_bytes(weights: usize) -> usize {
+    weights / BlockType::Q4_K.elements() * BlockType::Q4_K.bytes()
+}
+
+/// `per_row` elements for each row, which `convert` makes from the f32 that `read` writes.
 fn filled<E: Clone + Send>(
-    rows: usize,
-    columns: usize,
-    block: usize,
+    (rows, columns): (usize, usize),
+    per_row: usize,
     zero: E,
     read: &(impl Fn(Range<usize>, &mut [f32]) -> Result<()> + Sync),
-    convert: impl Fn(&[f32], &mut [E]) + Sync,
+    convert: impl Fn(&[f32], &mut [E]) -> Result<()> + Sync,
 ) -> Result<Vec<E>> {
-    let mut elements = vec![zero; rows * columns / block];
+    let mut elements = vec![zero; rows * per_row];
     let step = (CHUNK_WEIGHTS / columns.max(1)).max(1);
-    let chunks = elements.par_chunks_mut((step * columns / block).max(1)).enumerate();
+    let chunks = elements.par_chunks_mut((step * per_row).max(1)).enumerate();
     chunks.try_for_each_init(Vec::new, |room, (chunk, out)| {
         let first = chunk * step;
         let range = first..(first + step).min(rows);
         room.resize(range.len() * columns, 0.0);
         read(range, room)?;
-        convert(room, out);
-        Ok::<_, Error>(())
+        convert(room, out)
     })?;
     Ok(elements)
 }
