@@ -20,6 +20,9 @@ pub struct CheckpointWeights {
 
 impl CheckpointWeights {
     /// Finds the tensor of every role, in either layout, and checks its shape against the description.
+    ///
+    /// # Errors
+    /// A weight is missing, or its shape is another one.
     pub fn new(checkpoint: &Checkpoint, description: &Description) -> Result<Self> {
         let find = |tensor: &RoleTensor| Ok((tensor.role, tensor.find(checkpoint)?));
         let description = description.stored_in(checkpoint);

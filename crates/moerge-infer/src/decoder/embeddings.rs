@@ -5,6 +5,9 @@ use moerge_core::{error::Result, model::families::Role};
 use super::{activations::Activations, weights::Weights};
 
 /// The embeddings of `ids`, one column each. Reads only their rows.
+///
+/// # Errors
+/// A weight is missing or cannot be read.
 pub fn embeddings(weights: &dyn Weights, ids: &[u32]) -> Result<Activations> {
     let hidden = weights.description().decoder.hidden;
     let mut x = Activations::zeros(hidden, ids.len());

@@ -59,6 +59,9 @@ pub fn forward(
 }
 
 /// The same for the sequences of a tree, one column per token of its nodes.
+///
+/// # Errors
+/// A weight is missing or cannot be read, a token has no embedding, or the run was stopped.
 pub fn forward_tree(
     weights: &dyn Weights,
     tree: &PrefixTree,
@@ -128,6 +131,9 @@ fn layer_roles(spec: &LayerSpec, layer: usize, tokens: usize) -> Vec<Role> {
 }
 
 /// Next-token logits, `[vocabulary, tokens]`, from the residual stream after the last layer.
+///
+/// # Errors
+/// A weight is missing or cannot be read, or the run was stopped.
 pub fn logits(weights: &dyn Weights, x: &Activations, progress: &dyn Progress) -> Result<Activations> {
     let roles = [Role::FinalNorm, head(&weights.description().decoder)];
     with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x))

@@ -1,5 +1,5 @@
 //! Upper bounds on the memory of a pass over prompts and of generation, from shapes alone: what [`super::stream`],
-//! [`super::linear`], [`super::attention`], [`super::ffn`] and [`super::token_scores`] hold at once.
+//! [`super::linear`], [`super::attention`], [`super::ffn`] and [`mod@super::token_scores`] hold at once.
 
 use super::{
     activations::Activations,
@@ -11,7 +11,7 @@ use super::{
     matmul::MATMUL_BYTES,
     quantised::Quantisation,
     resident::ResidentModel,
-    stream,
+    stream, token_scores,
     weights::matrix_shape,
 };
 use moerge_core::model::families::{AttentionSpec, Description, LayerRole, Role};
@@ -51,11 +51,15 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let multiplying = streamed().map(|shape| chunk_rows(shape) * shape.1).max().unwrap_or(0);
     // The losses of the tokens, a part of the head at a time.
     let head = description.get(head(options)).map(matrix_shape).unwrap_or_default();
-    let multiplying = F32 * multiplying.max(part_rows(head, columns) * (head.1 + columns));
+    let scored = columns.min(token_scores::COLUMNS);
+    let part = part_rows(head, scored);
+    let multiplying = F32 * multiplying.max(part * (head.1 + scored));
+    // Parts that wait for those in front of them: a largest logit and a sum for each token.
+    let waiting = head.0.div_ceil(part) * scored * (size_of::<f32>() + size_of::<f64>());
     // Scores and their panels, and the panels of a head's queries.
     let scoring = F32 * QUERY_BLOCK * (2 * longest + head_dim);
     let per_thread = MATMUL_BYTES + multiplying.max(scoring);
-    (tiles + activations + threads * per_thread) as u64
+    (tiles + activations + waiting + threads * per_thread) as u64
 }
 
 /// An upper bound on the bytes of a resident model that generates a batch of sequences with these final `lengths` in

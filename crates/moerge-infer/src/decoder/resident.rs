@@ -33,6 +33,9 @@ pub struct ResidentModel {
 impl ResidentModel {
     /// Reads all weights in the format `quantisation`. Norms, biases and routers stay f32, embeddings are at least
     /// bf16, and the head is at least q8_0. Reports weights as [`Stage::Load`].
+    ///
+    /// # Errors
+    /// A weight is missing or cannot be read, or the run was stopped.
     pub fn load(weights: &dyn Weights, quantisation: Quantisation, progress: &dyn Progress) -> Result<Self> {
         let description = weights.description();
         progress.start(Stage::Load, Self::bytes(description, quantisation), 0);
@@ -95,7 +98,10 @@ impl ResidentModel {
     }
 
     /// Runs the model on the next tokens of some sequences of the cache, `(sequence, tokens)` each. Returns the
-    /// residual stream after the last layer, one column per token. Fails if the user stops the run.
+    /// residual stream after the last layer, one column per token.
+    ///
+    /// # Errors
+    /// A token has no embedding, or the run was stopped.
     pub fn forward(
         &self,
         cache: &mut KvCache,
@@ -115,6 +121,9 @@ impl ResidentModel {
 
     /// Runs the model like [`ResidentModel::forward`] and returns the logits after the last token of each sequence, in
     /// the order of `next`: one step of generation.
+    ///
+    /// # Errors
+    /// A token has no embedding, or the run was stopped.
     pub fn step(
         &self,
         cache: &mut KvCache,
@@ -131,6 +140,9 @@ impl ResidentModel {
     }
 
     /// The residual stream after the last layer for whole sequences, packed in order, without a cache.
+    ///
+    /// # Errors
+    /// A token has no embedding, or the run was stopped.
     pub fn forward_whole(
         &self,
         sequences: &[Vec<u32>],
@@ -141,6 +153,9 @@ impl ResidentModel {
     }
 
     /// The same for the sequences of a tree, one column per token of its nodes.
+    ///
+    /// # Errors
+    /// A token has no embedding, or the run was stopped.
     pub fn forward_tree(
         &self,
         tree: &PrefixTree,
@@ -166,12 +181,18 @@ impl ResidentModel {
     }
 
     /// The scores of tokens `.1` after columns `.0` of `x`, the result of [`ResidentModel::forward`].
+    ///
+    /// # Errors
+    /// A token is outside the vocabulary.
     pub fn token_scores(&self, x: &Activations, wanted: &[(usize, u32)]) -> Result<Vec<TokenScore>> {
         let mut matrices = self;
         token_scores::scores(&mut matrices, x, wanted)
     }
 
     /// Next-token logits, `[vocabulary, tokens]`, from the result of [`ResidentModel::forward`].
+    ///
+    /// # Errors
+    /// The model has no head.
     pub fn logits(&self, x: &Activations) -> Result<Activations> {
         let mut matrices = self;
         scores(&mut matrices, x)

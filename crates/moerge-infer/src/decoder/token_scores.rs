@@ -22,6 +22,9 @@ use super::{
 };
 use moerge_core::{error::Result, model::families::Role, progress::Progress};
 
+/// Columns of a pass over the head. Parts that are done before those in front of them wait to be merged, and take memory.
+pub(super) const COLUMNS: usize = 2048;
+
 /// How probable a token is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TokenScore {
@@ -31,7 +34,8 @@ pub struct TokenScore {
     pub greedy: bool,
 }
 
-/// The scores of tokens `.1` after columns `.0` of `x`, the residual stream after the last layer. The head is read once.
+/// The scores of tokens `.1` after columns `.0` of `x`, the residual stream after the last layer. The head is read once
+/// for every 2048 columns.
 ///
 /// # Errors
 /// A weight is missing or cannot be read, or the run was stopped.
@@ -41,7 +45,8 @@ pub fn token_scores(
     wanted: &[(usize, u32)],
     progress: &dyn Progress,
 ) -> Result<Vec<TokenScore>> {
-    let roles = [Role::FinalNorm, head(&weights.description().decoder)];
+    let mut roles = vec![Role::FinalNorm];
+    roles.extend(columns_of(wanted).chunks(COLUMNS).map(|_| head(&weights.description().decoder)));
     with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x, wanted))
 }
 
@@ -51,41 +56,64 @@ pub(super) fn scores(
     x: &Activations,
     wanted: &[(usize, u32)],
 ) -> Result<Vec<TokenScore>> {
+    let norm = matrices.vector(Role::FinalNorm)?;
+    let mut found = vec![TokenScore::default(); wanted.len()];
+    for columns in columns_of(wanted).chunks(COLUMNS) {
+        let x = rms_norm(&x.gather(columns), &norm, matrices.options().norm_eps);
+        let place = |column: usize| columns.binary_search(&column).ok();
+        let inside = (0..).zip(wanted).filter_map(|(index, (column, token))| {
+            place(*column).map(|column| Wanted { token: *token as usize, column, index })
+        });
+        let mut inside: Vec<Wanted> = inside.collect();
+        inside.sort_unstable_by_key(|wanted| wanted.token);
+        let (logits, sums) = logits_and_sums(matrices, &x, &inside)?;
+        for (wanted, logit) in inside.iter().zip(logits) {
+            let (largest, sum) = (sums.largest[wanted.column], sums.sums[wanted.column]);
+            let logit = logit.ok_or_else(|| bug(format!("token {} is outside of the vocabulary", wanted.token)))?;
+            let log_probability = f64::from(logit) - f64::from(largest) - sum.ln();
+            found[wanted.index] = TokenScore { log_probability, greedy: logit >= largest };
+        }
+    }
+    Ok(found)
+}
+
+/// The columns of `wanted` in order, each once.
+fn columns_of(wanted: &[(usize, u32)]) -> Vec<usize> {
     let mut columns: Vec<usize> = wanted.iter().map(|(column, _)| *column).collect();
     columns.sort_unstable();
     columns.dedup();
-    let x = rms_norm(&x.gather(&columns), &matrices.vector(Role::FinalNorm)?, matrices.options().norm_eps);
-    let place = |column: &usize| columns.partition_point(|other| other < column);
-    let mut by_token: Vec<Wanted> = (0..).zip(wanted).map(|(i, (c, token))| (*token as usize, place(c), i)).collect();
-    by_token.sort_unstable();
-
-    let merged = Mutex::new(Merged { next: 0, early: BTreeMap::new(), sums: Sums::none(columns.len()) });
-    let logits = Mutex::new(vec![None; wanted.len()]);
-    matrices.parts(head(matrices.options()), &x, &|first, part| {
-        let rows = part.len() / columns.len().max(1);
-        let from = by_token.partition_point(|(token, ..)| *token < first);
-        let inside = by_token[from..].iter().take_while(|(token, ..)| *token < first + rows);
-        {
-            let mut logits = logits.lock().unwrap_or_else(PoisonError::into_inner);
-            inside.for_each(|(token, column, i)| logits[*i] = Some(part[(token - first) * columns.len() + column]));
-        }
-        let sums = Sums::of(part, columns.len());
-        merged.lock().unwrap_or_else(PoisonError::into_inner).add(first, rows, sums);
-    })?;
-
-    let sums = merged.into_inner().unwrap_or_else(PoisonError::into_inner).sums;
-    let logits = logits.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let score = |((column, token), logit): (&(usize, u32), Option<f32>)| {
-        let logit = logit.ok_or_else(|| bug(format!("token {token} is outside of the vocabulary")))?;
-        let (largest, sum) = (sums.largest[place(column)], sums.sums[place(column)]);
-        let log_probability = f64::from(logit) - f64::from(largest) - sum.ln();
-        Ok(TokenScore { log_probability, greedy: logit >= largest })
-    };
-    wanted.iter().zip(logits).map(score).collect()
+    columns
 }
 
-/// A token, its column, and its index among the wanted ones.
-type Wanted = (usize, usize, usize);
+/// A token whose logit in a column is wanted, and its place among all.
+struct Wanted {
+    token: usize,
+    column: usize,
+    index: usize,
+}
+
+/// The logits of `wanted`, which is sorted by token, and the sums over the vocabulary for every column of `x`, which is
+/// normalized.
+fn logits_and_sums(
+    matrices: &mut impl Matrices,
+    x: &Activations,
+    wanted: &[Wanted],
+) -> Result<(Vec<Option<f32>>, Sums)> {
+    let columns = x.tokens();
+    let merged = Mutex::new(Merged { next: 0, early: BTreeMap::new(), sums: Sums::none(columns) });
+    let logits = Mutex::new(vec![None; wanted.len()]);
+    matrices.parts(head(matrices.options()), x, &|first, part| {
+        let rows = part.len() / columns.max(1);
+        let inside = wanted.partition_point(|w| w.token < first)..wanted.partition_point(|w| w.token < first + rows);
+        let found = wanted[inside.clone()].iter().map(|w| Some(part[(w.token - first) * columns + w.column]));
+        let found: Vec<Option<f32>> = found.collect();
+        logits.lock().unwrap_or_else(PoisonError::into_inner)[inside].copy_from_slice(&found);
+        let sums = Sums::of(part, columns);
+        merged.lock().unwrap_or_else(PoisonError::into_inner).add(first, rows, sums);
+    })?;
+    let logits = logits.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((logits, merged.into_inner().unwrap_or_else(PoisonError::into_inner).sums))
+}
 
 /// Of some rows of the logits, by column.
 struct Sums {

@@ -20,12 +20,21 @@ pub trait Weights: Sync {
 
     /// Replaces the content of `raw` by the bytes from which `rows` of `role` are made, row by row with the same number
     /// of bytes each. Only reads; computes nothing.
+    ///
+    /// # Errors
+    /// A weight is missing or cannot be read.
     fn fetch(&self, role: Role, rows: Range<usize>, raw: &mut Vec<u8>) -> Result<()>;
 
     /// Converts `raw`, the fetched bytes of exactly `rows`, to f32. `out` has room for these rows.
+    ///
+    /// # Errors
+    /// A weight is missing, or cannot be computed.
     fn widen(&self, role: Role, rows: Range<usize>, raw: &[u8], out: &mut [f32]) -> Result<()>;
 
     /// Both steps at once, for rows that are not streamed.
+    ///
+    /// # Errors
+    /// A weight is missing or cannot be read.
     fn read_rows(&self, role: Role, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         let mut raw = Vec::new();
         self.fetch(role, rows.clone(), &mut raw)?;

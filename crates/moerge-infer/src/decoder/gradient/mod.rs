@@ -61,6 +61,9 @@ pub struct Gradients {
 impl<'a> Blend<'a> {
     /// `model` has all weights and the expert's FFN; `base` has the other FFN. If all weights fit into `memory` bytes,
     /// they are read once, otherwise in every step.
+    ///
+    /// # Errors
+    /// A weight is missing or cannot be read, or the run was stopped.
     pub fn new(
         model: &'a dyn Weights,
         base: &'a dyn Weights,
@@ -94,6 +97,9 @@ impl<'a> Blend<'a> {
 
     /// The loss of `texts` and its gradient with respect to `gates`, `[layers][hidden]`. Reports each layer twice as
     /// [`Stage::Gates`]: once in the forward and once in the backward pass.
+    ///
+    /// # Errors
+    /// A weight is missing or cannot be read, a token has no embedding, or the run was stopped.
     pub fn step(&self, texts: &[Text], gates: &[Vec<f32>], progress: &dyn Progress) -> Result<Gradients> {
         let options = &self.model.description().decoder;
         let groups = Group::of(texts, options)?;

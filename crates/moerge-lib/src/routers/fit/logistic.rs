@@ -99,7 +99,10 @@ impl Regression {
             .map(|(labels, scaled)| {
                 let mut sum = Slope { value: 0.0, gradient: vec![0.0; rows.len()] };
                 for (labels, scaled) in labels.chunks(block).zip(scaled.chunks(block * hidden)) {
-                    vectorised(|| self.add_block(&narrow, labels, scaled, &mut sum));
+                    vectorised(
+                        #[inline(always)]
+                        || self.add_block(&narrow, labels, scaled, &mut sum),
+                    );
                 }
                 sum
             })
