@@ -131,7 +131,7 @@ impl<'a> Runner<'a> {
             return Err(Error::input(message).hint("tokenizer.json and config.json must be of the same model"));
         }
         match &self.resident {
-            Some(model) => model.token_scores(x, wanted),
+            Some(model) => model.token_scores(x, wanted, progress),
             None => token_scores(self.weights.as_ref(), x, wanted, progress),
         }
     }

@@ -81,7 +81,7 @@ pub(super) fn attention(
     let mut mixed = Activations::zeros(q.features(), q.tokens());
     match cache {
         None => {
-            let whole = k.to_tokens();
+            let whole = if batch.earlier.iter().any(Vec::is_empty) { k.to_tokens() } else { Vec::new() };
             for (range, earlier) in batch.ranges.iter().zip(&batch.earlier) {
                 if earlier.is_empty() {
                     let keys = &whole[range.start * k.features()..];
@@ -90,7 +90,8 @@ pub(super) fn attention(
                     continue;
                 }
                 let columns: Vec<usize> = earlier.iter().cloned().flatten().chain(range.clone()).collect();
-                let (keys, values) = (k.gather(&columns).to_tokens(), v.gather(&columns));
+                let keys = k.gather(&columns).to_tokens();
+                let values = v.gather(&columns);
                 let before = columns.len() - range.len();
                 let seen = Seen { keys: &keys, values: values.values(), stride: values.columns(), before };
                 mix(&spec, &q, range, &seen, &mut mixed);
@@ -149,7 +150,7 @@ fn mix(spec: &AttentionSpec, q: &Activations, sequence: &Range<usize>, seen: &Se
     let heads = mixed.values_mut().par_chunks_mut((width * columns).max(1)).enumerate();
     heads.for_each(|(head, out)| {
         let kv = head / (spec.heads / spec.kv_heads) * width;
-        let mut scores = Vec::new();
+        let mut scores = Vec::with_capacity(QUERY_BLOCK.min(sequence.len()) * (seen.before + sequence.len()));
         for first in sequence.clone().step_by(QUERY_BLOCK) {
             let queries = first..(first + QUERY_BLOCK).min(sequence.end);
             // Positions count from the sequence's first token. The block's first query determines the earliest key that
@@ -165,7 +166,7 @@ fn mix(spec: &AttentionSpec, q: &Activations, sequence: &Range<usize>, seen: &Se
             };
             let block = Panels::of(q, head * width..(head + 1) * width, queries.clone());
             multiply(keys.len(), key, &block, &mut scores, queries.len());
-            // The queries of the block that see a key are neighbours, too.
+            // A key is seen by a contiguous range of the block's queries.
             let visible = |row: usize| {
                 let after = (start + row).saturating_sub(position);
                 let end = spec.window.map_or(queries.len(), |w| (start + row + w).saturating_sub(position));

@@ -30,7 +30,7 @@ const MAX_CHUNK_WEIGHTS: usize = 1 << 20;
 /// Chunks per matrix within these limits, enough for this many threads.
 const CHUNKS: usize = 16;
 /// Elements of the product of a part: 1 MiB.
-const PART_PRODUCTS: usize = 256 << 10;
+pub(super) const PART_PRODUCTS: usize = 256 << 10;
 
 /// The weight stream of a pass as [`Matrices`].
 pub(super) struct Streamed<'s, 'w> {
@@ -169,6 +169,7 @@ impl Linear {
     ) -> Result<()> {
         let Chunk { role, inputs, ref rows, tile } = *chunk;
         let mut w = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        w.reserve_exact((rows.len() * inputs).saturating_sub(w.len()));
         w.resize(rows.len() * inputs, 0.0);
         weights.widen(role, rows.clone(), tile.bytes(rows.clone()), &mut w)?;
         if let Some(rounding) = self.rounding.filter(|_| WeightRounding::applies_to(role)) {

@@ -7,23 +7,26 @@ use super::{
     ffn::FFN_TOKENS,
     forward::head,
     kv_cache::KvCache,
-    linear::{CHUNK_WEIGHTS, chunk_rows, part_rows},
-    matmul::MATMUL_BYTES,
+    linear::{CHUNK_WEIGHTS, PART_PRODUCTS, chunk_rows, part_rows},
+    matmul::{MATMUL_BYTES, PANEL_COLUMNS},
     quantised::Quantisation,
     resident::ResidentModel,
     stream, token_scores,
     weights::matrix_shape,
 };
-use moerge_core::model::families::{AttentionSpec, Description, LayerRole, Role};
+use moerge_core::model::families::{AttentionSpec, Description, LayerRole, Role, RoleTensor};
 
 const F32: usize = 4;
+
 /// An upper bound on the bytes of a pass over sequences of these `lengths` in tokens, with `weight_bytes` per stored
 /// weight and `threads` threads.
 pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: usize, threads: usize) -> u64 {
     let options = &description.decoder;
-    let columns = Activations::padded(lengths.iter().sum());
+    let columns = Activations::padded(lengths.iter().sum()).max(PANEL_COLUMNS);
     let longest = lengths.iter().copied().max().unwrap_or(0);
-    let streamed = || description.tensors.iter().filter(|t| matches!(t.role, Role::Layer(..))).map(matrix_shape);
+    let head = head(options);
+    let is_streamed = |t: &&RoleTensor| matches!(t.role, Role::Layer(..)) || t.role == head;
+    let streamed = || description.tensors.iter().filter(is_streamed).map(matrix_shape);
 
     let tile = streamed().map(|(rows, inputs)| rows.min(stream::tile_rows(inputs)) * inputs).max().unwrap_or(0);
     let tiles = stream::BUFFERS * tile * weight_bytes;
@@ -48,14 +51,15 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     let ffn = columns * (3 * hidden + head_dim + gathered) + at_once * (3 * widest + 2 * hidden);
     let activations = F32 * ffn.max(columns * attention);
 
-    let multiplying = streamed().map(|shape| chunk_rows(shape) * shape.1).max().unwrap_or(0);
-    // The losses of the tokens, a part of the head at a time.
-    let head = description.get(head(options)).map(matrix_shape).unwrap_or_default();
+    // A chunk of weights, and the part of the logits that it gives.
+    let multiplied = streamed().map(|shape| chunk_rows(shape) * shape.1).max().unwrap_or(0);
+    let multiplying = F32 * (multiplied + PART_PRODUCTS);
+    // Parts of the logits that wait for those in front of them: a largest logit and a sum for each token.
+    let (entries, inputs) = description.get(head).map(matrix_shape).unwrap_or_default();
     let scored = columns.min(token_scores::COLUMNS);
-    let part = part_rows(head, scored);
-    let multiplying = F32 * multiplying.max(part * (head.1 + scored));
-    // Parts that wait for those in front of them: a largest logit and a sum for each token.
-    let waiting = head.0.div_ceil(part) * scored * (size_of::<f32>() + size_of::<f64>());
+    let tile_rows = stream::tile_rows(inputs);
+    let parts = entries.div_ceil(tile_rows) * tile_rows.div_ceil(part_rows((entries, inputs), scored));
+    let waiting = parts * scored * (size_of::<f32>() + size_of::<f64>());
     // Scores and their panels, and the panels of a head's queries.
     let scoring = F32 * QUERY_BLOCK * (2 * longest + head_dim);
     let per_thread = MATMUL_BYTES + multiplying.max(scoring);

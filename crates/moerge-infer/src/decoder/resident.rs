@@ -183,10 +183,15 @@ impl ResidentModel {
     /// The scores of tokens `.1` after columns `.0` of `x`, the result of [`ResidentModel::forward`].
     ///
     /// # Errors
-    /// A token is outside the vocabulary.
-    pub fn token_scores(&self, x: &Activations, wanted: &[(usize, u32)]) -> Result<Vec<TokenScore>> {
+    /// A token is outside the vocabulary, or the run was stopped.
+    pub fn token_scores(
+        &self,
+        x: &Activations,
+        wanted: &[(usize, u32)],
+        progress: &dyn Progress,
+    ) -> Result<Vec<TokenScore>> {
         let mut matrices = self;
-        token_scores::scores(&mut matrices, x, wanted)
+        token_scores::scores(&mut matrices, x, wanted, progress)
     }
 
     /// Next-token logits, `[vocabulary, tokens]`, from the result of [`ResidentModel::forward`].

@@ -47,7 +47,7 @@ pub fn token_scores(
 ) -> Result<Vec<TokenScore>> {
     let mut roles = vec![Role::FinalNorm];
     roles.extend(columns_of(wanted).chunks(COLUMNS).map(|_| head(&weights.description().decoder)));
-    with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x, wanted))
+    with_stream(weights, &roles, progress, |stream| scores(&mut Streamed::new(stream, None), x, wanted, progress))
 }
 
 /// The same for a model whose weights are in use already.
@@ -55,10 +55,12 @@ pub(super) fn scores(
     matrices: &mut impl Matrices,
     x: &Activations,
     wanted: &[(usize, u32)],
+    progress: &dyn Progress,
 ) -> Result<Vec<TokenScore>> {
     let norm = matrices.vector(Role::FinalNorm)?;
     let mut found = vec![TokenScore::default(); wanted.len()];
     for columns in columns_of(wanted).chunks(COLUMNS) {
+        progress.check()?;
         let x = rms_norm(&x.gather(columns), &norm, matrices.options().norm_eps);
         let place = |column: usize| columns.binary_search(&column).ok();
         let inside = (0..).zip(wanted).filter_map(|(index, (column, token))| {
@@ -137,6 +139,8 @@ impl Sums {
                 for row in logits.chunks_exact(columns.max(1)) {
                     largest.iter_mut().zip(row).for_each(|(m, s)| *m = m.max(*s));
                 }
+                // Where all are -inf, exp is 0 and not NaN.
+                largest.iter_mut().for_each(|m| *m = m.max(f32::MIN));
                 for row in logits.chunks_exact(columns.max(1)) {
                     sums.iter_mut().zip(&*largest).zip(row).for_each(|((sum, m), s)| *sum += f64::from(exp(s - m)));
                 }

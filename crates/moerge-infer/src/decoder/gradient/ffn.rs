@@ -2,7 +2,10 @@
 //! (dh up(u) act'(gate u)) + up^T (dh act(gate u))`.
 
 use super::product::{Matrix, Rows};
-use crate::decoder::{WeightRounding, Weights, gated::activate};
+use crate::decoder::{
+    WeightRounding, Weights,
+    gated::{activate, activate_and_multiply},
+};
 use moerge_core::{
     error::Result,
     model::families::{Activation, FfnMatrix, LayerRole, Role},
@@ -37,7 +40,7 @@ impl Ffn {
     pub fn forward(&self, activation: Activation, u: &Rows) -> Inner {
         let (gate, up) = (self.gate.times(u), self.up.times(u));
         let mut inner = gate.clone();
-        inner.values.iter_mut().zip(&up.values).for_each(|(x, up)| *x = activate(activation, *x) * up);
+        activate_and_multiply(activation, &mut inner.values, &up.values);
         let y = self.down.times(&inner);
         Inner { gate, up, y }
     }

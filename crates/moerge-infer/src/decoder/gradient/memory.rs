@@ -1,6 +1,6 @@
 //! The memory needed to train gates, from shapes alone.
 
-use super::{super::weights::matrix_shape, group::GROUP_TOKENS};
+use super::{super::weights::matrix_shape, group::GROUP_TOKENS, product::SLAB};
 use crate::decoder::stream::tile_rows;
 use moerge_core::model::families::{Description, LayerRole, Role, RoleTensor};
 
@@ -62,8 +62,11 @@ pub fn gradient_memory(
     let q_width = options.layers.iter().map(|layer| layer.attention().q_width()).max().unwrap_or(0);
     let width = hidden.max(q_width as u64);
     let scores = SCORES * longest * longest;
-    let group = group_tokens * (INNER * inner + STREAM * width) + scores;
-    let head = group_tokens * (3 * tile_rows(options.hidden).min(options.vocabulary) as u64);
+    // The part of a matrix that is copied to be multiplied transposed, and its product.
+    let columns = both().filter(of_layer).filter_map(|t| t.shape.get(1)).copied().max().unwrap_or(0) as u64;
+    let transposed = (SLAB as u64 + group_tokens) * columns;
+    let group = group_tokens * (INNER * inner + STREAM * width) + scores + transposed;
+    let head = group_tokens * (3 * tile_rows(options.hidden).min(options.vocabulary) as u64) + transposed;
     GradientMemory {
         weights: F32 * both().map(elements).sum::<u64>(),
         part: F32 * layer.max(tile),

@@ -12,6 +12,9 @@ use crate::decoder::{
 };
 use moerge_core::{error::Result, model::families::Role};
 
+/// Rows of weights that a product with their transpose copies at once.
+pub(super) const SLAB: usize = 256;
+
 /// `[rows, columns]` in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rows {
@@ -127,7 +130,17 @@ impl Matrix {
 
     /// `W^T x` of every row `x`: the gradient with respect to the input.
     pub fn times_transposed(&self, x: &Rows) -> Rows {
-        x.product(&self.weight)
+        // Some of the weights at a time, since a product copies its right operand.
+        let inputs = self.weight.columns;
+        let tokens = x.values.len() / x.columns.max(1);
+        let mut sum = Rows::zeros(tokens, inputs);
+        for (first, weights) in (0..).step_by(SLAB).zip(self.weight.values.chunks((SLAB * inputs).max(1))) {
+            let part = x.values.chunks_exact(x.columns).flat_map(|row| &row[first..first + weights.len() / inputs]);
+            let part: Vec<f32> = part.copied().collect();
+            let product = matmul(&part, &Panels::from_rows(weights, inputs));
+            sum.values.iter_mut().zip(product).for_each(|(sum, x)| *sum += x);
+        }
+        sum
     }
 
     /// Row `index` of `W`.

@@ -149,7 +149,7 @@ impl Samples {
         }
         let (known, classes) = self.select(false, shape.experts);
         let mut statistics = Statistics::new(shape.experts + 1, u, &known);
-        statistics.add(u, &known, &classes, shape.covariance())?;
+        statistics.add(u, &known, &classes, shape.covariance());
         let columns: Vec<usize> = negatives.iter().map(|(column, _)| *column).collect();
         let scores = scores(&rows(&statistics, shape).experts, u, &columns);
         let mut settled = self.clone();
@@ -180,7 +180,7 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     let (held, held_classes) = samples.select(true, experts);
 
     let mut statistics = Statistics::new(experts + 1, u, &train);
-    statistics.add(u, &train, &train_classes, shape.covariance())?;
+    statistics.add(u, &train, &train_classes, shape.covariance());
     let attempt = |penalty, rows: Vec<Vec<f64>>| Trial::new(penalty, rows, u, &columns, &labels);
     let mut best = attempt(0.0, rows(&statistics, shape).experts);
     if shape.covariance() && experts > 1 && !labels.is_empty() {
@@ -195,7 +195,7 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
         }
     }
 
-    statistics.add(u, &held, &held_classes, shape.covariance())?;
+    statistics.add(u, &held, &held_classes, shape.covariance());
     let mut fitted = rows(&statistics, shape);
     if best.penalty > 0.0 {
         let regression = Regression::new(u, &samples.of_experts(true, experts), experts);
@@ -239,7 +239,7 @@ pub(super) fn common_direction(u: &Activations, samples: &Samples, shape: Shape)
     columns.extend(held);
     classes.extend(held_classes);
     let mut statistics = Statistics::new(shape.experts + 1, u, &columns);
-    statistics.add(u, &columns, &classes, shape.covariance())?;
+    statistics.add(u, &columns, &classes, shape.covariance());
     Ok(discriminant::common(&statistics, shape))
 }
 

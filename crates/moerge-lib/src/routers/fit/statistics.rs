@@ -4,7 +4,6 @@
 
 use rayon::prelude::*;
 
-use moerge_core::error::Result;
 use moerge_infer::decoder::{Activations, MATMUL_BYTES, Panels, matmul, transposed};
 
 /// Tokens per block of a product.
@@ -44,7 +43,7 @@ impl Statistics {
     }
 
     /// Adds `tokens` of `u` with their classes; `moment` includes their covariance.
-    pub fn add(&mut self, u: &Activations, tokens: &[usize], classes: &[usize], moment: bool) -> Result<()> {
+    pub fn add(&mut self, u: &Activations, tokens: &[usize], classes: &[usize], moment: bool) {
         for class in classes {
             self.counts[*class] += 1;
         }
@@ -58,7 +57,6 @@ impl Statistics {
             self.moment.resize(self.centre.len() * self.centre.len(), 0.0);
             tokens.chunks(TOKENS).for_each(|tokens| self.add_moment(u, tokens));
         }
-        Ok(())
     }
 
     fn add_moment(&mut self, u: &Activations, tokens: &[usize]) {

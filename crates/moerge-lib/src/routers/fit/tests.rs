@@ -130,7 +130,7 @@ fn regression_is_taken_where_classes_are_not_normal() {
     assert!(fitted.penalty > 0.0 && fitted.confusion.accuracy() > 0.97, "{fitted:?}");
     let (train, classes) = labels.select(false, 2);
     let mut statistics = Statistics::new(3, &u, &train);
-    statistics.add(&u, &train, &classes, true).unwrap();
+    statistics.add(&u, &train, &classes, true);
     let (columns, held) = labels.experts_held_out(2);
     let discriminant = scores(&rows(&statistics, shape(GateMode::Calibrated, 2)).experts, &u, &columns);
     let accuracy = Confusion::new(2, &discriminant, &held).accuracy();
