@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::transpose::transposed_rows;
+
 /// The number of columns is padded with zeros to a multiple of this, the width of the vector units. Smaller numbers are
 /// padded to a power of two, so a single token is a contiguous vector.
 const LANES: usize = 8;
@@ -42,13 +44,7 @@ impl Activations {
 
     /// As `[tokens, features]`.
     pub fn to_tokens(&self) -> Vec<f32> {
-        let mut values = vec![0.0; self.tokens * self.features];
-        for (feature, row) in self.values.chunks_exact(self.columns.max(1)).enumerate() {
-            for (token, value) in row[..self.tokens].iter().enumerate() {
-                values[token * self.features + feature] = *value;
-            }
-        }
-        values
+        transposed_rows(self.features, self.tokens, |feature| self.feature(feature))
     }
 
     /// The number of rows.

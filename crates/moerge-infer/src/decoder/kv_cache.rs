@@ -1,6 +1,6 @@
 //! The KV cache: keys and values of earlier tokens, so that only new tokens are computed.
 
-use super::activations::Activations;
+use super::{activations::Activations, transpose::transposed_rows};
 use moerge_core::model::families::DecoderOptions;
 
 /// Initial capacity in tokens; it grows by half.
@@ -109,12 +109,6 @@ impl Strip {
 
     /// A copy as `[tokens, features]`.
     pub(super) fn to_tokens(&self) -> Vec<f32> {
-        let mut copy = vec![0.0; self.tokens * self.features];
-        for feature in 0..self.features {
-            for (token, value) in self.feature(feature).iter().enumerate() {
-                copy[token * self.features + feature] = *value;
-            }
-        }
-        copy
+        transposed_rows(self.features, self.tokens, |feature| self.feature(feature))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use super::{
@@ -168,7 +168,7 @@ impl Linear {
         stride: usize,
     ) -> Result<()> {
         let Chunk { role, inputs, ref rows, tile } = *chunk;
-        let mut w = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut w = super::lock(&self.buffers).pop().unwrap_or_default();
         w.reserve_exact((rows.len() * inputs).saturating_sub(w.len()));
         w.resize(rows.len() * inputs, 0.0);
         weights.widen(role, rows.clone(), tile.bytes(rows.clone()), &mut w)?;
@@ -177,7 +177,7 @@ impl Linear {
         }
         let read = |row: usize, part: Range<usize>, to: &mut [f32]| to.copy_from_slice(&w[row * inputs..][part]);
         multiply(rows.len(), read, x, out, stride);
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(w);
+        super::lock(&self.buffers).push(w);
         Ok(())
     }
 }

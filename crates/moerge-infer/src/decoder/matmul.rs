@@ -88,18 +88,6 @@ pub fn matmul(left: &[f32], right: &Panels) -> Vec<f32> {
     product
 }
 
-/// The transpose of a matrix in row-major order.
-pub fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
-    let rows = values.len() / columns.max(1);
-    let mut transposed = vec![0.0; values.len()];
-    for (index, row) in values.chunks_exact(columns.max(1)).enumerate() {
-        for (column, value) in row.iter().enumerate() {
-            transposed[column * rows + index] = *value;
-        }
-    }
-    transposed
-}
-
 struct Product<'a, F> {
     rows: usize,
     read: F,

@@ -41,6 +41,7 @@ mod routes;
 mod softmax;
 mod stream;
 mod token_scores;
+mod transpose;
 mod weights;
 
 pub use activations::Activations;
@@ -52,7 +53,7 @@ pub use forward::{Pass, forward, forward_tree, logits};
 pub use gradient::{Blend, GradientMemory, Gradients, Text, gradient_memory};
 pub use input_squares::{InputSquares, Sums};
 pub use kv_cache::KvCache;
-pub use matmul::{MATMUL_BYTES, Panels, matmul, transposed};
+pub use matmul::{MATMUL_BYTES, Panels, matmul};
 pub use observer::Observer;
 pub use pass_memory::{generation_memory, pass_memory};
 pub use quantised::Quantisation;
@@ -60,15 +61,21 @@ pub use resident::ResidentModel;
 pub use rounding::WeightRounding;
 pub use routes::Routes;
 pub use token_scores::{TokenScore, token_scores};
+pub use transpose::transposed;
 pub use weights::Weights;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use moerge_core::error::{Error, Result};
 
+/// Locks what a panic of another thread leaves usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Keeps the first error of several threads.
 fn keep_first(failure: &Mutex<Option<Error>>, error: Error) {
-    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    lock(failure).get_or_insert(error);
 }
 
 /// The error kept, if any.

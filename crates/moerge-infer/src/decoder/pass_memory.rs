@@ -36,11 +36,11 @@ pub fn pass_memory(description: &Description, lengths: &[usize], weight_bytes: u
     };
     let (hidden, q, kv) = (options.hidden, largest(AttentionSpec::q_width), largest(AttentionSpec::kv_width));
     let head_dim = largest(|spec| spec.head_dim);
-    // Residual stream, its norm and the angles; q, k, v; and either their copies and the mixed values, or the mixed
-    // values, their copy and the result.
+    // Residual stream, its norm and the angles; q, k, v; and either the copies that attention makes and the mixed values,
+    // or the mixed values, their panels and the result.
     let attention = 2 * hidden + head_dim + (q + 2 * kv) + q + (q + 2 * kv).max(q + hidden);
-    // Residual stream and both norms; for a block of tokens, the intermediate activations twice, a copy, and the
-    // result.
+    // Residual stream and both norms; for a block of tokens, the intermediate activations twice, their panels, and
+    // the result.
     let is_inner = |role: Role| {
         matches!(role, Role::Layer(_, LayerRole::Ffn(_) | LayerRole::Expert(..) | LayerRole::SharedExpert(_)))
     };

@@ -109,9 +109,9 @@ fn logits_and_sums(
         let inside = wanted.partition_point(|w| w.token < first)..wanted.partition_point(|w| w.token < first + rows);
         let found = wanted[inside.clone()].iter().map(|w| Some(part[(w.token - first) * columns + w.column]));
         let found: Vec<Option<f32>> = found.collect();
-        logits.lock().unwrap_or_else(PoisonError::into_inner)[inside].copy_from_slice(&found);
+        super::lock(&logits)[inside].copy_from_slice(&found);
         let sums = Sums::of(part, columns);
-        merged.lock().unwrap_or_else(PoisonError::into_inner).add(first, rows, sums);
+        super::lock(&merged).add(first, rows, sums);
     })?;
     let logits = logits.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok((logits, merged.into_inner().unwrap_or_else(PoisonError::into_inner).sums))

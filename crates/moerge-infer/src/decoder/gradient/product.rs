@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use crate::decoder::{
     WeightRounding, Weights,
     linear::CHUNK_WEIGHTS,
-    matmul::{Panels, matmul, transposed},
+    matmul::{Panels, matmul},
+    transpose::transposed,
     weights::{matrix_shape, tensor_of},
 };
 use moerge_core::{error::Result, model::families::Role};
