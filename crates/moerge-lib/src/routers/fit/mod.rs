@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 use discriminant::rows;
 pub(super) use logistic::bytes as regression_bytes;
-use logistic::{PENALTIES, Regression};
+use logistic::{PENALTY, Regression};
 use moerge_core::{error::Result, recipe::GateMode};
 use moerge_infer::decoder::Activations;
 use scores::{ranked, right};
@@ -183,15 +183,13 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     statistics.add(u, &train, &train_classes, shape.covariance());
     let attempt = |penalty, rows: Vec<Vec<f64>>| Trial::new(penalty, rows, u, &columns, &labels);
     let mut best = attempt(0.0, rows(&statistics, shape).experts);
+    let scale = best.temperature;
     if shape.covariance() && experts > 1 && !labels.is_empty() {
         let regression = Regression::new(u, &samples.of_experts(false, experts), experts);
-        let mut start = best.calibrated();
-        for penalty in PENALTIES {
-            let trial = attempt(penalty, regression.rows(&start, penalty));
-            start.clone_from(&trial.rows);
-            if trial.surely_better_than(&best) {
-                best = trial;
-            }
+        let discriminant = divided(&best.rows, scale);
+        let refined = attempt(PENALTY, regression.rows(&discriminant, &discriminant));
+        if refined.surely_better_than(&best) {
+            best = refined;
         }
     }
 
@@ -199,7 +197,7 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     let mut fitted = rows(&statistics, shape);
     if best.penalty > 0.0 {
         let regression = Regression::new(u, &samples.of_experts(true, experts), experts);
-        fitted.experts = regression.rows(&best.rows, best.penalty);
+        fitted.experts = regression.rows(&best.rows, &divided(&fitted.experts, scale));
     }
     let gate = fitted.experts.iter().flatten().map(|w| (w / best.temperature) as f32).collect();
     let shared_gate = fitted.shared.map(|row| row.into_iter().map(|w| w as f32).collect());
@@ -224,11 +222,11 @@ impl Trial {
         let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / count;
         mean > SURE * (variance / count).sqrt()
     }
+}
 
-    /// The rows divided by the temperature.
-    fn calibrated(&self) -> Vec<Vec<f64>> {
-        self.rows.iter().map(|row| row.iter().map(|w| w / self.temperature).collect()).collect()
-    }
+/// The rows, each divided by `temperature`.
+fn divided(rows: &[Vec<f64>], temperature: f64) -> Vec<Vec<f64>> {
+    rows.iter().map(|row| row.iter().map(|w| w / temperature).collect()).collect()
 }
 
 /// The direction along which all router inputs `u` are about 1: adding `c` times it to a row adds the constant `c` to the
