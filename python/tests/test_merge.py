@@ -77,6 +77,12 @@ def test_ctrl_c_stops_the_merge(tiny: Path, tmp_path: Path) -> None:
         if isinstance(event, StageAdvanced):
             raise KeyboardInterrupt
 
+    # Enough text that the merge outlives the seconds that the binary is given to end by itself.
+    recipe = {
+        "base_model": str(tiny / "base"),
+        "self_text": {"samples": 128, "tokens": 256},
+        "experts": [{"source_model": str(tiny / name)} for name in MODELS],
+    }
     with pytest.raises(KeyboardInterrupt):
-        moerge.merge(tiny / "self_calibrated.yml", tmp_path / "out", on_progress=on_progress, num_threads=1)
+        moerge.merge(recipe, tmp_path / "out", on_progress=on_progress, num_threads=1)
     assert not (tmp_path / "out").exists()

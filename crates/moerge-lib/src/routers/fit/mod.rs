@@ -183,6 +183,7 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     statistics.add(u, &train, &train_classes, shape.covariance());
     let attempt = |penalty, rows: Vec<Vec<f64>>| Trial::new(penalty, rows, u, &columns, &labels);
     let mut best = attempt(0.0, rows(&statistics, shape).experts);
+    // That of the discriminant, also of its rows for all tokens below.
     let scale = best.temperature;
     if shape.covariance() && experts > 1 && !labels.is_empty() {
         let regression = Regression::new(u, &samples.of_experts(false, experts), experts);
