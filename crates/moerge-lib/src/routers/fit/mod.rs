@@ -183,11 +183,10 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     statistics.add(u, &train, &train_classes, shape.covariance());
     let attempt = |penalty, rows: Vec<Vec<f64>>| Trial::new(penalty, rows, u, &columns, &labels);
     let mut best = attempt(0.0, rows(&statistics, shape).experts);
-    // That of the discriminant, also of its rows for all tokens below.
-    let scale = best.temperature;
+    let discriminant_temperature = best.temperature;
     if shape.covariance() && experts > 1 && !labels.is_empty() {
         let regression = Regression::new(u, &samples.of_experts(false, experts), experts);
-        let discriminant = divided(&best.rows, scale);
+        let discriminant = divided(&best.rows, discriminant_temperature);
         let refined = attempt(PENALTY, regression.rows(&discriminant, &discriminant));
         if refined.surely_better_than(&best) {
             best = refined;
@@ -198,7 +197,8 @@ pub(super) fn fit(u: &Activations, samples: &Samples, shape: Shape) -> Result<La
     let mut fitted = rows(&statistics, shape);
     if best.penalty > 0.0 {
         let regression = Regression::new(u, &samples.of_experts(true, experts), experts);
-        fitted.experts = regression.rows(&best.rows, &divided(&fitted.experts, scale));
+        let discriminant = divided(&fitted.experts, discriminant_temperature);
+        fitted.experts = regression.rows(&best.rows, &discriminant);
     }
     let gate = fitted.experts.iter().flatten().map(|w| (w / best.temperature) as f32).collect();
     let shared_gate = fitted.shared.map(|row| row.into_iter().map(|w| w as f32).collect());
