@@ -17,8 +17,8 @@ use moerge_core::{
 };
 use moerge_infer::decoder::{Quantisation, generation_memory, pass_memory};
 
-/// Code, stacks, and free memory that the allocator keeps.
-pub(crate) const PROGRAM: u64 = 18 << 20;
+/// Code, stacks, and free memory that the allocator keeps. What a development build does not optimise is larger.
+pub(crate) const PROGRAM: u64 = if cfg!(debug_assertions) { 32 << 20 } else { 18 << 20 };
 /// Name, location and header of a tensor, in the output or in a source.
 pub(crate) const TENSOR: u64 = 4 << 10;
 /// Bytes of a loaded tokenizer per byte of its file.
