@@ -1,5 +1,5 @@
-//! Sums of f32 in f64: eight parallel partial sums, so that the compiler can vectorize, in the same order on every
-//! machine.
+//! Reductions in parallel lanes, so that the compiler can vectorise them, in the same order on every machine. Sums of f32
+//! are in f64.
 
 use super::simd::vectorised;
 
@@ -32,6 +32,17 @@ pub fn sum_of(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| f(*a, *b)).sum::<f64>()
+}
+
+/// The largest element of `a`; NaN is passed over.
+#[inline(always)]
+pub fn largest(a: &[f32]) -> f32 {
+    let (a, rest) = a.as_chunks::<{ 2 * LANES }>();
+    let mut largest = [f32::NEG_INFINITY; 2 * LANES];
+    for a in a {
+        largest.iter_mut().zip(a).for_each(|(largest, a)| *largest = largest.max(*a));
+    }
+    largest.iter().chain(rest).fold(f32::NEG_INFINITY, |largest, a| largest.max(*a))
 }
 
 #[inline(always)]
@@ -70,6 +81,7 @@ mod tests {
             let b: Vec<f32> = (0..length).map(|n| 1.0 + n as f32).collect();
             assert_eq!(dot(&a, &b), a.iter().zip(&b).map(|(a, b)| f64::from(a * b)).sum::<f64>());
             assert_eq!(l1_norm(&a), a.iter().map(|x| f64::from(x.abs())).sum::<f64>());
+            assert_eq!(largest(&a), a.last().copied().unwrap_or(f32::NEG_INFINITY));
         }
     }
 }

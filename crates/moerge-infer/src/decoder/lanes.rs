@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use moerge_core::numeric::simd::avx2;
-pub(super) use moerge_core::numeric::simd::vectorised;
+pub(super) use moerge_core::numeric::{simd::vectorised, sums::largest};
 
 /// Independent partial sums.
 const LANES: usize = 16;
@@ -31,15 +31,4 @@ pub(super) fn sum(a: &[f32]) -> f32 {
         sums.iter_mut().zip(a).for_each(|(sum, a)| *sum += a);
     }
     sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
-}
-
-/// The largest element of `a`; NaN is passed over.
-#[inline(always)]
-pub(super) fn largest(a: &[f32]) -> f32 {
-    let (a, rest) = a.as_chunks::<LANES>();
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    for a in a {
-        largest.iter_mut().zip(a).for_each(|(largest, a)| *largest = largest.max(*a));
-    }
-    largest.iter().chain(rest).fold(f32::NEG_INFINITY, |largest, a| largest.max(*a))
 }

@@ -6,7 +6,8 @@
 //! ours are exact.
 
 use super::{
-    Kernel, MergeMethod, Place, check, select,
+    Kernel, MergeMethod, Place, check,
+    select::{Upper, magnitudes},
     spec::{Base, MethodSpec},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     numeric::{
         exp_log::{exp, ln},
         simd::vectorised,
-        sums::sum_of,
+        sums::{largest, sum_of},
     },
     ops::{Identity, inputs::Inputs},
 };
@@ -45,17 +46,17 @@ impl MergeMethod for ArceeFusion {
     }
 
     fn kernel(&self, inputs: &Inputs<'_>) -> Result<Box<dyn Kernel>> {
-        let divergences = if inputs.is_vector() { of_vector(inputs)? } else { of_rows(inputs)? };
-        let mut fusion = Fusion { divergences, threshold: 0.0 };
+        let rows = if inputs.is_vector() { of_vector(inputs)? } else { of_rows(inputs)? };
+        let mut fusion = Fusion { divergences: rows.divergences, threshold: 0.0 };
         // The quartiles are those of a sorted list, rounded down to an element of it.
         let last = inputs.elements().saturating_sub(1);
         let after = |quarter: u64| inputs.elements() - (quarter * last) / 4;
-        let importance = |inputs: &mut [Vec<f32>], place: Place| {
+        let ranks = [after(1), after(2), after(3)];
+        let importances = |inputs: &mut [Vec<f32>], place: Place| {
             let [base, model] = inputs else { return };
             fusion.importances(base, model, place);
         };
-        let quartiles = select::magnitudes(inputs, 1, importance, &[after(1), after(2), after(3)])?;
-        if let [first, median, third] = quartiles[..] {
+        if let [first, median, third] = magnitudes(inputs, 1, &rows.upper, importances, &ranks)?[..] {
             fusion.threshold = median + 1.5 * (third - first);
         }
         Ok(Box::new(fusion))
@@ -76,12 +77,17 @@ impl Fusion {
         let first = if self.divergences.len() == 1 { 0 } else { place.first as usize / columns };
         let rows = model.chunks_mut(columns).zip(base.chunks(columns));
         for ((model, base), divergence) in rows.zip(&self.divergences[first..]) {
-            vectorised(
-                #[inline(always)]
-                || model.iter_mut().zip(base).for_each(|(x, b)| *x = (*x - b).abs() * divergence),
-            );
+            importances(base, model, *divergence);
         }
     }
+}
+
+/// Turns `model`, of a row with this divergence, into the importance of its elements.
+fn importances(base: &[f32], model: &mut [f32], divergence: f32) {
+    vectorised(
+        #[inline(always)]
+        || model.iter_mut().zip(base).for_each(|(x, b)| *x = (*x - b).abs() * divergence),
+    );
 }
 
 impl Kernel for Fusion {
@@ -118,7 +124,7 @@ impl Softmax {
     const NOTHING: Self = Self { max: f64::NEG_INFINITY, sum: 0.0 };
 
     fn of(values: &[f32]) -> Self {
-        let max = largest(values);
+        let max = f64::from(largest(values));
         Self { max, sum: values.iter().map(|x| exp(f64::from(*x) - max)).sum() }
     }
 
@@ -136,36 +142,71 @@ impl Softmax {
     }
 }
 
-/// The part of a divergence that comes from elements with these probabilities.
+/// The part of a divergence that comes from elements with these probabilities: the sum of `p ln(p / q)`.
 fn divergence(of_model: &[f64], of_base: &[f64]) -> f64 {
+    /// Elements that take the same path.
+    const BLOCK: usize = 64;
+    /// The largest `|z|` for which the series has 15 digits.
+    const NEAR: f64 = 1.0 / 16.0;
     vectorised(
         #[inline(always)]
         || {
-            sum_of(
-                of_model,
-                of_base,
-                #[inline(always)]
-                |p, q| p * ln(p / q),
-            )
+            let mut z = [0.0; BLOCK];
+            let mut sum = 0.0;
+            for (p, q) in of_model.chunks(BLOCK).zip(of_base.chunks(BLOCK)) {
+                let z = &mut z[..p.len()];
+                z.iter_mut().zip(p).zip(q).for_each(|((z, p), q)| *z = (p - q) / (p + q));
+                let far: u64 = z.iter().map(|z| u64::from(z.abs() > NEAR)).sum();
+                // Models of one base are near each other, where ln(p / q) = 2 artanh(z) takes few terms.
+                sum += if far == 0 { sum_of(p, z, near_divergence) } else { sum_of(p, q, far_divergence) };
+            }
+            sum
         },
     )
 }
 
-/// The divergence of each row; at least 0, whatever is left of a sum that cancels out.
-fn of_rows(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
+/// `2 p artanh(z)` for small `z`.
+#[inline(always)]
+fn near_divergence(p: f64, z: f64) -> f64 {
+    let square = z * z;
+    let series = (0..6).rev().fold(0.0, |sum, n| sum * square + 2.0 / f64::from(2 * n + 1));
+    p * z * series
+}
+
+/// `p ln(p / q)`.
+#[inline(always)]
+fn far_divergence(p: f64, q: f64) -> f64 {
+    p * ln(p / q)
+}
+
+/// What a pass finds of the rows.
+struct Rows {
+    /// Their divergences; at least 0, whatever is left of a sum that cancels out.
+    divergences: Vec<f32>,
+    /// The counts of their importances.
+    upper: Upper,
+}
+
+fn of_rows(inputs: &Inputs<'_>) -> Result<Rows> {
     inputs.fold(
-        Vec::new,
-        |divergences, inputs, place| {
+        || Rows { divergences: Vec::new(), upper: Upper::new() },
+        |rows, inputs, place| {
             let [base, model] = inputs else { return };
             let columns = place.columns.max(1);
             let (mut p, mut q) = (vec![0.0; columns], vec![0.0; columns]);
-            for (base, model) in base.chunks(columns).zip(model.chunks(columns)) {
+            for (base, model) in base.chunks(columns).zip(model.chunks_mut(columns)) {
                 softmax(model, &mut p);
                 softmax(base, &mut q);
-                divergences.push(divergence(&p, &q).max(0.0) as f32);
+                let divergence = divergence(&p, &q).max(0.0) as f32;
+                rows.divergences.push(divergence);
+                importances(base, model, divergence);
             }
+            rows.upper.count(model);
         },
-        |all, own| all.extend(own),
+        |all, own| {
+            all.divergences.extend(own.divergences);
+            all.upper.join(own.upper);
+        },
     )
 }
 
@@ -174,7 +215,7 @@ fn softmax(values: &[f32], probabilities: &mut [f64]) {
     vectorised(
         #[inline(always)]
         || {
-            let max = f64::from(values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let max = f64::from(largest(values));
             probabilities.iter_mut().zip(values).for_each(|(p, x)| *p = exp(f64::from(*x) - max));
             let sum = sum_of(
                 probabilities,
@@ -182,17 +223,14 @@ fn softmax(values: &[f32], probabilities: &mut [f64]) {
                 #[inline(always)]
                 |p, _| p,
             );
-            probabilities.iter_mut().for_each(|p| *p = *p / sum + SMALLEST);
+            let scale = 1.0 / sum;
+            probabilities.iter_mut().for_each(|p| *p = *p * scale + SMALLEST);
         },
     );
 }
 
-fn largest(values: &[f32]) -> f64 {
-    f64::from(values.iter().copied().fold(f32::NEG_INFINITY, f32::max))
-}
-
 /// The divergence of a vector, which is one row.
-fn of_vector(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
+fn of_vector(inputs: &Inputs<'_>) -> Result<Rows> {
     let softmax = inputs.fold(
         || [Softmax::NOTHING; 2],
         |all, inputs, _| {
@@ -212,5 +250,15 @@ fn of_vector(inputs: &Inputs<'_>) -> Result<Vec<f32>> {
         },
         |all, own| *all += own,
     )?;
-    Ok(vec![sum.max(0.0) as f32])
+    let divergence = sum.max(0.0) as f32;
+    let upper = inputs.fold(
+        Upper::new,
+        |upper, inputs, _| {
+            let [base, model] = inputs else { return };
+            importances(base, model, divergence);
+            upper.count(model);
+        },
+        Upper::join,
+    )?;
+    Ok(Rows { divergences: vec![divergence], upper })
 }

@@ -187,17 +187,19 @@ impl Kernel for Fused {
         let votes = vec![1.0; vectors.len()];
         let election = Election { votes: &votes, factors: &self.weights, weights: &self.weights };
         let (mut sums, mut divisors) = ([0.0; BLOCK], [0.0; BLOCK]);
-        let add_up = || {
-            for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-                let block = block * BLOCK..block * BLOCK + out.len();
-                let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
-                election.add_up(vectors, block.clone(), sums, divisors);
-                for (((out, base), sum), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
-                    *out = (f64::from(*base) + *sum / divisor.max(NO_WEIGHT)) as f32;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                    let block = block * BLOCK..block * BLOCK + out.len();
+                    let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
+                    election.add_up(vectors, block.clone(), sums, divisors);
+                    for (((out, base), sum), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
+                        *out = (f64::from(*base) + *sum / divisor.max(NO_WEIGHT)) as f32;
+                    }
                 }
-            }
-        };
-        vectorised(add_up);
+            },
+        );
     }
 }
 

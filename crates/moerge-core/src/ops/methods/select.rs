@@ -70,13 +70,16 @@ pub(super) fn cuts(
 }
 
 /// The magnitudes at some `ranks` of the tensor that `prepare` leaves in input `tensor`, counted from 1 for the largest.
+/// `upper` has its counts.
 pub(super) fn magnitudes(
     inputs: &Inputs<'_>,
     tensor: usize,
+    upper: &Upper,
     prepare: impl Fn(&mut [Vec<f32>], Place) + Sync,
     ranks: &[u64],
 ) -> Result<Vec<f32>> {
-    let searches = search(inputs, &[tensor], &prepare, |_, _| ranks.to_vec())?;
+    let searches = ranks.iter().map(|rank| Search::new(tensor, 0, *rank, &upper.buckets)).collect();
+    let searches = narrowed(inputs, searches, &prepare)?;
     Ok(searches.iter().map(|search| f32::from_bits(search.cut.bits)).collect())
 }
 
@@ -95,6 +98,15 @@ fn search(
         }
     }
     drop(upper);
+    narrowed(inputs, searches, prepare)
+}
+
+/// The second pass.
+fn narrowed(
+    inputs: &Inputs<'_>,
+    mut searches: Vec<Search>,
+    prepare: &(impl Fn(&mut [Vec<f32>], Place) + Sync),
+) -> Result<Vec<Search>> {
     let lower = lower_counts(inputs, &searches, prepare)?;
     searches.iter_mut().zip(&lower).for_each(|(search, counts)| search.narrow(counts));
     Ok(searches)
@@ -104,6 +116,29 @@ fn search(
 pub(super) struct Upper {
     pub buckets: Vec<u64>,
     pub nonzero: u64,
+}
+
+impl Upper {
+    /// Of no values.
+    pub fn new() -> Self {
+        Self { buckets: vec![0; UPPER], nonzero: 0 }
+    }
+
+    /// Counts `values`, too.
+    pub fn count(&mut self, values: &[f32]) {
+        let buckets = &mut self.buckets;
+        values.iter().for_each(|value| buckets[(bits(*value) >> LOW_BITS) as usize % UPPER] += 1);
+        self.nonzero += vectorised(
+            #[inline(always)]
+            || values.iter().map(|value| u32::from(*value != 0.0)).sum::<u32>(),
+        ) as u64;
+    }
+
+    /// Adds the counts of other values.
+    pub fn join(&mut self, other: Self) {
+        add(&mut self.buckets, &other.buckets);
+        self.nonzero += other.nonzero;
+    }
 }
 
 /// A cut that is being found.
@@ -172,27 +207,16 @@ pub(super) fn upper_counts(
     tensors: &[usize],
     prepare: &(impl Fn(&mut [Vec<f32>], Place) + Sync),
 ) -> Result<Vec<Upper>> {
-    let nothing = || Upper { buckets: vec![0; UPPER], nonzero: 0 };
     inputs.fold(
-        || tensors.iter().map(|_| nothing()).collect(),
+        || tensors.iter().map(|_| Upper::new()).collect(),
         |counts: &mut Vec<Upper>, inputs, place| {
             prepare(inputs, place);
             for (counts, input) in counts.iter_mut().zip(tensors) {
                 let Some(values) = inputs.get(*input) else { continue };
-                let buckets = &mut counts.buckets;
-                values.iter().for_each(|value| buckets[(bits(*value) >> LOW_BITS) as usize % UPPER] += 1);
-                counts.nonzero += vectorised(
-                    #[inline(always)]
-                    || values.iter().map(|value| u32::from(*value != 0.0)).sum::<u32>(),
-                ) as u64;
+                counts.count(values);
             }
         },
-        |all, own| {
-            for (all, own) in all.iter_mut().zip(own) {
-                add(&mut all.buckets, &own.buckets);
-                all.nonzero += own.nonzero;
-            }
-        },
+        |all, own| all.iter_mut().zip(own).for_each(|(all, own)| all.join(own)),
     )
 }
 

@@ -56,16 +56,33 @@ impl Ranked {
         }
         let lowest = self.lowest as f32;
         let (scale, most) = (((length - 1) as f64 / self.range) as f32, length as f32);
+        // An element stays where `number < lowest + range rank / (length - 1)`.
+        if length > MAX_FLOORED {
+            numbers.iter_mut().for_each(|x| *x = ((unit(*x) - lowest) * scale + 1.0).max(0.0).min(most) as u32);
+            return;
+        }
         vectorised(
             #[inline(always)]
             || {
                 for x in numbers {
-                    // An element stays where `number < lowest + range rank / (length - 1)`.
-                    *x = ((unit(*x) - lowest) * scale + 1.0).max(0.0).min(most) as i32 as u32;
+                    *x = floor(((unit(*x) - lowest) * scale + 1.0).max(0.0).min(most));
                 }
             },
         );
     }
+}
+
+/// The largest number that [`floor`] takes.
+const MAX_FLOORED: usize = 1 << 22;
+
+/// The integer part of a number from 0 to [`MAX_FLOORED`]. A cast, which saturates, would not be vectorised.
+#[inline(always)]
+fn floor(x: f32) -> u32 {
+    /// 2^23: a sum with it is rounded to an integer.
+    const ROUND: f32 = 8_388_608.0;
+    let nearest = (x + ROUND) - ROUND;
+    let floor = nearest - if nearest > x { 1.0 } else { 0.0 };
+    (floor + ROUND).to_bits() & (ROUND as u32 - 1)
 }
 
 /// From 0 on and below 1.
@@ -264,6 +281,12 @@ mod tests {
                 assert!(same, "{length} elements");
             }
         }
+    }
+
+    #[test]
+    fn floors_are_those_of_a_cast() {
+        let numbers = (0..4096).map(|n| n as f32 / 16.0).chain([4_194_304.0, 4_194_303.5, 4_194_302.5, 0.999_999_94]);
+        numbers.for_each(|x| assert_eq!(floor(x), x as u32, "{x}"));
     }
 
     #[test]

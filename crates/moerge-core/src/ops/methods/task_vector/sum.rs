@@ -20,30 +20,35 @@ pub(in super::super) fn add_up(
     elect_signs: bool,
     out: &mut [f32],
 ) {
+    let (lambda, normalize) = (sum.lambda, sum.normalize);
     let total: f64 = sum.weights.iter().sum();
     let factors: Vec<f64> = sum.weights.iter().zip(scales).map(|(weight, scale)| weight * scale).collect();
     // mergekit compares with 0 in float32 after an election, where sums that cancel are exactly 0.
     let size: f64 = sum.weights.iter().map(|weight| weight.abs()).sum();
     let least = if elect_signs { NO_WEIGHT * size } else { NO_WEIGHT };
     let (mut sums, mut divisors) = ([0.0; BLOCK], [0.0; BLOCK]);
-    let add_up = || {
-        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-            let block = block * BLOCK..block * BLOCK + out.len();
-            let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
-            if elect_signs {
-                let election = Election { votes: &factors, factors: &factors, weights: &sum.weights };
-                election.add_up(vectors, block.clone(), sums, divisors);
-            } else {
-                weighted_sum(vectors, &factors, block.clone(), sums);
-                divisors.fill(total);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                let block = block * BLOCK..block * BLOCK + out.len();
+                let (sums, divisors) = (&mut sums[..out.len()], &mut divisors[..out.len()]);
+                if elect_signs {
+                    let election = Election { votes: &factors, factors: &factors, weights: &sum.weights };
+                    election.add_up(vectors, block.clone(), sums, divisors);
+                } else {
+                    weighted_sum(vectors, &factors, block.clone(), sums);
+                    divisors.fill(total);
+                }
+                for (((out, base), sum_here), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
+                    // No branches, which would keep this from being vectorised.
+                    let counts = normalize & (*divisor != 0.0) & (divisor.abs() >= least);
+                    let divisor = if counts { *divisor } else { 1.0 };
+                    *out = (f64::from(*base) + lambda * (*sum_here / divisor)) as f32;
+                }
             }
-            for (((out, base), sum_here), divisor) in out.iter_mut().zip(&base[block]).zip(sums).zip(divisors) {
-                let divisor = if sum.normalize && *divisor != 0.0 && divisor.abs() >= least { *divisor } else { 1.0 };
-                *out = (f64::from(*base) + sum.lambda * (*sum_here / divisor)) as f32;
-            }
-        }
-    };
-    vectorised(add_up);
+        },
+    );
 }
 
 #[inline(always)]
