@@ -146,7 +146,7 @@ impl Softmax {
 fn divergence(of_model: &[f64], of_base: &[f64]) -> f64 {
     /// Elements that take the same path.
     const BLOCK: usize = 64;
-    /// The largest `|z|` for which the series has 15 digits.
+    /// The largest magnitude of `z = (p - q) / (p + q)` for which the series has 15 digits.
     const NEAR: f64 = 1.0 / 16.0;
     vectorised(
         #[inline(always)]
@@ -261,4 +261,22 @@ fn of_vector(inputs: &Inputs<'_>) -> Result<Rows> {
         Upper::join,
     )?;
     Ok(Rows { divergences: vec![divergence], upper })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::noise::uniform;
+
+    #[test]
+    fn divergences_are_those_of_the_formula_near_and_far() {
+        for apart in [1e-6, 1e-3, 0.1, 3.0] {
+            let q: Vec<f64> = uniform(1000, 1, "q").iter().map(|x| 1e-3 * (1.0 + f64::from(*x).abs())).collect();
+            let p: Vec<f64> =
+                q.iter().zip(uniform(1000, 2, "p")).map(|(q, x)| q * libm::exp(apart * f64::from(x))).collect();
+            let expected: f64 = p.iter().zip(&q).map(|(p, q)| p * libm::log(p / q)).sum();
+            let found = divergence(&p, &q);
+            assert!((found - expected).abs() < 1e-14, "{apart}: {found}, expected {expected}");
+        }
+    }
 }

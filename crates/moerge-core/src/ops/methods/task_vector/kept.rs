@@ -4,6 +4,16 @@ use crate::numeric::simd::vectorised;
 
 /// Bits of a word.
 const WORD: usize = 64;
+/// Elements whose bits are found at once.
+const HALF: usize = WORD / 2;
+
+/// A bit for each element that is not 0.
+fn bits_of(values: &[f32; HALF]) -> u32 {
+    vectorised(
+        #[inline(always)]
+        || values.iter().zip(0..).fold(0, |bits, (value, bit)| bits | u32::from(*value != 0.0) << bit),
+    )
+}
 
 /// The elements that stay, in order.
 #[derive(Debug, Clone, Default)]
@@ -22,9 +32,10 @@ impl Kept {
     /// Appends elements of which those that do not stay are 0 by now. A zero need not stay, and NaN does.
     pub fn extend(&mut self, thinned: &[f32]) {
         for values in thinned.chunks(WORD) {
-            let mut word = 0;
-            values.iter().zip(0..).for_each(|(value, bit)| word |= u64::from(*value != 0.0) << bit);
-            self.push(word, values.len());
+            let (halves, rest) = values.as_chunks::<HALF>();
+            let word = halves.iter().zip(0..).fold(0, |word, (half, n)| word | u64::from(bits_of(half)) << (n * HALF));
+            let bits = rest.iter().zip(0..).fold(0, |bits, (value, bit)| bits | u64::from(*value != 0.0) << bit);
+            self.push(word | bits << (halves.len() * HALF % WORD), values.len());
         }
     }
 
@@ -42,13 +53,9 @@ impl Kept {
             vectorised(
                 #[inline(always)]
                 || {
-                    for (half, values) in
-                        [word as u32, (word >> 32) as u32].into_iter().zip(values.chunks_mut(WORD / 2))
-                    {
-                        for (value, bit) in values.iter_mut().zip(0..) {
-                            let mask = (half >> bit & 1).wrapping_neg();
-                            *value = f32::from_bits(value.to_bits() & mask);
-                        }
+                    for (half, values) in [word as u32, (word >> 32) as u32].into_iter().zip(values.chunks_mut(HALF)) {
+                        // Products: where a mask selects, the compiler makes masked stores of it, which are slow.
+                        values.iter_mut().zip(0..).for_each(|(value, bit)| *value *= (half >> bit & 1) as i32 as f32);
                     }
                 },
             );
