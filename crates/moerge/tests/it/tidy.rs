@@ -74,3 +74,19 @@ fn nothing_prints_with_macros_that_panic() {
         assert!(found.is_empty(), "these panic when the output is full; use console.rs:\n{}", found.join("\n"));
     }
 }
+
+/// A closure that is not inlined into `vectorised` is compiled for any x86-64 instead of for AVX2.
+#[test]
+fn closures_of_vectorised_are_inlined() {
+    let mut found = Vec::new();
+    for path in ["moerge-core", "moerge-infer"].iter().flat_map(|name| sources(&crates().join(name).join("src"))) {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = code(&text).collect();
+        for pair in lines.windows(2).filter(|pair| pair[0].1.contains("vectorised(")) {
+            if pair[1].1.trim() != "#[inline(always)]" {
+                found.push(format!("{}:{}", path.display(), pair[0].0 + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "`#[inline(always)]` is missing:\n{}", found.join("\n"));
+}
