@@ -1,6 +1,6 @@
 """Do the tokenizers that moerge makes of GGUF files split text as llama.cpp does?
 
-    cargo build -p moerge-infer --example tokenize_gguf
+    cargo build -p moerge --example tokenize_gguf
     python tests/interop/gguf_reading.py VOCABULARIES target/debug/examples/tokenize_gguf
 
 VOCABULARIES is `vendor/llama.cpp/models` of llama-cpp-python's source package (0.3.36): vocabularies in GGUF, with texts

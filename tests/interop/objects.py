@@ -55,6 +55,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def wait_for(port):
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit("the server does not start")
+
+
 class Server:
     """s3s-fs on a folder."""
 
@@ -62,12 +71,7 @@ class Server:
         self.folder, self.port = folder, free_port()
         command = [binary, "--host", "127.0.0.1", "--port", str(self.port), "--access-key", KEY, "--secret-key", SECRET, folder]
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise SystemExit("the server does not start")
+        wait_for(self.port)
 
     def client(self):
         return boto3.client(

@@ -12,7 +12,7 @@ use object_store::{
     ObjectStore,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::MicrosoftAzureBuilder,
-    gcp::GoogleCloudStorageBuilder,
+    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     multipart::MultipartStore,
 };
 
@@ -40,8 +40,10 @@ pub(crate) fn connect(scheme: Scheme, bucket: &str) -> io::Result<Connection> {
     match scheme {
         Scheme::S3 => s3(bucket),
         Scheme::Google => {
-            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-            let builder = builder.with_retry(retry_config()).with_client_options(client_options());
+            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry_config());
+            let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+            let http = allows_http("GOOGLE_BASE_URL", endpoint, "GOOGLE_ALLOW_HTTP")?;
+            let builder = builder.with_client_options(client_options().with_allow_http(http));
             let store = Arc::new(builder.build().map_err(|e| refused(&e, GOOGLE_HINT))?);
             Ok((store.clone(), store))
         }
@@ -77,12 +79,7 @@ fn s3(bucket: &str) -> io::Result<Connection> {
     }
     let s3_endpoint = builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint);
     let endpoint = s3_endpoint.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
-    let http = is_true("AWS_ALLOW_HTTP");
-    if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.starts_with("http://") && !http) {
-        let message = format!("AWS_ENDPOINT_URL is {}, without encryption", without_user(&endpoint));
-        let hint = "AWS_ALLOW_HTTP=true allows it".to_owned();
-        return Err(StorageError { message, hint }.into_io(io::ErrorKind::InvalidInput));
-    }
+    let http = allows_http("AWS_ENDPOINT_URL", endpoint, "AWS_ALLOW_HTTP")?;
     let others = [
         "AWS_WEB_IDENTITY_TOKEN_FILE",
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -99,6 +96,22 @@ fn s3(bucket: &str) -> io::Result<Connection> {
     let builder = builder.with_client_options(client_options().with_allow_http(http));
     let store = Arc::new(builder.build().map_err(|e| refused(&e, AWS_HINT))?);
     Ok((store.clone(), store))
+}
+
+/// Whether the variable `allowed_by` allows requests without encryption.
+///
+/// # Errors
+/// It does not, and the server's address, from the variable `named_by`, needs them.
+fn allows_http(named_by: &str, endpoint: Option<String>, allowed_by: &str) -> io::Result<bool> {
+    let allowed = is_true(allowed_by);
+    match endpoint.filter(|endpoint| endpoint.starts_with("http://") && !allowed) {
+        Some(endpoint) => {
+            let message = format!("{named_by} is {}, without encryption", without_user(&endpoint));
+            let hint = format!("{allowed_by}=true allows it");
+            Err(StorageError { message, hint }.into_io(io::ErrorKind::InvalidInput))
+        }
+        None => Ok(allowed),
+    }
 }
 
 fn has_metadata_service() -> bool {

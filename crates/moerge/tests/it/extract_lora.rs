@@ -289,7 +289,7 @@ fn embeddings_are_adapted_on_request_and_tied_ones_are_said() {
 
 /// Two models whose decomposition takes a while.
 fn write_larger_pair(dir: &Path) {
-    let config = llama(&json!({"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 3}));
+    let config = llama(&json!({"hidden_size": 320, "intermediate_size": 640, "num_hidden_layers": 3}));
     (1..).zip(["base", "tuned"]).for_each(|(seed, name)| write_model(&dir.join(name), &config, seed));
 }
 

@@ -20,7 +20,7 @@ use moerge_core::{
 };
 use moerge_lib::export::{ExportOptions, ImatrixSource, prepare_export};
 
-use crate::common::{example, golden, moerge, moerge_ok};
+use crate::common::{example, golden, moerge, moerge_ok, write_short_self_calibrated};
 
 fn export(dir: &Path, model: &Path, out: &str, more: &[&str]) -> String {
     let output = moerge_ok(dir, &[&["export", model.to_str().unwrap(), out], more].concat());
@@ -153,20 +153,19 @@ fn several_types_read_the_weights_once() {
 #[test]
 fn an_moe_in_several_types_has_the_routers_and_the_importance_of_one() {
     let dir = tempfile::tempdir().unwrap();
-    let recipe = example("tiny/self_calibrated.yml");
-    let recipe = recipe.to_str().unwrap();
+    write_short_self_calibrated(dir.path());
     let imatrix = ["--imatrix", "self"];
-    let both = ["merge", recipe, "moe.gguf", "--quant", "q4_0", "--quant", "q5_1", "--json"];
+    let both = ["merge", "moe.yml", "moe.gguf", "--quant", "q4_0", "--quant", "q5_1", "--json"];
     let output = moerge_ok(dir.path(), &[&both[..], &imatrix].concat());
     let events = String::from_utf8(output.stdout).unwrap();
     let result: serde_json::Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
     let outs = result["files"].as_array().unwrap().iter().map(|file| file["out"].as_str().unwrap().to_owned());
     let outs: Vec<PathBuf> = outs.map(|out| dir.path().join(out)).collect();
     assert!(outs[0].ends_with("moe-q4_0.gguf") && outs[1].ends_with("moe-q5_1.gguf"), "{outs:?}");
-    let single = tempfile::tempdir().unwrap();
     for (name, out) in ["q4_0", "q5_1"].iter().zip(outs) {
-        moerge_ok(single.path(), &[&["merge", recipe, "moe.gguf", "--force", "--quant", name], &imatrix[..]].concat());
-        assert!(tensors(&[out]) == tensors(&[single.path().join("moe.gguf")]), "{name}");
+        let single = ["merge", "moe.yml", "single.gguf", "--force", "--quant", name];
+        moerge_ok(dir.path(), &[&single[..], &imatrix].concat());
+        assert!(tensors(&[out]) == tensors(&[dir.path().join("single.gguf")]), "{name}");
     }
 }
 

@@ -20,7 +20,7 @@ use moerge_infer::{
     model::Model,
 };
 
-use crate::common::{example, golden, moerge, moerge_ok, write_copies};
+use crate::common::{example, golden, moerge, moerge_ok, write_copies, write_short_self_calibrated};
 
 /// Those of Mistral and Mixtral have windows, which llama.cpp does not.
 const FAMILIES: [&str; 8] =
@@ -291,8 +291,8 @@ fn plan_knows_every_byte_of_the_file() {
 #[test]
 fn an_moe_is_measured_on_what_its_experts_write() {
     let dir = tempfile::tempdir().unwrap();
-    let recipe = example("tiny/self_calibrated.yml");
-    let arguments = ["merge", recipe.to_str().unwrap(), "moe.gguf", "--quant", "q4_0", "--imatrix", "self"];
+    write_short_self_calibrated(dir.path());
+    let arguments = ["merge", "moe.yml", "moe.gguf", "--quant", "q4_0", "--imatrix", "self"];
     moerge_ok(dir.path(), &[&arguments[..], &["--imatrix-out", "i.gguf"]].concat());
     let file = GgufFile::open(&LocalStorage, &dir.path().join("i.gguf")).unwrap();
     let bytes = fs::read(dir.path().join("i.gguf")).unwrap();

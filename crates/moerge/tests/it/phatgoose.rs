@@ -7,7 +7,7 @@ use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_lib::routers::RoutingReport;
 use serde_json::Value;
 
-const SETTINGS: &str = "phatgoose: {steps: 6, batch_tokens: 300}\nself_text: {samples: 10, tokens: 32}\n";
+const SETTINGS: &str = "phatgoose: {steps: 4, batch_tokens: 250}\nself_text: {samples: 8, tokens: 32}\n";
 
 /// The base, an expert that has text, and one that has none.
 fn write_recipe(dir: &Path, more: &str) {

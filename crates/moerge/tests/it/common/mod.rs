@@ -91,6 +91,14 @@ pub fn write_family(dir: &Path, gate_mode: &str) -> PathBuf {
     recipe
 }
 
+/// `examples/tiny/self_calibrated.yml` with less text, written to `moe.yml` in `dir`.
+pub fn write_short_self_calibrated(dir: &Path) {
+    let tiny = fs::canonicalize(example("tiny")).unwrap();
+    let recipe = fs::read_to_string(tiny.join("self_calibrated.yml")).unwrap();
+    let recipe = recipe.replace("_model: ", &format!("_model: {}/", tiny.display()));
+    fs::write(dir.join("moe.yml"), format!("self_text: {{samples: 6, tokens: 32}}\n{recipe}")).unwrap();
+}
+
 /// Runs the command in `dir`.
 pub fn moerge(dir: &Path, arguments: &[&str]) -> Output {
     command(dir, arguments).output().unwrap()

@@ -1,5 +1,5 @@
 //! Renders conversations with chat templates: a JSON object a line on stdin, a JSON string or `{"error": ...}` a line on
-//! stdout. `tests/chat_templates/compare.py` compares the results with those of transformers.
+//! stdout. `moerge-infer/tests/chat_templates/compare.py` compares the results with those of transformers.
 
 use std::io::BufRead as _;
 
