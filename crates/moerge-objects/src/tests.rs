@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use moerge_checkpoint::{FileKind, OutputStorage, ReadStorage};
+use moerge_checkpoint::{FileKind, Found, OutputDir, OutputStorage, ReadStorage};
 use object_store::{ObjectStoreExt, memory::InMemory, path::Path as Key};
 
 use crate::blocks::BLOCK;
@@ -133,6 +133,23 @@ fn keys_look_like_files_and_folders() {
     assert_eq!(storage.list(Path::new("s3://b/none")).unwrap(), [""; 0]);
     storage.remove_file(Path::new("s3://b/models/v1.5/a.json")).unwrap();
     assert_eq!(kind("s3://b/models/v1.5"), Err(io::ErrorKind::NotFound));
+}
+
+/// On a slow store, a second process removed what the first, which was still preparing the output, had written by then.
+#[test]
+fn an_output_that_another_process_claimed_just_now_is_not_prepared_again() {
+    let (storage, _) = storage();
+    let create = |name: &str| storage.create_new(&Path::new("s3://b/.out.moerge-build").join(name), b"A").unwrap();
+    assert!(create("plan-id"));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(std::time::Duration::from_millis(400));
+            assert!(create("kept/routers") && create("prepared"));
+        });
+        let shared: Arc<dyn OutputStorage> = storage.clone();
+        let (output, found) = OutputDir::open_part(&shared, Path::new("s3://b/out"), "A", false).unwrap();
+        assert!(found == Found::Resumed && output.kept("routers").unwrap().is_some(), "{found:?}");
+    });
 }
 
 #[test]

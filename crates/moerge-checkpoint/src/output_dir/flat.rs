@@ -20,20 +20,21 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Found, OutputDir, PART, PLAN_ID, recover, write_through};
 use crate::error::{Error, Result, io_at};
 use crate::names::{ADAPTER_CONFIG_FILE, CONFIG_FILE};
-use crate::storage::{FileKind, OutputStorage, facts_if_any};
+use crate::storage::{Facts, FileKind, OutputStorage, facts_if_any};
 
 /// The folder of files that are written last.
 pub(super) const HELD_BACK: &str = "held-back";
 /// Files without which nobody opens a model, or an adapter.
 const MANIFESTS: [&str; 2] = [CONFIG_FILE, ADAPTER_CONFIG_FILE];
 const PREPARED: &str = "prepared";
-/// How often, and how long apart, is asked whether another process has prepared OUT.
-const TRIES: u32 = 20;
+/// For how long a process that claimed OUT may take to prepare it.
+const PREPARING: Duration = Duration::from_secs(10);
+/// How long apart is asked whether it has.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether readers start from the file of this name.
@@ -93,7 +94,7 @@ fn begin(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
 
 /// Goes on with a build that this or another process began.
 fn resume(output: &mut OutputDir) -> Result<Found> {
-    for attempt in 0..TRIES {
+    loop {
         if output.exists(&output.work.join(PREPARED))? {
             return Ok(match published(output)? {
                 true => {
@@ -103,18 +104,24 @@ fn resume(output: &mut OutputDir) -> Result<Found> {
                 false => Found::Resumed,
             });
         }
-        // An empty OUT needs no preparation, so nobody waits for a process that was killed.
-        if output.list(&output.out)?.is_empty() {
+        if !claimed_just_now(output)? {
             break;
         }
-        if attempt + 1 < TRIES {
-            sleep(PAUSE);
-        }
+        sleep(PAUSE);
     }
-    // Whoever prepared it was killed.
+    // Whoever was preparing it was killed.
     refuse_existing(output)?;
     prepare(output)?;
     Ok(Found::Resumed)
+}
+
+/// Whether a process may still be preparing OUT: what it writes must not be removed.
+fn claimed_just_now(output: &OutputDir) -> Result<bool> {
+    let place = output.work.join(PLAN_ID);
+    let facts = facts_if_any(&*output.storage, &place).map_err(io_at("look at", &place))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = |facts: Facts| now.abs_diff(Duration::from_nanos(facts.modified_ns.max(0) as u64));
+    Ok(facts.is_some_and(|facts| age(facts) < PREPARING))
 }
 
 /// Refuses an OUT with something in it that is not to be replaced.
