@@ -69,27 +69,32 @@ class Bench:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def evaluate(self, models, context, mixed=False):
-        text = ["--text", *self.valid, "--context", context, "--stride", context, "--json"]
+    def evaluate(self, models, context, texts, mixed=False):
+        text = ["--text", *texts, "--context", context, "--stride", context, "--json"]
         more = ["--mixed", "--mixed-documents", self.args.documents] if mixed else []
         return json.loads(run(self.args.moerge, "eval", *models, *text, *more))["models"]
 
     def specialists(self, context):
         """The geometric mean over the texts, each read by its own expert."""
-        scores = self.evaluate(self.experts.values(), context)
-        return geometric_mean(score["texts"][i]["perplexity"]["value"] for i, score in enumerate(scores))
+        own = [self.evaluate([model], context, [text])[0] for model, text in zip(self.experts.values(), self.valid)]
+        return geometric_mean(score["texts"][0]["perplexity"]["value"] for score in own)
 
-    def measure(self, method, seed):
-        out = self.work / "out"
-        shutil.rmtree(out, ignore_errors=True)
-        run(self.args.moerge, "merge", self.recipe(method, seed), out, "--force")
+    def make(self, method, seed):
+        """The folder of the MoE."""
+        out = self.work / f"{method}-{seed}"
+        run(self.args.moerge, "merge", self.recipe(method, seed), out)
         if method.startswith("ridge"):
             ridge(self, out)
-        [short] = self.evaluate([out], 256, mixed=True)
-        [long] = self.evaluate([out], LONG)
+        print(f"{method}, seed {seed}: made", file=sys.stderr, flush=True)
+        return out
+
+    def measure(self, outs):
+        """Of each MoE its perplexities: single subjects in short windows and in long ones, mixed documents; and what its
+        experts do on these. They are all measured by one command, which reads the documents with each expert once."""
         mean = lambda score: geometric_mean(text["perplexity"]["value"] for text in score["texts"])
-        mixed = short["mixed"]
-        return mean(short), mean(long), mixed["perplexity"]["value"], mixed["experts"]
+        short, long = self.evaluate(outs, 256, self.valid, mixed=True), self.evaluate(outs, LONG, self.valid)
+        mixed = [score["mixed"] for score in short]
+        return [(mean(s), mean(l), m["perplexity"]["value"], m["experts"]) for s, l, m in zip(short, long, mixed)]
 
 
 def ridge(bench, out):
@@ -154,13 +159,15 @@ def main():
     bench = Bench(args)
     short, long = bench.specialists(256), bench.specialists(LONG)
     print(f"specialists: {short:.3f} in windows of 256, {long:.3f} of {LONG}", flush=True)
+    outs = {}
     for method in args.only or METHODS:
-        seeds = args.seeds[:1] if method in FIXED else args.seeds
         try:
-            rows = [bench.measure(method, seed) for seed in seeds]
+            outs[method] = [bench.make(method, seed) for seed in (args.seeds[:1] if method in FIXED else args.seeds)]
         except ImportError as error:
             print(f"{method:30} left out: {error}")
-            continue
+    scores = iter(bench.measure([out for of_method in outs.values() for out in of_method]))
+    for method, of_method in outs.items():
+        rows = [next(scores) for _ in of_method]
         cells = []
         for column, best in enumerate([short, long, None]):
             values = [row[column] for row in rows]

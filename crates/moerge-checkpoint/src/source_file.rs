@@ -112,15 +112,20 @@ impl SourceFile {
     /// # Errors
     /// The file cannot be read.
     pub fn content_hash(&self) -> Result<u128> {
+        self.hash_of(0, self.len)
+    }
+
+    /// A hash of `len` bytes from `offset` on.
+    pub(crate) fn hash_of(&self, offset: u64, len: u64) -> Result<u128> {
         let file = self.handle()?;
         let mut hash = Xxh3::new();
-        let mut piece = vec![0; HASH_PIECE.min(self.len) as usize];
-        let mut at = 0;
-        while at < self.len {
-            let length = (self.len - at).min(HASH_PIECE) as usize;
-            file.read_exact_at(&mut piece[..length], at).map_err(io_at("read", &self.path))?;
+        let mut piece = vec![0; HASH_PIECE.min(len) as usize];
+        let mut done = 0;
+        while done < len {
+            let length = (len - done).min(HASH_PIECE) as usize;
+            file.read_exact_at(&mut piece[..length], offset + done).map_err(io_at("read", &self.path))?;
             hash.update(&piece[..length]);
-            at += length as u64;
+            done += length as u64;
         }
         Ok(hash.digest128())
     }

@@ -70,6 +70,14 @@ impl TensorView {
         self.file.handle()?.read_exact_at(buffer, self.offset + offset).map_err(io_at("read", path))
     }
 
+    /// A hash of all bytes of the tensor.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn content_hash(&self) -> Result<u128> {
+        self.file.hash_of(self.offset, self.len)
+    }
+
     /// Reads all bytes of the tensor.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! A model to run, by its reference: dense or MoE, with or without an adapter.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, SourceFile};
+use moerge_checkpoint::{Checkpoint, Dtype, ReadStorage, SourceFile, TensorView};
 
 use crate::{
     decoder::{CheckpointWeights, Quantisation, Weights},
@@ -19,6 +20,7 @@ use moerge_core::{
         families::{Description, MoeFamily},
         folder::ModelFolder,
         locate::{HubCache, ModelNotFound, locate},
+        role::{LayerRole, Role},
         source::Source,
         tied_head,
     },
@@ -116,6 +118,15 @@ impl Model {
             Opened::Moe(..) => &[],
         };
         self.opened.parts().0.files().iter().chain(adapter).cloned().collect()
+    }
+
+    /// The tensors of its weights, but for routers.
+    pub fn tensors_without_routers(&self) -> impl Iterator<Item = &TensorView> {
+        let (checkpoint, description) = self.opened.parts();
+        let is_router = |role: Role| matches!(role, Role::Layer(_, LayerRole::Router));
+        let routers: HashSet<&str> =
+            description.tensors.iter().filter(|tensor| is_router(tensor.role)).map(|tensor| &tensor.name[..]).collect();
+        checkpoint.tensors().filter(move |tensor| !routers.contains(&tensor.name[..]))
     }
 
     /// The smallest way of keeping its weights in memory that loses nothing.

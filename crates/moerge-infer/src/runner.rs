@@ -84,6 +84,14 @@ impl<'a> Runner<'a> {
         self.resident.as_ref()
     }
 
+    /// A name for the precision of the weights, which were placed as `placement` says.
+    pub fn precision(&self, placement: Placement) -> &'static str {
+        match self.resident {
+            Some(_) => placement.quantisation.name(),
+            None => "streamed",
+        }
+    }
+
     /// Tokens that one pass should have.
     pub fn pass_tokens(&self) -> usize {
         if self.resident.is_some() { TOKENS_IN_MEMORY } else { TOKENS_STREAMED }

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    AnswersScore, Choices, ChoicesScore, Extraction, MixedDocuments, MixedScore, Mixing, NUMBER, Questions, Text,
-    TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices, splits_alike,
+    AnswersScore, Choices, ChoicesScore, Extraction, Measured, MeasuredMoe, MixedDocuments, MixedScore, Mixing, NUMBER,
+    Questions, Text, TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices,
+    splits_alike,
     tasks::{GroupScore, KeptAnswers, TaskScore, TokenizedQuestions, group_scores, questions, score_task},
 };
 use crate::route::{expert_names, expert_slots};
 use moerge_core::{
     error::{Error, Result},
-    plan::{Part, Slots},
+    plan::Part,
     progress::{Progress, Stage},
 };
 use moerge_infer::{
@@ -28,6 +29,8 @@ pub struct Tests {
     pub texts: Vec<Text>,
     /// How documents of all texts are made, if they are to be scored.
     pub mixing: Option<Mixing>,
+    /// What was measured of experts without routers, for MoEs that differ in their routers alone.
+    pub measured: Measured,
     /// Files of multiple-choice questions.
     pub choices: Vec<Choices>,
     /// Files of questions with free answers.
@@ -159,14 +162,17 @@ impl Tests {
         let work =
             texts.iter().map(TokenizedText::work).chain(choices.iter().map(|file| file.work(pass))).chain(written);
         let work = work.chain(asked.iter().map(|task| task.work(pass)));
-        let mixed_work = mixed.iter().map(|documents| documents.work(slots.as_ref().map(Slots::experts)));
+        let precision = runner.precision(placement);
+        let measured = |(documents, slots)| MeasuredMoe::new(documents, model, slots, precision, &self.measured);
+        let moe = mixed.as_ref().zip(slots.as_ref()).map(measured).transpose()?;
+        let mixed_work = mixed.iter().map(|documents| documents.work(moe.as_ref()));
         let work = work.chain(mixed_work).sum();
         progress.start(Stage::Score, work, 0);
         let texts = texts
             .iter()
             .map(|text| perplexity(&runner, text, reference.map(|r| &r.runner), progress))
             .collect::<Result<_>>()?;
-        let mixed = mixed.map(|documents| documents.score(&runner, slots.as_ref(), progress)).transpose()?;
+        let mixed = mixed.map(|documents| documents.score(&runner, moe.as_ref(), progress)).transpose()?;
         let choices = choices.iter().map(|file| score_choices(&runner, file, progress)).collect::<Result<_>>()?;
         let answered = |file| score_answers(&runner, model, file, self.shots, &extraction, &limits, progress);
         let answers = self.questions.iter().map(answered).collect::<Result<_>>()?;

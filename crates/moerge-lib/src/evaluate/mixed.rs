@@ -4,7 +4,13 @@
 //! with each of its experts alone, and with every token sent to the expert of its text: what routers could reach. The
 //! expert of a text is the one that predicts its segments best.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{scores::Estimate, text_file::Text};
 use crate::following::{FirstChoices, Following, Place, places};
@@ -16,6 +22,7 @@ use moerge_core::{
 };
 use moerge_infer::{
     decoder::{Observer, Routes, ranges},
+    model::Model,
     runner::Runner,
     tokenizer::Tokenizer,
 };
@@ -59,6 +66,68 @@ pub struct ExpertsScore {
     pub best_single: Estimate,
     /// How often the expert of a token's text is the first choice, averaged over the layers.
     pub following: Following,
+}
+
+/// What experts do on mixed documents without a router.
+#[derive(Debug, Clone)]
+struct WithoutRouters {
+    of_texts: Vec<usize>,
+    forced: Estimate,
+    best_single: Estimate,
+}
+
+/// What was measured without routers, by a hash of everything else. MoEs that differ in their routers alone share it.
+#[derive(Debug, Clone, Default)]
+pub struct Measured(Arc<Mutex<HashMap<u128, WithoutRouters>>>);
+
+/// An MoE whose experts are measured.
+pub struct MeasuredMoe<'a> {
+    slots: &'a Slots,
+    measured: &'a Measured,
+    /// `None` where routers have a say without being asked: in layers that lack an expert.
+    key: Option<u128>,
+}
+
+impl<'a> MeasuredMoe<'a> {
+    /// `precision` names how weights are kept.
+    ///
+    /// # Errors
+    /// The weights cannot be read.
+    pub fn new(
+        documents: &MixedDocuments,
+        model: &Model,
+        slots: &'a Slots,
+        precision: &str,
+        measured: &'a Measured,
+    ) -> Result<Self> {
+        let layers = model.description().decoder.layers.len();
+        let is_whole = (0..layers).all(|layer| (0..slots.experts()).all(|e| slots.slot(layer, e).is_some()));
+        let key = is_whole.then(|| key(&documents.documents, model, precision)).transpose()?;
+        Ok(Self { slots, measured, key })
+    }
+
+    fn known(&self) -> Option<WithoutRouters> {
+        self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key?).cloned()
+    }
+
+    fn remember(&self, result: &WithoutRouters) {
+        if let Some(key) = self.key {
+            self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, result.clone());
+        }
+    }
+}
+
+fn key(documents: &[Vec<u32>], model: &Model, precision: &str) -> Result<u128> {
+    let mut hash = Xxh3::new();
+    documents.iter().flatten().for_each(|token| hash.update(&token.to_le_bytes()));
+    hash.update(precision.as_bytes());
+    let config = serde_json::to_string(&model.config.raw).map_err(|e| Error::input(e.to_string()))?;
+    hash.update(config.as_bytes());
+    for tensor in model.tensors_without_routers() {
+        hash.update(format!("{} {:?} {:?}", tensor.name, tensor.dtype, tensor.shape).as_bytes());
+        hash.update(&tensor.content_hash()?.to_le_bytes());
+    }
+    Ok(hash.digest128())
 }
 
 /// Mixed documents in the tokens of one tokenizer.
@@ -126,22 +195,43 @@ impl MixedDocuments {
         Ok(mixed)
     }
 
-    /// Number of tokens that go through a model that is an MoE of `experts`, or dense.
-    pub fn work(&self, experts: Option<usize>) -> u64 {
-        let passes = experts.map_or(1, |experts| experts + 2);
+    /// Number of tokens that go through a model that is an MoE, or dense.
+    pub fn work(&self, moe: Option<&MeasuredMoe<'_>>) -> u64 {
+        let unknown = moe.filter(|moe| moe.known().is_none());
+        let passes = 1 + unknown.map_or(0, |moe| moe.slots.experts() + 1);
         (passes * self.texts.len()) as u64
     }
 
-    /// Scores the model of `runner`; `slots` are those of its experts, if it is an MoE. Counts tokens as
-    /// [`Stage::Score`], which the caller starts and ends.
+    /// Scores the model of `runner`. Counts tokens as [`Stage::Score`], which the caller starts and ends.
     ///
     /// # Errors
     /// The weights cannot be read, or the run is stopped.
-    pub fn score(&self, runner: &Runner<'_>, slots: Option<&Slots>, progress: &dyn Progress) -> Result<MixedScore> {
-        let Some(slots) = slots else {
+    pub fn score(
+        &self,
+        runner: &Runner<'_>,
+        moe: Option<&MeasuredMoe<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<MixedScore> {
+        let Some(moe) = moe else {
             let losses = self.losses(runner, &mut (), progress)?;
             return Ok(self.result(&losses, None));
         };
+        let WithoutRouters { of_texts, forced, best_single } = match moe.known() {
+            Some(known) => known,
+            None => {
+                let result = self.without_routers(runner, moe.slots, progress)?;
+                moe.remember(&result);
+                result
+            }
+        };
+        let mut first = FirstChoices::new(moe.slots);
+        let own = self.losses(runner, &mut first, progress)?;
+        let own_experts = self.texts.iter().map(|text| Some(of_texts[(*text)?]));
+        let following = first.following(&self.places, &own_experts.collect::<Vec<_>>());
+        Ok(self.result(&own, Some(ExpertsScore { of_texts, forced, best_single, following })))
+    }
+
+    fn without_routers(&self, runner: &Runner<'_>, slots: &Slots, progress: &dyn Progress) -> Result<WithoutRouters> {
         let forced = |expert_of: &dyn Fn(usize) -> Option<usize>| {
             self.losses(runner, &mut Forced { slots, expert_of, first: 0 }, progress)
         };
@@ -155,13 +245,7 @@ impl MixedDocuments {
             best.map_or(&[][..], |losses| self.of_document(losses, document)).iter().copied()
         });
         let best_single = Estimate::mean(best_single).exp();
-
-        let mut first = FirstChoices::new(slots);
-        let own = self.losses(runner, &mut first, progress)?;
-        let own_experts = self.texts.iter().map(|text| Some(of_texts[(*text)?]));
-        let following = first.following(&self.places, &own_experts.collect::<Vec<_>>());
-        let forced = Estimate::mean(right.into_iter()).exp();
-        Ok(self.result(&own, Some(ExpertsScore { of_texts, forced, best_single, following })))
+        Ok(WithoutRouters { of_texts, forced: Estimate::mean(right.into_iter()).exp(), best_single })
     }
 
     fn result(&self, losses: &[f64], experts: Option<ExpertsScore>) -> MixedScore {

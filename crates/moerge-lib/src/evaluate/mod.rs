@@ -26,7 +26,7 @@ pub use card::with_evaluation;
 pub use choices::{ChoicesScore, ItemScore, TokenizedChoices, score_choices};
 pub use choices_file::{Choices, Item};
 pub use evaluation::{ModelScore, Reference, Tests};
-pub use mixed::{ExpertsScore, MixedDocuments, MixedScore, Mixing};
+pub use mixed::{ExpertsScore, Measured, MeasuredMoe, MixedDocuments, MixedScore, Mixing};
 pub use perplexity::{DivergenceScore, TextScore, TokenizedText, perplexity, splits_alike};
 pub use questions_file::{Extraction, NUMBER, Question, Questions};
 pub use scores::{Estimate, geometric_mean};

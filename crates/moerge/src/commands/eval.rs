@@ -4,7 +4,9 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use moerge_core::progress::Progress as _;
 use moerge_infer::{model::Model, runner::Placement};
-use moerge_lib::evaluate::{Choices, Extraction, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, html};
+use moerge_lib::evaluate::{
+    Choices, Extraction, Measured, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, html,
+};
 use serde_json::json;
 
 use super::{folder, placing::PlacingArgs, write_page};
@@ -123,6 +125,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let asked = args.tasks.load(args.shots, &reporter)?;
     let tests = Tests {
         mixing: args.mixed.then_some(Mixing { documents: args.mixed_documents, segment: args.segment }),
+        measured: Measured::default(),
         texts: args.text.iter().map(|path| Text::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
         choices: args.choices.iter().map(|path| Choices::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
         questions: args

@@ -1,16 +1,25 @@
 //! Perplexities against transformers, and a model that is asked in two ways.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use moerge_checkpoint::{LocalStorage, ReadStorage};
-use moerge_core::{model::locate::HubCache, progress::Silent};
+use moerge_core::{
+    model::locate::HubCache,
+    progress::{Progress, Silent, Stage},
+};
 use moerge_infer::{
     decoder::Quantisation,
     model::Model,
     runner::{Placement, Runner, Scored},
 };
 use moerge_lib::{
-    evaluate::{Choices, Mixing, ModelScore, Question, Questions, Tests, Text},
+    evaluate::{Choices, MixedScore, Mixing, ModelScore, Question, Questions, Tests, Text},
     following::FollowedTokens,
 };
 use serde_json::Value;
@@ -58,6 +67,18 @@ fn perplexity_is_that_of_transformers() {
     }
 }
 
+/// Counts the tokens that are scored.
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl Progress for Counted {
+    fn start(&self, stage: Stage, total: u64, _: u64) {
+        self.0.fetch_add(if stage == Stage::Score { total } else { 0 }, Ordering::Relaxed);
+    }
+    fn advance(&self, _: Stage, _: u64) {}
+    fn finish(&self, _: Stage, _: &str) {}
+}
+
 /// Mixed documents: each expert alone is its dense model, the right experts are better than the best of them, and a text's
 /// expert is found. The experts of `examples/tiny` have the base's attention, so the MoE contains the dense models.
 #[test]
@@ -71,7 +92,7 @@ fn mixed_documents_are_read_by_each_expert_alone_and_by_the_right_ones() {
         tiny_folder.display(),
         ["story", "code", "math"].map(expert).concat()
     );
-    std::fs::write(dir.path().join("moe.yml"), recipe).unwrap();
+    std::fs::write(dir.path().join("moe.yml"), &recipe).unwrap();
     crate::common::moerge_ok(dir.path(), &["merge", "moe.yml", "out", "--quiet"]);
 
     let names = ["code", "math", "story"];
@@ -106,6 +127,24 @@ fn mixed_documents_are_read_by_each_expert_alone_and_by_the_right_ones() {
     assert!((streamed.perplexity.value / moe.perplexity.value - 1.0).abs() < 1e-4);
     let forced = streamed.experts.unwrap().forced.value;
     assert!((forced / experts.forced.value - 1.0).abs() < 1e-4);
+
+    // Of an MoE that differs in its routers alone, the experts are known; with another expert, they are not.
+    let again = |change: &dyn Fn(&str) -> String, out: &str| {
+        std::fs::write(dir.path().join("other.yml"), change(&recipe)).unwrap();
+        crate::common::moerge_ok(dir.path(), &["merge", "other.yml", out, "--quiet"]);
+        let counted = Counted::default();
+        let model = open(&dir.path().join(out));
+        let score = tests.run(&model, IN_MEMORY, None, &counted).unwrap().mixed.unwrap();
+        (score, counted.0.into_inner())
+    };
+    let (routed, known) = again(&|recipe| format!("random_seed: 1\n{recipe}"), "routed");
+    let (noisy, unknown) = again(&|recipe| recipe.replace("/math\n", "/math\n  noise_scale: 0.2\n"), "noisy");
+    let of = |score: &MixedScore| score.experts.clone().unwrap();
+    assert_eq!(of(&routed).forced, experts.forced);
+    assert_eq!(of(&routed).best_single, experts.best_single);
+    assert_ne!(routed.perplexity, moe.perplexity);
+    assert_ne!(of(&noisy).forced, experts.forced);
+    assert_eq!(unknown - known, 4 * 6 * 121, "three experts alone, and the right ones");
 
     for (texts, segment) in [(1, 40), (2, 100_000)] {
         let texts = tests.texts[..texts].to_vec();

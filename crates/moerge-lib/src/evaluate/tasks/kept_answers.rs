@@ -52,11 +52,7 @@ impl KeptAnswers {
         runner: &Runner<'_>,
         placement: Placement,
     ) -> Result<Self> {
-        let precision = match runner.resident() {
-            Some(_) => placement.quantisation.name(),
-            None => "streamed",
-        };
-        let name = format!("{}-{precision}.", fingerprint(model)?);
+        let name = format!("{}-{}.", fingerprint(model)?, runner.precision(placement));
         let own = part.map(|part| part.to_string().replace('/', "-of-") + ".").unwrap_or_default();
         let path = folder.join(format!("{name}{own}jsonl"));
         fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
