@@ -163,7 +163,9 @@ impl Tests {
             texts.iter().map(TokenizedText::work).chain(choices.iter().map(|file| file.work(pass))).chain(written);
         let work = work.chain(asked.iter().map(|task| task.work(pass)));
         let precision = runner.precision(placement);
-        let measured = |(documents, slots)| MeasuredMoe::new(documents, model, slots, precision, &self.measured);
+        let measured = |(documents, slots): (&MixedDocuments, _)| {
+            MeasuredMoe::new(&documents.documents, model, slots, precision, &self.measured)
+        };
         let moe = mixed.as_ref().zip(slots.as_ref()).map(measured).transpose()?;
         let mixed_work = mixed.iter().map(|documents| documents.work(moe.as_ref()));
         let work = work.chain(mixed_work).sum();

@@ -4,15 +4,13 @@
 //! with each of its experts alone, and with every token sent to the expert of its text: what routers could reach. The
 //! expert of a text is the one that predicts its segments best.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
-use super::{scores::Estimate, text_file::Text};
+use super::{
+    measured_moe::{MeasuredMoe, WithoutRouters},
+    scores::Estimate,
+    text_file::Text,
+};
 use crate::following::{FirstChoices, Following, Place, places};
 use moerge_core::{
     error::{Error, Result},
@@ -22,7 +20,6 @@ use moerge_core::{
 };
 use moerge_infer::{
     decoder::{Observer, Routes, ranges},
-    model::Model,
     runner::Runner,
     tokenizer::Tokenizer,
 };
@@ -68,71 +65,9 @@ pub struct ExpertsScore {
     pub following: Following,
 }
 
-/// What experts do on mixed documents without a router.
-#[derive(Debug, Clone)]
-struct WithoutRouters {
-    of_texts: Vec<usize>,
-    forced: Estimate,
-    best_single: Estimate,
-}
-
-/// What was measured without routers, by a hash of everything else. MoEs that differ in their routers alone share it.
-#[derive(Debug, Clone, Default)]
-pub struct Measured(Arc<Mutex<HashMap<u128, WithoutRouters>>>);
-
-/// An MoE whose experts are measured.
-pub struct MeasuredMoe<'a> {
-    slots: &'a Slots,
-    measured: &'a Measured,
-    /// `None` where routers have a say without being asked: in layers that lack an expert.
-    key: Option<u128>,
-}
-
-impl<'a> MeasuredMoe<'a> {
-    /// `precision` names how weights are kept.
-    ///
-    /// # Errors
-    /// The weights cannot be read.
-    pub fn new(
-        documents: &MixedDocuments,
-        model: &Model,
-        slots: &'a Slots,
-        precision: &str,
-        measured: &'a Measured,
-    ) -> Result<Self> {
-        let layers = model.description().decoder.layers.len();
-        let is_whole = (0..layers).all(|layer| (0..slots.experts()).all(|e| slots.slot(layer, e).is_some()));
-        let key = is_whole.then(|| key(&documents.documents, model, precision)).transpose()?;
-        Ok(Self { slots, measured, key })
-    }
-
-    fn known(&self) -> Option<WithoutRouters> {
-        self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key?).cloned()
-    }
-
-    fn remember(&self, result: &WithoutRouters) {
-        if let Some(key) = self.key {
-            self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, result.clone());
-        }
-    }
-}
-
-fn key(documents: &[Vec<u32>], model: &Model, precision: &str) -> Result<u128> {
-    let mut hash = Xxh3::new();
-    documents.iter().flatten().for_each(|token| hash.update(&token.to_le_bytes()));
-    hash.update(precision.as_bytes());
-    let config = serde_json::to_string(&model.config.raw).map_err(|e| Error::input(e.to_string()))?;
-    hash.update(config.as_bytes());
-    for tensor in model.tensors_without_routers() {
-        hash.update(format!("{} {:?} {:?}", tensor.name, tensor.dtype, tensor.shape).as_bytes());
-        hash.update(&tensor.content_hash()?.to_le_bytes());
-    }
-    Ok(hash.digest128())
-}
-
 /// Mixed documents in the tokens of one tokenizer.
 pub struct MixedDocuments {
-    documents: Vec<Vec<u32>>,
+    pub(super) documents: Vec<Vec<u32>>,
     /// The text of every token of the packed documents; `None` for bos.
     texts: Vec<Option<usize>>,
     places: Vec<Option<Place>>,

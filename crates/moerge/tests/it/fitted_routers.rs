@@ -98,7 +98,7 @@ fn routers_follow_a_text_that_changes_its_subject() {
         moerge_ok(dir, &["merge", "moe.yml", name, "--quiet"]);
         let following = report(&dir.join(name)).following;
         assert_eq!(following.after_change.is_empty(), name == "whole", "{following:?}");
-        let arguments = ["eval", name, "--mixed", "--mixed-documents", "24", "--segment", "40", "--json", "--text"];
+        let arguments = ["eval", name, "--mixed", "--mixed-documents", "16", "--segment", "40", "--json", "--text"];
         let scored = moerge_ok(dir, &[&arguments[..], &texts].concat());
         let scored: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
         let mixed = &scored["models"][0]["mixed"];

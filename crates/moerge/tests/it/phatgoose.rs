@@ -14,7 +14,7 @@ fn write_recipe(dir: &Path, more: &str) {
     let tiny = fs::canonicalize(example("tiny")).unwrap();
     let tiny = tiny.display();
     let text = format!(
-        "base_model: {tiny}/base\ngate_mode: phatgoose\ncalibration_tokens: 1500\n{more}experts:\n\
+        "base_model: {tiny}/base\ngate_mode: phatgoose\ncalibration_tokens: 700\n{more}experts:\n\
          - source_model: {tiny}/base\n\
          - source_model: {tiny}/math\n  positive_prompts_file: {tiny}/calibration/math.txt\n\
          - source_model: {tiny}/story\n"
