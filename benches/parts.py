@@ -36,7 +36,7 @@ def measured(args, recipe, out, parts):
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     wall, before = time.monotonic(), os.times()
     for step in steps:
-        subprocess.run([*command, *step], check=True, cwd=args.models)
+        subprocess.run([*command, *step], check=True)
     wall, after = time.monotonic() - wall, os.times()
     shutil.rmtree(out)
     return wall, after.children_user + after.children_system - before.children_user - before.children_system
@@ -47,18 +47,19 @@ def main():
     parser.add_argument("models", type=pathlib.Path)
     parser.add_argument("moerge", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--recipe", type=pathlib.Path)
+    parser.add_argument("--recipe", type=pathlib.Path, help="with models by their names in MODELS")
     parser.add_argument("--cold", action="store_true")
     args = parser.parse_args()
     counts, results = [1, 2, 4], {1: [], 2: [], 4: []}
-    with tempfile.TemporaryDirectory(dir=args.models) as work:
-        recipe, out = args.models.resolve() / "parts.yml", pathlib.Path(work).resolve() / "out"
-        recipe.write_text(args.recipe.read_text() if args.recipe else RECIPE)
+    with tempfile.TemporaryDirectory(dir=args.models) as folder:
+        work = pathlib.Path(folder).resolve()
+        recipe, out = work / "moe.yml", work / "out"
+        text = args.recipe.read_text() if args.recipe else RECIPE
+        recipe.write_text(text.replace("_model: ", f"_model: {args.models.resolve()}/"))
         for round_number in range(args.rounds):
             turn = round_number % len(counts)
             for parts in counts[turn:] + counts[:turn]:
                 results[parts].append(measured(args, recipe, out, parts))
-        recipe.unlink()
     for parts, runs in results.items():
         cells = []
         for column, name in enumerate(["wall", "CPU"]):

@@ -165,6 +165,8 @@ def main():
             outs[method] = [bench.make(method, seed) for seed in (args.seeds[:1] if method in FIXED else args.seeds)]
         except ImportError as error:
             print(f"{method:30} left out: {error}")
+    if not outs:
+        return
     scores = iter(bench.measure([out for of_method in outs.values() for out in of_method]))
     for method, of_method in outs.items():
         rows = [next(scores) for _ in of_method]

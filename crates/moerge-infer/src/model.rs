@@ -120,7 +120,7 @@ impl Model {
         self.opened.parts().0.files().iter().chain(adapter).cloned().collect()
     }
 
-    /// The tensors of its weights, but for routers.
+    /// The tensors of its weights, but for routers. An adapter's are not among them.
     pub fn tensors_without_routers(&self) -> impl Iterator<Item = &TensorView> {
         let (checkpoint, description) = self.opened.parts();
         let is_router = |role: Role| matches!(role, Role::Layer(_, LayerRole::Router));

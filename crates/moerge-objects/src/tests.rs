@@ -135,21 +135,44 @@ fn keys_look_like_files_and_folders() {
     assert_eq!(kind("s3://b/models/v1.5"), Err(io::ErrorKind::NotFound));
 }
 
-/// On a slow store, a second process removed what the first, which was still preparing the output, had written by then.
-#[test]
-fn an_output_that_another_process_claimed_just_now_is_not_prepared_again() {
+/// Opens an output that another process, which does `next` after a while, has just claimed.
+fn open_claimed(next: impl Fn(&ObjectStorage) + Sync) -> moerge_checkpoint::Result<(OutputDir, Found)> {
     let (storage, _) = storage();
-    let create = |name: &str| storage.create_new(&Path::new("s3://b/.out.moerge-build").join(name), b"A").unwrap();
-    assert!(create("plan-id"));
+    assert!(storage.create_new(&work("plan-id"), b"A").unwrap());
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(std::time::Duration::from_millis(400));
-            assert!(create("kept/routers") && create("prepared"));
+            next(&storage);
         });
         let shared: Arc<dyn OutputStorage> = storage.clone();
-        let (output, found) = OutputDir::open_part(&shared, Path::new("s3://b/out"), "A", false).unwrap();
-        assert!(found == Found::Resumed && output.kept("routers").unwrap().is_some(), "{found:?}");
+        OutputDir::open_part(&shared, Path::new("s3://b/out"), "A", false)
+    })
+}
+
+fn work(name: &str) -> std::path::PathBuf {
+    Path::new("s3://b/.out.moerge-build").join(name)
+}
+
+/// On a slow store, a second process removed what the first, which was still preparing the output, had written by then.
+#[test]
+fn an_output_that_another_process_claimed_just_now_is_not_prepared_again() {
+    let create = |storage: &ObjectStorage, name: &str| assert!(storage.create_new(&work(name), b"x").unwrap());
+    let (output, found) = open_claimed(|storage| {
+        create(storage, "kept/routers");
+        create(storage, "prepared");
+    })
+    .unwrap();
+    assert!(found == Found::Resumed && output.kept("routers").unwrap().is_some(), "{found:?}");
+
+    let (_, found) = open_claimed(|storage| storage.remove_file(&work("plan-id")).unwrap()).unwrap();
+    assert_eq!(found, Found::Fresh, "discarded meanwhile");
+
+    let taken = open_claimed(|storage| {
+        let claim = storage.create(&work("plan-id")).unwrap();
+        claim.write_all_at(b"B", 0).and_then(|()| claim.sync()).unwrap();
+        create(storage, "prepared");
     });
+    assert!(taken.is_err(), "another plan took over");
 }
 
 #[test]

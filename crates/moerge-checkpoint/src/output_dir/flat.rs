@@ -12,30 +12,33 @@
 //! Several processes may build the same plan at once, since they write equal bytes. The states that a cut can leave:
 //! * no `plan-id`: there is no build. What else lies in the work area is removed by the next one.
 //! * `plan-id` without `prepared`: OUT may hold some of an earlier output that is being replaced, without its
-//!   `config.json`, which goes first. The next run empties OUT again.
+//!   `config.json`, which goes first. The next run empties OUT again, unless another process may be about to: a claim
+//!   is believed for ten seconds.
 //! * both, without `config.json` in OUT: an unfinished build. What it wrote is whole, as objects are.
 //! * both, with the `config.json` that was held back: published. The work area is removed, `prepared` last: alone it
 //!   means nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Found, OutputDir, PART, PLAN_ID, recover, write_through};
 use crate::error::{Error, Result, io_at};
 use crate::names::{ADAPTER_CONFIG_FILE, CONFIG_FILE};
-use crate::storage::{Facts, FileKind, OutputStorage, facts_if_any};
+use crate::storage::{FileKind, OutputStorage, facts_if_any};
 
 /// The folder of files that are written last.
 pub(super) const HELD_BACK: &str = "held-back";
 /// Files without which nobody opens a model, or an adapter.
 const MANIFESTS: [&str; 2] = [CONFIG_FILE, ADAPTER_CONFIG_FILE];
 const PREPARED: &str = "prepared";
-/// For how long a process that claimed OUT may take to prepare it.
+/// How long a claim of OUT without a sign of life is believed. A process that prepares OUT renews its claim.
 const PREPARING: Duration = Duration::from_secs(10);
-/// How long apart is asked whether it has.
+/// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A claim that is as old as this is nobody's, however wrong the clocks are: stores refuse requests from such clocks.
+const LONG_AGO: Duration = Duration::from_secs(15 * 60);
 
 /// Whether readers start from the file of this name.
 pub(super) fn is_manifest(name: &str) -> bool {
@@ -78,9 +81,9 @@ fn begin(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
             }
             // Another process was faster.
             check_plan(output)?;
-            resume(output)
+            resume(output, plan_id)
         }
-        Some(earlier) if earlier == plan_id.as_bytes() => resume(output),
+        Some(earlier) if earlier == plan_id.as_bytes() => resume(output, plan_id),
         Some(_) if output.overwrite => {
             // Nobody is to take the unfinished output of the other plan for one of this plan.
             output.remove_file_if_any(&output.work.join(PREPARED))?;
@@ -93,9 +96,14 @@ fn begin(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
 }
 
 /// Goes on with a build that this or another process began.
-fn resume(output: &mut OutputDir) -> Result<Found> {
+fn resume(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
+    // Not all that wait for a process that was killed take over at once: the others see the new claim.
+    let patience = PREPARING + PAUSE * (std::process::id() % 50);
+    let mut claim = claimed_at(output)?;
+    let mut seen = Instant::now();
     loop {
         if output.exists(&output.work.join(PREPARED))? {
+            check_plan(output)?;
             return Ok(match published(output)? {
                 true => {
                     output.published = true;
@@ -104,24 +112,37 @@ fn resume(output: &mut OutputDir) -> Result<Found> {
                 false => Found::Resumed,
             });
         }
-        if !claimed_just_now(output)? {
-            break;
+        match claimed_at(output)? {
+            // Published or discarded meanwhile.
+            None => return begin(output, plan_id),
+            Some(at) if claim != Some(at) => (claim, seen) = (Some(at), Instant::now()),
+            Some(at) if is_long_ago(at) || seen.elapsed() > patience => break,
+            Some(_) => sleep(PAUSE),
         }
-        sleep(PAUSE);
     }
     // Whoever was preparing it was killed.
+    check_plan(output)?;
     refuse_existing(output)?;
+    renew_claim(output)?;
     prepare(output)?;
     Ok(Found::Resumed)
 }
 
-/// Whether a process may still be preparing OUT: what it writes must not be removed.
-fn claimed_just_now(output: &OutputDir) -> Result<bool> {
+/// When OUT was claimed, in nanoseconds since 1970 by the store's clock.
+fn claimed_at(output: &OutputDir) -> Result<Option<i64>> {
     let place = output.work.join(PLAN_ID);
     let facts = facts_if_any(&*output.storage, &place).map_err(io_at("look at", &place))?;
+    Ok(facts.map(|facts| facts.modified_ns))
+}
+
+fn is_long_ago(nanoseconds: i64) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let age = |facts: Facts| now.abs_diff(Duration::from_nanos(facts.modified_ns.max(0) as u64));
-    Ok(facts.is_some_and(|facts| age(facts) < PREPARING))
+    now.abs_diff(Duration::from_nanos(nanoseconds.max(0) as u64)) > LONG_AGO
+}
+
+fn renew_claim(output: &OutputDir) -> Result<()> {
+    let plan_id = output.flat.as_deref().unwrap_or_default();
+    write_through(&*output.storage, &output.work, PLAN_ID, PART, plan_id.as_bytes())
 }
 
 /// Refuses an OUT with something in it that is not to be replaced.
@@ -135,21 +156,32 @@ fn refuse_existing(output: &OutputDir) -> Result<()> {
 /// Removes what earlier builds left in OUT and in the work area.
 fn prepare(output: &OutputDir) -> Result<()> {
     output.remove_file_if_any(&output.work.join(PREPARED))?;
-    empty_out(output)?;
-    remove_all(output, "kept")?;
-    remove_all(output, HELD_BACK)?;
+    let mut claimed = Instant::now();
+    for path in earlier_output(output)?.iter().chain(&earlier_work(output)?) {
+        output.remove_file_if_any(path)?;
+        if claimed.elapsed() > PREPARING / 4 {
+            renew_claim(output)?;
+            claimed = Instant::now();
+        }
+    }
     write_through(&*output.storage, &output.work, PREPARED, PART, b"\n")
 }
 
-/// Removes the files in OUT, first those that readers start from.
-fn empty_out(output: &OutputDir) -> Result<()> {
-    MANIFESTS.iter().try_for_each(|name| output.remove_file_if_any(&output.out.join(name)))?;
-    output.list(&output.out)?.iter().try_for_each(|name| output.remove_file_if_any(&output.out.join(name)))
+/// The files in OUT, first those that readers start from.
+fn earlier_output(output: &OutputDir) -> Result<Vec<PathBuf>> {
+    let names = output.list(&output.out)?;
+    let (first, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| MANIFESTS.iter().any(|own| **name == **own));
+    Ok(first.into_iter().chain(others).map(|name| output.out.join(name)).collect())
 }
 
-fn remove_all(output: &OutputDir, folder: &str) -> Result<()> {
-    let dir = output.work.join(folder);
-    output.list(&dir)?.iter().try_for_each(|name| output.remove_file_if_any(&dir.join(name)))
+/// The files in the folders of the work area.
+fn earlier_work(output: &OutputDir) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for folder in ["kept", HELD_BACK] {
+        let dir = output.work.join(folder);
+        paths.extend(output.list(&dir)?.iter().map(|name| dir.join(name)));
+    }
+    Ok(paths)
 }
 
 /// Whether what was held back is in OUT.
@@ -190,13 +222,12 @@ pub(super) fn publish(mut output: OutputDir) -> Result<()> {
 
 /// Abandons the build: what it wrote is removed.
 pub(super) fn discard(output: &OutputDir) -> Result<()> {
-    empty_out(output)?;
+    earlier_output(output)?.iter().try_for_each(|path| output.remove_file_if_any(path))?;
     remove_work(output)
 }
 
 fn remove_work(output: &OutputDir) -> Result<()> {
-    remove_all(output, "kept")?;
-    remove_all(output, HELD_BACK)?;
+    earlier_work(output)?.iter().try_for_each(|path| output.remove_file_if_any(path))?;
     output.remove_file_if_any(&output.work.join(PLAN_ID))?;
     output.remove_file_if_any(&output.work.join(PREPARED))
 }

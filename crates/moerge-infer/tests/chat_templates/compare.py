@@ -1,5 +1,6 @@
 """Renders every template of a folder with transformers and with moerge, and prints what differs.
 
+    cargo build -p moerge --example render_chat_templates
     python compare.py FOLDER_OF_JINJA_FILES ../../../../target/debug/examples/render_chat_templates
 
 The llama-cpp-python sdist has some 70 templates of well-known models in vendor/llama.cpp/models/templates.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    AnswersScore, Choices, ChoicesScore, Extraction, Measured, MeasuredMoe, MixedDocuments, MixedScore, Mixing, NUMBER,
-    Questions, Text, TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers, score_choices,
-    splits_alike,
+    AnswersScore, Choices, ChoicesScore, Extraction, KnownExperts, MixedDocuments, MixedMoe, MixedScore, Mixing,
+    NUMBER, Questions, Text, TextScore, TokenizedChoices, TokenizedText, Windowing, perplexity, score_answers,
+    score_choices, splits_alike,
     tasks::{GroupScore, KeptAnswers, TaskScore, TokenizedQuestions, group_scores, questions, score_task},
 };
 use crate::route::{expert_names, expert_slots};
@@ -29,8 +29,8 @@ pub struct Tests {
     pub texts: Vec<Text>,
     /// How documents of all texts are made, if they are to be scored.
     pub mixing: Option<Mixing>,
-    /// What was measured of experts without routers, for MoEs that differ in their routers alone.
-    pub measured: Measured,
+    /// Where what experts do on mixed documents is kept, for MoEs that differ in their routers alone.
+    pub known_experts: Option<KnownExperts>,
     /// Files of multiple-choice questions.
     pub choices: Vec<Choices>,
     /// Files of questions with free answers.
@@ -163,10 +163,11 @@ impl Tests {
             texts.iter().map(TokenizedText::work).chain(choices.iter().map(|file| file.work(pass))).chain(written);
         let work = work.chain(asked.iter().map(|task| task.work(pass)));
         let precision = runner.precision(placement);
-        let measured = |(documents, slots): (&MixedDocuments, _)| {
-            MeasuredMoe::new(&documents.documents, model, slots, precision, &self.measured)
+        let known = self.known_experts.as_ref();
+        let mixed_moe = |(documents, slots): (&MixedDocuments, _)| {
+            MixedMoe::new(documents.digest(), model, slots, precision, known)
         };
-        let moe = mixed.as_ref().zip(slots.as_ref()).map(measured).transpose()?;
+        let moe = mixed.as_ref().zip(slots.as_ref()).map(mixed_moe).transpose()?;
         let mixed_work = mixed.iter().map(|documents| documents.work(moe.as_ref()));
         let work = work.chain(mixed_work).sum();
         progress.start(Stage::Score, work, 0);

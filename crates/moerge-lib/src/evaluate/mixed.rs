@@ -5,9 +5,10 @@
 //! expert of a text is the one that predicts its segments best.
 
 use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    measured_moe::{MeasuredMoe, WithoutRouters},
+    known_experts::{MixedMoe, WithoutRouters},
     scores::Estimate,
     text_file::Text,
 };
@@ -67,7 +68,7 @@ pub struct ExpertsScore {
 
 /// Mixed documents in the tokens of one tokenizer.
 pub struct MixedDocuments {
-    pub(super) documents: Vec<Vec<u32>>,
+    documents: Vec<Vec<u32>>,
     /// The text of every token of the packed documents; `None` for bos.
     texts: Vec<Option<usize>>,
     places: Vec<Option<Place>>,
@@ -130,8 +131,16 @@ impl MixedDocuments {
         Ok(mixed)
     }
 
-    /// Number of tokens that go through a model that is an MoE, or dense.
-    pub fn work(&self, moe: Option<&MeasuredMoe<'_>>) -> u64 {
+    /// A hash of the documents and of their segments.
+    pub fn digest(&self) -> u128 {
+        let mut hash = Xxh3::new();
+        hash.update(format!("{:?} {:?}", self.documents, self.texts).as_bytes());
+        hash.digest128()
+    }
+
+    /// Tokens that [`score`](Self::score) reads: one pass for a dense model and for an MoE whose experts are known, one per
+    /// expert and two more for another MoE.
+    pub fn work(&self, moe: Option<&MixedMoe<'_>>) -> u64 {
         let unknown = moe.filter(|moe| moe.known().is_none());
         let passes = 1 + unknown.map_or(0, |moe| moe.slots.experts() + 1);
         (passes * self.texts.len()) as u64
@@ -144,7 +153,7 @@ impl MixedDocuments {
     pub fn score(
         &self,
         runner: &Runner<'_>,
-        moe: Option<&MeasuredMoe<'_>>,
+        moe: Option<&MixedMoe<'_>>,
         progress: &dyn Progress,
     ) -> Result<MixedScore> {
         let Some(moe) = moe else {
@@ -173,7 +182,9 @@ impl MixedDocuments {
         let alone: Vec<Vec<f64>> =
             (0..slots.experts()).map(|expert| forced(&|_| Some(expert))).collect::<Result<_>>()?;
         let of_texts: Vec<usize> = (0..self.count_of_texts).map(|text| self.best_for(text, &alone)).collect();
-        let right = forced(&|column| self.texts[column].map(|text| of_texts[text]))?;
+        // Tokens before the first text, such as bos, are read by its expert, so that no router has a say.
+        let text_of = |column: usize| self.texts[column..].iter().flatten().next().copied();
+        let right = forced(&|column| text_of(column).map(|text| of_texts[text]))?;
         let best_single = (0..self.documents.len()).flat_map(|document| {
             let of = |expert: &&Vec<f64>| self.of_document(expert, document).iter().sum::<f64>();
             let best = alone.iter().min_by(|a, b| of(a).total_cmp(&of(b)));

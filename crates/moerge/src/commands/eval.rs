@@ -5,7 +5,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use moerge_core::progress::Progress as _;
 use moerge_infer::{model::Model, runner::Placement};
 use moerge_lib::evaluate::{
-    Choices, Extraction, Measured, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, html,
+    Choices, Extraction, KnownExperts, Mixing, ModelScore, NUMBER, Questions, Reference, Tests, Text, html,
 };
 use serde_json::json;
 
@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let asked = args.tasks.load(args.shots, &reporter)?;
     let tests = Tests {
         mixing: args.mixed.then_some(Mixing { documents: args.mixed_documents, segment: args.segment }),
-        measured: Measured::default(),
+        known_experts: (args.models.len() > 1).then(KnownExperts::default),
         texts: args.text.iter().map(|path| Text::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
         choices: args.choices.iter().map(|path| Choices::load(&folder(path))).collect::<moerge_core::Result<_>>()?,
         questions: args

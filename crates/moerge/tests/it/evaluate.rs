@@ -19,7 +19,7 @@ use moerge_infer::{
     runner::{Placement, Runner, Scored},
 };
 use moerge_lib::{
-    evaluate::{Choices, MixedScore, Mixing, ModelScore, Question, Questions, Tests, Text},
+    evaluate::{Choices, KnownExperts, MixedScore, Mixing, ModelScore, Question, Questions, Tests, Text},
     following::FollowedTokens,
 };
 use serde_json::Value;
@@ -67,15 +67,20 @@ fn perplexity_is_that_of_transformers() {
     }
 }
 
-/// Counts the tokens that are scored.
+/// Counts the tokens that are announced and those that are scored.
 #[derive(Default)]
-struct Counted(AtomicU64);
+struct Counted {
+    announced: AtomicU64,
+    scored: AtomicU64,
+}
 
 impl Progress for Counted {
     fn start(&self, stage: Stage, total: u64, _: u64) {
-        self.0.fetch_add(if stage == Stage::Score { total } else { 0 }, Ordering::Relaxed);
+        self.announced.fetch_add(if stage == Stage::Score { total } else { 0 }, Ordering::Relaxed);
     }
-    fn advance(&self, _: Stage, _: u64) {}
+    fn advance(&self, stage: Stage, amount: u64) {
+        self.scored.fetch_add(if stage == Stage::Score { amount } else { 0 }, Ordering::Relaxed);
+    }
     fn finish(&self, _: Stage, _: &str) {}
 }
 
@@ -129,22 +134,29 @@ fn mixed_documents_are_read_by_each_expert_alone_and_by_the_right_ones() {
     assert!((forced / experts.forced.value - 1.0).abs() < 1e-4);
 
     // Of an MoE that differs in its routers alone, the experts are known; with another expert, they are not.
-    let again = |change: &dyn Fn(&str) -> String, out: &str| {
-        std::fs::write(dir.path().join("other.yml"), change(&recipe)).unwrap();
+    let merge = |recipe: &str, out: &str| {
+        std::fs::write(dir.path().join("other.yml"), recipe).unwrap();
         crate::common::moerge_ok(dir.path(), &["merge", "other.yml", out, "--quiet"]);
-        let counted = Counted::default();
-        let model = open(&dir.path().join(out));
-        let score = tests.run(&model, IN_MEMORY, None, &counted).unwrap().mixed.unwrap();
-        (score, counted.0.into_inner())
+        open(&dir.path().join(out))
     };
-    let (routed, known) = again(&|recipe| format!("random_seed: 1\n{recipe}"), "routed");
-    let (noisy, unknown) = again(&|recipe| recipe.replace("/math\n", "/math\n  noise_scale: 0.2\n"), "noisy");
+    let score = |model: &Model, known: &KnownExperts| {
+        let counted = Counted::default();
+        let tests = Tests { known_experts: Some(known.clone()), ..tests.clone() };
+        let score = tests.run(model, IN_MEMORY, None, &counted).unwrap().mixed.unwrap();
+        assert_eq!(counted.announced.into_inner(), counted.scored.load(Ordering::Relaxed));
+        (score, counted.scored.into_inner())
+    };
     let of = |score: &MixedScore| score.experts.clone().unwrap();
-    assert_eq!(of(&routed).forced, experts.forced);
-    assert_eq!(of(&routed).best_single, experts.best_single);
+    let known = KnownExperts::default();
+    score(&open(&dir.path().join("out")), &known);
+    let model = merge(&format!("random_seed: 1\n{recipe}"), "routed");
+    let ((routed, few), (alone, all)) = (score(&model, &known), score(&model, &KnownExperts::default()));
+    assert_eq!(routed, alone, "what is known is what would be measured");
     assert_ne!(routed.perplexity, moe.perplexity);
-    assert_ne!(of(&noisy).forced, experts.forced);
-    assert_eq!(unknown - known, 4 * 6 * 121, "three experts alone, and the right ones");
+    assert_eq!(all - few, 4 * 6 * 121, "three experts alone, and the right ones");
+    let (noisy, all) = score(&merge(&recipe.replace("/math\n", "/math\n  noise_scale: 0.2\n"), "noisy"), &known);
+    assert_ne!(of(&noisy).forced, of(&routed).forced);
+    assert_eq!(all - few, 4 * 6 * 121);
 
     for (texts, segment) in [(1, 40), (2, 100_000)] {
         let texts = tests.texts[..texts].to_vec();

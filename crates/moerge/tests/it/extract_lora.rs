@@ -288,8 +288,8 @@ fn embeddings_are_adapted_on_request_and_tied_ones_are_said() {
 }
 
 /// Two models whose decomposition takes a while.
-fn write_larger_pair(dir: &Path) {
-    let config = llama(&json!({"hidden_size": 320, "intermediate_size": 640, "num_hidden_layers": 3}));
+fn write_larger_pair(dir: &Path, hidden: usize) {
+    let config = llama(&json!({"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": 3}));
     (1..).zip(["base", "tuned"]).for_each(|(seed, name)| write_model(&dir.join(name), &config, seed));
 }
 
@@ -299,7 +299,7 @@ const LARGER: [&str; 7] = ["extract-lora", "tuned", "--base", "base", "--energy"
 fn an_interrupted_run_is_resumed_and_gives_the_same_adapter() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    write_larger_pair(dir);
+    write_larger_pair(dir, 384);
     let kept = dir.join(".lora.moerge-build/kept");
     let finished = || fs::read_dir(&kept).into_iter().flatten().count();
     let mut child =
@@ -334,7 +334,7 @@ fn an_interrupted_run_is_resumed_and_gives_the_same_adapter() {
 fn memory_stays_within_what_the_report_says() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    write_larger_pair(dir);
+    write_larger_pair(dir, 512);
     for more in [vec!["--rank", "8", "--embeddings"], vec!["--energy", "0.9", "-j4"]] {
         let arguments = [&LARGER[..4], &["lora", "--json"], &more].concat();
         // Not a pipe, which would fill up.

@@ -1,4 +1,4 @@
-//! MoEs that differ in their routers alone: what their experts do without routers is measured once.
+//! What experts do on mixed documents without routers is measured once for all MoEs that differ in their routers alone.
 
 use std::{
     collections::HashMap,
@@ -25,54 +25,54 @@ pub(super) struct WithoutRouters {
     pub best_single: Estimate,
 }
 
-/// What was measured without routers, by a hash of everything else. MoEs that differ in their routers alone share it.
+/// What the experts of earlier MoEs did, by a hash of everything but the routers.
 #[derive(Debug, Clone, Default)]
-pub struct Measured(Arc<Mutex<HashMap<u128, WithoutRouters>>>);
+pub struct KnownExperts(Arc<Mutex<HashMap<u128, WithoutRouters>>>);
 
-/// An MoE whose experts are measured.
-pub struct MeasuredMoe<'a> {
+/// An MoE that reads mixed documents.
+pub struct MixedMoe<'a> {
     pub(super) slots: &'a Slots,
-    measured: &'a Measured,
-    /// `None` where routers have a say without being asked: in layers that lack an expert.
-    key: Option<u128>,
+    /// Where its experts are known, if another MoE had the same, and by what key.
+    known: Option<(&'a KnownExperts, u128)>,
 }
 
-impl<'a> MeasuredMoe<'a> {
-    /// It is to read `documents`; `precision` names how its weights are kept.
+impl<'a> MixedMoe<'a> {
+    /// `documents` is a hash of the documents; `precision` names how weights are kept. With `known`, all weights are read
+    /// once to find MoEs with the same experts.
     ///
     /// # Errors
     /// The weights cannot be read.
     pub fn new(
-        documents: &[Vec<u32>],
+        documents: u128,
         model: &Model,
         slots: &'a Slots,
         precision: &str,
-        measured: &'a Measured,
+        known: Option<&'a KnownExperts>,
     ) -> Result<Self> {
         let layers = model.description().decoder.layers.len();
+        // Where a layer lacks an expert, its router still decides.
         let is_whole = (0..layers).all(|layer| (0..slots.experts()).all(|e| slots.slot(layer, e).is_some()));
-        let key = is_whole.then(|| key(documents, model, precision)).transpose()?;
-        Ok(Self { slots, measured, key })
+        let with_key = |known| -> Result<_> { Ok((known, key(documents, model, precision)?)) };
+        Ok(Self { slots, known: known.filter(|_| is_whole).map(with_key).transpose()? })
     }
 
-    /// What an earlier MoE with the same experts did.
+    /// What its experts do, if an earlier MoE had the same.
     pub(super) fn known(&self) -> Option<WithoutRouters> {
-        self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key?).cloned()
+        let (known, key) = self.known?;
+        known.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
     pub(super) fn remember(&self, result: &WithoutRouters) {
-        if let Some(key) = self.key {
-            self.measured.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, result.clone());
+        if let Some((known, key)) = self.known {
+            known.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, result.clone());
         }
     }
 }
 
-fn key(documents: &[Vec<u32>], model: &Model, precision: &str) -> Result<u128> {
-    let mut hash = Xxh3::new();
-    documents.iter().flatten().for_each(|token| hash.update(&token.to_le_bytes()));
-    hash.update(precision.as_bytes());
+fn key(documents: u128, model: &Model, precision: &str) -> Result<u128> {
     let config = serde_json::to_string(&model.config.raw).map_err(|e| Error::input(e.to_string()))?;
-    hash.update(config.as_bytes());
+    let mut hash = Xxh3::new();
+    hash.update(format!("{documents} {precision} {config}").as_bytes());
     for tensor in model.tensors_without_routers() {
         hash.update(format!("{} {:?} {:?}", tensor.name, tensor.dtype, tensor.shape).as_bytes());
         hash.update(&tensor.content_hash()?.to_le_bytes());
