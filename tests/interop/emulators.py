@@ -2,8 +2,9 @@
 
     emulators.py MOERGE_BINARY --azurite AZURITE_BLOB --fake-gcs FAKE_GCS_SERVER [--kills 6] [--seed 0]
 
-Needs numpy and boto3 (for objects.py), and azure-storage-blob for Azurite. Every output is compared byte by byte with that of a local merge of the same
-recipe. fake-gcs-server does not know the requests by which objects are written, so nothing is written to it.
+Needs numpy and boto3 (for objects.py), and azure-storage-blob for Azurite. Every output is compared byte by byte with that
+of a local merge of the same recipe. fake-gcs-server does not know the requests by which objects are written, so nothing is
+written to it.
 Exit code 0: all tests passed; 1: one failed.
 """
 

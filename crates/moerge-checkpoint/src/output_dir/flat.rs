@@ -87,7 +87,7 @@ fn begin(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
         Some(_) if output.overwrite => {
             // Nobody is to take the unfinished output of the other plan for one of this plan.
             output.remove_file_if_any(&output.work.join(PREPARED))?;
-            write_through(&*output.storage, &output.work, PLAN_ID, PART, plan_id.as_bytes())?;
+            claim_again(output)?;
             prepare(output)?;
             Ok(Found::OtherPlanDiscarded)
         }
@@ -123,7 +123,7 @@ fn resume(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     // Whoever was preparing it was killed.
     check_plan(output)?;
     refuse_existing(output)?;
-    renew_claim(output)?;
+    claim_again(output)?;
     prepare(output)?;
     Ok(Found::Resumed)
 }
@@ -140,7 +140,8 @@ fn is_long_ago(nanoseconds: i64) -> bool {
     now.abs_diff(Duration::from_nanos(nanoseconds.max(0) as u64)) > LONG_AGO
 }
 
-fn renew_claim(output: &OutputDir) -> Result<()> {
+/// Writes the plan of this process as the claim, over that of whoever was there.
+fn claim_again(output: &OutputDir) -> Result<()> {
     let plan_id = output.flat.as_deref().unwrap_or_default();
     write_through(&*output.storage, &output.work, PLAN_ID, PART, plan_id.as_bytes())
 }
@@ -160,7 +161,7 @@ fn prepare(output: &OutputDir) -> Result<()> {
     for path in earlier_output(output)?.iter().chain(&earlier_work(output)?) {
         output.remove_file_if_any(path)?;
         if claimed.elapsed() > PREPARING / 4 {
-            renew_claim(output)?;
+            claim_again(output)?;
             claimed = Instant::now();
         }
     }
