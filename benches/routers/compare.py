@@ -6,7 +6,7 @@ BASE and EXPERT are model folders, an expert optionally `folder+adapter`. TEXTS/
 to, TEXTS/NAME/valid.txt what they are measured on. Every method makes the same MoE and only its gates differ, so "right
 experts" (every token sent to the expert of its text) is the same for all of them. Ridge regression is that of DUME
 (arXiv 2603.29765): one-hot targets, the inputs of each layer's FFN when an expert reads its own text alone, here without
-the bias that a router does not have. It needs torch and transformers; without them it is left out.
+the bias that a router does not have. It needs torch and transformers; without them it is left out. --torch needs them, too.
 
 Prints a row per method: perplexity of single subjects in windows of 256 tokens and in long ones (geometric mean over the
 texts), and of mixed documents, each with its distance from the specialists or the right experts; mean and standard error
@@ -76,8 +76,23 @@ class Bench:
 
     def specialists(self, context):
         """The geometric mean over the texts, each read by its own expert."""
+        if self.args.torch:
+            import measure
+
+            texts = measure.tokens(self.args.base, self.valid)
+            models = (measure.Dense(self.dense(name)) for name in self.experts)
+            return geometric_mean(model.perplexity(ids, context) for model, ids in zip(models, texts))
         own = [self.evaluate([model], context, [text])[0] for model, text in zip(self.experts.values(), self.valid)]
         return geometric_mean(score["texts"][0]["perplexity"]["value"] for score in own)
+
+    def dense(self, name):
+        """The folder of an expert, its adapter merged."""
+        out = self.work / f"dense-{name}"
+        if not out.exists():
+            recipe = self.work / "dense.yml"
+            recipe.write_text(f"merge_method: passthrough\nmodels: [{{model: {self.experts[name]}}}]\ndtype: bfloat16\n")
+            run(self.args.moerge, "merge", recipe, out)
+        return out
 
     def make(self, method, seed):
         """The folder of the MoE."""
@@ -89,12 +104,26 @@ class Bench:
         return out
 
     def measure(self, outs):
-        """Of each MoE its perplexities: single subjects in short windows and in long ones, mixed documents; and what its
-        experts do on these. They are all measured by one command, which reads the documents with each expert once."""
+        """Of each MoE its perplexities: single subjects in short windows and in long ones, mixed documents; and on these,
+        that of the right experts and of each document's best expert. They are all measured at once, which reads the
+        documents with each expert once."""
+        if self.args.torch:
+            import measure
+
+            texts = measure.tokens(self.args.base, self.valid)
+            moe, mixed = measure.Moe(outs[0]), measure.Mixed(texts, self.args.documents)
+            known = mixed.without_routers(moe)
+            for out in outs:
+                moe.route(out)
+                single = [geometric_mean(moe.perplexity(ids, context) for ids in texts) for context in (256, LONG)]
+                yield *single, math.exp(moe.losses(mixed.documents).mean()), *known
+            return
         mean = lambda score: geometric_mean(text["perplexity"]["value"] for text in score["texts"])
         short, long = self.evaluate(outs, 256, self.valid, mixed=True), self.evaluate(outs, LONG, self.valid)
-        mixed = [score["mixed"] for score in short]
-        return [(mean(s), mean(l), m["perplexity"]["value"], m["experts"]) for s, l, m in zip(short, long, mixed)]
+        for s, l in zip(short, long):
+            mixed, experts = s["mixed"], s["mixed"]["experts"]
+            values = [mixed["perplexity"], experts["forced"], experts["best_single"]]
+            yield mean(s), mean(l), *(value["value"] for value in values)
 
 
 def ridge(bench, out):
@@ -103,15 +132,11 @@ def ridge(bench, out):
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(bench.args.base)
     moments, targets = {}, {}
-    for index, (name, model) in enumerate(bench.experts.items()):
-        dense = bench.work / f"dense-{name}"
-        if not dense.exists():
-            recipe = bench.work / "dense.yml"
-            recipe.write_text(f"merge_method: passthrough\nmodels: [{{model: {model}}}]\ndtype: bfloat16\n")
-            run(bench.args.moerge, "merge", recipe, dense)
-        network = AutoModelForCausalLM.from_pretrained(dense, dtype=torch.float32)
+    for index, name in enumerate(bench.experts):
+        network = AutoModelForCausalLM.from_pretrained(bench.dense(name), dtype=torch.float32).to(device)
         inputs = {}
         for layer, block in enumerate(network.model.layers):
             keep = lambda _m, _i, output, layer=layer: inputs.__setitem__(layer, output.detach())
@@ -121,9 +146,9 @@ def ridge(bench, out):
         step = max(1, len(windows) // 16)
         for window in windows[::step][:16]:
             with torch.no_grad():
-                network.model(torch.tensor([window]))
+                network.model(torch.tensor([window], device=device))
             for layer, u in inputs.items():
-                u = u[0].double()
+                u = u[0].double().cpu()
                 moments[layer] = moments.get(layer, 0) + u.T @ u
                 sums = targets.setdefault(layer, torch.zeros(len(bench.experts), u.shape[1], dtype=torch.float64))
                 sums[index] += u.sum(0)
@@ -154,6 +179,7 @@ def main():
     parser.add_argument("--ridge", type=float, default=1e-3, help="the penalty, times the mean square of the inputs")
     parser.add_argument("--setting", action="append", default=[], help="another line of the recipe")
     parser.add_argument("--only", nargs="+", help="methods by name")
+    parser.add_argument("--torch", action="store_true", help="measure with PyTorch (measure.py), on a GPU if there is one")
     parser.add_argument("--work", default=None, help="where models are written")
     args = parser.parse_args()
     bench = Bench(args)
@@ -167,18 +193,17 @@ def main():
             print(f"{method:30} left out: {error}")
     if not outs:
         return
-    scores = iter(bench.measure([out for of_method in outs.values() for out in of_method]))
+    scores = bench.measure([out for of_method in outs.values() for out in of_method])
     for method, of_method in outs.items():
         rows = [next(scores) for _ in of_method]
         cells = []
         for column, best in enumerate([short, long, None]):
             values = [row[column] for row in rows]
-            against = [value / (best or row[3]["forced"]["value"]) - 1 for value, row in zip(values, rows)]
+            against = [value / (best or row[3]) - 1 for value, row in zip(values, rows)]
             error = statistics.stdev(against) / math.sqrt(len(against)) if len(against) > 1 else 0.0
             cells.append(f"{statistics.fmean(values):8.3f} {100 * statistics.fmean(against):+6.2f} ±{100 * error:.2f} %")
-        experts = rows[0][3]
-        print(f"{method:30} {' | '.join(cells)} | right experts {experts['forced']['value']:.3f}, "
-              f"best single {experts['best_single']['value']:.3f}", flush=True)
+        right, best_single = rows[0][3:]
+        print(f"{method:30} {' | '.join(cells)} | right experts {right:.3f}, best single {best_single:.3f}", flush=True)
     shutil.rmtree(bench.work)
 
 

@@ -12,12 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 WINDOW, BATCH = 256, 4
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def train(args, name, text):
     torch.manual_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.base)
-    model = AutoModelForCausalLM.from_pretrained(args.base, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(args.base, dtype=torch.float32).to(DEVICE)
     for key, parameter in model.named_parameters():
         parameter.requires_grad = ".mlp." in key or args.all and "embed_tokens" not in key and "lm_head" not in key
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -28,14 +29,14 @@ def train(args, name, text):
         for group in optimiser.param_groups:
             group["lr"] = args.rate * min(1.0, (step + 1) / 5, 2 * (args.steps - step) / args.steps)
         starts = [draw.randrange(len(ids) - WINDOW) for _ in range(BATCH)]
-        batch = torch.tensor([ids[start : start + WINDOW] for start in starts])
+        batch = torch.tensor([ids[start : start + WINDOW] for start in starts], device=DEVICE)
         loss = model(batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad()
         print(f"{name}: step {step + 1} of {args.steps}, loss {loss.item():.3f}", flush=True)
-    model.to(torch.bfloat16).save_pretrained(args.out / name)
+    model.to("cpu", torch.bfloat16).save_pretrained(args.out / name)
     tokenizer.save_pretrained(args.out / name)
 
 
