@@ -187,6 +187,13 @@ def add_cases():
     case("passthrough", "vector", 1, scale=[0.5])
     case("passthrough", "matrix", 1, scale=[-2.0])
 
+    for method in ["dare_ties", "della", "della_linear"]:
+        case(method, "matrix", 4, weight=w3, density=[1.0] * 3, lambda_=0.7)
+    for method in ["breadcrumbs", "breadcrumbs_ties"]:
+        case(method, "matrix", 4, weight=w3, density=[0.6] * 3, gamma=[0.1] * 3, lambda_=0.7)
+    case("dare_linear", "matrix", 4, weight=w3, density=[1.0] * 3, normalize=True)
+    case("della", "matrix", 4, weight=w3, density=[1.0] * 3, normalize=False)
+
 
 def merge(method, tensors, base, parameters):
     group = TensorGroup.from_tensors(tensors, base_index=0 if base else None, name="w")
@@ -204,13 +211,13 @@ def masks():
     """What is left of differences from a base of zeros: the share that is not 0, and the L1 norm."""
     shape = (400, 250)
     cases = []
-    for method in ["dare_linear", "della_linear"]:
+    for method in ["dare_linear", "della_linear", "dare_ties", "della"]:
         for density, epsilon in [(0.2, 0.15), (0.5, 0.1), (0.8, 0.19)]:
             for rescale in [False, True]:
                 torch.manual_seed(0)
                 tensors = [torch.zeros(shape), hashed(100_000, 1).reshape(shape)]
                 parameters = dict(weight=[1.0], density=[density], rescale=rescale)
-                if method == "della_linear":
+                if method.startswith("della"):
                     parameters["epsilon"] = [epsilon]
                 out = merge(method, tensors, True, parameters)
                 cases.append(dict(
