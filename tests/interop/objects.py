@@ -251,7 +251,8 @@ class Bench:
 
 
 def read_all(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.is_dir() else {}
+    files = folder.iterdir() if folder.is_dir() else []
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
 
 
 def test_plain(bench):
@@ -289,6 +290,40 @@ def faulty(bench, name, chance, hits=lambda line: True):
         bench.proxy.fault = lambda line, number: None
     print(f"    made: {bench.proxy.made} in {bench.proxy.number} requests")
     assert bench.proxy.made.get(name, 0) > 3, "too few faults"
+
+
+def test_gguf(bench):
+    """GGUF files, one and several that a model is split into: killed, finished, recognised, replaced."""
+    local = bench.work / "gguf"
+    local.mkdir()
+    for name, split in [("whole.gguf", []), ("split.gguf", ["--max-size", "30MB"])]:
+        words = ["merge", bench.work / "dense.yml"], ["--quant", "q8_0", *split]
+        bench.run(*words[0], local / name, *words[1], check=True)
+        expected = {file: content for file, content in read_all(local).items() if file.startswith(name.removesuffix(".gguf"))}
+        assert len(expected) > 1 if split else len(expected) == 1, list(expected)
+        first = min(expected)
+        for wait in [0.2, 0.5, 1.0]:
+            command = bench.command(*words[0], f"s3://out/{name}", *words[1], "--quiet")
+            process = subprocess.Popen(command, env=bench.environment(), stderr=subprocess.DEVNULL)
+            time.sleep(wait)
+            process.kill()
+            process.wait()
+            there = [entry["Key"] for entry in bench.client.list_objects_v2(Bucket="out").get("Contents", [])]
+            assert first not in there or set(expected) <= set(there), there
+        bench.run(*words[0], f"s3://out/{name}", *words[1], check=True)
+        assert read_all(bench.data / "out") == expected, sorted(read_all(bench.data / "out"))
+        again = bench.run(*words[0], f"s3://out/{name}", *words[1], check=True)
+        assert "already" in again.stdout, again.stdout
+        bench.run("inspect", f"s3://out/{first}", check=True)
+        other = [*words[0], f"s3://out/{name}", "--quant", "q6_k", *split]
+        refused = bench.run(*other)
+        assert refused.returncode == 1 and "--force" in refused.stderr, refused.stderr
+        assert read_all(bench.data / "out") == expected
+        bench.run(*other, "--force", check=True)
+        assert read_all(bench.data / "out")[first] != expected[first]
+        bench.run(*words[0], f"s3://out/{name}", *words[1], "--force", check=True)
+        assert read_all(bench.data / "out") == expected, sorted(read_all(bench.data / "out"))
+        bench.empty_out()
 
 
 def test_cuts(bench):
@@ -417,7 +452,6 @@ def test_refusals(bench):
     missing.write_text(DENSE.format(at="s3://models/").replace("models/a", "models/bases"))
     refused(recipe=missing, says=["s3://models/bases", "did you mean"])
     refused(out="s3://out", recipe=local, says=["name"])
-    refused("--quant", "bf16", out="s3://out/x.gguf", recipe=local, says=["object store"])
     # An unfinished build of another plan.
     process = subprocess.Popen(bench.command("merge", dense, "s3://out/x", *SHARDS), env=bench.environment(), stderr=subprocess.DEVNULL)
     while not list((bench.data / "out").glob("x/*.safetensors")) and process.poll() is None:

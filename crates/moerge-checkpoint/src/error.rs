@@ -146,9 +146,6 @@ pub enum Error {
     /// Another process is building the same output folder.
     #[error("another process is building {}", out.display())]
     Locked { out: PathBuf },
-    /// A file, rather than a folder, was to be written to an object store.
-    #[error("{} would be a single file in an object store; only folders are written there", out.display())]
-    NotInObjectStore { out: PathBuf },
     /// An object store holds an unfinished build of another plan, which may still be running.
     #[error("{} holds an unfinished build of another recipe, other sources or another version", out.display())]
     OtherPlanUnfinished { out: PathBuf, work: PathBuf },

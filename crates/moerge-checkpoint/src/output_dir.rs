@@ -56,6 +56,8 @@ mod part;
 mod publish;
 mod recover;
 
+pub(crate) use flat::Held;
+
 /// The ending of an unfinished file. Publication fails if there is one in `model/`.
 pub(crate) const PART: &str = ".part";
 
@@ -64,6 +66,8 @@ const LOCK: &str = "lock";
 const MARKER: &str = "made-by-moerge";
 const MARKER_BYTES: &[u8] = b"moerge work folder\n";
 const PLAN_ID: &str = "plan-id";
+/// The ending of the file that keeps a finished shard's fingerprints.
+const FINGERPRINTS: &str = ".fingerprints.json";
 /// What files are recognised by while they are put in their places: a line per file.
 const ANNOUNCED: &str = "announced";
 /// How much of a file is looked at to recognise it: a header with the identity of its plan.
@@ -82,8 +86,8 @@ pub struct OutputDir {
     /// The ending of this process's unfinished files.
     ending: String,
     published: bool,
-    /// The plan, if the output is in an object store, where `out` itself is built.
-    flat: Option<String>,
+    /// Of an output in an object store, where `out` itself is built.
+    flat: Option<flat::Flat>,
     // Last, so that it is released last. There is none in an object store.
     _lock: Option<Lock>,
 }
@@ -126,7 +130,7 @@ impl OutputDir {
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
         if storage.is_flat(out) {
-            return flat::open(storage, out, plan_id, overwrite, PART);
+            return flat::open(storage, out, None, plan_id, overwrite, PART);
         }
         swept(recover::open(storage, out, None, plan_id, overwrite)?)
     }
@@ -145,7 +149,7 @@ impl OutputDir {
         overwrite: bool,
     ) -> Result<(OutputDir, Found)> {
         if storage.is_flat(out) {
-            return flat::open(storage, out, plan_id, overwrite, &part::unique_ending());
+            return flat::open(storage, out, None, plan_id, overwrite, &part::unique_ending());
         }
         part::open(storage, out, plan_id, overwrite)
     }
@@ -174,7 +178,7 @@ impl OutputDir {
     ) -> Result<(OutputDir, Found)> {
         names.iter().try_for_each(|name| check_name(name))?;
         if storage.is_flat(out) {
-            return Err(Error::NotInObjectStore { out: out.to_owned() });
+            return flat::open(storage, out, Some(names), plan_id, overwrite, PART);
         }
         swept(recover::open(storage, out, Some(names), plan_id, overwrite)?)
     }
@@ -189,10 +193,20 @@ impl OutputDir {
         if self.is_flat() { self.out.clone() } else { self.work.join("model") }
     }
 
-    /// Where the file of this name is until the model is published. In an object store, the file that readers start
-    /// from is held back.
+    /// Where the file of this name is until the model is published. In an object store, a `config.json` is held back, and
+    /// a GGUF file is in its place once it is there.
     pub fn unpublished(&self, name: &str) -> PathBuf {
-        self.dir_of(name).join(name)
+        let placed = self.files.iter().flatten().find(|file| file.name == name);
+        match placed.filter(|_| self.is_flat()) {
+            Some(file) => file.place.clone(),
+            None => self.dir_of(name).join(name),
+        }
+    }
+
+    /// Whether the file of this name appears only when the output is published, so that nothing can be read of it before:
+    /// in an object store, the GGUF file that readers start from.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.is_flat() && self.files.iter().flatten().next().is_some_and(|first| first.name == name)
     }
 
     /// Whether the output is in an object store.
@@ -231,6 +245,11 @@ impl OutputDir {
     /// `name` is not a plain file name, or the file cannot be written.
     pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.write_durably(&self.dir_of(name), name, bytes)
+    }
+
+    /// Who completes the file of this name, if it is held.
+    pub(crate) fn holder(&self, name: &str) -> Option<Held> {
+        self.flat.as_ref().filter(|_| self.is_held(name)).map(|flat| flat.held.clone())
     }
 
     /// Keeps a file for a resumed run, outside the model; durably and atomically.
@@ -279,6 +298,10 @@ impl OutputDir {
     /// # Errors
     /// The work folder cannot be listed.
     pub fn is_worthless(&self) -> Result<bool> {
+        if self.is_flat() && self.files.is_some() {
+            // Other files lie beside its own; a finished one of those has fingerprints in `kept/`.
+            return Ok(self.list(&self.kept_dir())?.is_empty());
+        }
         let unfinished = self.list(&self.model_dir())?.iter().all(|n| n.as_encoded_bytes().ends_with(PART.as_bytes()));
         Ok(unfinished && !self.is_shared() && self.list(&self.kept_dir())?.is_empty())
     }
@@ -300,7 +323,7 @@ impl OutputDir {
 
     /// The name under which a finished shard's fingerprints are kept.
     pub(crate) fn fingerprints_name(shard: &Shard) -> String {
-        format!("{}.fingerprints.json", shard.file_name)
+        format!("{}{FINGERPRINTS}", shard.file_name)
     }
 
     /// Whether other processes may write to the work folder at the same time.

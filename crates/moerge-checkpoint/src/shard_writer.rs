@@ -8,7 +8,8 @@
 //! A crash before 3 loses the work on this shard; the next run writes it again. With 2 after 3, a
 //! crash could leave a finished shard without fingerprints, which would have to be read again.
 //!
-//! In an object store, the shard appears under its final name when it is synced: the fingerprints are written before.
+//! In an object store, the shard appears under its final name when it is synced: the fingerprints are written before. The
+//! file that readers start from has none, since it appears when the output is published.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result, io_at};
 use crate::fingerprint::Fingerprint;
-use crate::output_dir::{OutputDir, write_through};
+use crate::output_dir::{Held, OutputDir, write_through};
 use crate::shard_layout::Shard;
 use crate::storage::{OutputStorage, WriteAt};
 
@@ -34,8 +35,10 @@ pub struct ShardWriter {
     part: PathBuf,
     /// What the names of unfinished files end with.
     ending: String,
-    /// Whether the file appears when it is synced, and `part` is its final path.
+    /// Whether the file appears when it is synced, under the path `part`.
     flat: bool,
+    /// Who completes the file, if it is not to appear before the output is published.
+    held: Option<Held>,
     shard: Shard,
     /// Bytes written so far per tensor, so that a missing part is never published.
     written: Vec<AtomicU64>,
@@ -50,8 +53,10 @@ impl ShardWriter {
         let (storage, model_dir) = (output.storage().clone(), output.model_dir());
         let ending = output.ending().to_owned();
         let flat = output.is_flat();
-        let name = if flat { shard.file_name.clone() } else { format!("{}{ending}", shard.file_name) };
-        let part = model_dir.join(name);
+        let part = match flat {
+            true => output.unpublished(&shard.file_name),
+            false => model_dir.join(format!("{}{ending}", shard.file_name)),
+        };
         // A shard that is written again must not look finished meanwhile: its old file could be
         // combined with the new fingerprints. What another process has just finished is equal.
         if !output.is_shared() && !flat {
@@ -64,8 +69,8 @@ impl ShardWriter {
             file.leave_zero(offset, len).map_err(io_at("write", &part))?;
         }
         let written = shard.tensors.iter().map(|_| AtomicU64::new(0)).collect();
-        let (kept_dir, shard) = (output.kept_dir(), shard.clone());
-        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, ending, flat, shard, written })
+        let (kept_dir, held, shard) = (output.kept_dir(), output.holder(&shard.file_name), shard.clone());
+        Ok(ShardWriter { storage, file, model_dir, kept_dir, part, ending, flat, held, shard, written })
     }
 
     /// The shard.
@@ -112,6 +117,10 @@ impl ShardWriter {
     pub fn finish(self, fingerprints: &[(String, Fingerprint)]) -> Result<()> {
         self.check_complete()?;
         self.check_fingerprints(fingerprints)?;
+        if let Some(held) = self.held {
+            held.hold(self.part, self.file);
+            return Ok(());
+        }
         if !self.flat {
             self.file.sync().map_err(io_at("sync", &self.part))?;
         }

@@ -213,9 +213,15 @@ pub(crate) fn default_threads() -> usize {
 ///
 /// # Errors
 /// One alone needs more.
-pub(crate) fn workers_within(tensors: &[OutputTensor], threads: Option<usize>, budget: Option<u64>) -> Result<usize> {
+pub(crate) fn workers_within(
+    tensors: &[OutputTensor],
+    threads: Option<usize>,
+    budget: Option<u64>,
+    storages: StorageMemory,
+) -> Result<usize> {
     let reads: usize = tensors.iter().map(|tensor| 1 + tensor.expr.reads().len()).sum();
-    let (fixed, worker) = (PROGRAM + TENSOR * reads as u64, worker_memory(tensors));
+    let fixed = PROGRAM + TENSOR * reads as u64 + storages.fixed;
+    let worker = worker_memory(tensors) + storages.per_worker;
     let room = budget.unwrap_or(USUAL_MEMORY).saturating_sub(fixed) / worker;
     if room == 0 {
         return Err(too_small("writing", fixed + worker, fixed + worker, budget.unwrap_or(USUAL_MEMORY)));

@@ -7,6 +7,7 @@ mod step;
 pub use step::{Step, Unfinished};
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -74,9 +75,7 @@ impl<'a> Publication<'a> {
         }
         let text = read_text(self.storage.as_ref(), &path).ok();
         let record = text.and_then(|t| MoergeJson::parse(&t, MOERGE_JSON).ok());
-        let written = self.storage.facts(&path).map_or(0, |facts| facts.modified_ns);
-        // The times of objects have whole seconds.
-        let written = if self.storage.is_flat(self.out) { (written / SECOND + 1) * SECOND } else { written };
+        let written = self.written_ns(&path).unwrap_or_default();
         let built = record.is_some_and(|record| record.plan_id == id)
             && self.source_files().all(|file| file.modified_ns <= written);
         // A run that was killed just after publishing left its work folder. Any other one is not ours.
@@ -159,6 +158,13 @@ impl<'a> Publication<'a> {
     pub fn published_bytes(&self) -> u64 {
         let names = self.storage.list(self.out).unwrap_or_default();
         names.iter().filter_map(|name| self.storage.facts(&self.out.join(name)).ok()).map(|facts| facts.len).sum()
+    }
+
+    /// An upper bound on when the file was written, in nanoseconds since 1970.
+    fn written_ns(&self, file: &Path) -> io::Result<i64> {
+        let written = self.storage.facts(file)?.modified_ns;
+        // The times of objects have whole seconds.
+        Ok(if self.storage.is_flat(file) { (written / SECOND + 1) * SECOND } else { written })
     }
 
     /// Where the output is: a folder, a file, or the files that a model is split into.

@@ -50,7 +50,6 @@ impl Error {
                 "choose another name"
             }
             Error::OutputIsMountPoint { .. } => "give a folder inside of it",
-            Error::NotInObjectStore { .. } => "write the file to a disk, then upload it",
             Error::OtherPlanUnfinished { .. } => "rerun the command that began it to finish it, or choose another name",
             Error::TakenOver { .. } => "let it finish, or choose another name",
             Error::Locked { .. } => "wait for it, or choose another name",

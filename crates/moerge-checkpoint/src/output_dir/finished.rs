@@ -8,7 +8,11 @@ use crate::storage::FileKind;
 
 /// The fingerprints of a finished shard, or `None` if it must be written.
 pub(super) fn fingerprints(output: &OutputDir, shard: &Shard) -> Result<Option<TensorFingerprints>> {
-    let path = output.model_dir().join(&shard.file_name);
+    // What is there of a held file is an earlier output.
+    if output.is_held(&shard.file_name) {
+        return Ok(None);
+    }
+    let path = output.unpublished(&shard.file_name);
     match output.facts(&path)? {
         Some(facts) if facts.kind == FileKind::File && facts.len == shard.file_len => {}
         _ => return Ok(None),

@@ -9,6 +9,10 @@
 //! held-back/  config.json until the model is published
 //! ```
 //!
+//! Where OUT is a file, its upload is completed last: it appears whole, and replaces an earlier one in the same step. If a
+//! model is split into several, this applies to the first, from which readers start; the others appear before, and what
+//! an earlier output had of them goes first.
+//!
 //! Several processes may build the same plan at once, since they write equal bytes. The states that a cut can leave:
 //! * no `plan-id`: there is no build. What else lies in the work area is removed by the next one.
 //! * `plan-id` without `prepared`: OUT may hold some of an earlier output that is being replaced, without its
@@ -18,15 +22,17 @@
 //! * both, with the `config.json` that was held back: published. The work area is removed, `prepared` last: alone it
 //!   means nothing.
 
+use std::fmt;
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Found, OutputDir, PART, PLAN_ID, recover, write_through};
+use super::{FINGERPRINTS, Found, OutputDir, PART, PLAN_ID, PlacedFile, check_name, recover, write_through};
 use crate::error::{Error, Result, io_at};
 use crate::names::{ADAPTER_CONFIG_FILE, CONFIG_FILE};
-use crate::storage::{FileKind, OutputStorage, facts_if_any};
+use crate::storage::{FileKind, OutputStorage, WriteAt, facts_if_any};
 
 /// The folder of files that are written last.
 pub(super) const HELD_BACK: &str = "held-back";
@@ -40,6 +46,35 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A claim that is as old as this is nobody's, however wrong the clocks are: stores refuse requests from such clocks.
 const LONG_AGO: Duration = Duration::from_secs(15 * 60);
 
+/// What an output in an object store has besides its work area.
+#[derive(Debug)]
+pub(super) struct Flat {
+    plan_id: String,
+    pub held: Held,
+}
+
+/// Files that are uploaded but for the last call, which makes them appear.
+#[derive(Clone, Default)]
+pub(crate) struct Held(Arc<Mutex<Vec<(PathBuf, Arc<dyn WriteAt>)>>>);
+
+impl Held {
+    /// Leaves the last call for `file` at `path` to the publication of the output.
+    pub fn hold(&self, path: PathBuf, file: Arc<dyn WriteAt>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((path, file));
+    }
+
+    fn complete(&self) -> Result<()> {
+        let held = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        held.into_iter().try_for_each(|(path, file)| file.sync().map_err(io_at("finish", &path)))
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}
+
 /// Whether readers start from the file of this name.
 pub(super) fn is_manifest(name: &str) -> bool {
     MANIFESTS.contains(&name)
@@ -48,6 +83,7 @@ pub(super) fn is_manifest(name: &str) -> bool {
 pub(super) fn open(
     storage: &Arc<dyn OutputStorage>,
     out: &Path,
+    names: Option<&[String]>,
     plan_id: &str,
     overwrite: bool,
     ending: &str,
@@ -57,7 +93,9 @@ pub(super) fn open(
         return Err(Error::OutputUnnamed { out: out.to_owned() });
     }
     let (storage, out, ending) = (storage.clone(), out.to_owned(), ending.to_owned());
-    let (files, published, flat, lock) = (None, false, Some(plan_id.to_owned()), None);
+    let files = names.map(|names| recover::placed(names, &out, &parent));
+    let flat = Some(Flat { plan_id: plan_id.to_owned(), held: Held::default() });
+    let (published, lock) = (false, None);
     let mut output = OutputDir { storage, out, parent, work, files, overwrite, ending, published, flat, _lock: lock };
     let found = begin(&mut output, plan_id)?;
     Ok((output, found))
@@ -66,9 +104,8 @@ pub(super) fn open(
 /// Makes the build of `plan_id` the one at OUT, or joins it.
 fn begin(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     let place = output.work.join(PLAN_ID);
-    if facts_if_any(&*output.storage, &output.out).map_err(io_at("look at", &output.out))?.map(|facts| facts.kind)
-        == Some(FileKind::File)
-    {
+    let there = facts_if_any(&*output.storage, &output.out).map_err(io_at("look at", &output.out))?;
+    if output.files.is_none() && there.is_some_and(|facts| facts.kind == FileKind::File) {
         return Err(Error::OutputIsFile { out: output.out.clone() });
     }
     let claimed = || output.storage.create_new(&place, plan_id.as_bytes()).map_err(io_at("write", &place));
@@ -104,6 +141,10 @@ fn resume(output: &mut OutputDir, plan_id: &str) -> Result<Found> {
     loop {
         if output.exists(&output.work.join(PREPARED))? {
             check_plan(output)?;
+            // An earlier single file stays until the new one replaces it.
+            if let Some([file]) = output.files.as_deref() {
+                recover::check_file(&*output.storage, &file.place, output.overwrite)?;
+            }
             return Ok(match published(output)? {
                 true => {
                     output.published = true;
@@ -142,12 +183,15 @@ fn is_long_ago(nanoseconds: i64) -> bool {
 
 /// Writes the plan of this process as the claim, over that of whoever was there.
 fn claim_again(output: &OutputDir) -> Result<()> {
-    let plan_id = output.flat.as_deref().unwrap_or_default();
-    write_through(&*output.storage, &output.work, PLAN_ID, PART, plan_id.as_bytes())
+    let plan_id = output.flat.as_ref().map(|flat| flat.plan_id.as_bytes()).unwrap_or_default();
+    write_through(&*output.storage, &output.work, PLAN_ID, PART, plan_id)
 }
 
 /// Refuses an OUT with something in it that is not to be replaced.
 fn refuse_existing(output: &OutputDir) -> Result<()> {
+    if output.files.is_some() {
+        return output.check_out().map(drop);
+    }
     if !output.overwrite && !output.list(&output.out)?.is_empty() {
         return Err(Error::OutputExists { out: output.out.clone() });
     }
@@ -170,9 +214,24 @@ fn prepare(output: &OutputDir) -> Result<()> {
 
 /// The files in OUT, first those that readers start from.
 fn earlier_output(output: &OutputDir) -> Result<Vec<PathBuf>> {
+    if let Some(files) = &output.files {
+        return earlier_files(output, files);
+    }
     let names = output.list(&output.out)?;
     let (first, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| MANIFESTS.iter().any(|own| **name == **own));
     Ok(first.into_iter().chain(others).map(|name| output.out.join(name)).collect())
+}
+
+/// The files of an earlier output that is split into several, and those that an unfinished build wrote. A single file stays
+/// until it is replaced.
+fn earlier_files(output: &OutputDir, files: &[PlacedFile]) -> Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> =
+        if files.len() > 1 { files.iter().map(|file| file.place.clone()).collect() } else { Vec::new() };
+    for kept in output.list(&output.work.join("kept"))? {
+        let shard = kept.to_str().and_then(|kept| kept.strip_suffix(FINGERPRINTS));
+        paths.extend(shard.filter(|name| check_name(name).is_ok()).map(|name| output.parent.join(name)));
+    }
+    Ok(paths)
 }
 
 /// The files in the folders of the work area.
@@ -185,8 +244,11 @@ fn earlier_work(output: &OutputDir) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether what was held back is in OUT.
+/// Whether what was held back is in OUT. A GGUF file names the plan that made it.
 fn published(output: &OutputDir) -> Result<bool> {
+    if output.files.is_some() {
+        return Ok(false);
+    }
     for name in MANIFESTS {
         if let Some(there) = output.read_if_any(&output.out.join(name))? {
             // After the first steps of the cleaning up, there is nothing to compare with.
@@ -203,7 +265,8 @@ fn published(output: &OutputDir) -> Result<bool> {
 pub(super) fn publish(mut output: OutputDir) -> Result<()> {
     if !output.published {
         check_plan(&output)?;
-        for name in MANIFESTS {
+        output.flat.iter().try_for_each(|flat| flat.held.complete())?;
+        for name in MANIFESTS.iter().filter(|_| output.files.is_none()) {
             let Some(bytes) = output.read_if_any(&output.unpublished(name))? else { continue };
             let place = output.out.join(name);
             let created = output.storage.create_new(&place, &bytes).map_err(io_at("write", &place))?;
@@ -221,7 +284,7 @@ pub(super) fn publish(mut output: OutputDir) -> Result<()> {
     })
 }
 
-/// Abandons the build: what it wrote is removed.
+/// Abandons the build: what it wrote is removed. An earlier single file stays.
 pub(super) fn discard(output: &OutputDir) -> Result<()> {
     earlier_output(output)?.iter().try_for_each(|path| output.remove_file_if_any(path))?;
     remove_work(output)
@@ -236,7 +299,7 @@ fn remove_work(output: &OutputDir) -> Result<()> {
 /// Checks that the build at OUT is still that of the plan.
 fn check_plan(output: &OutputDir) -> Result<()> {
     match output.read_if_any(&output.work.join(PLAN_ID))? {
-        Some(id) if output.flat.as_ref().is_some_and(|own| own.as_bytes() == id) => Ok(()),
+        Some(id) if output.flat.as_ref().is_some_and(|own| own.plan_id.as_bytes() == id) => Ok(()),
         _ => Err(Error::TakenOver { out: output.out.clone() }),
     }
 }

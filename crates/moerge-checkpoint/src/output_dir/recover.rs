@@ -173,7 +173,7 @@ impl OutputDir {
 }
 
 /// The files of an output: a single one is OUT, several lie where it would.
-fn placed(names: &[String], out: &Path, parent: &Path) -> Vec<PlacedFile> {
+pub(super) fn placed(names: &[String], out: &Path, parent: &Path) -> Vec<PlacedFile> {
     let place = |name: &String| if names.len() == 1 { out.to_owned() } else { parent.join(name) };
     names.iter().map(|name| PlacedFile { name: name.clone(), place: place(name) }).collect()
 }
@@ -208,7 +208,7 @@ fn check_out(
 }
 
 /// The same of a file.
-fn check_file(storage: &dyn OutputStorage, place: &Path, overwrite: bool) -> Result<bool> {
+pub(super) fn check_file(storage: &dyn OutputStorage, place: &Path, overwrite: bool) -> Result<bool> {
     let out = place.to_owned();
     match facts_if_any(storage, place).map_err(io_at("look at", place))?.map(|facts| facts.kind) {
         None => Ok(false),

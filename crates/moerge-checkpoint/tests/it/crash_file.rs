@@ -9,7 +9,7 @@ use std::{
 
 use moerge_checkpoint::{
     Dtype, Error, Fingerprint, Found, OutputDir, OutputStorage, Result, ShardLayout, ShardWriter, SimulatedDisk,
-    Survives, TensorSpec, gguf,
+    SimulatedObjects, Survives, TensorSpec, gguf,
 };
 
 const OUT: &str = "/models/out.gguf";
@@ -183,4 +183,36 @@ fn another_plan_after_a_cut_between_the_files() {
         assert_eq!(names, ["other", "out.gguf"], "cut at {n}");
     }
     assert!(between > 2);
+}
+
+#[test]
+fn cut_before_every_operation_in_an_object_store() {
+    let objects = |disk: &SimulatedDisk| SimulatedObjects(disk.clone()).shared();
+    for (layout, before) in [None, Some(32)].into_iter().flat_map(|max| [(layout(max), false), (layout(max), true)]) {
+        let places = places(&layout);
+        let contents = |disk: &SimulatedDisk| places.iter().map(|place| read(disk, place)).collect::<Vec<_>>();
+        let whole = split_disk(&layout, before);
+        build_layout(&objects(&whole), "A", &layout, before).unwrap();
+        let (new, old) = (contents(&whole), vec![Some(OLD.to_vec()); places.len()]);
+        assert!(new.iter().all(Option::is_some) && new != old);
+        for n in split_disk(&layout, before).operations()..whole.operations() {
+            let cut = split_disk(&layout, before);
+            cut.power_off_at(n);
+            let _ = build_layout(&objects(&cut), "A", &layout, before);
+            let context = format!("{} files, before: {before}, cut at {n}", places.len());
+            let after = cut.crash(Survives::Synced);
+            let found = contents(&after);
+            assert!(found[0].is_none() || found == new || (before && found == old), "{context}: {found:?}");
+            match build_layout(&objects(&after), "A", &layout, before) {
+                // Who opens it has recognised the file before.
+                Err(Error::OutputFileExists { .. }) => assert!(!before && found == new, "{context}"),
+                outcome => {
+                    assert!(outcome.is_ok(), "{context}: {outcome:?}");
+                    let left = after.files("/models/.out.gguf.moerge-build");
+                    assert!(left.iter().all(|(name, _)| name == Path::new("prepared")), "{context}: {left:?}");
+                }
+            }
+            assert_eq!(contents(&after), new, "{context}: after the rerun");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use super::{
     imatrix_file::ImatrixFile,
 };
 use crate::{
-    memory::workers_within,
+    memory::{StorageMemory, workers_within},
     publication::{self, Publication},
 };
 
@@ -79,10 +79,10 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// A worker, or the pass that measures the importance matrix, needs more than `budget`.
-    pub fn workers(&self, threads: Option<usize>, budget: Option<u64>) -> Result<usize> {
+    pub fn workers(&self, threads: Option<usize>, budget: Option<u64>, storages: StorageMemory) -> Result<usize> {
         self.planned.imatrix_within(budget)?;
         let tensors = self.planned.files.first().map_or(&[][..], |file| &file.plan.output.tensors);
-        workers_within(tensors, threads, budget)
+        workers_within(tensors, threads, budget, storages)
     }
 
     /// Makes the files that are not there: `write` makes what they need besides the sources, and writes their weights. Of

@@ -27,6 +27,8 @@ use moerge_core::{
 };
 use moerge_infer::tokenizer::Tokenizer;
 
+use crate::memory::StorageMemory;
+
 pub use facts::ModelFacts;
 pub use files::{MadeFile, PlannedFile, PlannedFiles};
 pub use imatrix::{Imatrix, ImatrixMemory, ImatrixSource};
@@ -55,6 +57,8 @@ pub struct ExportOptions {
     pub threads: Option<usize>,
     /// Memory to stay within, in bytes.
     pub memory: Option<u64>,
+    /// What the storages take of it.
+    pub storages: StorageMemory,
 }
 
 /// Files that are ready to be written.
@@ -124,7 +128,7 @@ impl PreparedExport {
         let tokenizer = || Tokenizer::open(sources, &self.dir);
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
         let made = job.run(progress, |open| {
-            let workers = job.workers(options.threads, options.memory)?;
+            let workers = job.workers(options.threads, options.memory, options.storages)?;
             let matrix = job.matrix(open, &computed, &tokenizer, || Ok(None), progress)?;
             job.write(open, &computed, matrix.as_ref(), workers, progress)
         })?;

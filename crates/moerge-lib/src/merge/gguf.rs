@@ -164,7 +164,7 @@ impl PreparedDense {
         let job = Job::new(storage, &planned, &models, imatrix.as_ref(), export, options.force)?;
         let computed: HashMap<String, Vec<f32>> = HashMap::new();
         let made = job.run(progress, |open| {
-            let workers = job.workers(options.threads, options.memory)?;
+            let workers = job.workers(options.threads, options.memory, options.storages)?;
             let matrix = job.matrix(open, &computed, &|| self.open_tokenizer(sources), || Ok(None), progress)?;
             job.write(open, &computed, matrix.as_ref(), workers, progress)
         })?;

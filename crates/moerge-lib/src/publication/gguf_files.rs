@@ -1,9 +1,9 @@
 //! The steps where the output is a GGUF file, or several that a model is split into.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use moerge_checkpoint::{
-    Found, OutputDir,
+    Found, OutputDir, Shard,
     gguf::{GgufFile, Value},
 };
 use moerge_core::{
@@ -19,7 +19,12 @@ impl Publication<'_> {
     /// up after a run that was killed just after publishing.
     pub fn is_built_files(&self, id: &str) -> Result<bool> {
         let built = self.has_built_files(id);
-        if built && let Ok((output, Found::AlreadyPublished)) = self.work(id, false) {
+        if built && self.storage.is_flat(self.out) {
+            let unfinished = OutputDir::unfinished(self.storage.as_ref(), self.out)?;
+            if unfinished.is_some_and(|key| key == self.resume_key(id)) {
+                self.work(id, true)?.0.publish()?;
+            }
+        } else if built && let Ok((output, Found::AlreadyPublished)) = self.work(id, false) {
             output.publish()?;
         }
         Ok(built)
@@ -30,10 +35,10 @@ impl Publication<'_> {
         let mut parts = places.iter().zip(&self.plan.layout.shards);
         parts.all(|(place, planned)| {
             let Ok(file) = GgufFile::open(&*self.reading(), place) else { return false };
-            let Ok(facts) = self.storage.facts(place) else { return false };
+            let Ok(written) = self.written_ns(place) else { return false };
             file.get(PLAN_ID_KEY).and_then(Value::as_str) == Some(id)
                 && file.len == planned.file_len
-                && self.source_files().all(|source| source.modified_ns <= facts.modified_ns)
+                && self.source_files().all(|source| source.modified_ns <= written)
         })
     }
 
@@ -61,25 +66,31 @@ impl Publication<'_> {
 
     /// Reads the headers back, which counts in [`Stage::Verify`], and publishes the files.
     pub fn finish_files(&self, output: OutputDir, progress: &dyn Progress) -> Result<()> {
-        for planned in &self.plan.layout.shards {
-            let path = output.model_dir().join(&planned.file_name);
-            let written = GgufFile::open(&*self.reading(), &path)?;
-            let same = written
-                .tensors
-                .iter()
-                .map(|tensor| (&tensor.name, tensor.offset, tensor.len))
-                .eq(planned.tensors.iter().map(|tensor| (&tensor.spec.name, tensor.offset, tensor.len)));
-            if !same || written.len != planned.file_len {
-                let message = format!("{} was not written as planned", path.display());
-                return Err(Error::new(ErrorKind::Io, message).hint("the disk may be failing; run the command again"));
-            }
-            progress.advance(Stage::Verify, planned.tensors.len() as u64);
+        let shards = self.plan.layout.shards.iter().map(|shard| (shard, output.unpublished(&shard.file_name)));
+        let (held, others): (Vec<_>, Vec<_>) = shards.partition(|(shard, _)| output.is_held(&shard.file_name));
+        for (planned, path) in &others {
+            self.check_header(planned, path, progress)?;
         }
         for source in &self.sources {
             source.checkpoint.check_unchanged()?;
         }
         self.check_replaced_files()?;
         output.publish()?;
+        held.iter().try_for_each(|(planned, path)| self.check_header(planned, path, progress))
+    }
+
+    fn check_header(&self, planned: &Shard, path: &Path, progress: &dyn Progress) -> Result<()> {
+        let written = GgufFile::open(&*self.reading(), path)?;
+        let same = written
+            .tensors
+            .iter()
+            .map(|tensor| (&tensor.name, tensor.offset, tensor.len))
+            .eq(planned.tensors.iter().map(|tensor| (&tensor.spec.name, tensor.offset, tensor.len)));
+        if !same || written.len != planned.file_len {
+            let message = format!("{} was not written as planned", path.display());
+            return Err(Error::new(ErrorKind::Io, message).hint("the disk may be failing; run the command again"));
+        }
+        progress.advance(Stage::Verify, planned.tensors.len() as u64);
         Ok(())
     }
 

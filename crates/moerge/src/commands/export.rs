@@ -11,7 +11,7 @@ use super::{
     folder,
     gguf::{self, GgufArgs, is_gguf},
     hub, on_hub, refuse_adapter_pair,
-    storages::{models, shared},
+    storages::{memory_of, models, shared},
     use_threads,
 };
 use crate::{
@@ -33,6 +33,7 @@ Examples:
   moerge export out out.gguf --quant q8_0 --quant q4_k_m    out-q8_0.gguf and out-q4_k_m.gguf
   moerge export out out.gguf --quant q4_k_m --imatrix-text mine.txt
   moerge export recipe.yml out.gguf --quant q4_k_m    the same as `moerge merge`
+  moerge export out s3://bucket/out.gguf --quant q4_k_m    an object store; also gs://, az://
   moerge export out out-q6.gguf --quant q6_k --tensor-type 'ffn_down=q8_0'
   moerge export mistralai/Mistral-7B-v0.1 mistral.gguf --quant bf16")]
 pub struct Args {
@@ -105,6 +106,7 @@ fn export(args: &Args, reporter: &Reporter) -> moerge_core::Result<(PreparedExpo
         force: args.force,
         threads: args.num_threads.map(usize::from),
         memory: args.memory,
+        storages: memory_of(args.model.to_str(), &out),
         ..args.gguf.options(&out)?
     };
     use_threads(options.threads);

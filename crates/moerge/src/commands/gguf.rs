@@ -7,7 +7,10 @@ use moerge_core::{
     Error, Result,
     plan::gguf::{FileType, TypeRule, read_pre_tokenizer, uses_importance},
 };
-use moerge_lib::export::{ExportOptions, Imatrix, ImatrixSource, MadeFile};
+use moerge_lib::{
+    export::{ExportOptions, Imatrix, ImatrixSource, MadeFile},
+    memory::StorageMemory,
+};
 use serde_json::{Value, json};
 
 use super::folder;
@@ -69,6 +72,7 @@ impl GgufArgs {
             force: false,
             threads: None,
             memory: None,
+            storages: StorageMemory::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::common::{golden, llama, write_model};
-use moerge_checkpoint::{Fault, OutputStorage, ReadStorage, SimulatedDisk, Survives};
+use moerge_checkpoint::{Fault, OutputStorage, ReadStorage, SimulatedDisk, SimulatedObjects, Survives};
 use moerge_core::{
     model::source::Source,
     plan::{Models, MoePlan, PlanOptions, gguf::FileType},
@@ -15,6 +15,7 @@ use moerge_core::{
 };
 use moerge_lib::{
     export::{ExportOptions, prepare_export},
+    memory::StorageMemory,
     merge::{MergeOptions, Prepared},
 };
 use serde_json::json;
@@ -177,6 +178,7 @@ fn export(storage: &Arc<dyn OutputStorage>) -> moerge_core::Result<()> {
         force: false,
         threads: Some(1),
         memory: None,
+        storages: StorageMemory::default(),
     };
     let prepared = prepare_export(&sources, Path::new("/models/llama"), Path::new(FILE), &options)?;
     prepared.write(sources.as_ref(), storage, &options, &Silent).map(|_| ())
@@ -184,21 +186,32 @@ fn export(storage: &Arc<dyn OutputStorage>) -> moerge_core::Result<()> {
 
 #[test]
 fn after_a_power_cut_at_any_operation_the_first_part_of_a_gguf_file_has_the_others_and_a_rerun_finishes_all() {
+    let cuts = [(Survives::Synced, 1), (Survives::Everything, 4), (Survives::Some(7), 4)];
+    cut_exports(&|disk: &SimulatedDisk| disk.shared(), &cuts);
+}
+
+#[test]
+fn the_same_in_an_object_store() {
+    cut_exports(&|disk: &SimulatedDisk| SimulatedObjects(disk.clone()).shared(), &[(Survives::Synced, 1)]);
+}
+
+/// Cuts an export to what `storage` makes of a disk before every `step`th operation.
+fn cut_exports(storage: &dyn Fn(&SimulatedDisk) -> Arc<dyn OutputStorage>, cuts: &[(Survives, usize)]) {
     let whole = disk_with_golden_model();
     let before = whole.operations();
-    export(&whole.shared()).unwrap();
-    let (expected, operations) = (whole.files("/made"), whole.operations() - before);
+    export(&storage(&whole)).unwrap();
+    let (expected, operations) = (made(&whole), whole.operations() - before);
     let names: Vec<String> = expected.iter().map(|(name, _)| name.display().to_string()).collect();
     for name in ["m-f16-00002-of-", "m-q8_0-00002-of-"] {
         assert!(names.iter().any(|own| own.contains(name)), "{names:?}");
     }
-    for (survives, step) in [(Survives::Synced, 1), (Survives::Everything, 4), (Survives::Some(7), 4)] {
-        for cut in (0..operations).step_by(step) {
+    for (survives, step) in cuts {
+        for cut in (0..operations).step_by(*step) {
             let disk = disk_with_golden_model();
             disk.power_off_at(disk.operations() + cut);
-            let result = export(&disk.shared());
-            let after = disk.crash(survives);
-            let found = after.files("/made");
+            let result = export(&storage(&disk));
+            let after = disk.crash(*survives);
+            let found = made(&after);
             for stem in ["m-f16-", "m-q8_0-"] {
                 let of_type = |(name, _): &&(PathBuf, Vec<u8>)| name.display().to_string().starts_with(stem);
                 let own: Vec<_> = found.iter().filter(of_type).collect();
@@ -207,11 +220,16 @@ fn after_a_power_cut_at_any_operation_the_first_part_of_a_gguf_file_has_the_othe
                 assert!(!has_first || is_whole, "operation {cut}: {stem} is not whole");
                 assert!(result.is_err() || is_whole, "operation {cut}: said to be done, and was not");
             }
-            export(&after.shared()).unwrap_or_else(|e| panic!("operation {cut}: {e}"));
-            let names: Vec<_> = after.files("/made").into_iter().map(|(name, _)| name).collect();
-            assert!(after.files("/made") == expected, "operation {cut}: {names:?}");
+            export(&storage(&after)).unwrap_or_else(|e| panic!("operation {cut}: {e}"));
+            let names: Vec<_> = made(&after).into_iter().map(|(name, _)| name).collect();
+            assert!(made(&after) == expected, "operation {cut}: {names:?}");
         }
     }
+}
+
+/// What is in the folder of the output. In an object store, `prepared` alone means nothing.
+fn made(disk: &SimulatedDisk) -> Vec<(PathBuf, Vec<u8>)> {
+    disk.files("/made").into_iter().filter(|(name, _)| !name.ends_with("prepared")).collect()
 }
 
 #[test]

@@ -18,7 +18,10 @@ use moerge_core::{
     plan::gguf::FileType,
     progress::{Progress, Silent, Stage},
 };
-use moerge_lib::export::{ExportOptions, ImatrixSource, prepare_export};
+use moerge_lib::{
+    export::{ExportOptions, ImatrixSource, prepare_export},
+    memory::StorageMemory,
+};
 
 use crate::common::{example, golden, moerge, moerge_ok, write_short_self_calibrated};
 
@@ -92,6 +95,7 @@ fn options(file_types: &[FileType]) -> ExportOptions {
         force: false,
         threads: Some(2),
         memory: None,
+        storages: StorageMemory::default(),
     }
 }
 
