@@ -124,10 +124,10 @@ fn a_file_that_cannot_be_written() {
     }
     says(&mut limited, &["cannot write", ".incomplete", "File too large", "exceeds a limit of `ulimit -f`"]);
     bench.nothing_wrong_is_published();
-    bench.hub.log();
     bench.ok(&["pull", "org/model"]);
     bench.is_whole();
-    assert_eq!(bench.hub.log().iter().find(|l| l.cdn).unwrap().from, 400_000);
+    // The server may see the last request of the first run during the second.
+    assert_eq!(bench.hub.log().iter().rfind(|l| l.cdn).unwrap().from, 400_000);
 }
 
 #[test]
