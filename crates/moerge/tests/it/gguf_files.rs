@@ -241,8 +241,8 @@ fn the_file_of_an_importance_matrix_is_no_one_else_s() {
     let dir = tempfile::tempdir().unwrap();
     let base = example("tiny/base");
     let base = base.to_str().unwrap();
-    let text = example("tiny/valid/story.txt");
-    let other_text = example("tiny/valid/code.txt");
+    let texts = tempfile::tempdir().unwrap();
+    let (text, other_text) = (short_text(texts.path(), "story"), short_text(texts.path(), "code"));
     let run = |out, text: &Path, more: &[&str]| {
         let text = text.to_str().unwrap();
         let arguments = ["export", base, out, "--quant", "q4_0", "--imatrix-text", text, "--imatrix-out", "i.gguf"];
@@ -276,6 +276,14 @@ fn the_file_of_an_importance_matrix_is_no_one_else_s() {
     assert!(refusal(dir.path(), &same).contains("both the model and its importance matrix"));
 }
 
+/// The beginning of a text of `examples/tiny/valid`, in `dir`.
+fn short_text(dir: &Path, name: &str) -> PathBuf {
+    let text = fs::read_to_string(example(&format!("tiny/valid/{name}.txt"))).unwrap();
+    let path = dir.join(format!("{name}.txt"));
+    fs::write(&path, text.chars().take(3_000).collect::<String>()).unwrap();
+    path
+}
+
 /// Stops a run when weights are to be written, and remembers its stages.
 #[derive(Default)]
 struct UntilWeights {
@@ -299,10 +307,10 @@ impl Progress for UntilWeights {
 
 #[test]
 fn an_importance_matrix_is_measured_once_by_a_run_and_its_resumption() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, texts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let storage: Arc<dyn ReadStorage> = Arc::new(LocalStorage);
     let options = ExportOptions {
-        imatrix: Some(ImatrixSource::Texts(vec![example("tiny/valid/story.txt")])),
+        imatrix: Some(ImatrixSource::Texts(vec![short_text(texts.path(), "story")])),
         ..options(&[FileType::Q4_0, FileType::Q5_1])
     };
     let run = |out: &str, stop| {

@@ -7,14 +7,14 @@ use moerge_checkpoint::{Checkpoint, LocalStorage, ReadStorage};
 use moerge_lib::routers::RoutingReport;
 use serde_json::Value;
 
-const SETTINGS: &str = "phatgoose: {steps: 4, batch_tokens: 250}\nself_text: {samples: 8, tokens: 32}\n";
+const SETTINGS: &str = "phatgoose: {steps: 2, batch_tokens: 250}\nself_text: {samples: 5, tokens: 32}\n";
 
 /// The base, an expert that has text, and one that has none.
 fn write_recipe(dir: &Path, more: &str) {
     let tiny = fs::canonicalize(example("tiny")).unwrap();
     let tiny = tiny.display();
     let text = format!(
-        "base_model: {tiny}/base\ngate_mode: phatgoose\ncalibration_tokens: 700\n{more}experts:\n\
+        "base_model: {tiny}/base\ngate_mode: phatgoose\ncalibration_tokens: 500\n{more}experts:\n\
          - source_model: {tiny}/base\n\
          - source_model: {tiny}/math\n  positive_prompts_file: {tiny}/calibration/math.txt\n\
          - source_model: {tiny}/story\n"
