@@ -299,7 +299,7 @@ const LARGER: [&str; 7] = ["extract-lora", "tuned", "--base", "base", "--energy"
 fn an_interrupted_run_is_resumed_and_gives_the_same_adapter() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    write_larger_pair(dir, 384);
+    write_larger_pair(dir, 320);
     let kept = dir.join(".lora.moerge-build/kept");
     let finished = || fs::read_dir(&kept).into_iter().flatten().count();
     let mut child =
