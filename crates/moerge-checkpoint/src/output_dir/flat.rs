@@ -23,7 +23,6 @@
 //!   means nothing.
 
 use std::fmt;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
@@ -53,19 +52,24 @@ pub(super) struct Flat {
     pub held: Held,
 }
 
-/// Files that are uploaded but for the last call, which makes them appear.
+/// A file that is uploaded but for the last call, which makes it appear, if there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Held(Arc<Mutex<Vec<(PathBuf, Arc<dyn WriteAt>)>>>);
+pub(crate) struct Held(Arc<Mutex<Option<HeldFile>>>);
+
+struct HeldFile {
+    path: PathBuf,
+    file: Arc<dyn WriteAt>,
+}
 
 impl Held {
     /// Leaves the last call for `file` at `path` to the publication of the output.
     pub fn hold(&self, path: PathBuf, file: Arc<dyn WriteAt>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((path, file));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(HeldFile { path, file });
     }
 
     fn complete(&self) -> Result<()> {
-        let held = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        held.into_iter().try_for_each(|(path, file)| file.sync().map_err(io_at("finish", &path)))
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.map_or(Ok(()), |held| held.file.sync().map_err(io_at("finish", &held.path)))
     }
 }
 
